@@ -1,0 +1,3 @@
+"""MegaSynth-Attr: procedural multi-view RGB-D datasets in which one attribute varies and the rest is provably still."""
+
+__version__ = "0.1.0"
