@@ -1,0 +1,1 @@
+"""The only place that imports bpy: builds a scene in Blender and renders its views."""

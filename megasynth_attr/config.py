@@ -1,0 +1,354 @@
+"""A preset plus ``key=value`` words become one checked, frozen Config per attribute.
+
+Precedence: defaults < preset (with ``extends``) < ``config=file.yaml`` < command line. Every key is declared once, in a
+dataclass, with its default, meaning and limits; the keys of a factor live with the factor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from megasynth_attr import __version__
+from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.resources import resource_dir
+from megasynth_attr.scene.codec import content_hash, from_plain, to_plain
+from megasynth_attr.scene.factor import load_plugins, registered
+from megasynth_attr.scene.fields import check, setting
+from megasynth_attr.streams import Scope
+
+PATCH_PX = 14  # the training layout's image sizes are multiples of the DINOv2 patch
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How frames are rendered; part of the dataset's identity."""
+
+    width_px: int = setting(518, "image width", minimum=8, maximum=8192)
+    height_px: int = setting(518, "image height", minimum=8, maximum=8192)
+    exposure_stops: float = setting(0.0, "fixed exposure: linear colour times 2^stops", minimum=-10, maximum=10)
+    samples: int = setting(0, "Cycles samples per pixel; 0: as the quality says", minimum=0, maximum=65536)
+    denoiser: str = setting(
+        "best",
+        "best: OpenImageDenoise where Blender has it, else none, said aloud; oidn: or fail",
+        options=["best", "oidn", "none"],
+    )
+    max_bounces: int = setting(6, "light path length", minimum=0, maximum=64)
+
+
+@dataclass(frozen=True)
+class WriteSettings:
+    """What is written per frame; part of the dataset's identity. RGB and depth always are."""
+
+    depth: str = setting("float32", "depth precision on disk", options=["float32", "float16"])
+    normal: bool = setting(False, "write world-space normals (EXR, 3 channels)")
+    instance: bool = setting(False, "write instance ids (16-bit PNG)")
+    position: bool = setting(False, "write world-space positions (EXR, 3 channels)")
+
+
+@dataclass(frozen=True)
+class IsolationSettings:
+    """How the isolation matrix is measured."""
+
+    reference: str = setting("everything", "preset whose spread counts as full variation (value 1)")
+    scenes: int = setting(12, "scenes drawn per measurement", minimum=2, maximum=1000)
+
+
+@dataclass(frozen=True)
+class ContentSettings:
+    """What the dataset is. Changing one of these makes another dataset."""
+
+    preset: str = setting("demo", "name of a file in presets/, or a path to a YAML file")
+    members: tuple[str, ...] = setting((), "presets that together make one experiment, one attribute each")
+    plugins: tuple[str, ...] = setting((), "Python files or modules that register further factors")
+    attribute: str = setting("", "name of the attribute that varies; also the name of the dataset folders")
+    seed: int = setting(0, "root seed; all randomness follows from it", minimum=0)
+    dataset_count: int = setting(10, "datasets per attribute", minimum=1, maximum=100)
+    scene_count: int = setting(200, "scenes per dataset", minimum=1, maximum=1_000_000)
+    frames: int = setting(100, "frames (views) per scene", minimum=1, maximum=10_000)
+    quality: str = setting("default", "sampling quality", options=["draft", "default", "reference"])
+    training_layout: bool = setting(True, "demand image sizes that are multiples of 14 px")
+    noise_scope: str = setting("experiment", "how often Cycles' seed is drawn anew", options=[s.value for s in Scope])
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How and where a run works. None of these changes a byte of the data."""
+
+    out: str = setting("", "output folder; empty: runs/<preset> below the current folder")
+    datasets: str = setting("all", "which datasets: all, 0-4, 0,3,7")
+    scenes: str = setting("all", "which scenes of each: all, 0-99, 3,7,9")
+    shard: str = setting("1/1", "this machine's share of the selected scenes, i/n, counted from 1")
+    stages: str = setting("generate,verify,report", "pipeline stages to run, in order")
+    from_stage: str = setting("", "skip the stages before this one (short: from=)")
+    executor: str = setting("local", "who renders", options=["local", "slurm"])
+    blender: str = setting("auto", "auto, module (pip install bpy), or the path of a Blender binary")
+    device: str = setting(
+        "cpu",
+        "Cycles device; a GPU that is not there is an error",
+        options=["cpu", "cuda", "optix", "hip", "oneapi", "metal"],
+    )
+    workers: int = setting(0, "Blender processes at once; 0: one per `threads` cores", minimum=0, maximum=1024)
+    threads: int = setting(
+        0, "threads of one Blender process; 0: chosen from cores and scenes", minimum=0, maximum=1024
+    )
+    scenes_per_worker: int = setting(50, "a worker is replaced after this many scenes", minimum=1)
+    attempts: int = setting(
+        2, "tries per scene, with the same seed, before a failure is recorded", minimum=1, maximum=10
+    )
+    timeout_s: float = setting(3600.0, "longest time for one scene", minimum=1)
+    max_runtime_s: float = setting(0.0, "stop taking scenes after this time and exit 75; 0: no limit", minimum=0)
+    openjd_progress: bool = setting(False, "also print openjd_progress lines")
+    jobs: int = setting(0, "slurm: array size; 0: one job per 10 scenes, at most 1000", minimum=0)
+    partition: str = setting("", "slurm: partition; empty: the cluster's default")
+    slurm_minutes: int = setting(1440, "slurm: time limit of one job", minimum=1)
+
+
+SECTIONS: dict[str, type] = {"render": RenderSettings, "write": WriteSettings, "isolation": IsolationSettings}
+ALIASES = {"from": "from_stage", "max_runtime": "max_runtime_s", "timeout": "timeout_s"}
+NOT_IDENTITY = ("preset", "members", "dataset_count", "scene_count")  # more scenes of the same dataset, not another one
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one attribute of an experiment, checked."""
+
+    content: ContentSettings
+    render: RenderSettings
+    write: WriteSettings
+    isolation: IsolationSettings
+    run: RunSettings
+    factors: Mapping[str, Any]  # factor name → its settings
+    plugin_hashes: Mapping[str, str]
+
+    @property
+    def attribute(self) -> str:
+        return self.content.attribute
+
+    def identity_record(self) -> dict[str, Any]:
+        """Return what determines the dataset's bytes, as plain data (materials and pictures are hashed per scene)."""
+        content = {k: v for k, v in to_plain(self.content).items() if k not in NOT_IDENTITY}
+        return {
+            "version": __version__,
+            "content": content,
+            "render": to_plain(self.render),
+            "write": to_plain(self.write),
+            "factors": {name: to_plain(value) for name, value in self.factors.items()},
+            "plugins": dict(self.plugin_hashes),
+        }
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of ``identity_record``: two runs with the same one write the same dataset."""
+        return content_hash(self.identity_record())
+
+    def to_record(self) -> dict[str, Any]:
+        """Return every setting as plain data, for the resolved-configuration file."""
+        record = self.identity_record()
+        record["content"] = to_plain(self.content)
+        return record | {"isolation": to_plain(self.isolation), "run": to_plain(self.run)}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run: its name, output folder and one Config per attribute."""
+
+    preset: str
+    out: Path
+    members: tuple[Config, ...]
+
+    @property
+    def run(self) -> RunSettings:
+        return self.members[0].run
+
+
+def resolve(words: Sequence[str]) -> Experiment:
+    """Return the Experiment described by command-line words such as ``preset=geometry scenes=0-1 frames=4``.
+
+    Raises ConfigError for an unknown preset or key (naming the nearest), a wrong type or an impossible value.
+    """
+    overrides = parse_words(words)
+    file_layer = _read_yaml(Path(overrides.pop("config"))) if "config" in overrides else {}
+    top = _merge(file_layer, overrides)
+    preset_name = str(top.get("preset", ContentSettings().preset))
+    preset = load_preset(preset_name)
+    load_plugins(_merge(preset, top).get("plugins", ()))
+    members = tuple(_merge(preset, top).get("members", ()))
+    layers = [_merge(load_preset(m), {k: v for k, v in preset.items() if k != "attribute"}) for m in members] or [
+        preset
+    ]
+    configs = tuple(_build(_merge(layer, top), preset_name) for layer in layers)
+    attributes = [c.attribute for c in configs]
+    if len(set(attributes)) != len(attributes):
+        raise ConfigError(
+            f"members={','.join(members)}: two members vary the same attribute, one folder cannot hold both"
+        )
+    out = Path(configs[0].run.out or Path("runs") / Path(preset_name).stem).absolute()
+    return Experiment(Path(preset_name).stem, out, configs)
+
+
+def parse_words(words: Sequence[str]) -> dict[str, Any]:
+    """Return nested settings from ``key=value`` words; values are YAML, a leading ``--`` is dropped."""
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{word!r} is not of the form key=value, e.g. preset=geometry; --help lists the keys")
+        key = ALIASES.get(key, key)
+        try:
+            parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={value}"]))
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise ConfigError(f"{word!r}: the value cannot be read ({str(error).splitlines()[0]})") from None
+        settings = _merge(settings, typing.cast("dict[str, Any]", parsed))
+    return settings
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that ship."""
+    return sorted(p.stem for p in resource_dir("presets").glob("*.yaml"))
+
+
+def load_preset(name: str, _chain: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return a preset's settings as nested dicts, its ``extends`` chain merged in."""
+    if name in _chain:
+        raise ConfigError(f"preset {name}: it extends itself ({' → '.join((*_chain, name))})")
+    is_path = name.endswith((".yaml", ".yml"))
+    path = Path(name) if is_path else resource_dir("presets") / f"{name}.yaml"
+    if not path.is_file():
+        if is_path:
+            raise ConfigError(f"preset={name}: there is no such file")
+        raise ConfigError(
+            f"preset={name}: unknown preset{_nearest(name, preset_names())}; known: {', '.join(preset_names())}"
+        )
+    layer = _read_yaml(path)
+    parents = layer.pop("extends", [])
+    base: dict[str, Any] = {}
+    for parent in [parents] if isinstance(parents, str) else parents:
+        base = _merge(base, load_preset(parent, (*_chain, name)))
+    return _merge(base, layer)
+
+
+def schema() -> type:
+    """Return the dataclass of all keys: content and run settings at the root, one section per factor and part."""
+    fields: list[Any] = []
+    for group in (ContentSettings, RunSettings):
+        hints = typing.get_type_hints(group)
+        fields += [(f.name, hints[f.name], _copied(f)) for f in dataclasses.fields(group)]
+    sections = SECTIONS | {name: factor.settings for name, factor in registered().items()}
+    fields += [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in sections.items()]
+    return dataclasses.make_dataclass("Settings", fields, frozen=True)
+
+
+def _copied(field: dataclasses.Field[Any]) -> Any:
+    return dataclasses.field(default=field.default, metadata=field.metadata)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict | None):
+        raise ConfigError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
+    return content or {}
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``over`` on top; dicts merge, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _all_keys(kind: type, prefix: str = "") -> list[str]:
+    hints = typing.get_type_hints(kind)
+    keys = []
+    for field in dataclasses.fields(kind):
+        keys.append(prefix + field.name)
+        if dataclasses.is_dataclass(hints[field.name]):
+            keys += _all_keys(hints[field.name], f"{prefix}{field.name}.")
+    return keys
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    """Return " (did you mean ...?)" for the nearest known word, or an empty string."""
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    if not matches and "." in word:
+        matches = difflib.get_close_matches(word.rpartition(".")[2], known, n=1, cutoff=0.4)
+    return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def _check_keys(settings: Mapping[str, Any], kind: type, prefix: str = "") -> None:
+    """Raise ConfigError for the first key of ``settings`` that ``kind`` does not declare."""
+    hints = typing.get_type_hints(kind)
+    for key, value in settings.items():
+        full = f"{prefix}{key}"
+        if key not in hints:
+            raise ConfigError(f"unknown key {full}{_nearest(full, _all_keys(schema()))}; --help lists all keys")
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{full}={value}: this is a section, set one of its keys, e.g. {full}.<key>=...")
+            _check_keys(value, typing.cast(type, hints[key]), f"{full}.")
+
+
+def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
+    kind = schema()
+    settings = {k: v for k, v in settings.items() if k != "config"} | {"preset": Path(preset_name).stem}
+    _check_keys(settings, kind)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(kind), settings)
+        assert isinstance(merged, DictConfig)
+        plain = OmegaConf.to_container(merged, resolve=True)
+        checked = from_plain(kind, plain, "settings")
+    except ConfigKeyError as error:
+        raise ConfigError(f"unknown key {error.full_key}{_nearest(str(error.full_key), _all_keys(kind))}") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+    except DatasetError as error:
+        raise ConfigError(str(error).removeprefix("settings.")) from None
+    check(checked, "")
+    config = Config(
+        content=_part(ContentSettings, checked),
+        run=_part(RunSettings, checked),
+        render=checked.render,
+        write=checked.write,
+        isolation=checked.isolation,
+        factors={name: getattr(checked, name) for name in registered()},
+        plugin_hashes=load_plugins(checked.plugins),
+    )
+    _check_config(config)
+    return config
+
+
+def _part(kind: Any, values: Any) -> Any:
+    return kind(**{f.name: getattr(values, f.name) for f in dataclasses.fields(kind)})
+
+
+def _check_config(config: Config) -> None:
+    """Raise ConfigError for combinations that cannot work, as opposed to single values."""
+    content, render = config.content, config.render
+    if not content.attribute:
+        raise ConfigError(f"preset={content.preset}: it names no attribute; add `attribute: <name>` to the preset")
+    if not content.attribute.replace("_", "").isalnum():
+        raise ConfigError(f"attribute={content.attribute}: use letters, digits and _, it becomes a folder name")
+    if content.training_layout and (render.width_px % PATCH_PX or render.height_px % PATCH_PX):
+        raise ConfigError(
+            f"render.width_px={render.width_px}, render.height_px={render.height_px}: the training layout needs multiples "
+            f"of {PATCH_PX} (518 = 37 × {PATCH_PX}); choose such a size or set training_layout=false"
+        )
+    for name, settings in config.factors.items():
+        validate = getattr(settings, "validate", None)
+        if validate is not None:
+            validate(name, config.factors)

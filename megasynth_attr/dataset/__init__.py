@@ -1,0 +1,1 @@
+"""Datasets on disk: paths, writer, reader, verification and exporters."""

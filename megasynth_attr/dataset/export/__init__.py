@@ -1,0 +1,1 @@
+"""Exporters to the layouts other programs read."""

@@ -1,0 +1,1 @@
+"""Running many scenes: workers, the local pool, Slurm and job templates."""
