@@ -22,21 +22,31 @@ from megasynth_attr.errors import ConfigError
 
 
 @dataclass(frozen=True)
+class Records:
+    """What exists outside the scene file, by name (sorted): materials (``identity`` and statistics), pictures and
+    HDRIs (``sha256``, for HDRIs also ``irradiance_sh``). No pixels."""
+
+    materials: Mapping[str, Any]
+    pictures: Mapping[str, Any]
+    hdris: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Draw:
     """What a factor may look at while it is drawn.
 
     ``visible`` holds the factors drawn before it whose scope is at least as coarse as its own; others are absent, so
-    that no variation can leak. ``configs`` holds every factor's settings (constants of the preset). ``materials``,
-    ``pictures`` and ``hdris`` are records with at least ``name`` and a content hash, sorted by name.
+    that no variation can leak. ``configs`` holds every factor's settings (constants of the preset). ``dataset_rng``
+    is a second stream that is the same for all scenes of a dataset: for pools and ranges drawn once per dataset.
     """
 
     dataset_index: int
+    dataset_count: int
     frames: int
     configs: Mapping[str, Any]
     visible: Mapping[str, Any]
-    materials: tuple[Any, ...]
-    pictures: tuple[Any, ...]
-    hdris: tuple[Any, ...]
+    dataset_rng: np.random.Generator
+    records: Records
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,8 @@ class Factor:
     """One attribute of a scene.
 
     ``settings`` is a frozen dataclass made of ``config_fields`` entries whose first fields are ``scope`` and
-    ``variants``. ``describe`` maps (data, materials by name) to an array; ``distance`` compares two such arrays (in
-    the isolation matrix). ``build`` is "module:function", imported inside Blender only and called as
+    ``variants``; an optional method ``validate(name, settings_of_all_factors)`` raises ConfigError. ``describe`` maps
+    (data, records) to an array; ``distance`` compares two such arrays (for the isolation matrix). ``build`` is "module:function", imported inside Blender only and called as
     ``function(stage, data)`` (see ``blender/build.py``), in order of ``order``. Sampling uses the same order, so a
     factor can see only those with a smaller one.
     """
@@ -56,7 +66,7 @@ class Factor:
     data: type
     sample: Callable[[np.random.Generator, Any, Draw], Any]
     build: str
-    describe: Callable[[Any, Mapping[str, Any]], np.ndarray]
+    describe: Callable[[Any, Records], np.ndarray]
     distance: Callable[[np.ndarray, np.ndarray], float]
 
 

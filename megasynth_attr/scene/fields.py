@@ -46,7 +46,7 @@ def variants() -> Any:
 
 
 def check(settings: Any, where: str) -> None:
-    """Raise ConfigError for the first value of ``settings`` outside its declared limits; ``where`` is its key prefix."""
+    """Raise ConfigError for the first value of ``settings`` outside its limits; ``where`` is its key prefix."""
     for field in dataclasses.fields(settings):
         value, meta = getattr(settings, field.name), field.metadata
         key = f"{where}.{field.name}" if where else field.name

@@ -1,1 +1,1 @@
-"""One module per factor; each registers itself (see ``scene/factor.py``). A new module in this folder is found by itself."""
+"""One module per factor, each registering itself (see ``scene/factor.py``); a new file here is found by itself."""

@@ -1,0 +1,126 @@
+"""The texture factor: which materials the slots show, how they are tiled, and reflectance overrides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from megasynth_attr.errors import ConfigError
+from megasynth_attr.scene.codec import rounded
+from megasynth_attr.scene.factor import Draw, Factor, Records, register
+from megasynth_attr.scene.fields import scope, setting, span, variants
+from megasynth_attr.scene.spec import PictureRef, SlotMaterial, Texture
+
+
+@dataclass(frozen=True)
+class TextureSettings:
+    """Materials of all slots."""
+
+    scope: str = scope()
+    variants: int = variants()
+    bank: str = setting("procedural", "'procedural' (ships with the package) or the path of a bank folder")
+    bank_size_px: int = setting(512, "size at which procedural materials are made", minimum=16, maximum=4096)
+    categories: tuple[str, ...] = setting((), "use only these categories; empty: all")
+    pool_size: int = setting(0, "number of materials drawn per dataset to choose from; 0: the whole bank", minimum=0)
+    slot_count: int = setting(128, "length of the slot table; primitive i shows slot i modulo this", minimum=1, maximum=4096)
+    tiles_per_unit: tuple[float, float] = span(
+        0.0, 0.0, "texture repeats per scene unit, once per draw; [0,0]: one tile per face", minimum=0, maximum=100
+    )
+    bump_distance: float = setting(0.0, "relief of the height maps in scene units; 0: off", minimum=0, maximum=0.2)
+    override_scene_p: float = setting(0.5, "probability that reflectance is overridden at all", minimum=0, maximum=1)
+    override_slot_p: float = setting(0.4, "then the share of slots it applies to", minimum=0, maximum=1)
+    override_specular_p: float = setting(0.2, "probability of a specular override", minimum=0, maximum=1)
+    specular_metallic: tuple[float, float] = span(0.6, 1.0, "specular override", minimum=0, maximum=1)
+    specular_roughness: tuple[float, float] = span(0.0, 0.05, "specular override", minimum=0, maximum=1)
+    glossy_metallic: tuple[float, float] = span(0.0, 1.0, "override otherwise", minimum=0, maximum=1)
+    glossy_roughness: tuple[float, float] = span(0.0, 0.2, "override otherwise", minimum=0, maximum=1)
+    pictures: str = setting("", "folder of pictures for geometry.layout=plane; empty: the test pictures that ship")
+
+
+def material_pool(settings: TextureSettings, draw: Draw) -> list[Any]:
+    """Return the records a dataset chooses from; ConfigError if none is left."""
+    records = [r for r in draw.records.materials.values() if not settings.categories or r.category in settings.categories]
+    if not records:
+        known = sorted({r.category for r in draw.records.materials.values()})
+        raise ConfigError(
+            f"texture.categories=[{','.join(settings.categories)}]: the bank {settings.bank} has no such material; "
+            f"it has {', '.join(known) or 'no material at all'}"
+        )
+    if settings.pool_size > len(records):
+        raise ConfigError(f"texture.pool_size={settings.pool_size}: only {len(records)} materials are available")
+    if settings.pool_size == 0:
+        return records
+    order = draw.dataset_rng.permutation(len(records))
+    return [records[i] for i in sorted(order[: settings.pool_size].tolist())]
+
+
+def sample(rng: np.random.Generator, settings: TextureSettings, draw: Draw) -> Texture:
+    """Return a Texture; one row of draws per slot, so that no slot's material depends on how many there are."""
+    tiles = rng.uniform(*settings.tiles_per_unit)
+    is_overridden, picture_draw = rng.random() < settings.override_scene_p, rng.random()
+    rows = rng.random((settings.slot_count, 5))
+    pool = material_pool(settings, draw)
+    slots, used = [], {}
+    for choice, applies, specular, metallic_draw, roughness_draw in rows:
+        record = pool[int(choice * len(pool))]
+        used[record.name] = record.identity
+        metallic = roughness = None
+        if is_overridden and applies < settings.override_slot_p:
+            is_specular = specular < settings.override_specular_p
+            metallic_span = settings.specular_metallic if is_specular else settings.glossy_metallic
+            roughness_span = settings.specular_roughness if is_specular else settings.glossy_roughness
+            metallic = rounded(np.interp(metallic_draw, [0, 1], metallic_span))
+            roughness = rounded(np.interp(roughness_draw, [0, 1], roughness_span))
+        slots.append(SlotMaterial(record.name, metallic, roughness))
+    return Texture(
+        slots=tuple(slots),
+        identities=dict(sorted(used.items())),
+        tiles_per_unit=rounded(tiles) if settings.tiles_per_unit[1] > 0 else None,
+        bump_distance=rounded(settings.bump_distance),
+        picture=_picture(picture_draw, draw),
+    )
+
+
+def _picture(unit_draw: float, draw: Draw) -> PictureRef | None:
+    pictures = list(draw.records.pictures.values())
+    if draw.configs["geometry"].layout != "plane":
+        return None
+    if not pictures:
+        raise ConfigError("geometry.layout=plane shows a picture, but none is available; set texture.pictures=<folder>")
+    record = pictures[int(unit_draw * len(pictures))]
+    return PictureRef(record.name, record.sha256)
+
+
+def describe(texture: Texture, records: Records) -> np.ndarray:
+    """Return (slots + 1)×5: linear RGB, roughness and metallic of every slot as shown; last row: the picture's hash."""
+    rows = []
+    for slot in texture.slots:
+        record = records.materials[slot.material]
+        roughness = record.mean_roughness if slot.roughness is None else slot.roughness
+        metallic = record.mean_metallic if slot.metallic is None else slot.metallic
+        rows.append([*record.mean_linear_rgb, roughness, metallic])
+    picture = [0.0] * 5
+    if texture.picture is not None:  # pictures have no statistics; a hash gives two different ones a distance
+        picture = [int(texture.picture.sha256[4 * i : 4 * i + 4], 16) / 0xFFFF for i in range(5)]
+    return np.array([*rows, picture])
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean absolute difference of the slots' statistics plus that of the picture (all in [0, 1])."""
+    return float(np.abs(a[:-1] - b[:-1]).mean() + np.abs(a[-1] - b[-1]).mean())
+
+
+register(
+    Factor(
+        name="texture",
+        order=20,
+        settings=TextureSettings,
+        data=Texture,
+        sample=sample,
+        build="megasynth_attr.blender.materials:build",
+        describe=describe,
+        distance=distance,
+    )
+)

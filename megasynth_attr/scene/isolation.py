@@ -1,0 +1,82 @@
+"""The isolation matrix: how much each factor really varies between the scenes of a dataset.
+
+A row is measured from scene files alone: the mean distance between all pairs of scenes, factor by factor, divided by
+the same spread in a reference preset where everything varies. The attribute's own entry should be near 1, all others
+0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from megasynth_attr.scene.factor import Records, registered
+from megasynth_attr.scene.sample import sample_scene
+from megasynth_attr.scene.spec import Scene
+
+if TYPE_CHECKING:
+    from megasynth_attr.config import Config
+
+
+@dataclass(frozen=True)
+class IsolationRow:
+    """Spread of every factor in one dataset, in the reference, and their ratio (None where the reference is still)."""
+
+    reference: str
+    scenes: int
+    spread: dict[str, float]
+    reference_spread: dict[str, float]
+    relative: dict[str, float | None]
+
+
+def factor_spread(scenes: Sequence[Scene], records: Records) -> dict[str, float]:
+    """Return, per factor, the mean distance between all pairs of ``scenes`` (0 for one scene)."""
+    spread = {}
+    for name, factor in registered().items():
+        described = _described_once((scene.factors[name] for scene in scenes), factor.describe, records)
+        distances = [
+            0.0 if a is b else factor.distance(a, b)  # equal data is described once, so still factors cost nothing
+            for a, b in combinations(described, 2)
+        ]
+        spread[name] = float(np.mean(distances)) if distances else 0.0
+    return spread
+
+
+def _described_once(items: Iterable[object], describe: object, records: Records) -> list[np.ndarray]:
+    known: list[tuple[object, np.ndarray]] = []
+    described = []
+    for data in items:
+        for other, features in known:
+            if other == data:
+                described.append(features)
+                break
+        else:
+            features = describe(data, records)  # type: ignore[operator]
+            known.append((data, features))
+            described.append(features)
+    return described
+
+
+def isolation_row(
+    config: Config, dataset_index: int, records: Records, reference: Config, reference_records: Records
+) -> IsolationRow:
+    """Return the row of one dataset; it samples ``config.isolation.scenes`` scenes of it and as many of the reference."""
+    count = min(config.isolation.scenes, config.content.scene_count)
+    scenes = [sample_scene(config, dataset_index, i, records) for i in range(count)]
+    spread = factor_spread(scenes, records)
+    return compare(spread, reference_spread(reference, config, reference_records), config, count)
+
+
+def reference_spread(reference: Config, config: Config, records: Records) -> dict[str, float]:
+    """Return the spread of every factor in the preset where all vary, over ``config.isolation.scenes`` scenes."""
+    return factor_spread([sample_scene(reference, 0, i, records) for i in range(config.isolation.scenes)], records)
+
+
+def compare(spread: dict[str, float], full: dict[str, float], config: Config, scenes: int) -> IsolationRow:
+    """Return the row made of a measured ``spread`` and the reference's ``full`` spread."""
+    relative = {name: (spread[name] / full[name] if full.get(name) else None) for name in spread}
+    return IsolationRow(config.isolation.reference, scenes, spread, full, relative)

@@ -1,0 +1,1 @@
+"""Camera families: how a trajectory is drawn. One module per family."""

@@ -1,0 +1,124 @@
+"""A closed, smooth path around the object.
+
+Directions are interpolated on the sphere and distances in log space, so the path can neither dive into the object nor
+leave the range of distances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from megasynth_attr.errors import SceneRejected
+from megasynth_attr.scene.trajectories.lookat import look_along
+
+STEPS_PER_SEGMENT = 256  # resolution at which arc length is measured
+
+
+@dataclass(frozen=True)
+class OrbitRanges:
+    """Ranges in use for one dataset. ``distance`` in scene units; ``target_sigma`` in scene units per axis."""
+
+    distance: tuple[float, float]
+    elevation_sin: tuple[float, float]
+    target_sigma: float
+
+
+def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Return the points at fraction ``t`` (...,) of the great circle from ``a`` to ``b`` (..., 3), unit vectors."""
+    cosine = np.clip(np.sum(a * b, axis=-1), -1.0, 1.0)
+    angle = np.arccos(cosine)
+    small = angle < 1e-6  # the quotient below loses its meaning there, and a straight line is exact enough
+    sine = np.where(small, 1.0, np.sin(angle))
+    weight_a = np.where(small, 1 - t, np.sin((1 - t) * angle) / sine)
+    weight_b = np.where(small, t, np.sin(t * angle) / sine)
+    point = weight_a[..., None] * a + weight_b[..., None] * b
+    return point / np.linalg.norm(point, axis=-1, keepdims=True)
+
+
+def _tangent_towards(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the logarithm map: the tangent at ``a`` whose length is the angle to ``b``; (..., 3)."""
+    cosine = np.clip(np.sum(a * b, axis=-1, keepdims=True), -1.0, 1.0)
+    across = b - cosine * a
+    length = np.linalg.norm(across, axis=-1, keepdims=True)
+    return np.arccos(cosine) * across / np.maximum(length, 1e-12)
+
+
+def _walk(a: np.ndarray, tangent: np.ndarray) -> np.ndarray:
+    """Return the exponential map: the point reached from ``a`` along ``tangent``; (..., 3)."""
+    angle = np.linalg.norm(tangent, axis=-1, keepdims=True)
+    return np.cos(angle) * a + np.sin(angle) * tangent / np.maximum(angle, 1e-12)
+
+
+def closed_sphere_curve(knots: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Return M×3 unit vectors of a closed C¹ curve through K×3 unit ``knots`` at parameters ``t`` in [0, K).
+
+    Spherical cubic Bézier segments (de Casteljau with slerp) with Catmull-Rom tangents.
+    """
+    after, before = np.roll(knots, -1, axis=0), np.roll(knots, 1, axis=0)
+    tangent = (_tangent_towards(knots, after) - _tangent_towards(knots, before)) / 2
+    leave, arrive = _walk(knots, tangent / 3), np.roll(_walk(knots, -tangent / 3), -1, axis=0)
+    segment = np.floor(t).astype(int) % len(knots)
+    u = t - np.floor(t)
+    p0, p1, p2, p3 = knots[segment], leave[segment], arrive[segment], after[segment]
+    a, b, c = slerp(p0, p1, u), slerp(p1, p2, u), slerp(p2, p3, u)
+    return slerp(slerp(a, b, u), slerp(b, c, u), u)
+
+
+def closed_log_distance(knots: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Return M distances of a closed C¹ curve through K ``knots``; never outside [min(knots), max(knots)]."""
+    wrap = 3  # knots repeated on either side, so that the slope at the seam is that of the closed curve
+    indices = np.arange(-wrap, len(knots) + wrap + 1)
+    curve = PchipInterpolator(indices, np.log(knots[indices % len(knots)]))
+    return np.clip(np.exp(curve(t)), knots.min(), knots.max())  # the clip only removes rounding
+
+
+def sample_orbit(
+    rng: np.random.Generator,
+    ranges: OrbitRanges,
+    frames: int,
+    *,
+    control_points: int,
+    max_knot_angle_deg: float,
+    max_elevation_deg: float,
+    trials: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (positions N×3, quaternions N×4), frames evenly spaced by arc length, the last not repeating the first.
+
+    Control points are drawn until consecutive ones are at most ``max_knot_angle_deg`` apart and the path stays below
+    ``max_elevation_deg`` on both sides: a level camera at elevation e turns at most 1/cos(e) times as fast as it moves
+    around the object, so it never spins at the pole. SceneRejected after ``trials``.
+    """
+    parameter = np.arange(control_points * STEPS_PER_SEGMENT) / STEPS_PER_SEGMENT
+    low, high = ranges.elevation_sin
+    for _ in range(trials):
+        azimuth = rng.uniform(0, 2 * np.pi, control_points)
+        height = rng.uniform(low, high, control_points)
+        flat = np.sqrt(1 - height**2)
+        knots = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), height], axis=-1)
+        cosines = np.sum(knots * np.roll(knots, -1, axis=0), axis=-1)
+        if cosines.min() < np.cos(np.radians(max_knot_angle_deg)):
+            continue
+        directions = closed_sphere_curve(knots, parameter)
+        if np.abs(directions[:, 2]).max() <= np.sin(np.radians(max_elevation_deg)):
+            break
+    else:
+        raise SceneRejected(
+            f"camera: no orbit with elevation_sin=[{low:g},{high:g}] below {max_elevation_deg:g}° elevation was found in "
+            f"{trials} trials; narrow camera.elevation_sin or raise camera.max_elevation_deg"
+        )
+    distances = rng.uniform(*ranges.distance, control_points)
+    path = directions * closed_log_distance(distances, parameter)[:, None]
+    target = rng.normal(0.0, 1.0, 3) * ranges.target_sigma
+    positions = _evenly_spaced(path, frames)
+    return positions, look_along(target - positions)
+
+
+def _evenly_spaced(path: np.ndarray, frames: int) -> np.ndarray:
+    """Return ``frames`` points of a closed polyline (M×3) at equal arc-length steps from its first point."""
+    closed = np.concatenate([path, path[:1]])
+    lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=-1))])
+    wanted = np.arange(frames) / frames * lengths[-1]
+    return np.stack([np.interp(wanted, lengths, closed[:, axis]) for axis in range(3)], axis=-1)
