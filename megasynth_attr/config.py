@@ -115,7 +115,8 @@ class RunSettings:
 
 SECTIONS: dict[str, type] = {"render": RenderSettings, "write": WriteSettings, "isolation": IsolationSettings}
 ALIASES = {"from": "from_stage", "max_runtime": "max_runtime_s", "timeout": "timeout_s"}
-NOT_IDENTITY = ("preset", "members", "dataset_count", "scene_count")  # more scenes of the same dataset, not another one
+# names and counts: more scenes of the same dataset are not another one, and plugins count by the hash of their source
+NOT_IDENTITY = ("preset", "members", "plugins", "dataset_count", "scene_count")
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,12 @@ class Config:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run: its name, output folder and one Config per attribute."""
+    """One run: its name, output folder, one Config per attribute, and the words it came from (for other machines)."""
 
     preset: str
     out: Path
     members: tuple[Config, ...]
+    words: tuple[str, ...] = ()
 
     @property
     def run(self) -> RunSettings:
@@ -192,7 +194,7 @@ def resolve(words: Sequence[str]) -> Experiment:
             f"members={','.join(members)}: two members vary the same attribute, one folder cannot hold both"
         )
     out = Path(configs[0].run.out or Path("runs") / Path(preset_name).stem).absolute()
-    return Experiment(Path(preset_name).stem, out, configs)
+    return Experiment(Path(preset_name).stem, out, configs, tuple(words))
 
 
 def parse_words(words: Sequence[str]) -> dict[str, Any]:
@@ -232,8 +234,16 @@ def load_preset(name: str, _chain: tuple[str, ...] = ()) -> dict[str, Any]:
     parents = layer.pop("extends", [])
     base: dict[str, Any] = {}
     for parent in [parents] if isinstance(parents, str) else parents:
-        base = _merge(base, load_preset(parent, (*_chain, name)))
+        base = _merge(base, load_preset(_beside(path, parent), (*_chain, name)))
+    if "plugins" in layer:
+        layer["plugins"] = [_beside(path, str(plugin)) for plugin in layer["plugins"]]
     return _merge(base, layer)
+
+
+def _beside(file: Path, name: str) -> str:
+    """Return ``name`` as a path beside ``file`` if it is a relative one that exists there, else unchanged."""
+    beside = file.absolute().parent / name
+    return str(beside) if name.endswith((".py", ".yaml", ".yml")) and beside.is_file() else name
 
 
 def schema() -> type:
@@ -315,7 +325,7 @@ def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
     except ConfigKeyError as error:
         raise ConfigError(f"unknown key {error.full_key}{_nearest(str(error.full_key), _all_keys(kind))}") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(_misfit(kind, settings) or str(error).splitlines()[0]) from None
     except DatasetError as error:
         raise ConfigError(str(error).removeprefix("settings.")) from None
     check(checked, "")
@@ -332,6 +342,22 @@ def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
     return config
 
 
+def _misfit(kind: type, settings: Mapping[str, Any], prefix: str = "") -> str:
+    """Return "key=value: what is wrong" for the first value that does not fit; OmegaConf's errors may name no key."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            if text := _misfit(kind, value, f"{prefix}{key}."):
+                return text
+            continue
+        leaf = OmegaConf.create()
+        OmegaConf.update(leaf, f"{prefix}{key}", value)
+        try:
+            OmegaConf.merge(OmegaConf.structured(kind), leaf)
+        except OmegaConfBaseException as error:
+            return f"{prefix}{key}={value}: {str(error).splitlines()[0]}"
+    return ""
+
+
 def _part(kind: Any, values: Any) -> Any:
     return kind(**{f.name: getattr(values, f.name) for f in dataclasses.fields(kind)})
 
@@ -345,8 +371,8 @@ def _check_config(config: Config) -> None:
         raise ConfigError(f"attribute={content.attribute}: use letters, digits and _, it becomes a folder name")
     if content.training_layout and (render.width_px % PATCH_PX or render.height_px % PATCH_PX):
         raise ConfigError(
-            f"render.width_px={render.width_px}, render.height_px={render.height_px}: the training layout needs multiples "
-            f"of {PATCH_PX} (518 = 37 × {PATCH_PX}); choose such a size or set training_layout=false"
+            f"render.width_px={render.width_px}, render.height_px={render.height_px}: the training layout needs "
+            f"multiples of {PATCH_PX} (518 = 37 × {PATCH_PX}); choose such a size or set training_layout=false"
         )
     for name, settings in config.factors.items():
         validate = getattr(settings, "validate", None)

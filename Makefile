@@ -1,0 +1,23 @@
+# Two targets do everything, set-up included: `make demo` and `make test`.
+PYTHON = .venv/bin/python
+
+.PHONY: demo test lint setup-demo setup-test clean
+demo: setup-demo  ## render four small datasets and their report into runs/demo
+	$(PYTHON) -m megasynth_attr.pipeline preset=demo
+
+test: setup-test lint  ## everything: style, types, tests on both Blenders
+	$(PYTHON) -m pytest -q --durations=15
+
+lint: setup-test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+setup-demo:
+	@tools/setup.sh demo
+
+setup-test:
+	@tools/setup.sh test
+
+clean:  ## remove what demo and tests made, not the virtual environment
+	rm -rf runs dist build .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,66 @@
+#!/bin/sh
+# Sets up everything for `make demo` or `make test` on a Debian machine with Python 3.11: system libraries, virtual
+# environment, packages. As root it installs what is missing; otherwise it names it and stops.
+# usage: tools/setup.sh demo|test
+set -eu
+what=$1
+cd "$(dirname "$0")/.."
+
+python=""
+for candidate in python3.11 python3; do
+    if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+
+packages=""
+need() { case " $packages " in *" $1 "*) ;; *) packages="$packages $1" ;; esac; }
+has_library() { { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep -q "$1"; }
+
+[ -n "$python" ] || { need python3 && need python3-venv; }
+[ -z "$python" ] || [ -x .venv/bin/python ] || "$python" -c 'import ensurepip' 2>/dev/null || need python3-venv
+# what the bpy wheel links against or opens at start
+has_library libX11.so.6 || need libx11-6
+has_library libXi.so.6 || need libxi6
+has_library libXfixes.so.3 || need libxfixes3
+has_library libXrender.so.1 || need libxrender1
+has_library libXxf86vm.so.1 || need libxxf86vm1
+has_library libSM.so.6 || need libsm6
+has_library libICE.so.6 || need libice6
+has_library libxkbcommon.so.0 || need libxkbcommon0
+has_library libGL.so.1 || need libgl1
+has_library libEGL.so.1 || need libegl1
+if [ "$what" = test ]; then # the tests also run a real Blender binary, a real browser and a real Slurm
+    command -v blender >/dev/null || { need blender && need python3-numpy; }
+    command -v chromium >/dev/null || need chromium
+    command -v slurmctld >/dev/null || { need slurmctld && need slurmd && need munge; }
+fi
+
+if [ -n "$packages" ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing system packages:$packages"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq
+        # shellcheck disable=SC2086  # the list is meant to be split
+        apt-get install -y -qq --no-install-recommends $packages >/dev/null
+        [ -n "$python" ] || python=python3
+    else
+        echo "system packages are missing; ask an administrator for: apt-get install --no-install-recommends$packages" >&2
+        # the tests skip what is not there; the demo and Python itself cannot
+        [ "$what" = test ] && [ -n "$python" ] && [ "${CI:-}" != true ] || exit 4
+    fi
+fi
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
+    echo "Python 3.11 is needed (the bpy wheel exists for no other version); found: $("$python" --version)" >&2
+    exit 4
+}
+
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+extras=$([ "$what" = test ] && echo "blender,matsynth,farm,report,export,dev" || echo "blender,report")
+stamp=".venv/.ready-$what-$(sha256sum pyproject.toml | cut -c1-16)"
+if [ ! -e "$stamp" ]; then
+    echo "installing Python packages into .venv ($extras)"
+    .venv/bin/python -m pip install -q --disable-pip-version-check -e ".[$extras]"
+    touch "$stamp"
+fi
