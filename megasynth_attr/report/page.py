@@ -1,0 +1,159 @@
+"""The report: one page of pictures and facts per dataset, and one that compares them. Works from files, offline."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from megasynth_attr.dataset.files import storage_errors
+from megasynth_attr.dataset.paths import DATASET_FILE, REPORT, TMP
+from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
+from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers
+from megasynth_attr.report.facts import Facts, hash_rows, licence_counts, read_facts
+from megasynth_attr.report.images import id_colour
+from megasynth_attr.report.libraries import require_report_libraries
+from megasynth_attr.report.pictures import (
+    STEPS,
+    Limits,
+    Pictures,
+    draw_dataset,
+    draw_isolation,
+    isolation_row,
+)
+
+TEMPLATES = Path(__file__).parent / "templates"
+INDEX = "index.html"
+
+
+@dataclass(frozen=True)
+class DatasetPage:
+    """A written page: its facts and pictures, for the summary. ``pictures`` is None if no scene is complete."""
+
+    facts: Facts
+    pictures: Pictures | None
+
+
+def write_report(out: Path, *, limits: Limits | None = None, progress: bool = True) -> Path:
+    """Write ``<dataset>/report/`` for every dataset of ``out`` and ``<out>/report/``; return the summary's index.html.
+
+    ``out`` may also be one dataset's folder: then only its page is written, and returned. An older report is replaced
+    as a whole. Stages that have not run are named on the page. Raises DatasetError if ``out`` holds no dataset or a
+    file of one is damaged, EnvironmentProblem if matplotlib or jinja2 is missing or the disk refuses.
+    """
+    require_report_libraries()
+    out, limits = Path(out), limits or Limits()
+    single = (out / DATASET_FILE).is_file()
+    datasets = [open_dataset(out)] if single else open_experiment(out)
+    with tqdm(total=STEPS * len(datasets), desc="report", unit="picture", disable=not progress) as bar:
+        pages = [_write_dataset(dataset, limits, bar, has_summary=not single) for dataset in datasets]
+    if single:
+        return out / REPORT / INDEX
+    return _write_summary(out, pages)
+
+
+def _write_dataset(dataset: Dataset, limits: Limits, bar: Any, has_summary: bool) -> DatasetPage:
+    facts = read_facts(dataset)
+    bar.set_postfix_str(facts.name)
+    with _replacing(dataset.path / REPORT) as folder:
+        pictures = None
+        if facts.scene_indices:
+            pictures = draw_dataset(dataset, facts, folder, limits, bar.update)
+        else:
+            bar.update(STEPS)
+        row = isolation_row(facts)
+        if row is not None:
+            draw_isolation(folder / "isolation.png", [row], facts.factors)
+        scenes, rows = hash_rows(facts, limits.hash_scenes)
+        text = _render(
+            "dataset.html",
+            facts=facts,
+            pictures=pictures,
+            hash_scenes=scenes,
+            hash_rows=rows,
+            licences=licence_counts(facts.materials),
+            settings=json.dumps(facts.record["config"], indent=2, sort_keys=True),
+            summary=f"../../{REPORT}/{INDEX}" if has_summary else None,
+        )
+        (folder / INDEX).write_text(text, encoding="utf-8")
+    return DatasetPage(facts, pictures)
+
+
+def _write_summary(out: Path, pages: Sequence[DatasetPage]) -> Path:
+    rows = [row for page in pages if (row := isolation_row(page.facts)) is not None]
+    factors = tuple(dict.fromkeys(factor for page in pages for factor in page.facts.factors))
+    references = sorted({str(p.facts.isolation["reference"]) for p in pages if p.facts.isolation is not None})
+    pages = sorted(pages, key=lambda page: ([factors.index(f) for f in page.facts.varying], page.facts.name))
+    with _replacing(out / REPORT) as folder:
+        if rows:
+            draw_isolation(folder / "isolation.png", rows, factors)
+        text = _render(
+            "summary.html",
+            name=out.resolve().name,
+            pages=pages,
+            isolation_rows=rows,
+            references=references,
+            factors=factors,
+            missing_isolation=[page.facts.name for page in pages if page.facts.isolation is None],
+            scenes=sum(len(page.facts.scene_indices) for page in pages),
+            frames=sum(page.facts.frames for page in pages),
+            size_bytes=sum(page.facts.size_bytes for page in pages),
+        )
+        (folder / INDEX).write_text(text, encoding="utf-8")
+    return out / REPORT / INDEX
+
+
+@contextmanager
+def _replacing(final: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; it takes the place of ``final`` when the block ends well, else nothing changes."""
+    parent = final.parent / TMP
+    with storage_errors("the report", final):
+        remove_leftovers(parent)
+        work = new_temporary_folder(parent, "report")
+        try:
+            (work / "new").mkdir()
+            yield work / "new"
+            if final.exists():
+                final.rename(work / "old")
+            (work / "new").rename(final)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)  # a failure here must not hide the one that led here
+
+
+def _render(template: str, **values: Any) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["size"] = human_size
+    environment.filters["number"] = lambda value: f"{value:,}".replace(",", "\u202f")
+    environment.filters["colour"] = lambda rank: "rgb({}, {}, {})".format(*id_colour(rank + 1))
+    environment.filters["words"] = in_words
+    environment.filters["count"] = lambda n, word: f"{n:,} {word}{'' if n == 1 else 's'}".replace(",", "\u202f")
+    return environment.get_template(template).render(**values)
+
+
+def human_size(size_bytes: float) -> str:
+    """Return a size in decimal units: 999 B, 12.3 kB, 4.5 MB."""
+    power = 0
+    while round(size_bytes, 0 if size_bytes >= 100 or power == 0 else 1) >= 1000 and power < 4:
+        size_bytes, power = size_bytes / 1000, power + 1
+    decimals = 0 if power == 0 or size_bytes >= 100 else 1
+    return f"{size_bytes:.{decimals}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def in_words(items: Sequence[str]) -> str:
+    """Return "a", "a and b" or "a, b and c"."""
+    items = list(items)
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
