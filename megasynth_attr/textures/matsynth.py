@@ -1,0 +1,362 @@
+"""MatSynth → a disk bank: choose materials by class and licence, scale them once, keep where they come from.
+
+    python -m megasynth_attr.textures.matsynth source=gvecchio/MatSynth out=banks/matsynth categories=[wood,metal] \\
+        licenses=[CC0] size_px=512 limit=100
+    python -m megasynth_attr.textures.matsynth source=downloads/matsynth out=banks/matsynth
+
+source is a folder of parquet shards, a glob of them, or the hub id gvecchio/MatSynth, which is streamed over the
+network (about 80 MB per material; the network is used in this case only).
+A killed run loses nothing: the same command goes on where it stopped. Other materials can be added by a later run.
+
+MatSynth: G. Vecchio and V. Deschaintre, "MatSynth: A Modern PBR Materials Dataset", CVPR 2024. Its materials are CC0 or
+CC-BY; the index keeps licence, source, authors and link of each, so that a CC-BY material can be credited.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+import json
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.textures.bank import (
+    INDEX_NAME,
+    MAPS,
+    MaterialRecord,
+    files_identity,
+    index_json,
+    read_index,
+    record_to_json,
+    write_atomically,
+)
+from megasynth_attr.textures.command_line import nearest, parse_arguments
+from megasynth_attr.textures.recipe import CATEGORIES
+from megasynth_attr.textures.surface import (
+    Bytes,
+    linear_from_srgb,
+    png_bytes,
+    srgb_from_linear,
+    statistics_of,
+    to_bytes,
+)
+
+HUB_ID = "gvecchio/MatSynth"
+LICENSES = ("CC0", "CC-BY", "CC-BY-SA", "CC-BY-NC", "CC-BY-NC-SA", "CC-BY-ND")
+MATERIAL_NAME = "material.json"  # written last in a material's folder: the material is complete
+
+
+@dataclass(frozen=True)
+class MatsynthOptions:
+    """Options of the command."""
+
+    source: str  # folder or glob of parquet shards, or gvecchio/MatSynth (network)
+    out: str  # folder of the bank, e.g. banks/matsynth
+    categories: tuple[str, ...] = ()  # only these classes, e.g. [wood,metal]; empty means all 13
+    licenses: tuple[str, ...] = ()  # only these licences, e.g. [CC0]; empty means all
+    size_px: int = 512  # width and height of the maps in the bank
+    limit: int = 0  # stop after so many materials; 0 means no limit
+    split: str = "train"  # split on the hub, train (5700) or test (89); local shards are read as they are
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did."""
+
+    written: int  # new materials
+    kept: int  # chosen materials that were complete already
+    skipped: tuple[str, ...]  # names of chosen rows with a missing or corrupt image
+    in_bank: int  # materials in the index now
+
+
+def license_family(text: str) -> str:
+    """Return the family of a licence without version and spelling: "CC0-1.0" → "CC0", "CC BY 4.0" → "CC-BY"."""
+    words = re.findall(r"CC0|[A-Z]+", text.upper().replace("CCBY", "CC BY"))
+    known = [word for word in words if word in ("CC0", "CC", "BY", "SA", "NC", "ND")]
+    return "CC0" if "CC0" in known else "-".join(known) or text
+
+
+def _checked(options: MatsynthOptions) -> MatsynthOptions:
+    for category in options.categories:
+        if category not in CATEGORIES:
+            raise ConfigError(f"unknown category {category!r}{nearest(category, CATEGORIES)}")
+    for name in options.licenses:
+        if license_family(name) not in LICENSES:
+            raise ConfigError(f"unknown licence {name!r}{nearest(name, LICENSES)}")
+    if not 16 <= options.size_px <= 4096:
+        raise ConfigError(f"size_px={options.size_px} is outside 16 … 4096; MatSynth has 4096, 512 is the default")
+    if options.limit < 0:
+        raise ConfigError(f"limit={options.limit} is negative; 0 means no limit")
+    return options
+
+
+def _shards(source: str) -> list[str]:
+    """Return the parquet files of a folder (searched in depth) or a glob, sorted; DatasetError when there is none."""
+    folder = Path(source)
+    if folder.is_dir():
+        found = sorted(str(path) for path in folder.rglob("*.parquet"))
+    else:
+        found = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - the pattern may be absolute
+    if not found:
+        raise DatasetError(
+            f"no parquet file in {source!r}; give a folder or a glob of MatSynth shards, or {HUB_ID} for the hub"
+        )
+    return found
+
+
+def open_rows(source: str, split: str) -> Iterator[Mapping[str, Any]]:
+    """Return the rows of MatSynth one by one, images as undecoded bytes, so that a corrupt one harms only its row.
+
+    Only the needed columns are read. Raises EnvironmentProblem when the package ``datasets`` or the hub is missing,
+    DatasetError for shards that cannot be read or lack a column.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"reading MatSynth needs the package datasets, which cannot be imported ({error}); install it with "
+            "pip install 'megasynth-attr[matsynth]' (NumPy 1, which bpy needs, goes with pyarrow below 26)"
+        ) from error
+    columns = ["name", "category", "metadata", *MAPS]
+    is_hub = source == HUB_ID
+    files = [] if is_hub else _shards(source)
+    try:
+        if is_hub:
+            table = datasets.load_dataset(HUB_ID, split=split, streaming=True)
+        else:
+            table = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
+        features = table.features or table._resolve_features().features
+        missing = [column for column in columns if column not in features]
+        if missing:
+            raise DatasetError(f"{source} lacks the columns {missing}; it is not MatSynth (has {sorted(features)})")
+        table = table.select_columns(columns)
+        for column in MAPS:
+            if isinstance(features[column], datasets.Image):
+                table = table.cast_column(column, datasets.Image(decode=False))
+        labels = features["category"].names if isinstance(features["category"], datasets.ClassLabel) else CATEGORIES
+        for row in table:
+            category = row["category"]
+            yield {**row, "category": labels[category] if isinstance(category, int) else category}
+    except DatasetError:
+        raise
+    except Exception as error:  # datasets raises very different types for a broken file and for a dead connection
+        if is_hub:
+            raise EnvironmentProblem(
+                f"cannot read {HUB_ID} from the hub ({type(error).__name__}: {error}); check the network and run the "
+                "same command again, it goes on where it stopped, or download the shards and give their folder"
+            ) from error
+        raise DatasetError(
+            f"cannot read the shards in {source} ({type(error).__name__}: {error}); download the broken one again"
+        ) from error
+
+
+def _resized(image: np.ndarray, size_px: int) -> np.ndarray:
+    """Return float32 (size_px, size_px, C) from (N, N, C), Lanczos with wrap-around borders: a tile stays a tile."""
+    n = image.shape[0]
+    if n == size_px:
+        return image
+    margin = min(n, int(np.ceil(3 * max(1.0, n / size_px))))
+    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="wrap")
+    box = (margin, margin, margin + n, margin + n)
+    channels = [
+        # Pillow reads beyond the box as far as the filter reaches, so the margin is what crosses the border.
+        np.asarray(_resize_with_context(padded[..., c], box, size_px, n, margin))
+        for c in range(image.shape[2])
+    ]
+    return np.stack(channels, axis=-1)
+
+
+def _resize_with_context(plane: np.ndarray, box: tuple[int, int, int, int], size_px: int, n: int, margin: int) -> Any:
+    """Return the box of ``plane`` scaled to size_px; a whole number of result pixels of context is scaled with it."""
+    context = int(np.floor(margin * size_px / n))
+    reach = context * n / size_px
+    outer = (box[0] - reach, box[1] - reach, box[2] + reach, box[3] + reach)
+    full = size_px + 2 * context
+    scaled = Image.fromarray(plane.astype(np.float32)).resize((full, full), Image.Resampling.LANCZOS, box=outer)
+    return scaled.crop((context, context, context + size_px, context + size_px))
+
+
+def _decoded(cell: Any, colored: bool) -> np.ndarray:
+    """Return a map as float32 in 0 … 1, (N, N, 3) or (N, N, 1); raises ValueError or OSError when it cannot."""
+    if not isinstance(cell, Mapping) or not cell.get("bytes"):
+        raise ValueError("is missing")
+    with Image.open(io.BytesIO(cell["bytes"])) as image:
+        image.load()
+        if image.mode.startswith("I") or image.mode == "F":  # 16-bit heights
+            values = np.asarray(image).astype(np.float32)
+            plane = values / np.float32(65535.0 if float(values.max(initial=0)) > 255 else 255.0)
+            pixels = np.repeat(plane[..., None], 3 if colored else 1, axis=2)
+        elif colored:
+            pixels = np.asarray(image.convert("RGB")).astype(np.float32) / np.float32(255)
+        else:
+            pixels = np.asarray(image.convert("RGB").getchannel(0))[..., None].astype(np.float32) / np.float32(255)
+    if pixels.shape[0] != pixels.shape[1]:
+        raise ValueError(f"is not square ({pixels.shape[1]} × {pixels.shape[0]})")
+    return pixels
+
+
+def bank_maps(row: Mapping[str, Any], size_px: int) -> dict[str, Bytes]:
+    """Return the five 8-bit maps of a row; raises ValueError naming the map that is missing or does not decode.
+
+    Base colour is scaled in linear light, normals are made unit vectors again after scaling.
+    """
+    maps: dict[str, Bytes] = {}
+    for name in MAPS:
+        try:
+            pixels = _decoded(row.get(name), colored=name in ("basecolor", "normal"))
+        except Exception as error:  # Pillow's plugins raise many types for corrupt bytes
+            raise ValueError(f"{name} {error}") from error
+        if name == "basecolor":
+            linear = _resized(linear_from_srgb(pixels).astype(np.float32), size_px)
+            maps[name] = to_bytes(srgb_from_linear(np.clip(linear, 0, 1)))
+        elif name == "normal":
+            vector = _resized(pixels * 2 - 1, size_px)
+            length = np.linalg.norm(vector, axis=-1, keepdims=True)
+            vector = np.where(length > 1e-3, vector / np.maximum(length, 1e-3), np.array([0.0, 0.0, 1.0]))
+            maps[name] = to_bytes(vector * 0.5 + 0.5)
+        else:
+            maps[name] = to_bytes(_resized(pixels, size_px)[..., 0])
+    return maps
+
+
+def _safe_name(name: str) -> str:
+    """Return a file-safe name; names that needed a change get a short hash so that they stay different."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:100]
+    return safe if safe == name else f"{safe or 'material'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _source_text(metadata: Mapping[str, Any]) -> str:
+    """Return "MatSynth, <source>, <authors>, <link>", leaving out what is unknown."""
+    authors = ", ".join(str(author) for author in metadata.get("authors") or [] if author)
+    parts = ("MatSynth", metadata.get("source"), authors, metadata.get("link"))
+    return "; ".join(str(part) for part in parts if part)
+
+
+def _write_material(folder: Path, row: Mapping[str, Any], maps: dict[str, Bytes], size_px: int) -> None:
+    """Write the maps and, last, material.json, which says that the folder is complete."""
+    metadata = row.get("metadata") or {}
+    name = folder.name
+    files = {}
+    for map_name in MAPS:
+        content = png_bytes(maps[map_name])
+        write_atomically(folder / f"{map_name}.png", content)
+        files[map_name] = {"file": f"{name}/{map_name}.png", "sha256": hashlib.sha256(content).hexdigest()}
+    measured = statistics_of(maps)
+    license_text = str(metadata.get("license") or "unknown")
+    record = MaterialRecord(
+        name=name,
+        category=row["category"],
+        license="CC0-1.0" if license_family(license_text) == "CC0" else license_text,
+        source=_source_text(metadata),
+        identity=files_identity({key: value["sha256"] for key, value in files.items()}),
+        mean_linear_rgb=measured.mean_linear_rgb,
+        std_luminance=measured.std_luminance,
+        mean_roughness=measured.mean_roughness,
+        mean_metallic=measured.mean_metallic,
+    )
+    entry = {
+        **record_to_json(record),
+        "files": files,
+        "size_px": size_px,
+        "original_name": row["name"],
+        "authors": list(metadata.get("authors") or []),
+        "link": metadata.get("link"),
+        "physical_size": metadata.get("physical_size"),
+        "tags": list(metadata.get("tags") or []),
+    }
+    write_atomically(folder / MATERIAL_NAME, (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _complete(folder: Path, size_px: int) -> dict[str, Any] | None:
+    """Return the entry of a finished material, or None; raises ConfigError when it has another size."""
+    try:
+        entry = json.loads((folder / MATERIAL_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(entry, dict) or "files" not in entry:
+        return None
+    if entry.get("size_px") != size_px:
+        raise ConfigError(
+            f"{folder} holds a material of {entry.get('size_px')} px, not {size_px}; give another out= or that size_px"
+        )
+    return entry if all((folder / f"{name}.png").is_file() for name in MAPS) else None
+
+
+def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | None = None) -> Summary:
+    """Build or continue the bank and return what was done; ``rows`` replaces the source (for tests).
+
+    Raises ConfigError for an unknown category or licence (naming the nearest) and for a bank of another size,
+    DatasetError when nothing fits the choice, and what ``open_rows`` raises.
+    """
+    _checked(options)
+    out = Path(options.out)
+    if (out / INDEX_NAME).exists():
+        size = read_index(out / INDEX_NAME, "remove it or give another out=").get("size_px")
+        if size != options.size_px:
+            raise ConfigError(
+                f"{out} is a bank of {size} px, not {options.size_px}; give another out= or size_px={size}"
+            )
+    wanted_licenses = {license_family(name) for name in options.licenses}
+    written, kept, seen = 0, 0, 0
+    skipped: list[str] = []
+    with tqdm(desc="materials", unit="material", total=options.limit or None, disable=None) as bar:
+        for row in rows if rows is not None else open_rows(options.source, options.split):
+            seen += 1
+            license_text = str((row.get("metadata") or {}).get("license") or "")
+            if options.categories and row["category"] not in options.categories:
+                continue
+            if wanted_licenses and license_family(license_text) not in wanted_licenses:
+                continue
+            folder = out / _safe_name(str(row["name"]))
+            if _complete(folder, options.size_px) is not None:
+                kept += 1
+            else:
+                try:
+                    maps = bank_maps(row, options.size_px)
+                except ValueError as error:
+                    skipped.append(str(row["name"]))
+                    warnings.warn(f"skipped {row['name']}: {error}", stacklevel=2)
+                    continue
+                _write_material(folder, row, maps, options.size_px)
+                written += 1
+            bar.update()
+            if options.limit and written + kept >= options.limit:
+                break
+    if written + kept == 0:
+        raise DatasetError(
+            f"none of the {seen} rows of {options.source} became a material (categories "
+            f"{list(options.categories) or 'all'}, licences {list(options.licenses) or 'all'}, {len(skipped)} skipped "
+            "as damaged); widen the choice"
+        )
+    folders = sorted(path for path in out.iterdir() if path.is_dir())
+    entries = [entry for entry in (_complete(folder, options.size_px) for folder in folders) if entry is not None]
+    write_atomically(out / INDEX_NAME, index_json(entries, options.size_px, source=options.source))
+    return Summary(written, kept, tuple(skipped), len(entries))
+
+
+def main(argv: list[str]) -> None:
+    """Build the bank and print a summary."""
+    options = parse_arguments(MatsynthOptions, argv, "megasynth_attr.textures.matsynth", __doc__)
+    if options is None:
+        return
+    warnings.showwarning = lambda message, *_: tqdm.write(f"warning: {message}", file=sys.stderr)
+    done = build_bank(options)
+    print(
+        f"{done.written} materials written, {done.kept} were there, {len(done.skipped)} skipped; "
+        f"{options.out} now has {done.in_bank} ({options.size_px} px)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))
