@@ -85,6 +85,7 @@ class RunSettings:
     """How and where a run works. None of these changes a byte of the data."""
 
     out: str = setting("", "output folder; empty: runs/<preset> below the current folder")
+    cache: str = setting("", "folder where procedural materials are kept once made; empty: <out>/cache")
     datasets: str = setting("all", "which datasets: all, 0-4, 0,3,7")
     scenes: str = setting("all", "which scenes of each: all, 0-99, 3,7,9")
     shard: str = setting("1/1", "this machine's share of the selected scenes, i/n, counted from 1")

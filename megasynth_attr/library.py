@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from megasynth_attr.config import Config, Experiment
 from megasynth_attr.errors import DatasetError
+from megasynth_attr.exr import ExrError, decode_exr
 from megasynth_attr.resources import resource_dir
 from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.factor import Records
@@ -42,10 +44,13 @@ class Library:
     records: Records
 
     def assets_for(self, scene: Scene) -> Assets:
-        """Return the paths of every file the scene needs, making procedural materials that do not exist yet."""
-        texture, lighting = scene.factors["texture"], scene.factors["lighting"]
-        maps = self.bank.materialise(sorted(texture.identities))
-        pictures = {texture.picture.name: str(self.records.pictures[texture.picture.name].path)} if texture.picture else {}
+        """Return the paths of every file the scene shows, making procedural materials that do not exist yet."""
+        geometry, texture, lighting = (scene.factors[name] for name in ("geometry", "texture", "lighting"))
+        shown = {texture.slots[p.slot % len(texture.slots)].material for p in geometry.primitives}
+        maps = self.bank.materialise(sorted(shown))
+        pictures = (
+            {texture.picture.name: str(self.records.pictures[texture.picture.name].path)} if texture.picture else {}
+        )
         hdris = {lighting.hdri.name: self.records.hdris[lighting.hdri.name].path} if lighting.hdri else {}
         return Assets({name: {m: str(p) for m, p in files.items()} for name, files in maps.items()}, pictures, hdris)
 
@@ -63,13 +68,13 @@ def open_library(config: Config, cache_dir: Path) -> Library:
 
 
 def cache_dir(experiment: Experiment) -> Path:
-    """Return where procedural materials of a run are kept: below its output folder, shared by all its workers."""
-    return experiment.out / "cache"
+    """Return where procedural materials of a run are kept, shared by all its workers."""
+    return Path(experiment.run.cache) if experiment.run.cache else experiment.out / "cache"
 
 
 def sample_scene(config: Config, dataset_index: int, scene_index: int, library: Library | None = None) -> Scene:
     """Return one scene; the library is opened from the configuration when none is given (no pixels are made)."""
-    library = library or open_library(config, Path(config.run.out or "runs") / "cache")
+    library = library or open_library(config, Path(config.run.cache or "cache"))
     return draw_scene(config, dataset_index, scene_index, library.records)
 
 
@@ -97,16 +102,24 @@ def read_radiance(path: Path) -> np.ndarray:
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise DatasetError(f"the HDRI {path} cannot be read: {error}; replace or remove it") from error
     if radiance.ndim != 3 or radiance.shape[1] != 2 * radiance.shape[0]:
-        raise DatasetError(f"the HDRI {path} is {radiance.shape[1]}×{radiance.shape[0]} px; it must be 2:1 equirectangular")
+        raise DatasetError(
+            f"the HDRI {path} is {radiance.shape[1]}×{radiance.shape[0]} px; it must be 2:1 equirectangular"
+        )
     return radiance
 
 
 def _read_exr(path: Path) -> np.ndarray:
-    import OpenEXR
+    """Return an EXR's R, G, B. Rarer compressions need the OpenEXR package, which cannot be loaded inside Blender."""
+    try:
+        channels = decode_exr(path.read_bytes())
+    except ExrError as error:
+        if "bpy" in sys.modules:
+            raise ExrError(f"{error}; save it with ZIP compression, or run python -m megasynth_attr.pipeline") from None
+        import OpenEXR
 
-    with OpenEXR.File(str(path), separate_channels=True) as file:
-        channels = file.channels()
-        return np.stack([channels[c].pixels.astype(np.float32) for c in "RGB"], axis=-1)
+        with OpenEXR.File(str(path), separate_channels=True) as file:
+            channels = {name: channel.pixels for name, channel in file.channels().items()}
+    return np.stack([channels[c].astype(np.float32) for c in "RGB"], axis=-1)
 
 
 def _shrunk(radiance: np.ndarray) -> np.ndarray:

@@ -1,0 +1,153 @@
+"""Checks across the scenes of a dataset: completeness, isolation, equal depth, exposure, reprojection."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from megasynth_attr.dataset.findings import ERROR, WARNING, Finding, SceneFacts
+from megasynth_attr.dataset.reader import Dataset
+from megasynth_attr.dataset.reprojection import PairResult, Systematic, solve_systematic
+from megasynth_attr.streams import Scope
+
+NO_EFFECT_ON_DEPTH = {"texture", "lighting", "noise"}
+BADLY_EXPOSED_SHARE = 0.01
+AGREEING_SHARE = 0.99
+PAIR_AGREEING_SHARE = 0.97  # a single pair of views has fewer pixels, and rarer shapes
+MIN_COVISIBLE = 500
+MIN_SHARED = 0.03
+MAX_SHIFT_PX = 0.25
+MAX_DEPTH_FACTOR = 0.0025
+
+
+def check_completeness(dataset: Dataset, facts: Sequence[SceneFacts], partial: bool) -> list[Finding]:
+    """Compare the scenes that exist with dataset.json: their number, and the hashes it lists."""
+    findings = []
+    if not partial and len(facts) < dataset.scene_count:
+        missing = f"{len(facts)} of {dataset.scene_count} scenes exist; run the same command again to make the rest"
+        findings.append(Finding(WARNING, "completeness", dataset.name, missing))
+    recorded = dataset.record.get("scenes", {})
+    for fact in facts:
+        listed = recorded.get(fact.name, {}).get("hashes")
+        if listed is not None and fact.hashes and listed != fact.hashes:
+            findings.append(Finding(ERROR, "scene", fact.name, "its hashes are not those listed in dataset.json"))
+    if not partial:
+        for name in sorted(set(recorded) - {fact.name for fact in facts}):
+            findings.append(
+                Finding(ERROR, "completeness", name, "dataset.json lists this scene, its folder is missing")
+            )
+    return findings
+
+
+def check_isolation(dataset: Dataset, facts: Sequence[SceneFacts]) -> list[Finding]:
+    """Only factors of scope ``scene`` may differ from scene to scene; others repeat after ``variants`` scenes."""
+    findings = []
+    config = dataset.record["config"]
+    factors = dict(config.get("factors", {}))
+    factors["noise"] = {"scope": config.get("content", {}).get("noise_scope", Scope.SCENE.value)}
+    readable = [fact for fact in facts if fact.hashes]
+    for name, settings in sorted(factors.items()):
+        hashes = [fact.hashes.get(name, "") for fact in readable]
+        if settings.get("scope") == Scope.SCENE.value:
+            if len(readable) > 1 and len(set(hashes)) == 1 and name == dataset.attribute:
+                findings.append(Finding(ERROR, "isolation", name, "it should vary, but all scenes have the same"))
+            continue
+        variants = int(settings.get("variants", 1))
+        groups: dict[int, dict[str, str]] = defaultdict(dict)
+        for fact, value in zip(readable, hashes, strict=True):
+            groups[int(fact.name) % variants].setdefault(value, fact.name)
+        for group in groups.values():
+            if len(group) > 1:
+                first, second = sorted(group.values())[:2]
+                message = f"scope={settings.get('scope')}, variants={variants}, but scenes {first} and {second} differ"
+                findings.append(Finding(ERROR, "isolation", name, message))
+                break
+    return findings
+
+
+def check_equal_depth(facts: Sequence[SceneFacts]) -> tuple[int, list[Finding]]:
+    """Scenes that differ in nothing but texture, lighting and noise have byte-equal depth files.
+
+    Returns the number of groups with at least two scenes, and a finding per group that differs.
+    """
+    groups: dict[tuple[tuple[str, str], ...], list[SceneFacts]] = defaultdict(list)
+    for fact in facts:
+        if fact.hashes:
+            key = tuple(sorted((n, h) for n, h in fact.hashes.items() if n not in NO_EFFECT_ON_DEPTH))
+            groups[key].append(fact)
+    compared = [group for group in groups.values() if len(group) > 1]
+    findings = []
+    for first, *others in compared:
+        for other in others:
+            frames = zip(first.depth_digests, other.depth_digests, strict=True)
+            if different := [i for i, (a, b) in enumerate(frames) if a != b]:
+                message = (
+                    f"geometry and camera are those of scene {first.name}, but depth differs in {len(different)} "
+                    f"frames, first in frame {different[0]}"
+                )
+                findings.append(Finding(ERROR, "isolation", other.name, message))
+    return len(compared), findings
+
+
+def check_exposure(facts: Sequence[SceneFacts]) -> tuple[float, float, list[Finding]]:
+    """Return the share of clipped frames, the share of black frames, and warnings if they exceed 1 %."""
+    frames = max(1, sum(fact.frames for fact in facts))
+    clipped = sum(fact.clipped_frames for fact in facts) / frames
+    black = sum(fact.black_frames for fact in facts) / frames
+    empty = sum(fact.empty_frames for fact in facts)
+    findings = []
+    for share, what in ((clipped, "have more than 20 % clipped"), (black, "have more than 60 % black")):
+        if share > BADLY_EXPOSED_SHARE:
+            message = f"{share:.1%} of the frames {what} foreground pixels; adjust render.exposure_stops or the lights"
+            findings.append(Finding(WARNING, "exposure", "", message))
+    if empty:
+        findings.append(Finding(WARNING, "exposure", "", f"{empty} frames show no surface at all"))
+    return clipped, black, findings
+
+
+def check_reprojection(facts: Sequence[SceneFacts]) -> tuple[int, float | None, Systematic, list[Finding]]:
+    """Return co-visible pixels, their agreeing share, the common camera error, and findings."""
+    pairs = [pair for fact in facts for _, _, pair in fact.pairs]
+    covisible = sum(pair.covisible for pair in pairs)
+    systematic = solve_systematic(pairs)
+    findings = _overlap_findings(pairs)
+    if covisible < MIN_COVISIBLE:
+        if pairs and not findings:
+            message = f"only {covisible} co-visible pixels: the views overlap too little to be compared"
+            findings.append(Finding(WARNING, "reprojection", "", message))
+        return covisible, None, systematic, findings
+    share = sum(pair.agreeing for pair in pairs) / covisible
+    if share < AGREEING_SHARE:
+        message = f"{share:.2%} of {covisible} co-visible pixels agree within 0.5 %, at least 99 % should"
+        findings.append(Finding(ERROR, "reprojection", "", message))
+    for fact in facts:
+        for a, b, pair in fact.pairs:
+            if pair.covisible >= MIN_COVISIBLE and pair.agreeing < PAIR_AGREEING_SHARE * pair.covisible:
+                message = (
+                    f"{pair.agreeing / pair.covisible:.2%} of {pair.covisible} co-visible pixels agree within 0.5 %"
+                )
+                findings.append(Finding(ERROR, "reprojection", f"{fact.name}/frames {a} and {b}", message))
+    return covisible, share, systematic, findings + _systematic_findings(systematic)
+
+
+def _overlap_findings(pairs: Sequence[PairResult]) -> list[Finding]:
+    """Views that look in nearly the same direction must share surfaces; if none do, the poses are wrong."""
+    tested = sum(pair.tested for pair in pairs if pair.overlapping)
+    shared = sum(pair.covisible for pair in pairs if pair.overlapping)
+    if tested < MIN_COVISIBLE or shared >= MIN_SHARED * tested:
+        return []
+    message = f"of {tested} pixels only {shared} are seen by a view in nearly the same direction: the poses are wrong"
+    return [Finding(ERROR, "reprojection", "", message)]
+
+
+def _systematic_findings(systematic: Systematic) -> list[Finding]:
+    findings = []
+    for axis, shift in (("x", systematic.shift_x_px), ("y", systematic.shift_y_px)):
+        if shift is not None and abs(shift) > MAX_SHIFT_PX:
+            message = f"all principal points are off by {shift:+.2f} px in {axis}: depth is not taken at pixel centres"
+            findings.append(Finding(ERROR, "reprojection", "", message))
+    factor = systematic.depth_factor
+    if factor is not None and abs(factor - 1) > MAX_DEPTH_FACTOR:
+        message = f"depth is {factor:.4f} times what the camera poses say: depth and poses differ in unit"
+        findings.append(Finding(ERROR, "reprojection", "", message))
+    return findings

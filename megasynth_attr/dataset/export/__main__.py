@@ -1,0 +1,120 @@
+"""``python -m megasynth_attr.dataset.export format=colmap dataset=<dir> out=<dir>``"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from megasynth_attr.dataset.command import help_text, nearest, parse_options
+from megasynth_attr.dataset.export import colmap, nerfstudio, paper, webdataset
+from megasynth_attr.dataset.export.target import Target, claim
+from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset
+from megasynth_attr.errors import ConfigError, run_main
+from megasynth_attr.scene.fields import setting
+from megasynth_attr.selection import parse_indices
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command is told."""
+
+    format: str = setting(None, "layout to write: paper, colmap, nerfstudio, webdataset")
+    dataset: str = setting(None, "a dataset folder such as runs/demo/texture_00")
+    out: str = setting(None, "folder to write to; new, empty, or an earlier export of the same format")
+    scenes: str = setting("all", "which scenes: all, 0-9, 0,3,7")
+    link: bool = setting(False, "hard-link images instead of copying them (not webdataset)")
+    model: str = setting("both", "colmap: kind of model files", options=["both", "text", "binary"])
+    depth: str = setting("png", "nerfstudio: depth file type; png rounds to 0.001 units", options=["png", "npy"])
+    scenes_per_shard: int = setting(10, "webdataset: scenes in one tar file", minimum=1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One export format: its own options, and the steps (one per scene or shard) that write it."""
+
+    options: tuple[str, ...]
+    steps: Callable[[Dataset, list[SceneData], Target, Options], list[Callable[[], None]]]
+
+
+def _paper(dataset: Dataset, scenes: list[SceneData], target: Target, options: Options) -> list[Callable[[], None]]:
+    return [partial(paper.export_scene, dataset, scene, target, options.link) for scene in scenes]
+
+
+def _colmap(dataset: Dataset, scenes: list[SceneData], target: Target, options: Options) -> list[Callable[[], None]]:
+    return [partial(colmap.export_scene, dataset, scene, target, options.link, options.model) for scene in scenes]
+
+
+def _nerfstudio(
+    dataset: Dataset, scenes: list[SceneData], target: Target, options: Options
+) -> list[Callable[[], None]]:
+    return [partial(nerfstudio.export_scene, dataset, scene, target, options.link, options.depth) for scene in scenes]
+
+
+def _webdataset(
+    dataset: Dataset, scenes: list[SceneData], target: Target, options: Options
+) -> list[Callable[[], None]]:
+    size = options.scenes_per_shard
+    groups = [scenes[i : i + size] for i in range(0, len(scenes), size)]
+    return [partial(webdataset.export_shard, dataset, group, i, target) for i, group in enumerate(groups)]
+
+
+LAYOUTS = {
+    "paper": Layout((), _paper),
+    "colmap": Layout(("model",), _colmap),
+    "nerfstudio": Layout(("depth",), _nerfstudio),
+    "webdataset": Layout(("scenes", "scenes_per_shard"), _webdataset),
+}
+
+USAGE = "python -m megasynth_attr.dataset.export format=<format> dataset=<dir> out=<dir> [scenes=0-9]"
+EXPLANATION = """
+Writes a dataset in a layout that other programs read.
+  paper       opencv_cameras.json, renderings/*_rgba.png, *_depth.exr: the layout of the paper's training code
+  colmap      images and a sparse model (text and binary) with a point cloud and tracks
+  nerfstudio  transforms.json, images, depth in thousandths of a scene unit
+  webdataset  tar shards, one sample per view
+A scene appears as a whole or not at all; running the same command again continues. `out` may hold several datasets
+of one format; anything else in it is an error, and is left alone.
+
+example: python -m megasynth_attr.dataset.export format=colmap dataset=runs/demo/texture_00 out=exports/colmap
+"""
+
+
+def export_dataset(options: Options, progress: bool = True) -> None:
+    """Export as ``options`` say; ConfigError, DatasetError or EnvironmentProblem say what prevents it."""
+    if options.format not in LAYOUTS:
+        hint = nearest(options.format, LAYOUTS)
+        raise ConfigError(f"format={options.format}: unknown format{hint}; known: {', '.join(LAYOUTS)}")
+    layout = LAYOUTS[options.format]
+    dataset = open_dataset(options.dataset)
+    selected = set(parse_indices(options.scenes, dataset.scene_count, "scenes"))
+    scenes = [scene for scene in dataset.scenes if scene.index in selected]
+    if not scenes:
+        raise ConfigError(f"scenes={options.scenes}: none of these scenes exists in {dataset.path} yet")
+    values: dict[str, Any] = {name: getattr(options, name) for name in layout.options}
+    if "scenes" in values:  # what a shard holds depends on the selection
+        values["scenes"] = [scene.index for scene in scenes]
+    target = claim(Path(options.out), dataset, options.format, values)
+    steps = layout.steps(dataset, scenes, target, options)
+    unit = "shard" if options.format == "webdataset" else "scene"
+    for step in tqdm(steps, desc=f"export {dataset.name}", unit=unit, disable=not progress):
+        step()
+
+
+def main(words: list[str]) -> None:
+    """Export what ``words`` say, or print the help."""
+    if not words or {"--help", "-h"} & set(words):
+        print(help_text(Options, USAGE, EXPLANATION))
+        return
+    options = parse_options(Options, words)
+    export_dataset(options)
+    print(f"exported to {options.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

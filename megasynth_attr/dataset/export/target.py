@@ -1,0 +1,128 @@
+"""The folder an export goes to: claimed for one layout, filled scene by scene, resumable.
+
+``<out>/.megasynth-export/<dataset>.json`` says what was exported and how; ``<out>/.megasynth-export/tmp`` holds
+what is being written. Several datasets may share one ``out`` if layout and options agree.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megasynth_attr.dataset.files import json_bytes, read_json, storage_errors, sync_folder
+from megasynth_attr.dataset.reader import Dataset
+from megasynth_attr.dataset.temporary import create_exclusively, new_temporary_folder, remove_leftovers
+from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem
+
+MARKER = ".megasynth-export"
+EXPORT_FORMAT = "megasynth-attr export 1"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A claimed output folder."""
+
+    out: Path
+
+    @contextmanager
+    def new_folder(self, relative: str) -> Iterator[Path | None]:
+        """Give a temporary folder that becomes ``out/relative`` when the block ends; None if that exists already."""
+        with self._temporary(relative) as folder:
+            yield folder
+            if folder is not None:
+                self._publish(folder, self.out / relative)
+
+    @contextmanager
+    def new_file(self, relative: str) -> Iterator[Path | None]:
+        """Like ``new_folder``, for a single file."""
+        with self._temporary(relative) as folder:
+            file = None if folder is None else folder / "file"
+            yield file
+            if file is not None:
+                self._publish(file, self.out / relative)
+
+    @contextmanager
+    def _temporary(self, relative: str) -> Iterator[Path | None]:
+        final = self.out / relative
+        if final.exists():
+            yield None
+            return
+        with storage_errors("the export", final):
+            folder = new_temporary_folder(self.out / MARKER / "tmp", relative.replace("/", "_").replace(".", "_"))
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @staticmethod
+    def _publish(temporary: Path, final: Path) -> None:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.rename(final)
+        except OSError:
+            if not final.exists():  # else another process was faster, with the same bytes
+                raise
+        sync_folder(final.parent)
+
+
+def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any]) -> Target:
+    """Return ``out`` as the target of this export, marked as such.
+
+    Raises ConfigError, with nothing changed, if ``out`` holds foreign files, another layout or options, or another
+    dataset of the same name; EnvironmentProblem if it cannot be written.
+    """
+    marker = out / MARKER
+    mine = {
+        "format": EXPORT_FORMAT,
+        "layout": layout,
+        "options": dict(options),
+        "dataset": dataset.name,
+        "fingerprint": str(dataset.record.get("fingerprint", "")),
+    }
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out={out} is a file; name a folder")
+    if out.resolve() == dataset.path.resolve() or dataset.path.resolve() in out.resolve().parents:
+        raise ConfigError(f"out={out} lies inside the dataset; choose a folder outside of it")
+    with storage_errors("the export", out):
+        if out.is_dir() and not marker.is_dir() and (foreign := sorted(entry.name for entry in out.iterdir())):
+            raise ConfigError(f"out={out} holds {foreign[0]}, which is no export; nothing was changed, choose another")
+        for other in sorted(marker.glob("*.json")):
+            _refuse_other(out, read_json(other, EXPORT_FORMAT), mine)
+        marker.mkdir(parents=True, exist_ok=True)
+        own = marker / f"{dataset.name}.json"
+        if not create_exclusively(own, json_bytes(mine)):
+            _refuse_other(out, read_json(own, EXPORT_FORMAT), mine)
+        remove_leftovers(marker / "tmp")
+    return Target(out)
+
+
+def _refuse_other(out: Path, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    for key in ("layout", "options"):
+        if theirs.get(key) != mine[key]:
+            raise ConfigError(
+                f"out={out} holds an export with {key} {theirs.get(key)}, asked for is {mine[key]}; "
+                "nothing was changed, choose another out="
+            )
+    if theirs.get("dataset") == mine["dataset"] and theirs.get("fingerprint") != mine["fingerprint"]:
+        raise ConfigError(f"out={out} holds an export of another dataset called {mine['dataset']}; choose another out=")
+
+
+def place_file(source: Path, destination: Path, link: bool) -> None:
+    """Copy ``source`` byte by byte, or hard-link it: no space, but editing one then changes the other."""
+    if not source.is_file():
+        raise DatasetError(f"{source} is missing; delete its scene folder and render the scene again")
+    if not link:
+        shutil.copyfile(source, destination)
+        return
+    try:
+        os.link(source, destination)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{source} cannot be hard-linked to {destination} ({error.strerror}); "
+            "use link=false, or an out= on the same file system"
+        ) from error

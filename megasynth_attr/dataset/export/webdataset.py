@@ -1,0 +1,71 @@
+"""WebDataset shards: plain tar files, equal bytes for equal datasets.
+
+::
+
+    <out>/<attribute>_<kk>-000000.tar
+        <attribute>_<kk>/<tttsss>/0000.rgb.png  .depth.exr  [.normal.exr  .instance.png  .position.exr]  .json
+
+One sample per **view**: its files are byte copies from the dataset, its ``json`` holds camera, scene, frame and the
+scene's factor hashes. The views of a scene follow each other and no scene is split between shards, so multi-view
+training groups neighbours (``__key__`` without its last part). Tar headers carry no times, owners or machine.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from megasynth_attr.dataset import paths
+from megasynth_attr.dataset.export.target import Target
+from megasynth_attr.dataset.files import json_bytes, read_json, sync_folder
+from megasynth_attr.dataset.reader import Dataset, SceneData, View
+from megasynth_attr.errors import DatasetError
+
+WEBDATASET_FORMAT = "megasynth-attr webdataset 1"
+
+
+def export_shard(dataset: Dataset, scenes: Sequence[SceneData], shard: int, target: Target) -> None:
+    """Write all views of ``scenes`` as shard number ``shard``; nothing is done if the file exists."""
+    with target.new_file(f"{dataset.name}-{shard:06d}.tar") as path:
+        if path is None:
+            return
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for scene in scenes:
+                hashes = read_json(scene.path / paths.SCENE_FILE)["hashes"]
+                for view in scene.views:
+                    _add_view(tar, dataset, scene, view, hashes)
+        sync_folder(path.parent)
+
+
+def _add_view(tar: tarfile.TarFile, dataset: Dataset, scene: SceneData, view: View, hashes: dict[str, str]) -> None:
+    key = f"{dataset.name}/{scene.name}/{view.index:04d}"
+    record = {
+        "format": WEBDATASET_FORMAT,
+        "dataset": dataset.name,
+        "scene": scene.index,
+        "frame": view.index,
+        "frames": len(scene.camera_from_world),
+        "width_px": view.width_px,
+        "height_px": view.height_px,
+        "intrinsics": view.intrinsics.tolist(),
+        "camera_from_world": view.camera_from_world.tolist(),
+        "hashes": hashes,
+    }
+    members = {"json": json_bytes(record)}
+    for layer, suffix in paths.LAYERS.items():
+        if view.has(layer):
+            members[f"{layer}{suffix}"] = _content(view.file(layer))
+    for extension in sorted(members):
+        header = tarfile.TarInfo(f"{key}.{extension}")  # mtime, uid, gid 0, no names: TarInfo's defaults
+        header.size = len(members[extension])
+        header.mode = 0o644
+        tar.addfile(header, io.BytesIO(members[extension]))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}; render the scene again") from None

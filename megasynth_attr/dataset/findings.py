@@ -1,0 +1,96 @@
+"""What verification says: single findings, facts per scene, and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from megasynth_attr.dataset.reprojection import PairResult
+
+ERROR, WARNING = "error", "warning"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong (``severity`` "error") or worth knowing ("warning")."""
+
+    severity: str
+    check: str  # files, scene, cameras, values, layers, clearance, exposure, reprojection, isolation, completeness
+    where: str  # scene name, file or ""
+    message: str
+
+
+@dataclass(frozen=True)
+class SceneFacts:
+    """What one scene's files say; all that the checks across scenes need."""
+
+    name: str
+    findings: tuple[Finding, ...]
+    hashes: dict[str, str]  # factor → hash; empty if the scene file is unreadable
+    depth_digests: tuple[str, ...]
+    frames: int
+    bytes: int
+    nearest_surface: float  # smallest distance camera–surface along a pixel's ray, scene units; inf if nothing is seen
+    clipped_frames: int
+    black_frames: int
+    empty_frames: int
+    pairs: tuple[tuple[int, int, PairResult], ...]  # first frame, second frame, agreement
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """The outcome for one dataset. ``passed``: no finding is an error."""
+
+    dataset: str
+    scenes: int
+    scene_count: int
+    frames: int
+    bytes: int
+    findings: tuple[Finding, ...]
+    clearance_required: float
+    nearest_surface: float | None
+    clipped_share: float  # frames with more than 20 % clipped foreground pixels
+    black_share: float  # frames with more than 60 % black foreground pixels
+    covisible_pixels: int
+    agreeing_share: float | None  # of the co-visible pixels, within 0.5 %
+    shift_x_px: float | None  # common error of all principal points; None: cannot be told from these views
+    shift_y_px: float | None
+    depth_factor: float | None
+    depth_groups: int  # groups of scenes whose depth must be, byte for byte, equal
+    distinct_hashes: dict[str, int]  # factor → number of different values among the scenes
+
+    @property
+    def passed(self) -> bool:
+        return not any(finding.severity == ERROR for finding in self.findings)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return everything as plain data, for verify.json."""
+        return {"format": "megasynth-attr verify 1", "passed": self.passed} | dataclasses.asdict(self)
+
+    def table(self, limit: int = 20) -> str:
+        """Return a short text for people: one line per measure, then the findings."""
+        agreeing = "–" if self.agreeing_share is None else f"{self.agreeing_share:.3%}"
+        surface = "–" if self.nearest_surface is None else f"{self.nearest_surface:.3f}"
+        rows = [
+            ("dataset", f"{self.dataset}: {'passed' if self.passed else 'FAILED'}"),
+            ("scenes", f"{self.scenes} of {self.scene_count}, {self.frames} frames, {self.bytes / 1e6:.1f} MB"),
+            ("different", ", ".join(f"{name} {count}" for name, count in sorted(self.distinct_hashes.items()))),
+            ("equal depth", f"{self.depth_groups} groups of scenes compared byte for byte"),
+            ("clearance", f"nearest surface {surface}, required {self.clearance_required:g}"),
+            ("exposure", f"{self.clipped_share:.2%} of frames clipped, {self.black_share:.2%} black (expected < 1 %)"),
+            ("reprojection", f"{agreeing} of {self.covisible_pixels} co-visible pixels agree (required 99 %)"),
+            ("cameras", f"common shift {_shown(self.shift_x_px)}, {_shown(self.shift_y_px)} px; "
+             f"depth factor {_shown(self.depth_factor, 5)}"),
+        ]  # fmt: skip
+        lines = [f"{name:>13}  {text}" for name, text in rows]
+        for finding in self.findings[:limit]:
+            place = f"{finding.where}: " if finding.where else ""
+            lines.append(f"{finding.severity:>13}  {finding.check}: {place}{finding.message}")
+        if len(self.findings) > limit:
+            lines.append(f"{'':>13}  … and {len(self.findings) - limit} more, see verify.json")
+        return "\n".join(lines)
+
+
+def _shown(value: float | None, digits: int = 3) -> str:
+    return "not observable" if value is None else f"{value:.{digits}f}"

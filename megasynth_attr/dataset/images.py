@@ -1,0 +1,96 @@
+"""Image files: PNG for colour and ids, EXR for depth, normals and positions. Equal arrays give equal bytes.
+
+Compression is a measured choice (docs/formats.md, ``benchmarks/disk_formats.py``): PNG level 4 is within a few percent
+of level 9 in a fraction of its time; ZIP is the smallest lossless EXR compression that every reader knows.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from megasynth_attr.dataset.files import storage_problem, write_durably
+from megasynth_attr.errors import DatasetError
+from megasynth_attr.exr import ExrError, decode_exr, encode_exr
+
+PNG_LEVEL = 4
+EXR_COMPRESSION = "zip"
+DAMAGED = "the file is damaged; delete its scene folder and run the same command again to render it anew"
+
+
+def png_bytes(array: np.ndarray, level: int = PNG_LEVEL) -> bytes:
+    """Return the PNG of an uint8 H×W×4 or H×W×3 or uint16 H×W array."""
+    with io.BytesIO() as buffer:
+        Image.fromarray(array).save(buffer, "PNG", compress_level=level)
+        return buffer.getvalue()
+
+
+def write_png(path: Path, array: np.ndarray) -> None:
+    """Write an uint8 H×W×4 or uint16 H×W array; EnvironmentProblem if the disk refuses."""
+    content = png_bytes(array)
+    try:
+        write_durably(path, content)
+    except OSError as error:
+        raise storage_problem(error, "an image", path) from error
+
+
+def write_exr(path: Path, channels: Mapping[str, np.ndarray]) -> None:
+    """Write H×W float32 or float16 arrays as the channels of a scanline EXR; EnvironmentProblem if the disk refuses."""
+    content = encode_exr(channels, EXR_COMPRESSION)
+    try:
+        write_durably(path, content)
+    except OSError as error:
+        raise storage_problem(error, "an image", path) from error
+
+
+def read_png(path: Path) -> np.ndarray:
+    """Return an image file as an array: uint8 H×W×C or uint16 H×W; DatasetError if it is missing or damaged."""
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I"):  # Pillow versions differ in how they open 16-bit grey
+                return np.asarray(image).astype(np.uint16)
+            return np.asarray(image).copy()
+    except FileNotFoundError:
+        raise DatasetError(f"{path} is missing; {DAMAGED}") from None
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        raise DatasetError(f"{path} cannot be read ({error}); {DAMAGED}") from None
+
+
+def read_exr(path: Path) -> dict[str, np.ndarray]:
+    """Return the channels of an EXR file by name, H×W; DatasetError if it is missing or damaged."""
+    try:
+        return decode_exr(path.read_bytes())
+    except FileNotFoundError:
+        raise DatasetError(f"{path} is missing; {DAMAGED}") from None
+    except (OSError, ExrError, MemoryError) as error:  # a damaged header can ask for any amount of memory
+        raise DatasetError(f"{path} cannot be read ({error}); {DAMAGED}") from None
+
+
+def write_depth(path: Path, depth_z: np.ndarray, precision: str) -> None:
+    """Write H×W depth as the single channel Z, ``precision`` "float32" or "float16"."""
+    write_exr(path, {"Z": depth_z.astype(precision)})
+
+
+def write_vectors(path: Path, vectors: np.ndarray, precision: str = "float32") -> None:
+    """Write an H×W×3 array as the channels X, Y, Z."""
+    write_exr(path, {axis: vectors[..., i].astype(precision) for i, axis in enumerate("XYZ")})
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """Return H×W float32 depth (channel Z); DatasetError if the file is missing, damaged or holds something else."""
+    channels = read_exr(path)
+    if "Z" not in channels:
+        raise DatasetError(f"{path} has no channel Z but {', '.join(sorted(channels))}; it is not a depth map")
+    return channels["Z"].astype(np.float32)
+
+
+def read_vectors(path: Path) -> np.ndarray:
+    """Return an H×W×3 float32 array from the channels X, Y, Z; DatasetError if that is not what the file holds."""
+    channels = read_exr(path)
+    if missing := [axis for axis in "XYZ" if axis not in channels]:
+        raise DatasetError(f"{path} has no channel {missing[0]} but {', '.join(sorted(channels))}")
+    return np.stack([channels[axis] for axis in "XYZ"], axis=-1).astype(np.float32)

@@ -1,0 +1,63 @@
+"""Names and places of all files of a dataset; nothing else in the project builds such a path.
+
+::
+
+    <out>/experiment.json
+    <out>/<attribute>_<kk>/dataset.json
+    <out>/<attribute>_<kk>/scenes/<ttt>/<tttsss>/{scene,cameras,render,checksums}.json
+    <out>/<attribute>_<kk>/scenes/<ttt>/<tttsss>/{rgb/0000.png, depth/0000.exr, normal/…, instance/…, position/…}
+    <out>/<attribute>_<kk>/tmp/<tttsss>.<host>.<pid>.<n>/   a scene being written
+    <out>/<attribute>_<kk>/failures/<tttsss>.json
+    <out>/<attribute>_<kk>/verify.json, report/             made by the later stages
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EXPERIMENT_FILE = "experiment.json"
+DATASET_FILE = "dataset.json"
+VERIFY_FILE = "verify.json"
+SCENE_FILE = "scene.json"
+CAMERAS_FILE = "cameras.json"
+RENDER_FILE = "render.json"
+CHECKSUMS_FILE = "checksums.json"
+SCENES, TMP, FAILURES, REPORT = "scenes", "tmp", "failures", "report"
+LAYERS = {"rgb": ".png", "depth": ".exr", "normal": ".exr", "instance": ".png", "position": ".exr"}
+
+
+def dataset_name(attribute: str, dataset_index: int) -> str:
+    """Return the folder name of a dataset, e.g. ``texture_03``."""
+    return f"{attribute}_{dataset_index:02d}"
+
+
+def dataset_dir(out: Path, attribute: str, dataset_index: int) -> Path:
+    """Return the folder of a dataset inside the output folder ``out``."""
+    return Path(out) / dataset_name(attribute, dataset_index)
+
+
+def scene_name(scene_index: int) -> str:
+    """Return the folder name of a scene, e.g. ``012345``."""
+    return f"{scene_index:06d}"
+
+
+def scene_dir(dataset: Path, scene_index: int) -> Path:
+    """Return the folder of a scene; it exists exactly if the scene is complete."""
+    name = scene_name(scene_index)
+    return Path(dataset) / SCENES / name[:3] / name
+
+
+def failure_file(dataset: Path, scene_index: int) -> Path:
+    """Return the file that records why a scene could not be rendered."""
+    return Path(dataset) / FAILURES / f"{scene_name(scene_index)}.json"
+
+
+def layer_file(layer: str, frame_index: int) -> str:
+    """Return the path, relative to the scene folder, of one layer (a key of ``LAYERS``) of one frame."""
+    return f"{layer}/{frame_index:04d}{LAYERS[layer]}"
+
+
+def finished_scenes(dataset: Path) -> list[int]:
+    """Return the sorted indices of the scenes that exist; empty if there are none yet."""
+    folders = (Path(dataset) / SCENES).glob("[0-9][0-9][0-9]/[0-9][0-9][0-9][0-9][0-9][0-9]")
+    return sorted(int(folder.name) for folder in folders if folder.parent.name == folder.name[:3])

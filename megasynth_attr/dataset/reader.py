@@ -1,0 +1,212 @@
+"""Reading datasets: scenes and views as NumPy arrays, each file read when it is asked for. Needs no Blender.
+
+::
+
+    for scene in open_dataset("runs/demo/texture_00").scenes:
+        for view in scene.views:
+            view.image, view.depth_z, view.intrinsics, view.camera_from_world
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megasynth_attr.dataset import paths
+from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, DATASET_FORMAT
+from megasynth_attr.dataset.files import read_json
+from megasynth_attr.dataset.images import read_depth, read_png, read_vectors
+from megasynth_attr.dataset.reprojection import world_points
+from megasynth_attr.errors import DatasetError
+from megasynth_attr.scene.factor import load_plugins
+from megasynth_attr.scene.spec import Scene, read_scene
+
+
+@dataclass(frozen=True)
+class View:
+    """One frame. Arrays are H×W(×channels), row 0 at the top, read anew at each access."""
+
+    scene_path: Path
+    index: int
+    intrinsics: np.ndarray  # 3×3 float64, pixels
+    camera_from_world: np.ndarray  # 4×4 float64, OpenCV
+    width_px: int
+    height_px: int
+
+    def file(self, layer: str) -> Path:
+        """Return the path of a layer: rgb, depth, normal, instance or position."""
+        return self.scene_path / paths.layer_file(layer, self.index)
+
+    @property
+    def image(self) -> np.ndarray:
+        """H×W×4 uint8: sRGB with straight alpha; 0 where nothing is hit."""
+        return self._shaped(read_png(self.file("rgb")), "rgb", 4)
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """H×W×3 uint8: ``image`` without alpha."""
+        return self.image[..., :3]
+
+    @property
+    def depth_z(self) -> np.ndarray:
+        """H×W float32: planar z in scene units at the pixel centre, 0 where nothing is hit."""
+        return self._shaped(read_depth(self.file("depth")), "depth")
+
+    @property
+    def normal(self) -> np.ndarray | None:
+        """H×W×3 float32: world space, facing the camera, 0 where nothing is hit; None if the dataset has none."""
+        return self._shaped(read_vectors(self.file("normal")), "normal", 3) if self.has("normal") else None
+
+    @property
+    def instance(self) -> np.ndarray | None:
+        """H×W uint16: index of the primitive + 1, 0 where nothing is hit; None if the dataset has none."""
+        return self._shaped(read_png(self.file("instance")), "instance") if self.has("instance") else None
+
+    @property
+    def position(self) -> np.ndarray | None:
+        """H×W×3 float32: world position, 0 where nothing is hit; None if the dataset has none."""
+        return self._shaped(read_vectors(self.file("position")), "position", 3) if self.has("position") else None
+
+    def has(self, layer: str) -> bool:
+        """Return whether this dataset was written with ``layer``."""
+        return (self.scene_path / layer).is_dir()
+
+    def points_world(self) -> np.ndarray:
+        """Return H×W×3 float64 world points of the pixel centres, from depth; NaN where nothing is hit."""
+        return world_points(self.depth_z, self.intrinsics, self.camera_from_world)
+
+    def _shaped(self, array: np.ndarray, layer: str, channels: int | None = None) -> np.ndarray:
+        expected = (self.height_px, self.width_px) + ((channels,) if channels else ())
+        if array.shape != expected:
+            raise DatasetError(f"{self.file(layer)} has shape {array.shape}, cameras.json says {expected}")
+        return array
+
+
+@dataclass(frozen=True)
+class SceneData:
+    """One complete scene folder; ``plugins`` are those that define its further factors."""
+
+    path: Path
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Six digits: the scene's index in its dataset."""
+        return self.path.name
+
+    @property
+    def index(self) -> int:
+        return int(self.path.name)
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The scene file: everything that was drawn, per factor. Loads the plugins."""
+        load_plugins(self.plugins)
+        return read_scene(self.path / paths.SCENE_FILE)
+
+    @cached_property
+    def cameras(self) -> dict[str, Any]:
+        """cameras.json as it is; DatasetError if it is missing or damaged."""
+        file = self.path / paths.CAMERAS_FILE
+        record = read_json(file, CAMERAS_FORMAT)
+        for key, shape in (("intrinsics", (3, 3)), ("camera_from_world", (4, 4))):
+            if key not in record or np.shape(record[key])[-2:] != shape:
+                raise DatasetError(f"{file} is damaged: {key} is missing or not made of {shape[0]}×{shape[1]} matrices")
+        if missing := [key for key in ("width_px", "height_px") if not isinstance(record.get(key), int)]:
+            raise DatasetError(f"{file} is damaged: {missing[0]} is missing")
+        return record
+
+    @cached_property
+    def intrinsics(self) -> np.ndarray:
+        """3×3 float64, pixels; one for all views of the scene."""
+        return np.array(self.cameras["intrinsics"], dtype=np.float64)
+
+    @cached_property
+    def camera_from_world(self) -> np.ndarray:
+        """N×4×4 float64, OpenCV."""
+        return np.array(self.cameras["camera_from_world"], dtype=np.float64)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """All views in the order of the trajectory."""
+        width, height = self.cameras["width_px"], self.cameras["height_px"]
+        return tuple(
+            View(self.path, i, self.intrinsics, pose, width, height) for i, pose in enumerate(self.camera_from_world)
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset folder: ``<attribute>_<kk>``."""
+
+    path: Path
+    record: dict[str, Any]  # dataset.json
+
+    @property
+    def name(self) -> str:
+        return paths.dataset_name(self.attribute, self.dataset_index)
+
+    @property
+    def attribute(self) -> str:
+        """Name of what varies."""
+        return str(self.record["attribute"])
+
+    @property
+    def dataset_index(self) -> int:
+        return int(self.record["dataset_index"])
+
+    @property
+    def scene_count(self) -> int:
+        """How many scenes the dataset has when it is complete."""
+        return int(self.record["scene_count"])
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """Files or modules that define factors beyond the four built in."""
+        return tuple(self.record["config"].get("content", {}).get("plugins", ()))
+
+    @property
+    def scenes(self) -> tuple[SceneData, ...]:
+        """The scenes that exist, in order of their index."""
+        indices = paths.finished_scenes(self.path)
+        return tuple(SceneData(paths.scene_dir(self.path, index), self.plugins) for index in indices)
+
+    def scene(self, index: int) -> SceneData:
+        """Return one scene; DatasetError if it does not exist."""
+        folder = paths.scene_dir(self.path, index)
+        if not folder.is_dir():
+            raise DatasetError(f"scene {index} is not in {self.path}; it has {len(self.scenes)} of {self.scene_count}")
+        return SceneData(folder, self.plugins)
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Return the dataset in a folder ``<attribute>_<kk>``.
+
+    Raises DatasetError if there is no dataset, its record is
+    damaged, or the folder is an experiment (the message names its datasets).
+    """
+    folder = Path(path)
+    file = folder / paths.DATASET_FILE
+    if not file.is_file():
+        if not folder.is_dir():
+            raise DatasetError(f"there is no folder {folder}")
+        inside = [p.parent.name for p in sorted(folder.glob(f"*/{paths.DATASET_FILE}"))]
+        hint = f"it holds the datasets {', '.join(inside)}: name one of them" if inside else "generate one first"
+        raise DatasetError(f"{folder} is no dataset, it has no {paths.DATASET_FILE}; {hint}")
+    record = read_json(file, DATASET_FORMAT)
+    if missing := [k for k in ("attribute", "dataset_index", "scene_count", "config") if k not in record]:
+        raise DatasetError(f"{file} is damaged: {missing[0]} is missing")
+    return Dataset(folder, record)
+
+
+def open_experiment(path: str | Path) -> list[Dataset]:
+    """Return the datasets of an output folder, sorted by name; DatasetError if there are none."""
+    folder = Path(path)
+    found = sorted(folder.glob(f"*/{paths.DATASET_FILE}"))
+    if not found:
+        raise DatasetError(f"{folder} holds no dataset; expected folders like texture_00 with a {paths.DATASET_FILE}")
+    return [open_dataset(file.parent) for file in found]

@@ -1,0 +1,101 @@
+"""Work in progress: temporary folders, the removal of those whose process died, and files that appear at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+from pathlib import Path
+
+from megasynth_attr.dataset.files import storage_errors, sync_folder, write_durably
+from megasynth_attr.dataset.paths import TMP
+
+
+def new_temporary_folder(parent: Path, stem: str) -> Path:
+    """Create and return ``parent/<stem>.<host>.<pid>.<n>`` with the first free n; ``stem`` has no dot."""
+    prefix = f"{stem}.{socket.gethostname()}.{os.getpid()}"
+    with storage_errors("a temporary folder", parent):
+        parent.mkdir(exist_ok=True)
+        attempt = 0
+        while True:
+            folder = parent / f"{prefix}.{attempt}"
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                attempt += 1
+
+
+def remove_leftovers(parent: Path) -> list[str]:
+    """Remove the temporary folders of processes of this host that no longer run; return their names.
+
+    Folders of other hosts stay: whether their process lives cannot be known from here.
+    """
+    removed = []
+    for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
+        _, _, rest = folder.name.partition(".")
+        rest, _, attempt = rest.rpartition(".")
+        host, _, pid = rest.rpartition(".")
+        if host == socket.gethostname() and pid.isdigit() and attempt.isdigit() and not _owner_alive(int(pid), folder):
+            shutil.rmtree(folder, ignore_errors=True)  # another run may be removing the same one
+            removed.append(folder.name)
+    return removed
+
+
+def replace_atomically(path: Path, content: bytes) -> None:
+    """Give ``path`` the ``content``: readers see the old bytes or the new ones. Works in ``tmp`` beside ``path``."""
+    folder = new_temporary_folder(path.parent / TMP, "file")
+    try:
+        write_durably(folder / path.name, content)
+        (folder / path.name).replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    sync_folder(path.parent)
+
+
+def create_exclusively(path: Path, content: bytes) -> bool:
+    """Create ``path`` with ``content`` at once; False (and nothing changed) if somebody else has already created it.
+
+    Works in ``tmp`` beside ``path``.
+    """
+    folder = new_temporary_folder(path.parent / TMP, "file")
+    temporary = folder / path.name
+    try:
+        write_durably(temporary, content)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        temporary.replace(path)  # a file system without hard links: the last of several creators wins
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    sync_folder(path.parent)
+    return True
+
+
+def _owner_alive(pid: int, folder: Path) -> bool:
+    """Return whether process ``pid`` runs and was started before ``folder`` was last changed (numbers are reused)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it runs, under another user
+    started = _start_time(pid)
+    try:
+        return started is None or started <= folder.stat().st_mtime + 2
+    except FileNotFoundError:
+        return False
+
+
+def _start_time(pid: int) -> float | None:
+    """Return when a process was started (seconds since 1970), or None where the system does not tell."""
+    try:
+        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, StopIteration):
+        return None
+    return float(boot.split()[1]) + int(after_name[19]) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,160 @@
+"""Verification of a dataset from its files alone: ``python -m megasynth_attr.dataset.verify dataset=<dir>``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from megasynth_attr.dataset import dataset_checks, paths
+from megasynth_attr.dataset.command import help_text, parse_options
+from megasynth_attr.dataset.files import json_bytes, storage_errors
+from megasynth_attr.dataset.findings import Finding, SceneFacts, VerifyReport
+from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open_experiment
+from megasynth_attr.dataset.scene_checks import Expected, check_scene
+from megasynth_attr.dataset.temporary import replace_atomically
+from megasynth_attr.errors import DatasetError, run_main
+from megasynth_attr.scene.fields import setting
+from megasynth_attr.selection import parse_indices
+
+DEFAULT_CLEARANCE = 0.1  # for datasets whose camera settings state none
+PAIRS_PER_SCENE = 12
+
+
+def verify_dataset(
+    path: Path,
+    *,
+    scenes: Sequence[int] | None = None,
+    workers: int = 1,
+    progress: bool = True,
+    write: bool = True,
+) -> VerifyReport:
+    """Return what is right and wrong with a dataset, and write it to ``<dataset>/verify.json`` unless ``write`` is off.
+
+    ``scenes`` limits it to these indices (those that exist); ``workers`` processes share the scenes. Bad data gives
+    findings, never exceptions; DatasetError only if there is no dataset, EnvironmentProblem if verify.json cannot
+    be written.
+    """
+    dataset = open_dataset(path)
+    expected = expectations(dataset)
+    wanted = None if scenes is None else set(scenes)
+    chosen = [scene for scene in dataset.scenes if wanted is None or scene.index in wanted]
+    results = _map(partial(check_scene, expected=expected), chosen, workers)
+    bar = tqdm(results, total=len(chosen), desc=f"verify {dataset.name}", unit="scene", disable=not progress)
+    report = _report(dataset, expected, list(bar), partial_check=scenes is not None)
+    if write:
+        file = dataset.path / paths.VERIFY_FILE
+        with storage_errors("the report", file):
+            replace_atomically(file, json_bytes(report.to_record()))
+    return report
+
+
+def expectations(dataset: Dataset) -> Expected:
+    """Return what dataset.json promises about every scene; DatasetError if it does not say."""
+    config = dataset.record["config"]
+    try:
+        render, write, frames = config["render"], config["write"], int(config["content"]["frames"])
+        optional = tuple(layer for layer in ("normal", "instance", "position") if write[layer])
+        camera: dict[str, Any] = config.get("factors", {}).get("camera", {})
+        return Expected(
+            attribute=dataset.attribute,
+            dataset_index=dataset.dataset_index,
+            width_px=int(render["width_px"]),
+            height_px=int(render["height_px"]),
+            frames=frames,
+            layers=("rgb", "depth", *optional),
+            clearance=float(camera.get("clearance", DEFAULT_CLEARANCE)),
+            depth=str(write["depth"]),
+            pairs=PAIRS_PER_SCENE,
+        )
+    except KeyError as error:
+        raise DatasetError(f"{dataset.path / paths.DATASET_FILE} is damaged: the setting {error} is missing") from None
+
+
+def _map(function: Any, scenes: Iterable[SceneData], workers: int) -> Iterator[SceneFacts]:
+    if workers <= 1:
+        yield from map(function, scenes)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(function, scenes)
+
+
+def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], partial_check: bool) -> VerifyReport:
+    findings: list[Finding] = [finding for fact in facts for finding in fact.findings]
+    findings += dataset_checks.check_completeness(dataset, facts, partial_check)
+    findings += dataset_checks.check_isolation(dataset, facts)
+    groups, unequal = dataset_checks.check_equal_depth(facts)
+    clipped, black, exposure = dataset_checks.check_exposure(facts)
+    covisible, share, systematic, reprojection = dataset_checks.check_reprojection(facts)
+    nearest = min((fact.nearest_surface for fact in facts), default=np.inf)
+    names = sorted({name for fact in facts for name in fact.hashes})
+    return VerifyReport(
+        dataset=dataset.name,
+        scenes=len(facts),
+        scene_count=dataset.scene_count,
+        frames=sum(fact.frames for fact in facts),
+        bytes=sum(fact.bytes for fact in facts),
+        findings=tuple(findings + unequal + exposure + reprojection),
+        clearance_required=expected.clearance,
+        nearest_surface=float(nearest) if np.isfinite(nearest) else None,
+        clipped_share=clipped,
+        black_share=black,
+        covisible_pixels=covisible,
+        agreeing_share=share,
+        shift_x_px=systematic.shift_x_px,
+        shift_y_px=systematic.shift_y_px,
+        depth_factor=systematic.depth_factor,
+        depth_groups=groups,
+        distinct_hashes={name: len({fact.hashes.get(name) for fact in facts if fact.hashes}) for name in names},
+    )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command is told."""
+
+    dataset: str = setting(None, "a dataset folder, or an output folder: all its datasets")
+    scenes: str = setting("all", "which scenes: all, 0-9, 0,3,7; those that do not exist yet are skipped")
+    workers: int = setting(1, "processes that share the scenes", minimum=1, maximum=256)
+
+
+USAGE = "python -m megasynth_attr.dataset.verify dataset=<dir> [scenes=0-9] [workers=4]"
+EXPLANATION = """
+Reads every file of a dataset and checks: checksums, counts, finite values, camera matrices, scene hashes, that
+nothing but the intended factors varies, byte-equal depth where only texture or lighting differ, the distance between
+cameras and surfaces, exposure, and that the depth maps of different views agree. Writes <dataset>/verify.json and
+prints a table. Exit code 0: passed; 2: something is wrong.
+"""
+
+
+def main(words: list[str]) -> None:
+    """Verify the datasets named by ``words``; DatasetError if one fails."""
+    if not words or {"--help", "-h"} & set(words):
+        print(help_text(Options, USAGE, EXPLANATION))
+        return
+    options = parse_options(Options, words)
+    folder = Path(options.dataset)
+    is_experiment = not (folder / paths.DATASET_FILE).is_file() and any(folder.glob(f"*/{paths.DATASET_FILE}"))
+    failed = []
+    for dataset in open_experiment(folder) if is_experiment else [open_dataset(folder)]:
+        chosen = None if options.scenes == "all" else parse_indices(options.scenes, dataset.scene_count, "scenes")
+        report = verify_dataset(dataset.path, scenes=chosen, workers=options.workers)
+        print(report.table(), flush=True)
+        if not report.passed:
+            failed.append(dataset.name)
+    if failed:
+        raise DatasetError(
+            f"{', '.join(failed)}: verification failed; the table above and verify.json say what is wrong"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -1,0 +1,203 @@
+"""Writing scenes: frames are encoded while the next one renders, and a scene appears as a whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from megasynth_attr.config import WriteSettings
+from megasynth_attr.dataset import paths
+from megasynth_attr.dataset.conventions import CAMERA_CONVENTIONS, CAMERAS_FORMAT, CHECKSUMS_FORMAT, RENDER_FORMAT
+from megasynth_attr.dataset.files import json_bytes, sha256_of, storage_errors, sync_folder, write_durably
+from megasynth_attr.dataset.images import write_depth, write_png, write_vectors
+from megasynth_attr.dataset.record import finalise, open_for_writing
+from megasynth_attr.dataset.temporary import new_temporary_folder
+from megasynth_attr.errors import RenderError
+from megasynth_attr.scene.frame import Frame, camera_from_world, intrinsics
+from megasynth_attr.scene.spec import Camera, Scene, scene_to_json
+
+__all__ = ["SceneWriter", "finalise", "open_for_writing"]
+
+FRAMES_IN_FLIGHT = 2  # bounds memory: one frame being encoded, one waiting
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+class SceneWriter:
+    """Writes one scene into a temporary folder; ``commit`` renames it to its final name.
+
+    ::
+
+        with SceneWriter(dataset, scene, 518, 518, write, render_record) as writer:
+            for i in range(frames):
+                writer.write_frame(i, render_view(stage, i))
+            writer.commit()
+
+    Encoding runs in one background thread; its errors surface at the next call. Leaving the block without a commit
+    removes the temporary folder. Raises RenderError for a frame that cannot be used, EnvironmentProblem for a full or
+    read-only disk.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: Path,
+        scene: Scene,
+        width_px: int,
+        height_px: int,
+        write: WriteSettings,
+        render_record: Mapping[str, Any],
+    ) -> None:
+        self.dataset_dir = Path(dataset_dir)
+        self.scene = scene
+        self.size = (height_px, width_px)
+        self.write = write
+        self.render_record = dict(render_record)
+        self.camera: Camera = scene.factors["camera"]
+        self.layers = written_layers(write)
+        self._digests: dict[str, dict[str, Any]] = {}
+        self._pending: deque[Future[None]] = deque()
+        self._folder: Path | None = None
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
+
+    def __enter__(self) -> SceneWriter:
+        self._folder = new_temporary_folder(self.dataset_dir / paths.TMP, paths.scene_name(self.scene.scene_index))
+        with storage_errors("a scene", self._folder):
+            for layer in self.layers:
+                (self._folder / layer).mkdir()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._encoder.shutdown(wait=True, cancel_futures=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)  # a failure here must not hide the one that led here
+            self._folder = None
+
+    def write_frame(self, index: int, frame: Frame) -> None:
+        """Check ``frame`` and hand it to the encoder; raises what went wrong with it or with an earlier frame."""
+        if not 0 <= index < len(self.camera.positions):
+            raise ValueError(f"frame {index} of {self.scene.name}: the camera has {len(self.camera.positions)} poses")
+        self._check(index, frame)
+        self._wait(FRAMES_IN_FLIGHT - 1)
+        self._pending.append(self._encoder.submit(self._encode, index, frame))
+
+    def commit(self) -> Path:
+        """Return the scene's final folder, complete and on disk.
+
+        A folder that already exists is left as it is: scenes are deterministic, so it holds the same bytes.
+        """
+        self._wait(0)
+        folder = self._open_folder()
+        count = len(self.camera.positions)
+        missing = [i for i in range(count) if paths.layer_file("rgb", i) not in self._digests]
+        if missing:
+            raise RenderError(
+                f"{self.scene.name}: {len(missing)} of {count} frames were not rendered, e.g. {missing[0]}"
+            )
+        final = paths.scene_dir(self.dataset_dir, self.scene.scene_index)
+        with storage_errors(f"scene {self.scene.name}", final):
+            self._write_records(folder)
+            for layer in self.layers:
+                sync_folder(folder / layer)
+            sync_folder(folder)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.rename(final)
+            except OSError:
+                if not final.is_dir():
+                    raise
+            else:
+                self._folder = None
+            sync_folder(final.parent)
+        return final
+
+    def _open_folder(self) -> Path:
+        if self._folder is None:
+            raise RuntimeError("SceneWriter is used outside its `with` block, or after commit()")
+        return self._folder
+
+    def _wait(self, allowed: int) -> None:
+        """Wait until at most ``allowed`` frames are pending; raise the first error."""
+        while len(self._pending) > allowed or (self._pending and self._pending[0].done()):
+            self._pending.popleft().result()
+
+    def _encode(self, index: int, frame: Frame) -> None:
+        folder = self._open_folder()
+        files = {layer: folder / paths.layer_file(layer, index) for layer in self.layers}
+        write_png(files["rgb"], frame.rgba)
+        write_depth(files["depth"], frame.depth_z, self.write.depth)
+        if self.write.normal and frame.normal is not None:
+            write_vectors(files["normal"], frame.normal, "float16")
+        if self.write.instance and frame.instance is not None:
+            write_png(files["instance"], frame.instance)
+        if self.write.position and frame.position is not None:
+            write_vectors(files["position"], frame.position)
+        for path in files.values():
+            self._digest(path, folder)
+
+    def _digest(self, path: Path, folder: Path) -> None:
+        name = path.relative_to(folder).as_posix()
+        self._digests[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+    def _write_records(self, folder: Path) -> None:
+        height, width = self.size
+        cameras = {
+            "format": CAMERAS_FORMAT,
+            "width_px": width,
+            "height_px": height,
+            "fov_x_deg": self.camera.fov_x_deg,
+            "intrinsics": intrinsics(self.camera.fov_x_deg, width, height).tolist(),
+            "camera_from_world": camera_from_world(self.camera).tolist(),
+            "conventions": CAMERA_CONVENTIONS,
+        }
+        contents = {
+            paths.SCENE_FILE: scene_to_json(self.scene).encode(),
+            paths.CAMERAS_FILE: json_bytes(cameras),
+            paths.RENDER_FILE: json_bytes({"format": RENDER_FORMAT} | self.render_record),
+        }
+        for name, content in contents.items():
+            write_durably(folder / name, content)
+            self._digest(folder / name, folder)
+        checksums = {"format": CHECKSUMS_FORMAT, "files": self._digests}
+        write_durably(folder / paths.CHECKSUMS_FILE, json_bytes(checksums))
+
+    def _check(self, index: int, frame: Frame) -> None:
+        """Raise RenderError if an array is absent, has another shape or type, or holds impossible values."""
+        expected: dict[str, tuple[np.ndarray | None, tuple[int, ...], type]] = {
+            "rgba": (frame.rgba, (*self.size, 4), np.uint8),
+            "depth_z": (frame.depth_z, self.size, np.float32),
+        }
+        if self.write.normal:
+            expected["normal"] = (frame.normal, (*self.size, 3), np.float32)
+        if self.write.instance:
+            expected["instance"] = (frame.instance, self.size, np.uint16)
+        if self.write.position:
+            expected["position"] = (frame.position, (*self.size, 3), np.float32)
+        where = f"{self.scene.name} frame {index}"
+        for name, (array, shape, kind) in expected.items():
+            found = None if array is None else (array.shape, array.dtype.name)
+            if array is None or found != (shape, np.dtype(kind).name):
+                raise RenderError(f"{where}: {name} should be {np.dtype(kind).name} of shape {shape}, it is {found}")
+            if kind is np.float32 and not np.isfinite(array).all():
+                raise RenderError(
+                    f"{where}: {name} has {np.count_nonzero(~np.isfinite(array))} values that are not finite"
+                )
+        if frame.depth_z.min() < 0:
+            raise RenderError(f"{where}: depth has negative values, the smallest {frame.depth_z.min():g}")
+        if self.write.depth == "float16" and frame.depth_z.max() > FLOAT16_MAX:
+            raise RenderError(
+                f"{where}: depth up to {frame.depth_z.max():g} does not fit float16; use write.depth=float32"
+            )
+
+
+def written_layers(write: WriteSettings) -> tuple[str, ...]:
+    """Return the layers (keys of ``paths.LAYERS``) that these settings write."""
+    optional = [layer for layer in ("normal", "instance", "position") if getattr(write, layer)]
+    return ("rgb", "depth", *optional)
