@@ -38,7 +38,9 @@ def test_imports(path):
         assert modules <= ALLOWED_IN_SCENE | set(sys.stdlib_module_names)
         assert not modules & {"random", "uuid", "time"}
         inner = {m.split(".")[1] for m in imported_modules(tree) if m.startswith("megasynth_attr.")}
-        assert inner <= {"scene", "errors", "streams"} | ({"config"} if path.name in ("sample.py", "isolation.py") else set())
+        assert inner <= {"scene", "errors", "streams"} | (
+            {"config"} if path.name in ("sample.py", "isolation.py") else set()
+        )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))

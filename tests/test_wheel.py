@@ -48,5 +48,7 @@ for preset in ("geometry", "micro_texture", "spoof_plane"):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
     done = subprocess.run([python, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=clean)
     assert done.returncode == 0, done.stderr
-    here = subprocess.run([sys.executable, "-c", script.replace("assert", "#")], capture_output=True, text=True, cwd=ROOT)
+    here = subprocess.run(
+        [sys.executable, "-c", script.replace("assert", "#")], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.stdout == here.stdout  # the wheel and the checkout draw the same scenes

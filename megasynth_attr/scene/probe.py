@@ -45,7 +45,8 @@ def equirectangular_directions(height: int, width: int) -> tuple[np.ndarray, np.
     azimuth = np.pi - (np.arange(width) + 0.5) / width * 2 * np.pi
     sine = np.sin(polar)[:, None]
     directions = np.stack(
-        [sine * np.cos(azimuth), sine * np.sin(azimuth), np.broadcast_to(np.cos(polar)[:, None], (height, width))], axis=-1
+        [sine * np.cos(azimuth), sine * np.sin(azimuth), np.broadcast_to(np.cos(polar)[:, None], (height, width))],
+        axis=-1,
     )
     area = np.broadcast_to(sine * (np.pi / height) * (2 * np.pi / width), (height, width))
     return directions, area

@@ -72,6 +72,7 @@ class Geometry:
     centre: Vec3  # layout units; the point that becomes the world origin
     dropped_boxes: int  # boxes given up after the stated number of trials
     attempts: int  # layouts drawn until one left room for the cameras
+    strut_width: float = 0.1  # layout units; section of the struts of wireframe primitives
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,7 @@ def test_suns_keep_their_ranges(seed):
 
 def test_sun_directions_are_uniform_on_the_sphere_above_the_limit():
     settings = LightingSettings(sun_count=(4, 4))
-    heights = [
-        s.to_light[2] for seed in range(500) for s in sample(np.random.default_rng(seed), settings, DRAW).suns
-    ]
+    heights = [s.to_light[2] for seed in range(500) for s in sample(np.random.default_rng(seed), settings, DRAW).suns]
     low = np.sin(np.radians(-10))  # uniform on the sphere = uniform in z (Archimedes)
     counts, _ = np.histogram(heights, bins=8, range=(low, 1))
     expected = len(heights) / 8

@@ -34,7 +34,9 @@ class CameraSettings:
     family: str = setting("orbit", "kind of trajectory", options=["orbit", "micro", "room", "plane"])
     fov_x_deg: tuple[float, float] = span(45.0, 70.0, "horizontal field of view, once per draw", minimum=5, maximum=150)
     clearance: float = setting(0.1, "no camera comes closer to any surface (scene units)", minimum=0, maximum=0.5)
-    distance: tuple[float, float] = span(0.85, 1.5, "orbit: distance from the origin in units of D = 1.5·√3", minimum=0.6)
+    distance: tuple[float, float] = span(
+        0.85, 1.5, "orbit: distance from the origin in units of D = 1.5·√3", minimum=0.6
+    )
     elevation_sin: tuple[float, float] = span(-0.3, 0.8, "orbit: sine of the elevation", minimum=-1, maximum=1)
     max_elevation_deg: float = setting(
         70.0, "orbit: the path stays below; a level camera spins at the pole", minimum=5, maximum=85

@@ -34,7 +34,9 @@ class LightingSettings:
     window_sun_irradiance: tuple[float, float] = span(0.2, 2.0, "room: W/m² of that sun", minimum=0)
     bulb_p: float = setting(0.0, "room: probability of bulbs", minimum=0, maximum=1)
     bulb_count: tuple[int, int] = span(1, 3, "room: number of bulbs", minimum=0, maximum=16)
-    bulb_edge: tuple[float, float] = span(0.03, 0.05, "room: diameter of a bulb (scene units)", minimum=0.001, maximum=0.5)
+    bulb_edge: tuple[float, float] = span(
+        0.03, 0.05, "room: diameter of a bulb (scene units)", minimum=0.001, maximum=0.5
+    )
     bulb_strength: tuple[float, float] = span(0.2, 2.0, "room: radiance of a dim bulb, W/m²/sr", minimum=0)
     bulb_bright_strength: tuple[float, float] = span(5.0, 8.0, "room: radiance of a bright bulb", minimum=0)
     hdris: str = setting("", "folder of equirectangular .hdr/.exr pictures, one per draw instead of the ambient grey")

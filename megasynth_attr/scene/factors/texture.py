@@ -24,7 +24,9 @@ class TextureSettings:
     bank_size_px: int = setting(512, "size at which procedural materials are made", minimum=16, maximum=4096)
     categories: tuple[str, ...] = setting((), "use only these categories; empty: all")
     pool_size: int = setting(0, "number of materials drawn per dataset to choose from; 0: the whole bank", minimum=0)
-    slot_count: int = setting(128, "length of the slot table; primitive i shows slot i modulo this", minimum=1, maximum=4096)
+    slot_count: int = setting(
+        128, "length of the slot table; primitive i shows slot i modulo this", minimum=1, maximum=4096
+    )
     tiles_per_unit: tuple[float, float] = span(
         0.0, 0.0, "texture repeats per scene unit, once per draw; [0,0]: one tile per face", minimum=0, maximum=100
     )
@@ -41,7 +43,9 @@ class TextureSettings:
 
 def material_pool(settings: TextureSettings, draw: Draw) -> list[Any]:
     """Return the records a dataset chooses from; ConfigError if none is left."""
-    records = [r for r in draw.records.materials.values() if not settings.categories or r.category in settings.categories]
+    records = [
+        r for r in draw.records.materials.values() if not settings.categories or r.category in settings.categories
+    ]
     if not records:
         known = sorted({r.category for r in draw.records.materials.values()})
         raise ConfigError(

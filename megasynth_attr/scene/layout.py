@@ -1,0 +1,167 @@
+"""What every layout is made of: boxes placed by bounded rejection so that they keep clear of each other and of cameras.
+
+Layout units; the inside of the layout is [0, extent]. A layout never hangs: each box has a stated number of trials, is
+dropped after them, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from megasynth_attr.scene.codec import rounded
+from megasynth_attr.scene.keepout import CameraRegion, InsideBox
+from megasynth_attr.scene.spec import Box, Vec3, Window
+
+TOLERANCE = 1e-6  # layout units; touching is not intersecting, and stored values are rounded to 1e-9
+
+
+@dataclass(frozen=True)
+class Item:
+    """A box and what fills it.
+
+    ``primitives`` None: the box itself (one plain cuboid). Otherwise the class of which it holds a random number of
+    primitives. ``shares_slot_of``: index of the item whose material slot this plain box shows (pieces of one wall).
+    """
+
+    box: Box
+    primitives: str | None = None
+    surface: str = "material"
+    shares_slot_of: int | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All boxes of a scene. ``bounds`` (low, high) is the box that becomes ±1, None if nothing was placed."""
+
+    name: str
+    extent: Vec3
+    items: tuple[Item, ...]
+    window: Window | None
+    dropped: int
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        if not self.items:
+            return None
+        centres = np.array([i.box.centre for i in self.items])
+        halves = np.array([i.box.size for i in self.items]) / 2
+        return (centres - halves).min(axis=0), (centres + halves).max(axis=0)
+
+    def scale_and_centre(self) -> tuple[float, Vec3]:
+        """Return (scene units per layout unit, layout point that becomes the origin), rounded as they are stored."""
+        assert self.bounds is not None, "an empty layout has no scale"
+        low, high = self.bounds
+        return rounded(2 / (high - low).max()), rounded((low + high) / 2)
+
+
+@dataclass(frozen=True)
+class Keepout:
+    """Where cameras may be, in layout units: no box may come closer than ``clearance`` to it."""
+
+    region: InsideBox
+    clearance: float  # scene units
+    scale: float
+    centre: np.ndarray
+
+    def allows(self, centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Return, for N×3 centres and sizes of boxes, which of them keep clear."""
+        gap = self.region.box_distance((centres - self.centre) * self.scale, sizes * self.scale)
+        return gap >= self.clearance + TOLERANCE * self.scale
+
+
+def keepout(region: CameraRegion | None, clearance: float, low: np.ndarray, high: np.ndarray) -> Keepout | None:
+    """Return the region that boxes must avoid in a layout that fills [low, high]; None if cameras stay outside."""
+    if not isinstance(region, InsideBox):
+        return None
+    return Keepout(region, clearance, 2 / float((high - low).max()), (low + high) / 2)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """T candidates for one box: centres and sizes, both T×3, tried in order."""
+
+    centres: np.ndarray
+    sizes: np.ndarray
+
+
+@dataclass
+class Site:
+    """A layout being filled: what is placed so far, and whether another box fits."""
+
+    extent: np.ndarray  # (3,)
+    overlap: float  # largest tolerated intersection, as a share of the smaller volume
+    keepout: Keepout | None
+    items: list[Item] = field(default_factory=list)
+    solid_low: list[np.ndarray] = field(default_factory=list)
+    solid_high: list[np.ndarray] = field(default_factory=list)
+    dropped: int = 0
+
+    def reserve(self, low: np.ndarray, high: np.ndarray) -> None:
+        """Keep [low, high] free of solid boxes."""
+        self.solid_low.append(low)
+        self.solid_high.append(high)
+
+    def add(self, item: Item) -> int:
+        """Add ``item`` without any test (the shell of a room) and return its index."""
+        self.items.append(item)
+        return len(self.items) - 1
+
+    def place(self, kind: str, spot: Spot, *, solid: bool, primitives: str | None, surface: str = "material") -> bool:
+        """Add a box at the first candidate that fits and return True; otherwise count it as dropped."""
+        fits = self._fits(spot, solid)
+        if not fits.any():
+            self.dropped += 1
+            return False
+        first = int(fits.argmax())
+        box = Box(kind, rounded(spot.centres[first]), rounded(spot.sizes[first]))
+        self.add(Item(box, primitives, surface))
+        if solid:
+            half = np.array(box.size) / 2
+            self.reserve(box.centre - half, box.centre + half)
+        return True
+
+    def _fits(self, spot: Spot, solid: bool) -> np.ndarray:
+        low, high = spot.centres - spot.sizes / 2, spot.centres + spot.sizes / 2
+        fits = (low >= -TOLERANCE).all(axis=1) & (high <= self.extent + TOLERANCE).all(axis=1)
+        fits &= (spot.sizes > 0).all(axis=1)
+        if self.keepout is not None:
+            fits &= self.keepout.allows(spot.centres, spot.sizes)
+        if solid and self.solid_low:
+            others_low, others_high = np.array(self.solid_low), np.array(self.solid_high)
+            shared = np.minimum(high[:, None], others_high) - np.maximum(low[:, None], others_low)  # (T, M, 3)
+            volume = np.where((shared > TOLERANCE).all(axis=-1), shared.prod(axis=-1), 0.0)
+            smaller = np.minimum(spot.sizes.prod(axis=1)[:, None], (others_high - others_low).prod(axis=-1))
+            fits &= (volume <= self.overlap * smaller).all(axis=1)
+        return fits
+
+    def finish(self, name: str, window: Window | None) -> Layout:
+        return Layout(name, rounded(self.extent), tuple(self.items), window, self.dropped)
+
+
+def between(rng: np.random.Generator, limits: tuple[float, float], shape: int | tuple[int, ...] = ()) -> np.ndarray:
+    """Return numbers uniform in [low, high]."""
+    return limits[0] + (limits[1] - limits[0]) * rng.random(shape)
+
+
+def either(
+    rng: np.random.Generator, probability: float, first: tuple[float, float], second: tuple[float, float], count: int
+) -> np.ndarray:
+    """Return ``count`` numbers, each uniform in ``first`` with ``probability`` and in ``second`` otherwise."""
+    return np.where(rng.random(count) < probability, between(rng, first, count), between(rng, second, count))
+
+
+def count_in(rng: np.random.Generator, limits: tuple[int, ...]) -> int:
+    """Return an integer uniform in {low, ..., high}."""
+    return int(rng.integers(limits[0], limits[1] + 1))
+
+
+def anywhere(rng: np.random.Generator, sizes: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """Return T×3 centres uniform where boxes of T×3 ``sizes`` stay inside the extent (a box too large: its middle)."""
+    slack = np.maximum(extent - sizes, 0)
+    return (extent - slack) / 2 + slack * rng.random(sizes.shape)
+
+
+KeepoutOf = Callable[[np.ndarray, np.ndarray], "Keepout | None"]

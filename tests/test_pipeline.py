@@ -1,0 +1,108 @@
+"""The command line: help, presets, stages, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from megasynth_attr.config import preset_names, schema
+from megasynth_attr.errors import ConfigError, ExitCode
+from megasynth_attr.help import help_text, section_kinds
+from megasynth_attr.pipeline import STAGES, chosen_stages, main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "megasynth_attr.pipeline", *words]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def keys(kind: type, prefix: str = "") -> list[str]:
+    names = []
+    for field in dataclasses.fields(kind):
+        nested = field.default_factory if dataclasses.is_dataclass(field.default_factory) else None
+        names += keys(nested, f"{prefix}{field.name}.") if nested else [f"{prefix}{field.name}"]  # type: ignore[arg-type]
+    return names
+
+
+def test_help_names_every_key_with_its_meaning() -> None:
+    text = help_text(["--help"])
+    entries = [line.strip().partition("=")[0] for line in text.splitlines() if line.startswith("  ") and "=" in line]
+    assert set(keys(schema())) <= set(entries)
+    assert max(map(len, text.splitlines())) <= 120
+    for code in ExitCode:
+        assert f"{int(code):2}  " in text
+    assert "frames=100   (whole number, 1 to 10000)" in text
+    assert "camera.fov_x_deg=[45,70]   (range [low, high], numbers, 5 to 150)" in text
+    assert "device=cpu   (one of cpu, cuda, optix, hip, oneapi, metal)" in text
+    assert "short: max_runtime=" in text
+
+
+def test_help_of_one_section() -> None:
+    text = help_text(["--help", "geometry"])
+    assert "geometry.layout" in text and "camera." not in text
+    assert set(section_kinds()) >= {"content", "run", "render", "write", "geometry", "texture", "camera", "lighting"}
+    with pytest.raises(ConfigError, match=r"there is no such section \(did you mean geometry\?\)"):
+        help_text(["--help", "geomtry"])
+
+
+def test_help_is_quick_and_ends_with_0() -> None:
+    """The limit is 1.5 s on an idle machine; processor time says the same on a busy one."""
+    before = os.times()
+    done = run("--help")
+    after = os.times()
+    assert done.returncode == 0 and "exit codes:" in done.stdout
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 1.5
+
+
+def test_presets_are_listed_with_what_they_are() -> None:
+    lines = help_text(["--presets"]).splitlines()
+    assert [line.split()[0] for line in lines] == preset_names()
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_stages_run_in_the_pipelines_order() -> None:
+    assert [s.name for s in STAGES] == ["generate", "verify", "report"]
+    assert [s.name for s in chosen_stages("report, generate", "")] == ["generate", "report"]
+    assert [s.name for s in chosen_stages("generate,verify,report", "verify")] == ["verify", "report"]
+
+
+@pytest.mark.parametrize(
+    ("names", "first", "message"),
+    [
+        ("generate,verfy", "", r"stages=verfy: there is no such stage \(did you mean verify\?\)"),
+        ("generate", "reprt", r"from=reprt: there is no such stage \(did you mean report\?\)"),
+        ("", "", "no stage is named"),
+        ("generate", "report", "no stage is left to run"),
+    ],
+)
+def test_wrong_stages(names: str, first: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        chosen_stages(names, first)
+
+
+def test_a_wrong_stage_changes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        main(["preset=demo", "stages=rendr", f"out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_usage_errors_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = run("preset=demo", "framse=3", f"out={tmp_path / 'out'}")
+    assert done.returncode == 2 and time.monotonic() - started < 30
+    assert done.stderr.splitlines() == ["ConfigError: unknown key framse (did you mean frames?); --help lists all keys"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_verify_before_generate_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="does not exist yet; run the stage generate first"):
+        main(["preset=demo", "from=verify", f"out={tmp_path / 'out'}"])
