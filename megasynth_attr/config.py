@@ -23,95 +23,10 @@ from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_attr.resources import resource_dir
 from megasynth_attr.scene.codec import content_hash, from_plain, to_plain
 from megasynth_attr.scene.factor import load_plugins, registered
-from megasynth_attr.scene.fields import check, setting
-from megasynth_attr.streams import Scope
+from megasynth_attr.scene.fields import check
+from megasynth_attr.settings import ContentSettings, IsolationSettings, RenderSettings, RunSettings, WriteSettings
 
 PATCH_PX = 14  # the training layout's image sizes are multiples of the DINOv2 patch
-
-
-@dataclass(frozen=True)
-class RenderSettings:
-    """How frames are rendered; part of the dataset's identity."""
-
-    width_px: int = setting(518, "image width", minimum=8, maximum=8192)
-    height_px: int = setting(518, "image height", minimum=8, maximum=8192)
-    exposure_stops: float = setting(0.0, "fixed exposure: linear colour times 2^stops", minimum=-10, maximum=10)
-    samples: int = setting(0, "Cycles samples per pixel; 0: as the quality says", minimum=0, maximum=65536)
-    denoiser: str = setting(
-        "best",
-        "best: OpenImageDenoise where Blender has it, else none, said aloud; oidn: or fail",
-        options=["best", "oidn", "none"],
-    )
-    max_bounces: int = setting(6, "light path length", minimum=0, maximum=64)
-
-
-@dataclass(frozen=True)
-class WriteSettings:
-    """What is written per frame; part of the dataset's identity. RGB and depth always are."""
-
-    depth: str = setting("float32", "depth precision on disk", options=["float32", "float16"])
-    normal: bool = setting(False, "write world-space normals (EXR, 3 channels)")
-    instance: bool = setting(False, "write instance ids (16-bit PNG)")
-    position: bool = setting(False, "write world-space positions (EXR, 3 channels)")
-
-
-@dataclass(frozen=True)
-class IsolationSettings:
-    """How the isolation matrix is measured."""
-
-    reference: str = setting("everything", "preset whose spread counts as full variation (value 1)")
-    scenes: int = setting(12, "scenes drawn per measurement", minimum=2, maximum=1000)
-
-
-@dataclass(frozen=True)
-class ContentSettings:
-    """What the dataset is. Changing one of these makes another dataset."""
-
-    preset: str = setting("demo", "name of a file in presets/, or a path to a YAML file")
-    members: tuple[str, ...] = setting((), "presets that together make one experiment, one attribute each")
-    plugins: tuple[str, ...] = setting((), "Python files or modules that register further factors")
-    attribute: str = setting("", "name of the attribute that varies; also the name of the dataset folders")
-    seed: int = setting(0, "root seed; all randomness follows from it", minimum=0)
-    dataset_count: int = setting(10, "datasets per attribute", minimum=1, maximum=100)
-    scene_count: int = setting(200, "scenes per dataset", minimum=1, maximum=1_000_000)
-    frames: int = setting(100, "frames (views) per scene", minimum=1, maximum=10_000)
-    quality: str = setting("default", "sampling quality", options=["draft", "default", "reference"])
-    training_layout: bool = setting(True, "demand image sizes that are multiples of 14 px")
-    noise_scope: str = setting("experiment", "how often Cycles' seed is drawn anew", options=[s.value for s in Scope])
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """How and where a run works. None of these changes a byte of the data."""
-
-    out: str = setting("", "output folder; empty: runs/<preset> below the current folder")
-    cache: str = setting("", "folder where procedural materials are kept once made; empty: <out>/cache")
-    datasets: str = setting("all", "which datasets: all, 0-4, 0,3,7")
-    scenes: str = setting("all", "which scenes of each: all, 0-99, 3,7,9")
-    shard: str = setting("1/1", "this machine's share of the selected scenes, i/n, counted from 1")
-    stages: str = setting("generate,verify,report", "pipeline stages to run, in order")
-    from_stage: str = setting("", "skip the stages before this one (short: from=)")
-    executor: str = setting("local", "who renders", options=["local", "slurm"])
-    blender: str = setting("auto", "auto, module (pip install bpy), or the path of a Blender binary")
-    device: str = setting(
-        "cpu",
-        "Cycles device; a GPU that is not there is an error",
-        options=["cpu", "cuda", "optix", "hip", "oneapi", "metal"],
-    )
-    workers: int = setting(0, "Blender processes at once; 0: one per `threads` cores", minimum=0, maximum=1024)
-    threads: int = setting(
-        0, "threads of one Blender process; 0: chosen from cores and scenes", minimum=0, maximum=1024
-    )
-    scenes_per_worker: int = setting(50, "a worker is replaced after this many scenes", minimum=1)
-    attempts: int = setting(
-        2, "tries per scene, with the same seed, before a failure is recorded", minimum=1, maximum=10
-    )
-    timeout_s: float = setting(3600.0, "longest time for one scene", minimum=1)
-    max_runtime_s: float = setting(0.0, "stop taking scenes after this time and exit 75; 0: no limit", minimum=0)
-    openjd_progress: bool = setting(False, "also print openjd_progress lines")
-    jobs: int = setting(0, "slurm: array size; 0: one job per 10 scenes, at most 1000", minimum=0)
-    partition: str = setting("", "slurm: partition; empty: the cluster's default")
-    slurm_minutes: int = setting(1440, "slurm: time limit of one job", minimum=1)
 
 
 SECTIONS: dict[str, type] = {"render": RenderSettings, "write": WriteSettings, "isolation": IsolationSettings}

@@ -96,7 +96,7 @@ def _hdri_record(path: Path) -> HdriRecord:
 
 
 def read_radiance(path: Path) -> np.ndarray:
-    """Return an HDRI as H×W×3 float32 linear radiance; DatasetError if it is unreadable or not twice as wide as high."""
+    """Return an HDRI as H×W×3 float32 linear radiance; DatasetError if it is unreadable or not 2:1."""
     try:
         radiance = _read_exr(path) if path.suffix.lower() == ".exr" else read_hdr(path)
     except Exception as error:  # decoders raise whatever they like on damaged files

@@ -29,4 +29,4 @@ def test_wrong_shards(text):
 def test_shards_are_disjoint_and_complete(size, count):
     items = list(range(size))
     shards = [shard_of(items, *parse_shard(f"{i + 1}/{count}")) for i in range(count)]
-    assert sorted(sum(shards, [])) == items
+    assert sorted(item for shard in shards for item in shard) == items

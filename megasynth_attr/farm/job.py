@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from megasynth_attr.config import RenderSettings, WriteSettings
 from megasynth_attr.scene.assets import Assets
+from megasynth_attr.settings import RenderSettings, WriteSettings
 
 
 @dataclass(frozen=True)

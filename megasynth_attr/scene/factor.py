@@ -53,11 +53,11 @@ class Draw:
 class Factor:
     """One attribute of a scene.
 
-    ``settings`` is a frozen dataclass made of ``config_fields`` entries whose first fields are ``scope`` and
-    ``variants``; an optional method ``validate(name, settings_of_all_factors)`` raises ConfigError. ``describe`` maps
-    (data, records) to an array; ``distance`` compares two such arrays (for the isolation matrix). ``build`` is "module:function", imported inside Blender only and called as
-    ``function(stage, data)`` (see ``blender/build.py``), in order of ``order``. Sampling uses the same order, so a
-    factor can see only those with a smaller one.
+    ``settings`` is a frozen dataclass made with ``scene/fields.py`` whose first fields are ``scope`` and ``variants``;
+    an optional method ``validate(name, settings_of_all_factors)`` raises ConfigError. ``describe`` maps (data, records)
+    to an array; ``distance`` compares two such arrays (for the isolation matrix). ``build`` is "module:function",
+    imported inside Blender only and called as ``function(stage, data)`` (see ``blender/build.py``), in order of
+    ``order``. Sampling uses the same order, so a factor can see only those with a smaller one.
     """
 
     name: str

@@ -61,16 +61,6 @@ def _described_once(items: Iterable[object], describe: object, records: Records)
     return described
 
 
-def isolation_row(
-    config: Config, dataset_index: int, records: Records, reference: Config, reference_records: Records
-) -> IsolationRow:
-    """Return the row of one dataset; it samples ``config.isolation.scenes`` scenes of it and as many of the reference."""
-    count = min(config.isolation.scenes, config.content.scene_count)
-    scenes = [sample_scene(config, dataset_index, i, records) for i in range(count)]
-    spread = factor_spread(scenes, records)
-    return compare(spread, reference_spread(reference, config, reference_records), config, count)
-
-
 def reference_spread(reference: Config, config: Config, records: Records) -> dict[str, float]:
     """Return the spread of every factor in the preset where all vary, over ``config.isolation.scenes`` scenes."""
     return factor_spread([sample_scene(reference, 0, i, records) for i in range(config.isolation.scenes)], records)

@@ -10,9 +10,9 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 from ray_cast_experiment import Size, write_dataset
 
-from megasynth_attr.config import WriteSettings
 from megasynth_attr.dataset.verify import verify_dataset
 from megasynth_attr.report.page import write_report
+from megasynth_attr.settings import WriteSettings
 
 FACTORS = ("geometry", "texture", "camera", "lighting")
 

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 from ray_cast_experiment import Size, raycast, write_dataset
 
-from megasynth_attr.config import WriteSettings
 from megasynth_attr.errors import DatasetError, EnvironmentProblem, ExitCode
 from megasynth_attr.report.checks import read_verification
 from megasynth_attr.report.facts import hash_rows, licence_counts, read_facts
 from megasynth_attr.report.images import on_paper
 from megasynth_attr.report.page import human_size, in_words, write_report
 from megasynth_attr.report.pictures import Limits
+from megasynth_attr.settings import WriteSettings
 
 
 class Links(html.parser.HTMLParser):

@@ -59,13 +59,14 @@ class CameraSettings:
         geometry = factors["geometry"]
         if self.family in ("room", "plane") and not Scope(self.scope).sees(Scope(geometry.scope)):
             raise ConfigError(
-                f"{name}.family={self.family} places cameras by the geometry, so geometry.scope={geometry.scope} must not "
-                f"vary more often than {name}.scope={self.scope}; widen {name}.scope or narrow geometry.scope"
+                f"{name}.family={self.family} places cameras by the geometry, so geometry.scope={geometry.scope} must "
+                f"not vary more often than {name}.scope={self.scope}; widen {name}.scope or narrow geometry.scope"
             )
         layouts = {"orbit": ("objects",), "plane": ("plane",)}.get(self.family, ("room", "plane"))
         if geometry.layout not in layouts:
             raise ConfigError(
-                f"{name}.family={self.family} does not fit geometry.layout={geometry.layout}: it needs {' or '.join(layouts)}"
+                f"{name}.family={self.family} does not fit geometry.layout={geometry.layout}: "
+                f"it needs {' or '.join(layouts)}"
             )
 
 

@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation, RotationSpline
 from megasynth_attr.scene.spec import Geometry
 from megasynth_attr.scene.trajectories.lookat import from_yaw_pitch_roll, look_along
 
-# Lebesgue constant of a not-a-knot cubic spline, rounded up: a path through points of a ball stays within twice its radius
+# Lebesgue constant of a not-a-knot cubic spline, rounded up: a path through points of a ball stays within twice its
+# radius.
 OVERSHOOT = 2.0
 
 

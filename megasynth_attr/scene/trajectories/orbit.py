@@ -106,8 +106,8 @@ def sample_orbit(
             break
     else:
         raise SceneRejected(
-            f"camera: no orbit with elevation_sin=[{low:g},{high:g}] below {max_elevation_deg:g}° elevation was found in "
-            f"{trials} trials; narrow camera.elevation_sin or raise camera.max_elevation_deg"
+            f"camera: no orbit with elevation_sin=[{low:g},{high:g}] below {max_elevation_deg:g}° elevation was found "
+            f"in {trials} trials; narrow camera.elevation_sin or raise camera.max_elevation_deg"
         )
     distances = rng.uniform(*ranges.distance, control_points)
     path = directions * closed_log_distance(distances, parameter)[:, None]

@@ -1,0 +1,150 @@
+"""From a scene file to a Blender scene: an empty file, every setting explicit, then one builder per factor."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from megasynth_attr.blender import compat
+from megasynth_attr.blender.device import use_device
+from megasynth_attr.blender.quality import Quality, apply_quality, resolve_quality
+from megasynth_attr.errors import RenderError
+from megasynth_attr.scene.assets import Assets
+from megasynth_attr.scene.factor import registered
+from megasynth_attr.scene.spec import Scene
+from megasynth_attr.settings import RenderSettings, WriteSettings
+
+CONTENT = ("meshes", "materials", "images", "lights", "cameras", "objects", "collections", "node_groups", "worlds")
+NORMAL_AOV = "surface_normal"  # name of the output materials write their mesh's normal to
+
+
+@dataclass
+class Stage:
+    """What factor builders get: the open Blender file and what it is made from; valid until the next ``build_scene``.
+
+    ``primitives`` holds one object per ``Geometry.primitives`` entry once geometry is built, ``camera`` the camera
+    object once the camera is built. ``shared`` is for what builders make only once, under keys of their own.
+    """
+
+    bpy: Any
+    scene: Scene
+    assets: Assets
+    render: RenderSettings
+    write: WriteSettings
+    quality: Quality
+    blender_scene: Any
+    collection: Any
+    primitives: list[Any] = field(default_factory=list)
+    camera: Any = None
+    shared: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def layer(self) -> Any:
+        """The only view layer: with a second one Cycles would load all meshes anew for every view."""
+        return self.blender_scene.view_layers[0]
+
+    def factor(self, name: str) -> Any:
+        """Return the scene's data of a factor, e.g. ``stage.factor("geometry")``."""
+        return self.scene.factors[name]
+
+    def add_object(self, name: str, data: Any) -> Any:
+        """Return a new object showing ``data`` (a mesh, light or camera), linked into the scene."""
+        thing = self.bpy.data.objects.new(name, data)
+        self.collection.objects.link(thing)
+        return thing
+
+    def add_mesh(self, name: str, arrays: Any, instance_id: int) -> Any:
+        """Return a new object of MeshArrays; ``instance_id`` is what the instance map will show."""
+        from megasynth_attr.blender.geometry import mesh_from_arrays
+
+        thing = self.add_object(name, mesh_from_arrays(self.bpy, name, arrays))
+        thing.pass_index = instance_id
+        return thing
+
+
+def build_scene(
+    scene: Scene,
+    assets: Assets,
+    *,
+    render: RenderSettings,
+    write: WriteSettings,
+    quality: str = "default",
+    device: str = "cpu",
+    threads: int = 0,
+) -> Stage:
+    """Return the Stage of ``scene``, ready for ``render_view``; whatever Blender held before is gone.
+
+    Raises EnvironmentProblem for a Blender or device that cannot be used, DatasetError for an asset that is missing,
+    unreadable or not what the scene file says.
+    """
+    bpy = compat.load_bpy()
+    blender_scene = empty_blender(bpy)
+    numbers = resolve_quality(bpy, quality, render)
+    _set_render(blender_scene, render)
+    use_device(bpy, blender_scene, device, threads)
+    apply_quality(blender_scene, numbers, render.max_bounces)
+    stage = Stage(bpy, scene, assets, render, write, numbers, blender_scene, blender_scene.collection)
+    _set_passes(stage)
+    for name, factor in registered().items():
+        if name in scene.factors:
+            module, _, function = factor.build.partition(":")
+            getattr(importlib.import_module(module), function)(stage, scene.factors[name])
+    return stage
+
+
+def empty_blender(bpy: Any) -> Any:
+    """Return the only scene of a fresh empty file; the file open before is closed and its memory freed."""
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    left_over = {kind: count for kind, count in data_block_counts(bpy).items() if count}
+    if left_over:
+        raise RenderError(f"Blender {bpy.app.version_string} kept {left_over} after opening an empty file; restart it")
+    return bpy.context.scene
+
+
+def data_block_counts(bpy: Any) -> dict[str, int]:
+    """Return how many data blocks of each kind of content there are; all 0 in an empty file."""
+    return {kind: len(getattr(bpy.data, kind)) for kind in CONTENT}
+
+
+def _set_render(scene: Any, render: RenderSettings) -> None:
+    """Set what Blender's defaults would otherwise decide, differently in different versions."""
+    settings = scene.render
+    settings.engine = "CYCLES"
+    settings.resolution_x, settings.resolution_y = render.width_px, render.height_px
+    settings.resolution_percentage = 100
+    settings.pixel_aspect_x = settings.pixel_aspect_y = 1.0
+    settings.film_transparent = True
+    settings.use_persistent_data = True  # only the camera moves between the views of a scene
+    settings.use_border = settings.use_crop_to_border = False
+    settings.use_compositing = settings.use_sequencer = False
+    settings.use_motion_blur = settings.use_simplify = settings.use_freestyle = settings.use_stamp = False
+    settings.use_multiview = settings.use_single_layer = False
+    settings.use_overwrite, settings.use_placeholder, settings.use_file_extension = True, False, False
+    settings.dither_intensity = 0.0
+    compat.set_multilayer_exr(settings)
+    cycles = scene.cycles
+    cycles.film_exposure = 1.0
+    cycles.film_transparent_glass = False
+    cycles.pixel_filter_type, cycles.filter_width = "BLACKMAN_HARRIS", 1.5
+    cycles.use_auto_tile = False  # tiles go through files on disk
+    cycles.shading_system = False
+    compat.set_if_present(cycles, feature_set="SUPPORTED")
+    view = scene.view_settings  # only for people who look at the file: images are made from linear data
+    scene.display_settings.display_device = "sRGB"
+    view.view_transform, view.look, view.exposure, view.gamma = "Standard", "None", render.exposure_stops, 1.0
+    view.use_curve_mapping = False
+
+
+def _set_passes(stage: Stage) -> None:
+    """Ask Cycles for the passes that will be written, and for nothing else."""
+    layer = stage.layer
+    layer.use_pass_combined = layer.use_pass_z = True
+    layer.use_pass_object_index = stage.write.instance
+    layer.use_pass_position = stage.write.position
+    layer.use_pass_normal = False  # averaged over the pixel, and with the relief of normal maps
+    if stage.write.normal:
+        aov = layer.aovs.add()
+        aov.name, aov.type = NORMAL_AOV, "COLOR"
+    layer.pass_alpha_threshold = 0.5
+    layer.cycles.use_denoising = True  # where the scene does

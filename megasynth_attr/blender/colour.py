@@ -1,0 +1,30 @@
+"""From linear radiance to display bytes: our own arithmetic, so that no Blender version's colour management matters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def srgb_from_linear(linear: np.ndarray) -> np.ndarray:
+    """Return display values in [0, 1] for linear Rec.709 values of any shape; values outside [0, 1] are clipped.
+
+    IEC 61966-2-1.
+    """
+    linear = np.clip(linear, 0.0, 1.0)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.power(linear, 1 / 2.4) - 0.055)
+
+
+def display_rgba(premultiplied: np.ndarray, exposure_stops: float) -> np.ndarray:
+    """Return uint8 H×W×4 with straight alpha for float H×W×4 linear RGBA with premultiplied alpha.
+
+    Colour is divided by alpha, scaled by 2^exposure_stops, clipped, sRGB encoded and rounded half up; where alpha
+    rounds to 0 the colour is 0 too.
+    """
+    alpha = np.clip(premultiplied[..., 3], 0.0, 1.0)
+    scale = np.float32(2.0**exposure_stops) / np.where(alpha > 0, alpha, 1)
+    rgba = np.empty(premultiplied.shape, dtype=np.float32)
+    rgba[..., :3] = srgb_from_linear(premultiplied[..., :3] * scale[..., None])
+    rgba[..., 3] = alpha
+    encoded = (rgba * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    encoded[encoded[..., 3] == 0] = 0
+    return encoded

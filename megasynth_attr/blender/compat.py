@@ -1,0 +1,167 @@
+"""Every difference between the supported Blender versions, 3.4 to 5.0, and nothing else.
+
+Names of enum items and sockets are looked up rather than derived from a version number wherever Blender can be asked:
+that also holds for the versions between those tested.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from megasynth_attr.errors import EnvironmentProblem
+
+OLDEST = (3, 4)
+NEWEST_TESTED = (5, 0)
+
+
+class BlenderWarning(UserWarning):
+    """Something about this Blender the user should know; the run goes on."""
+
+
+def load_bpy() -> Any:
+    """Return the module bpy; EnvironmentProblem if this is not Blender or one older than 3.4."""
+    try:
+        import bpy
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"this Python cannot import bpy ({error}); `pip install bpy==5.0.1` (Python 3.11) or run inside Blender"
+        ) from error
+    if not hasattr(bpy, "app"):
+        raise EnvironmentProblem("the module bpy found here is not Blender's; `pip install bpy==5.0.1`")
+    version = tuple(bpy.app.version)
+    if version[:2] < OLDEST:
+        raise EnvironmentProblem(
+            f"Blender {bpy.app.version_string} is too old; {_dotted(OLDEST)} to {_dotted(NEWEST_TESTED)} are supported"
+        )
+    if version[0] > NEWEST_TESTED[0]:
+        warnings.warn(
+            f"Blender {bpy.app.version_string} is newer than the newest tested one ({_dotted(NEWEST_TESTED)})",
+            BlenderWarning,
+            stacklevel=2,
+        )
+    return bpy
+
+
+def blender_version() -> str:
+    """Return this Blender's version, e.g. "5.0.1"; EnvironmentProblem if it cannot be used."""
+    return ".".join(map(str, load_bpy().app.version))
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def set_if_present(struct: Any, **values: Any) -> None:
+    """Set the properties that this version has; for settings whose absence means the wanted behaviour."""
+    for name, value in values.items():
+        if hasattr(struct, name):
+            setattr(struct, name, value)
+
+
+def use_nodes(block: Any) -> Any:
+    """Return the empty node tree of a material or world; before 5.0 nodes must be switched on."""
+    if block.node_tree is None or load_bpy().app.version < (5, 0, 0):
+        block.use_nodes = True
+    block.node_tree.nodes.clear()
+    return block.node_tree
+
+
+def socket(node: Any, *names: str) -> Any:
+    """Return the first input among ``names``: Blender 4.0 renamed sockets of the Principled BSDF."""
+    for name in names:
+        if name in node.inputs:
+            return node.inputs[name]
+    raise EnvironmentProblem(f"this Blender's {node.bl_idname} has none of the inputs {', '.join(names)}")
+
+
+def specular_socket(principled: Any) -> Any:
+    """Return the input that scales dielectric reflection (0.5: 4 % at normal incidence)."""
+    return socket(principled, "Specular IOR Level", "Specular")
+
+
+def set_first_known(struct: Any, name: str, preferred: Sequence[str]) -> None:
+    """Set an enum property to the first of the ``preferred`` items this version knows.
+
+    Cycles computes the items of some enums in a Python function, which RNA cannot list; assigning asks it.
+    """
+    for item in preferred:
+        try:
+            setattr(struct, name, item)
+        except TypeError:
+            continue
+        return
+    raise EnvironmentProblem(f"this Blender's {struct.bl_rna.name} knows none of {', '.join(preferred)} as {name}")
+
+
+def set_linear_colour_space(image: Any) -> None:
+    """Declare an image's values linear Rec.709; Blender 4.0 renamed that."""
+    set_first_known(image.colorspace_settings, "name", ("Linear Rec.709", "Linear"))
+
+
+def set_sampling_pattern(cycles: Any) -> None:
+    """Choose tabulated Sobol points, in 3.4 what came before them."""
+    set_first_known(cycles, "sampling_pattern", ("TABULATED_SOBOL", "PROGRESSIVE_MULTI_JITTER"))
+
+
+def set_multilayer_exr(render: Any) -> None:
+    """Make ``render`` write float32 multilayer EXR files, uncompressed; Blender 5.0 wants the media type first."""
+    settings = render.image_settings
+    set_if_present(settings, media_type="MULTI_LAYER_IMAGE")
+    settings.file_format = "OPEN_EXR_MULTILAYER"
+    settings.color_mode = "RGBA"
+    settings.color_depth = "32"
+    settings.exr_codec = "NONE"
+    set_if_present(settings, use_preview=False, use_exr_interleave=False)
+
+
+def has_open_image_denoise(bpy: Any) -> bool:
+    """Return whether this Blender was built with OpenImageDenoise; the scene's denoiser is set to it if so."""
+    try:
+        set_first_known(bpy.context.scene.cycles, "denoiser", ("OPENIMAGEDENOISE",))
+    except EnvironmentProblem:
+        return False
+    return True
+
+
+def add_polygons(mesh: Any, face_sizes: Any, starts: Any) -> None:
+    """Set the polygons of a mesh whose loops exist; before 4.0 the sizes are not derived from the starts."""
+    mesh.polygons.add(len(face_sizes))
+    mesh.polygons.foreach_set("loop_start", starts)
+    if load_bpy().app.version < (4, 0, 0):
+        mesh.polygons.foreach_set("loop_total", face_sizes)
+
+
+def shade_smooth(mesh: Any) -> None:
+    """Shade all faces smooth, without an angle limit (Blender < 4.1 can have one)."""
+    import numpy as np
+
+    mesh.polygons.foreach_set("use_smooth", np.ones(len(mesh.polygons), dtype=bool))
+    set_if_present(mesh, use_auto_smooth=False)
+
+
+def aov_node(tree: Any, name: str) -> Any:
+    """Return a new node that writes to the layer's custom output ``name``; Blender 4.1 renamed its property."""
+    node = tree.nodes.new("ShaderNodeOutputAOV")
+    setattr(node, "aov_name" if hasattr(node, "aov_name") else "name", name)
+    return node
+
+
+def object_index_channel(layer: str, channels: Any) -> str:
+    """Return the name of the object index channel; Blender 5.0 calls the pass by its full name."""
+    for name in (f"{layer}.Object Index.X", f"{layer}.IndexOB.X"):
+        if name in channels:
+            return name
+    raise EnvironmentProblem(f"this Blender wrote no object index, only {', '.join(sorted(channels))}")
+
+
+def gpu_devices(preferences: Any, kind: str) -> list[Any]:
+    """Return the Cycles devices of a kind such as "CUDA"; empty if this build does not know the kind."""
+    if hasattr(preferences, "refresh_devices"):
+        preferences.refresh_devices()
+    try:
+        found = preferences.get_devices_for_type(kind)
+    except (TypeError, ValueError, AttributeError):
+        return []
+    return [device for device in found or () if device.type == kind]

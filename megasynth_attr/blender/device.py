@@ -1,0 +1,55 @@
+"""The Cycles device, chosen explicitly and checked: Blender accepts a GPU that is not there and renders on the CPU."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from megasynth_attr.blender import compat
+from megasynth_attr.errors import EnvironmentProblem
+
+GPU_KINDS = {"cuda": "CUDA", "optix": "OPTIX", "hip": "HIP", "oneapi": "ONEAPI", "metal": "METAL"}
+
+
+def use_device(bpy: Any, scene: Any, device: str, threads: int) -> None:
+    """Make ``scene`` render on ``device``: "cpu", or a key of GPU_KINDS for all GPUs of that kind.
+
+    ``threads`` CPU threads; 0: as many as this process may use. EnvironmentProblem if there is no such device.
+    """
+    scene.render.threads_mode = "FIXED"
+    scene.render.threads = threads or available_cores()
+    preferences = cycles_preferences(bpy)
+    if device == "cpu":
+        preferences.compute_device_type = "NONE"
+        scene.cycles.device = "CPU"
+        return
+    kind = GPU_KINDS[device]
+    devices = compat.gpu_devices(preferences, kind)
+    if not devices:
+        raise EnvironmentProblem(
+            f"device={device}: Blender {bpy.app.version_string} finds no {kind} device on this machine; check the "
+            "driver and that the device is visible to this process, or use device=cpu"
+        )
+    preferences.compute_device_type = kind
+    for entry in preferences.devices:
+        entry.use = entry.type == kind
+    scene.cycles.device = "GPU"
+    if preferences.compute_device_type != kind or not any(d.use for d in preferences.devices if d.type == kind):
+        raise EnvironmentProblem(f"device={device}: Blender {bpy.app.version_string} did not accept it; use device=cpu")
+
+
+def cycles_preferences(bpy: Any) -> Any:
+    """Return the preferences of the Cycles add-on; EnvironmentProblem if this Blender comes without it."""
+    addon = bpy.context.preferences.addons.get("cycles")
+    if addon is None or addon.preferences is None:
+        raise EnvironmentProblem(
+            f"Blender {bpy.app.version_string} runs without the Cycles add-on; enable it, or use --factory-startup"
+        )
+    return addon.preferences
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

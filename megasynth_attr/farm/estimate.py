@@ -1,0 +1,68 @@
+"""What a frame costs in bytes and seconds: measured where there is something to measure, assumed otherwise."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from megasynth_attr.config import Config
+from megasynth_attr.dataset.paths import finished_scenes, scene_dir
+from megasynth_attr.farm.events import host_name, read_events
+
+BYTES_PER_PIXEL = {"rgb": 1.2, "depth": 2.0, "normal": 4.0, "instance": 0.05, "position": 6.0}  # of a full picture
+COVERED = {"objects": 0.35}  # share of a picture that is not empty; 1 for other layouts
+BYTES_PER_FRAME = 1_000  # poses, checksums and file heads
+CORE_S_PER_MEGAPIXEL = {"draft": 8.0, "default": 20.0, "reference": 45.0}
+GPU_S_PER_MEGAPIXEL = 1.0
+MEASURED_SCENES = 5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``value`` per frame, and whether it was measured here or is an assumption."""
+
+    value: float
+    measured: bool
+
+    @property
+    def source(self) -> str:
+        return "measured" if self.measured else "assumed"
+
+
+def bytes_per_frame(config: Config, dataset: Path) -> Cost:
+    """Return the bytes one frame takes on disk: the mean of complete scenes, or a guess from image size and layers."""
+    indices = finished_scenes(dataset)
+    sample = indices[:: max(1, len(indices) // MEASURED_SCENES)][:MEASURED_SCENES]
+    if sample:
+        folders = [scene_dir(dataset, index) for index in sample]
+        size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+        return Cost(size / (len(folders) * config.content.frames), True)
+    write, pixels = config.write, config.render.width_px * config.render.height_px
+    per_pixel = BYTES_PER_PIXEL["rgb"] + BYTES_PER_PIXEL["depth"] * (0.5 if write.depth == "float16" else 1.0)
+    per_pixel += sum(BYTES_PER_PIXEL[layer] for layer in ("normal", "instance", "position") if getattr(write, layer))
+    covered = COVERED.get(getattr(config.factors.get("geometry"), "layout", ""), 1.0)
+    return Cost(pixels * covered * per_pixel + BYTES_PER_FRAME, False)
+
+
+def worker_seconds_per_frame(config: Config, out: Path, threads: int) -> Cost:
+    """Return how long one worker takes for one frame: the median of this machine's events, or a stated guess."""
+    like = cost_class(config, threads)
+    rates = [
+        event["seconds"]["wall_s"] / event["frames"]
+        for event in read_events(out, host_name())
+        if event["event"] == "scene_done" and event["cost_class"] == like
+    ]
+    if rates:
+        return Cost(statistics.median(rates), True)
+    megapixels = config.render.width_px * config.render.height_px / 1e6
+    if config.run.device != "cpu":
+        return Cost(0.2 + GPU_S_PER_MEGAPIXEL * megapixels, False)
+    return Cost(0.2 + CORE_S_PER_MEGAPIXEL[config.content.quality] * megapixels / threads, False)
+
+
+def cost_class(config: Config, threads: int) -> str:
+    """Return a word that is equal for scenes that cost about the same: attribute, size, sampling, device, threads."""
+    render = config.render
+    parts = [config.attribute, f"{render.width_px}x{render.height_px}", config.content.quality, str(render.samples)]
+    return ":".join([*parts, render.denoiser, config.run.device, str(threads)])

@@ -1,0 +1,50 @@
+"""Machine-readable history: one JSON line per event in ``<out>/events/<host>-<pid>.jsonl``.
+
+The only place with times, host names and settings of a run; nothing in a dataset depends on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+
+def host_name() -> str:
+    """Return this machine's short name."""
+    return socket.gethostname().partition(".")[0]
+
+
+class EventLog:
+    """Appends events; every line is complete on disk before the call returns."""
+
+    def __init__(self, out: Path) -> None:
+        folder = out / "events"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{host_name()}-{os.getpid()}.jsonl"
+        self._file: TextIO = self.path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one line: UTC seconds since 1970, the event and its values."""
+        self._file.write(json.dumps({"time": round(time.time(), 3), "event": event, **values}) + "\n")
+        self._file.flush()
+
+
+def read_events(out: Path, host: str = "*") -> Iterator[dict[str, Any]]:
+    """Yield the events of all runs below ``out`` on ``host``; a last line cut by a crash is skipped."""
+    for path in sorted((out / "events").glob(f"{host}-*.jsonl")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue

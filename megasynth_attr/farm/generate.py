@@ -1,0 +1,135 @@
+"""The stage ``generate``: renders every selected scene that does not exist yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from megasynth_attr.config import Experiment
+from megasynth_attr.dataset.files import read_json
+from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file, finished_scenes, scene_dir
+from megasynth_attr.dataset.record import finalise, open_for_writing
+from megasynth_attr.dataset.temporary import remove_leftovers
+from megasynth_attr.errors import MegaSynthError, ScenesFailed
+from megasynth_attr.farm.events import EventLog, host_name
+from megasynth_attr.farm.launch import find_blender
+from megasynth_attr.farm.local import LocalExecutor
+from megasynth_attr.farm.materials import material_records
+from megasynth_attr.farm.plan import Plan, check_disk, check_writable, describe, make_plan, select_all_shards
+from megasynth_attr.farm.prepare import Preparer
+from megasynth_attr.farm.progress import Progress
+from megasynth_attr.farm.schedule import Schedule
+from megasynth_attr.farm.scratch import scratch_folder
+from megasynth_attr.farm.slurm import render_on_slurm
+from megasynth_attr.farm.stop import StopRequest
+from megasynth_attr.library import Library, cache_dir, open_library
+from megasynth_attr.scene.codec import to_plain
+
+Render = Callable[[Plan, Mapping[str, Library], StopRequest, EventLog], None]
+
+
+def generate(experiment: Experiment) -> None:
+    """Render what is missing of the selected scenes and complete each dataset.json.
+
+    Raises ScenesFailed if some could not be rendered (all others then exist), Interrupted after a signal or when
+    ``max_runtime_s`` is over, EnvironmentProblem or ConfigError if nothing can be rendered like this.
+    """
+    with StopRequest(experiment.run.max_runtime_s) as stop:
+        plan = make_plan(experiment)
+        print(describe(plan), flush=True)
+        libraries = {config.attribute: open_library(config, cache_dir(experiment)) for config in experiment.members}
+        if plan.todo:
+            if experiment.run.executor == "local":
+                find_blender(experiment.run.blender)  # before anything is written
+            check_writable(experiment.out)
+            check_disk(experiment.out, plan.bytes_needed, f"{plan.frames_todo} frames")
+        for task in plan.datasets.values():
+            open_for_writing(task.config, experiment.out, task.dataset_index)
+        if plan.todo:
+            _render(plan, libraries, stop)
+        _finalise(plan, libraries)
+        _raise_for_missing(plan)
+        stop.check_signal()  # one that came after the last scene must keep the next stage from starting
+
+
+def _render(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest) -> None:
+    run = plan.experiment.run
+    render: Render = {"local": _render_here, "slurm": render_on_slurm}[run.executor]
+    with EventLog(plan.experiment.out) as events:
+        events.write(
+            "start",
+            host=host_name(),
+            pid=os.getpid(),
+            run=to_plain(run),
+            scenes=len(plan.todo),
+            frames=plan.frames_todo,
+            workers=plan.layout.workers,
+            threads=plan.layout.threads,
+        )
+        try:
+            render(plan, libraries, stop, events)
+        except MegaSynthError as error:
+            events.write("end", error=type(error).__name__, message=str(error), exit_code=int(error.exit_code))
+            raise
+        events.write("end", error=None)
+
+
+def _render_here(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest, events: EventLog) -> None:
+    """Render on this machine, with the pool."""
+    run, layout = plan.experiment.run, plan.layout
+
+    def clean_up() -> None:
+        for folder in plan.datasets:
+            remove_leftovers(folder / TMP)
+
+    with (
+        scratch_folder() as scratch,
+        LocalExecutor(
+            find_blender(run.blender),
+            scratch,
+            workers=layout.workers,
+            threads=layout.threads,
+            scenes_per_worker=run.scenes_per_worker,
+            timeout_s=run.timeout_s,
+            on_death=clean_up,
+        ) as pool,
+        Preparer(plan.todo, libraries, layout.threads, ahead=layout.workers + 1) as preparer,
+        Progress(
+            plan.frames_selected,
+            plan.frames_selected - plan.frames_todo,
+            expected_s=plan.seconds_needed,
+            openjd=run.openjd_progress,
+        ) as progress,
+    ):
+        Schedule(plan, pool, preparer, progress, events).run(stop)
+
+
+def _finalise(plan: Plan, libraries: Mapping[str, Library]) -> None:
+    """Complete every dataset.json that does not list its scenes yet.
+
+    Of many shards only those do it that find all scenes of a dataset: reading them all once per shard takes long.
+    """
+    wanted: dict[Path, set[int]] = {folder: set() for folder in plan.datasets}
+    for task in select_all_shards(plan.experiment):
+        if task.dataset in wanted:
+            wanted[task.dataset].add(task.scene_index)
+    for folder, task in plan.datasets.items():
+        finished = finished_scenes(folder)
+        if plan.experiment.run.shard != "1/1" and not wanted[folder] <= set(finished):
+            continue
+        if len(read_json(folder / DATASET_FILE).get("scenes", {})) != len(finished):
+            finalise(folder, material_records(libraries[task.config.attribute]))
+
+
+def _raise_for_missing(plan: Plan) -> None:
+    """Raise ScenesFailed if a selected scene does not exist; success is read from the files."""
+    missing = [task for task in plan.todo if not scene_dir(task.dataset, task.scene_index).is_dir()]
+    if not missing:
+        return
+    record = failure_file(missing[0].dataset, missing[0].scene_index)
+    reason = read_json(record)["message"] if record.is_file() else "it left no failure record"
+    raise ScenesFailed(
+        f"{len(missing)} of {len(plan.selected)} scenes could not be rendered, e.g. {missing[0].key}: {reason} "
+        f"(see {record.parent}); the others are complete, the same command tries these again"
+    )

@@ -1,0 +1,65 @@
+"""Which Blender renders, and the command line and environment that start it as a worker."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from megasynth_attr.errors import EnvironmentProblem
+from megasynth_attr.resources import PACKAGE_DIR
+
+WORKER_FILE = PACKAGE_DIR / "farm" / "worker.py"
+HOW_TO_GET_ONE = "install Blender, `pip install bpy==5.0.1`, or name a binary with blender=/path/to/blender"
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """How to start a worker: ``binary`` is None for the bpy module of this Python."""
+
+    binary: Path | None
+
+    @property
+    def description(self) -> str:
+        return str(self.binary) if self.binary else "bpy module"
+
+    def command(self, descriptor: int) -> list[str]:
+        """Return the command of a worker that talks through the inherited socket ``descriptor``."""
+        if self.binary is None:  # -P: a file called types.py in the current folder must not break the worker
+            return [sys.executable, "-P", "-m", "megasynth_attr.farm.worker", str(descriptor)]
+        flags = ["-b", "--factory-startup", "--python-exit-code", "1", "-P", str(WORKER_FILE)]
+        return [str(self.binary), *flags, "--", str(descriptor)]
+
+    def environment(self, scratch: Path, threads: int) -> dict[str, str]:
+        """Return the worker's environment: nothing is read from the home folder, temporary files go to ``scratch``."""
+        paths = [str(PACKAGE_DIR.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "TMPDIR": str(scratch)}
+        if self.binary is not None and sys.prefix != sys.base_prefix:
+            env["VIRTUAL_ENV"] = sys.prefix  # where a binary's own Python may find the project's packages
+        for kind in ("RESOURCES", "CONFIG", "SCRIPTS", "DATAFILES", "EXTENSIONS"):
+            env[f"BLENDER_USER_{kind}"] = str(scratch / "blender")
+        for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
+            env[f"{library}_NUM_THREADS"] = str(threads)
+        return env
+
+
+def find_blender(wanted: str) -> Launcher:
+    """Return the Launcher for ``blender=auto|module|<path>``; EnvironmentProblem if there is no such Blender.
+
+    ``auto`` prefers the bpy module and then a ``blender`` on the PATH.
+    """
+    has_module = importlib.util.find_spec("bpy") is not None
+    if wanted in ("auto", "module") and has_module:
+        return Launcher(None)
+    if wanted == "module":
+        raise EnvironmentProblem(f"blender=module: {sys.executable} has no module bpy; `pip install bpy==5.0.1`")
+    found = shutil.which("blender" if wanted == "auto" else str(Path(wanted).expanduser()))
+    if found is None and wanted == "auto":
+        raise EnvironmentProblem(f"no Blender found: no module bpy and no `blender` on the PATH; {HOW_TO_GET_ONE}")
+    if found is None:
+        state = "is not an executable file" if Path(wanted).expanduser().exists() else "does not exist"
+        raise EnvironmentProblem(f"blender={wanted} {state}; {HOW_TO_GET_ONE}")
+    return Launcher(Path(found).absolute())

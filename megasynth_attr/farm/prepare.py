@@ -1,0 +1,90 @@
+"""Drawing scenes and making their material files ahead of the workers, so that handing out never waits."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from megasynth_attr.errors import SceneRejected
+from megasynth_attr.farm.executor import Problem
+from megasynth_attr.farm.job import RenderJob
+from megasynth_attr.farm.plan import Task
+from megasynth_attr.library import Library, sample_scene
+from megasynth_attr.scene.codec import content_hash
+from megasynth_attr.scene.spec import scene_to_json
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task with its job, or with the problem that there can be none."""
+
+    task: Task
+    job: RenderJob | None
+    scene_hash: str
+    problem: Problem | None = None
+
+
+class Preparer:
+    """Context manager: a thread that prepares at most ``ahead`` scenes in advance, in the order of the tasks."""
+
+    def __init__(self, tasks: Sequence[Task], libraries: Mapping[str, Library], threads: int, ahead: int) -> None:
+        self._tasks = tasks
+        self._libraries = libraries
+        self._threads = threads
+        self._ready: queue.Queue[Prepared | BaseException] = queue.Queue(maxsize=ahead)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="prepare", daemon=True)
+
+    def __enter__(self) -> Preparer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._closed.set()  # the daemon thread ends after its current scene; nobody waits for it
+
+    def take(self) -> Prepared | None:
+        """Return the next scene, or None if it is not ready yet; raises what the preparation raised."""
+        try:
+            item = self._ready.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def _work(self) -> None:
+        for task in self._tasks:
+            try:
+                item: Prepared | BaseException = self._prepare(task)
+            except BaseException as error:
+                item = error  # raised by take() in the scheduler's own thread
+            while not self._closed.is_set():
+                try:
+                    self._ready.put(item, timeout=0.2)
+                    break
+                except queue.Full:
+                    continue
+            if self._closed.is_set() or isinstance(item, BaseException):
+                return
+
+    def _prepare(self, task: Task) -> Prepared:
+        config, library = task.config, self._libraries[task.config.attribute]
+        try:
+            scene = sample_scene(config, task.dataset_index, task.scene_index, library)
+        except SceneRejected as error:
+            problem = Problem(type(error).__name__, str(error), int(error.exit_code), stage="sample")
+            return Prepared(task, None, "", problem)
+        job = RenderJob(
+            scene_json=scene_to_json(scene),
+            dataset_dir=str(task.dataset),
+            assets=library.assets_for(scene),
+            render=config.render,
+            write=config.write,
+            quality=config.content.quality,
+            device=config.run.device,
+            threads=self._threads,
+            plugins=config.content.plugins,
+        )
+        return Prepared(task, job, content_hash(scene.hashes()))

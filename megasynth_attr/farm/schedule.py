@@ -1,0 +1,125 @@
+"""The scheduler's loop: hands prepared scenes to the pool, counts frames, tries failed scenes again."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from megasynth_attr.dataset.paths import scene_dir
+from megasynth_attr.errors import ConfigError, EnvironmentProblem, ExitCode
+from megasynth_attr.farm.estimate import cost_class
+from megasynth_attr.farm.events import EventLog
+from megasynth_attr.farm.executor import Problem, Report, Work
+from megasynth_attr.farm.failures import remove_failure, write_failure
+from megasynth_attr.farm.local import LocalExecutor
+from megasynth_attr.farm.plan import Plan, check_disk
+from megasynth_attr.farm.prepare import Prepared, Preparer
+from megasynth_attr.farm.progress import Progress
+from megasynth_attr.farm.stop import StopRequest
+
+POLL_S = 0.25  # how long a signal may wait
+IDLE_POLL_S = 0.02  # while a worker waits for a scene that is being prepared
+
+
+class Schedule:
+    """Renders the plan's scenes on a local pool; single-threaded, all waiting happens in ``LocalExecutor.poll``."""
+
+    def __init__(
+        self, plan: Plan, pool: LocalExecutor, preparer: Preparer, progress: Progress, events: EventLog
+    ) -> None:
+        self._plan = plan
+        self._pool = pool
+        self._preparer = preparer
+        self._progress = progress
+        self._events = events
+        self._untaken = len(plan.todo)
+        self._open: dict[str, Prepared] = {}  # handed out or waiting for another attempt
+        self._again: deque[str] = deque()
+        self._attempts: Counter[str] = Counter()
+        self._warned: set[str] = set()
+
+    def run(self, stop: StopRequest) -> None:
+        """Return when every scene exists or has a failure record; raises what ends the run early."""
+        while self._untaken or self._open:
+            stop.check()
+            self._hand_out()
+            hungry = self._pool.idle and self._untaken
+            for report in self._pool.poll(IDLE_POLL_S if hungry else POLL_S):
+                self._handle(report)
+            self._progress.tick()
+
+    def _hand_out(self) -> None:
+        while self._pool.idle and (item := self._next()) is not None:
+            task, job = item.task, item.job
+            if job is None:
+                assert item.problem is not None
+                self._give_up(item, item.problem, attempts=1)
+                continue
+            size = self._plan.bytes_per_frame[task.config.attribute].value * task.frames
+            check_disk(self._plan.experiment.out, size * (1 + len(self._open)), "the scenes being rendered")
+            self._open[task.key] = item
+            self._pool.submit([Work(task.key, job)])
+
+    def _next(self) -> Prepared | None:
+        if self._again:
+            return self._open[self._again.popleft()]
+        item = self._preparer.take() if self._untaken else None
+        self._untaken -= item is not None
+        return item
+
+    def _handle(self, report: Report) -> None:
+        item = self._open[report.key]
+        if report.kind == "started":
+            self._attempts[report.key] += 1
+            attempt = self._attempts[report.key]
+            self._events.write("scene_start", scene=report.key, attempt=attempt, worker=report.worker)
+        elif report.kind == "frame":
+            self._progress.frame(report.key)
+        elif report.kind == "warning":
+            if report.message not in self._warned:  # every worker says the same
+                self._warned.add(report.message)
+                self._progress.say(f"warning: {report.message}")
+        elif report.kind == "done":
+            self._done(item, report)
+        else:
+            assert report.problem is not None
+            self._failed(item, report.problem)
+
+    def _done(self, item: Prepared, report: Report) -> None:
+        task = item.task
+        if not scene_dir(task.dataset, task.scene_index).is_dir():  # the files are the truth, not the message
+            message = "the worker reported the scene as done, but its folder does not exist"
+            self._failed(item, Problem("SceneMissing", message, int(ExitCode.CRASH)))
+            return
+        del self._open[task.key]
+        remove_failure(task)
+        self._events.write(
+            "scene_done",
+            scene=task.key,
+            frames=task.frames,
+            cost_class=cost_class(task.config, self._plan.layout.threads),
+            worker=report.worker,
+            seconds=report.seconds,
+        )
+
+    def _failed(self, item: Prepared, problem: Problem) -> None:
+        key, attempt = item.task.key, self._attempts[item.task.key]
+        if problem.exit_code == ExitCode.ENVIRONMENT:
+            raise EnvironmentProblem(problem.message)
+        if problem.exit_code == ExitCode.USAGE:
+            raise ConfigError(problem.message)
+        allowed = item.task.config.run.attempts
+        self._events.write("scene_failed", scene=key, attempt=attempt, error=problem.error, message=problem.message)
+        if attempt < allowed:
+            self._progress.take_back(key)
+            self._progress.say(f"{key}: attempt {attempt} of {allowed} failed: {problem.message}; trying again")
+            self._again.append(key)
+        else:
+            self._give_up(item, problem, attempt)
+
+    def _give_up(self, item: Prepared, problem: Problem, attempts: int) -> None:
+        self._open.pop(item.task.key, None)
+        self._progress.take_back(item.task.key, item.task.frames)
+        self._progress.say(f"{item.task.key}: failed for good: {problem.message}")
+        write_failure(item.task, problem, attempts, item.scene_hash)
+        if item.job is None:
+            self._events.write("scene_failed", scene=item.task.key, attempt=attempts, error=problem.error)

@@ -1,0 +1,117 @@
+"""The pipeline's stages: each a function of an Experiment that finds its input in the output folder."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from megasynth_attr.config import Config, Experiment, resolve
+from megasynth_attr.dataset.paths import DATASET_FILE, dataset_dir
+from megasynth_attr.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.farm.materials import material_records
+from megasynth_attr.scene.codec import to_plain
+from megasynth_attr.selection import parse_indices
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline: ``function`` is "module:name", imported when the stage runs. ``extra`` names the pip
+    extra that brings the module, if the base package does not."""
+
+    name: str
+    function: str
+    extra: str = ""
+
+
+STAGES = (
+    Stage("generate", "megasynth_attr.farm.generate:generate"),
+    Stage("verify", "megasynth_attr.stages:verify"),
+    Stage("report", "megasynth_attr.stages:report"),
+)
+
+
+MANY_FRAMES = 400  # below that, starting processes takes longer than checking
+
+
+class VerificationFailed(DatasetError):
+    """A dataset is not what it should be; the report still says what it is."""
+
+
+def load(stage: Stage) -> Callable[[Experiment], None]:
+    """Return the stage's function; EnvironmentProblem if its module is not installed."""
+    module_name, _, function = stage.function.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not stage.extra:
+            raise
+        raise EnvironmentProblem(
+            f"stage {stage.name}: the module {error.name} is missing; `pip install megasynth-attr[{stage.extra}]`"
+        ) from None
+    run: Callable[[Experiment], None] = getattr(module, function)
+    return run
+
+
+def verify(experiment: Experiment) -> None:
+    """Check every selected dataset from its files and measure its isolation; VerificationFailed if one is wrong."""
+    from megasynth_attr.dataset.verify import verify_dataset
+    from megasynth_attr.farm.layout import available_cores
+
+    failed = []
+    for config in experiment.members:
+        folders = _selected_folders(config, experiment.out)
+        measure_isolation(config, folders, experiment)
+        scenes = parse_indices(config.run.scenes, config.content.scene_count, "scenes")
+        partial = config.run.scenes.strip() != "all" or config.run.shard != "1/1"
+        for folder in folders.values():
+            frames = len(scenes) * config.content.frames
+            workers = min(len(scenes), config.run.workers or available_cores()) if frames >= MANY_FRAMES else 1
+            report = verify_dataset(folder, scenes=scenes if partial else None, workers=workers)
+            print(report.table(), flush=True)
+            if not report.passed:
+                failed.append(folder.name)
+    if failed:
+        raise VerificationFailed(
+            f"{', '.join(failed)}: verification failed; the tables above and verify.json say what is wrong"
+        )
+
+
+def measure_isolation(config: Config, folders: Mapping[int, Path], experiment: Experiment) -> None:
+    """Write into each dataset.json how much every factor varies, relative to the reference preset.
+
+    The scenes are drawn anew from the configuration, so a part of a dataset has the row of the whole.
+    """
+    from megasynth_attr.dataset.record import finalise
+    from megasynth_attr.library import cache_dir, open_library
+    from megasynth_attr.scene.isolation import compare, factor_spread, reference_spread
+    from megasynth_attr.scene.sample import sample_scene
+
+    library = open_library(config, cache_dir(experiment))
+    reference = resolve([f"preset={config.isolation.reference}"]).members[0]
+    full = reference_spread(reference, config, open_library(reference, cache_dir(experiment)).records)
+    count = min(config.isolation.scenes, config.content.scene_count)
+    for index, folder in folders.items():
+        scenes = [sample_scene(config, index, i, library.records) for i in range(count)]
+        row = compare(factor_spread(scenes, library.records), full, config, count)
+        finalise(folder, material_records(library), to_plain(row))
+
+
+def report(experiment: Experiment) -> None:
+    """Write the HTML report of the output folder and say where it is."""
+    from megasynth_attr.report.page import write_report
+
+    path = write_report(experiment.out)
+    print(f"report    {path}", flush=True)
+
+
+def _selected_folders(config: Config, out: Path) -> dict[int, Path]:
+    """Return the folders of the selected datasets by index; DatasetError if one has not been generated."""
+    folders = {}
+    for index in parse_indices(config.run.datasets, config.content.dataset_count, "datasets"):
+        folder = dataset_dir(out, config.attribute, index)
+        if not (folder / DATASET_FILE).is_file():
+            raise DatasetError(f"{folder} does not exist yet; run the stage generate first")
+        folders[index] = folder
+    return folders
