@@ -93,24 +93,34 @@ def resolve(words: Sequence[str]) -> Experiment:
 
     Raises ConfigError for an unknown preset or key (naming the nearest), a wrong type or an impossible value.
     """
-    overrides = parse_words(words)
-    file_layer = _read_yaml(Path(overrides.pop("config"))) if "config" in overrides else {}
-    top = _merge(file_layer, overrides)
-    preset_name = str(top.get("preset", ContentSettings().preset))
-    preset = load_preset(preset_name)
-    load_plugins(_merge(preset, top).get("plugins", ()))
-    members = tuple(_merge(preset, top).get("members", ()))
-    layers = [_merge(load_preset(m), {k: v for k, v in preset.items() if k != "attribute"}) for m in members] or [
-        preset
-    ]
+    preset_name, layers, top = read_layers(words)
     configs = tuple(_build(_merge(layer, top), preset_name) for layer in layers)
     attributes = [c.attribute for c in configs]
     if len(set(attributes)) != len(attributes):
         raise ConfigError(
-            f"members={','.join(members)}: two members vary the same attribute, one folder cannot hold both"
+            f"preset={preset_name}: two members vary the same attribute ({', '.join(attributes)}), "
+            "one folder cannot hold both"
         )
     out = Path(configs[0].run.out or Path("runs") / Path(preset_name).stem).absolute()
     return Experiment(Path(preset_name).stem, out, configs, tuple(words))
+
+
+def read_layers(words: Sequence[str]) -> tuple[str, list[dict[str, Any]], dict[str, Any]]:
+    """Return (preset name, one preset layer per member, the layer of file and words above them); loads their plugins.
+
+    Plugins declare keys of their own, so they are loaded before any key is checked.
+    """
+    overrides = parse_words(words)
+    file_layer = _read_yaml(Path(overrides.pop("config"))) if "config" in overrides else {}
+    top = _merge(file_layer, overrides)
+    name = str(top.get("preset", ContentSettings().preset))
+    preset = load_preset(name)
+    shared = {k: v for k, v in preset.items() if k != "attribute"}
+    members = _merge(preset, top).get("members", ())
+    layers = [_merge(load_preset(str(m)), shared) for m in members] or [preset]
+    for layer in layers:
+        load_plugins(_merge(layer, top).get("plugins", ()))
+    return name, layers, top
 
 
 def parse_words(words: Sequence[str]) -> dict[str, Any]:

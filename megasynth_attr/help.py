@@ -10,7 +10,7 @@ import types
 import typing
 from typing import Any
 
-from megasynth_attr.config import ALIASES, SECTIONS, preset_names
+from megasynth_attr.config import ALIASES, SECTIONS, preset_names, read_layers
 from megasynth_attr.errors import ConfigError, ExitCode
 from megasynth_attr.resources import resource_dir
 from megasynth_attr.scene.factor import registered
@@ -20,7 +20,7 @@ USAGE = """\
 usage: python -m megasynth_attr.pipeline preset=NAME [key=value ...]
        blender -b --factory-startup --python-exit-code 1 -P blender_scripts/render.py -- preset=NAME [key=value ...]
 
-Defaults < preset < config=file.yaml < command line. Values are YAML: camera.fov_deg=[45,70] write.normal=true
+Defaults < preset < config=file.yaml < command line. Values are YAML: camera.fov_x_deg=[45,70] write.normal=true
 --help SECTION shows one section, --presets lists the presets."""
 
 EXAMPLES = """\
@@ -53,6 +53,8 @@ def help_text(words: list[str]) -> str:
     if "--presets" in words:
         return presets_text()
     sections = [word.removeprefix("--") for word in words if word not in ("-h", "--help", "help") and "=" not in word]
+    if given := [word for word in words if "=" in word]:
+        read_layers(given)  # a preset may bring plugins, whose keys belong here too
     kinds = section_kinds()
     if sections:
         return "\n\n".join(_section_text(name, _known(name, kinds)) for name in sections)

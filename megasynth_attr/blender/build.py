@@ -16,6 +16,7 @@ from megasynth_attr.scene.spec import Scene
 from megasynth_attr.settings import RenderSettings, WriteSettings
 
 CONTENT = ("meshes", "materials", "images", "lights", "cameras", "objects", "collections", "node_groups", "worlds")
+FILTER_WIDTH_PX = 1.5
 NORMAL_AOV = "surface_normal"  # name of the output materials write their mesh's normal to
 
 
@@ -126,7 +127,7 @@ def _set_render(scene: Any, render: RenderSettings) -> None:
     cycles = scene.cycles
     cycles.film_exposure = 1.0
     cycles.film_transparent_glass = False
-    cycles.pixel_filter_type, cycles.filter_width = "BLACKMAN_HARRIS", 1.5
+    cycles.pixel_filter_type, cycles.filter_width = "BLACKMAN_HARRIS", FILTER_WIDTH_PX
     cycles.use_auto_tile = False  # tiles go through files on disk
     cycles.shading_system = False
     compat.set_if_present(cycles, feature_set="SUPPORTED")

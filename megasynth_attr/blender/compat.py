@@ -6,8 +6,9 @@ that also holds for the versions between those tested.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from megasynth_attr.errors import EnvironmentProblem
@@ -125,6 +126,14 @@ def has_open_image_denoise(bpy: Any) -> bool:
     return True
 
 
+def area_light_energy(power_w: float) -> float:
+    """Return the energy setting of an area light that emits ``power_w`` watt as a Lambertian surface of area A.
+
+    Such a surface has the radiance P / (pi A), and so has Blender's light of that energy; before 4.0 P / (4 A).
+    """
+    return power_w if load_bpy().app.version >= (4, 0, 0) else power_w * 4 / math.pi
+
+
 def add_polygons(mesh: Any, face_sizes: Any, starts: Any) -> None:
     """Set the polygons of a mesh whose loops exist; before 4.0 the sizes are not derived from the starts."""
     mesh.polygons.add(len(face_sizes))
@@ -133,12 +142,17 @@ def add_polygons(mesh: Any, face_sizes: Any, starts: Any) -> None:
         mesh.polygons.foreach_set("loop_total", face_sizes)
 
 
-def shade_smooth(mesh: Any) -> None:
-    """Shade all faces smooth, without an angle limit (Blender < 4.1 can have one)."""
-    import numpy as np
+def shade_smooth(mesh: Any, vertex_normals: Callable[[], Any]) -> None:
+    """Shade all faces smooth, with the same normals in every run.
 
-    mesh.polygons.foreach_set("use_smooth", np.ones(len(mesh.polygons), dtype=bool))
-    set_if_present(mesh, use_auto_smooth=False)
+    Before 4.1 Blender sums the normals of the faces around a vertex in whatever order its threads come, so their last
+    bits change from run to run, and now and then a pixel. There the result of ``vertex_normals()`` (V×3) is stored as
+    custom normals instead, whose resolution is 0.006°.
+    """
+    mesh.polygons.foreach_set("use_smooth", [True] * len(mesh.polygons))
+    if hasattr(mesh, "use_auto_smooth"):  # removed in 4.1
+        mesh.use_auto_smooth, mesh.auto_smooth_angle = True, math.pi
+        mesh.normals_split_custom_set_from_vertices(vertex_normals().tolist())
 
 
 def aov_node(tree: Any, name: str) -> Any:

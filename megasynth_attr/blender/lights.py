@@ -15,9 +15,6 @@ from megasynth_attr.scene.spec import AreaLight, Bulb, Hdri, Lighting, Sun, Wind
 if TYPE_CHECKING:
     from megasynth_attr.blender.build import Stage
 
-# Blender's area light of P watt has the radiance P / (4 A); a Lambertian emitter of that power has P / (pi A).
-AREA_ENERGY_PER_WATT = 4 / np.pi
-
 
 def build(stage: Stage, lighting: Lighting) -> None:
     """Add every light; strengths have the units of scene/spec.py."""
@@ -72,7 +69,7 @@ def _add_sun(stage: Stage, name: str, sun: Sun, to_light: np.ndarray) -> None:
 
 
 def _add_area(stage: Stage, name: str, area: AreaLight) -> None:
-    data, thing = _add_light(stage, name, "AREA", area.rgb, area.power_w * AREA_ENERGY_PER_WATT)
+    data, thing = _add_light(stage, name, "AREA", area.rgb, compat.area_light_energy(area.power_w))
     data.shape, data.size = "SQUARE", area.edge
     compat.set_if_present(data, spread=np.pi)
     thing.location = area.position

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from megasynth_attr.config import Experiment
 from megasynth_attr.dataset.files import read_json
-from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file, finished_scenes, scene_dir
+from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file, finished_scenes, scene_dir, scene_name
 from megasynth_attr.dataset.record import finalise, open_for_writing
 from megasynth_attr.dataset.temporary import remove_leftovers
 from megasynth_attr.errors import MegaSynthError, ScenesFailed
@@ -118,7 +118,7 @@ def _finalise(plan: Plan, libraries: Mapping[str, Library]) -> None:
         finished = finished_scenes(folder)
         if plan.experiment.run.shard != "1/1" and not wanted[folder] <= set(finished):
             continue
-        if len(read_json(folder / DATASET_FILE).get("scenes", {})) != len(finished):
+        if sorted(read_json(folder / DATASET_FILE).get("scenes", {})) != [scene_name(index) for index in finished]:
             finalise(folder, material_records(libraries[task.config.attribute]))
 
 

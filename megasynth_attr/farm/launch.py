@@ -30,7 +30,7 @@ class Launcher:
         """Return the command of a worker that talks through the inherited socket ``descriptor``."""
         if self.binary is None:  # -P: a file called types.py in the current folder must not break the worker
             return [sys.executable, "-P", "-m", "megasynth_attr.farm.worker", str(descriptor)]
-        flags = ["-b", "--factory-startup", "--python-exit-code", "1", "-P", str(WORKER_FILE)]
+        flags = ["-b", "-noaudio", "--factory-startup", "--python-exit-code", "1", "-P", str(WORKER_FILE)]
         return [str(self.binary), *flags, "--", str(descriptor)]
 
     def environment(self, scratch: Path, threads: int) -> dict[str, str]:
@@ -39,8 +39,11 @@ class Launcher:
         env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "TMPDIR": str(scratch)}
         if self.binary is not None and sys.prefix != sys.base_prefix:
             env["VIRTUAL_ENV"] = sys.prefix  # where a binary's own Python may find the project's packages
+        settings = scratch / "blender"  # Blender looks into the home folder unless these exist
+        settings.mkdir(exist_ok=True)
+        env["XDG_CONFIG_HOME"] = str(settings)
         for kind in ("RESOURCES", "CONFIG", "SCRIPTS", "DATAFILES", "EXTENSIONS"):
-            env[f"BLENDER_USER_{kind}"] = str(scratch / "blender")
+            env[f"BLENDER_USER_{kind}"] = str(settings)
         for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
             env[f"{library}_NUM_THREADS"] = str(threads)
         return env
