@@ -1,0 +1,142 @@
+"""Where the time goes that Cycles does not use.
+
+    python benchmarks/overhead.py [preset=geometry frames=100 out=/tmp/overhead ...]
+
+Renders one 100-frame scene at default quality with one worker, and twice as many scenes as cores with many workers of
+one thread against few workers of many threads; prints tables in Markdown. Overhead is the wall time that a worker, or
+the whole machine, spends outside Cycles' own render time. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from megasynth_attr.farm.layout import available_cores
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULTS = ("preset=geometry", "datasets=0", "frames=100")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Measured seconds: of the whole command, until the first scene began, and summed over scenes."""
+
+    wall_s: float
+    start_s: float
+    scenes_s: float
+    build_s: float
+    cycles_s: float
+    write_s: float
+    commit_s: float
+    workers: int
+    frames: int
+
+    @property
+    def frame_rest_s(self) -> float:
+        """Around Cycles' own time in a render call: scene update, writing the EXR to memory, reading, colour."""
+        return self.scenes_s - self.build_s - self.cycles_s - self.write_s - self.commit_s
+
+    @property
+    def overhead(self) -> float:
+        """The share of the worker time, from start to end of the command, that was not Cycles'."""
+        return 1 - self.cycles_s / (self.wall_s * self.workers)
+
+    @property
+    def steady_overhead(self) -> float:
+        """The same within scenes: what a long run tends to."""
+        return 1 - self.cycles_s / self.scenes_s
+
+
+def measure(words: list[str], out: Path, workers: int, threads: int, scenes: str) -> Run:
+    """Render into a new folder ``out`` and return where the time went."""
+    own = ["stages=generate", f"out={out}", f"workers={workers}", f"threads={threads}", f"scenes={scenes}"]
+    command = [sys.executable, "-m", "megasynth_attr.pipeline", *words, *own]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    started = time.monotonic()
+    before = time.time()
+    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+    wall_s = time.monotonic() - started
+    (file,) = (out / "events").glob("*.jsonl")
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    done = [event for event in events if event["event"] == "scene_done"]
+    first = min(event["time"] for event in events if event["event"] == "scene_start") - before
+    sums = {part: sum(e["seconds"][part] for e in done) for part in done[0]["seconds"]}
+    parts = (sums[part] for part in ("wall_s", "build_s", "cycles_s", "write_s", "commit_s"))
+    return Run(wall_s, first, *parts, workers=workers, frames=sum(e["frames"] for e in done))
+
+
+def parts_table(run: Run) -> str:
+    """Return the table of one run with one worker."""
+    end_s = run.wall_s - run.start_s - run.scenes_s
+    rows = [
+        ("Cycles' own render time", run.cycles_s),
+        ("starting Python and Blender, first materials", run.start_s),
+        ("building the scene in Blender", run.build_s),
+        ("around each render call: update, EXR, colour", run.frame_rest_s),
+        ("waiting for the encoder", run.write_s),
+        ("commit", run.commit_s),
+        ("hand-out, finishing dataset.json, exit", end_s),
+        ("whole command", run.wall_s),
+    ]
+    lines = ["| part | seconds | share |", "|---|---:|---:|"]
+    lines += [f"| {name} | {seconds:.2f} | {100 * seconds / run.wall_s:.1f} % |" for name, seconds in rows]
+    return "\n".join(lines)
+
+
+def layout_table(runs: list[tuple[str, Run]]) -> str:
+    """Return the table that compares layouts on the same scenes."""
+    lines = [
+        "| layout | wall s | s per frame | overhead of the command | overhead inside scenes |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, run in runs:
+        shares = f"{100 * run.overhead:.1f} % | {100 * run.steady_overhead:.1f} %"
+        lines.append(f"| {name} | {run.wall_s:.1f} | {run.wall_s / run.frames:.3f} | {shares} |")
+    return "\n".join(lines)
+
+
+def measure_single(words: list[str], folder: Path, cores: int) -> None:
+    """One scene, one worker with all cores: where its time goes."""
+    run = measure(words, folder / "single", 1, cores, "0")
+    print(f"\n## One scene of {run.frames} frames, one worker\n\n{parts_table(run)}\n")
+    print(f"Overhead: {100 * run.overhead:.1f} % of the command, {100 * run.steady_overhead:.1f} % inside the scene.")
+
+
+def measure_layouts(words: list[str], folder: Path, cores: int) -> None:
+    """Two scenes per core: one worker with all cores against one worker per core."""
+    runs = []
+    for workers, threads in ((1, cores), (cores, 1)):
+        name = f"{workers} × {threads}"
+        runs.append((name, measure(words, folder / f"{workers}x{threads}", workers, threads, f"0-{2 * cores - 1}")))
+    print(f"\n## Workers × threads, {2 * cores} scenes\n\n{layout_table(runs)}")
+
+
+PARTS = {"single": measure_single, "layouts": measure_layouts}
+
+
+def main(words: list[str]) -> None:
+    """Measure and print. ``out=`` names the folder for the scenes (default: a temporary one), ``part=`` one table."""
+    settings = dict(word.split("=", 1) for word in (*DEFAULTS, *words))
+    out, part = settings.pop("out", ""), settings.pop("part", "")
+    folder = Path(out or tempfile.mkdtemp(prefix="overhead-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [f"{key}={value}" for key, value in settings.items()]
+    cores = available_cores()
+    print(f"{' '.join(words)}, {cores} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    for name, function in PARTS.items():
+        if part in ("", name):
+            function(words, folder, cores)
+    if not out:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

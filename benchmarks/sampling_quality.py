@@ -1,0 +1,221 @@
+"""Which samples, threshold and denoiser settings reach a given picture quality soonest? Measures, tabulates, plots.
+
+    python benchmarks/sampling_quality.py out=runs/sampling size=259 repeats=2      # measure; may be interrupted and resumed
+    python benchmarks/sampling_quality.py out=runs/sampling report=true             # tables and plot from what is measured
+
+Three scenes of the presets (objects under ambient light, objects under suns, a room), one view each. Every candidate is
+rendered ``repeats`` times with other seeds, all candidates in turn, so that a slow minute of the machine meets them all.
+Error: root mean square difference of our 8-bit sRGB values to a converged picture (two independent halves without
+denoiser), over the pixels the objects cover; as PSNR, averaged over seeds. Time: of the whole ``render_view`` call with
+the scene already loaded, wall and processor seconds (the latter hardly notice other programs); the smallest of the
+repeats counts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from megasynth_attr.blender.build import build_scene
+from megasynth_attr.blender.quality import QUALITIES, Quality, apply_quality
+from megasynth_attr.blender.render import render_view
+from megasynth_attr.config import parse_words, resolve
+from megasynth_attr.library import open_library, sample_scene
+
+SCENES = {
+    "objects, ambient": ("preset=geometry", 3, 0),  # preset, scene, frame
+    "objects, suns": ("preset=lighting", 1, 0),
+    "room": ("preset=megasynth", 0, 0),
+}
+CONVERGED_SAMPLES = {"objects, ambient": 1024, "objects, suns": 1024, "room": 1536}  # each of two halves
+BASE = Quality(32, 0, 0.0, True, "FAST", "RGB_ALBEDO_NORMAL", True)
+REFERENCE = QUALITIES["reference"]
+
+
+def candidates() -> dict[str, Quality]:
+    """Return everything measured, by a name that says how it differs."""
+    found = {"reference: 64 ACCURATE": REFERENCE}
+    for samples in (4, 8, 12, 16, 24, 32, 48, 64):
+        for prefilter in ("FAST", "ACCURATE", "NONE"):
+            found.setdefault(f"{samples} {prefilter}", replace(BASE, samples=samples, prefilter=prefilter))
+    del found["64 ACCURATE"]  # the reference itself
+    for samples in (16, 32):
+        for guides in ("RGB_ALBEDO", "RGB"):
+            found[f"{samples} FAST, guides {guides}"] = replace(BASE, samples=samples, guides=guides)
+    for threshold in (0.02, 0.05, 0.1, 0.2):
+        found[f"64 ACCURATE, adaptive {threshold}"] = replace(REFERENCE, adaptive_threshold=threshold)
+        found[f"64 NONE, adaptive {threshold}"] = replace(REFERENCE, prefilter="NONE", adaptive_threshold=threshold)
+    for samples in (16, 32):
+        found[f"{samples} NONE, no light tree"] = replace(BASE, samples=samples, prefilter="NONE", light_tree=False)
+    for samples in (16, 64):
+        found[f"{samples}, no denoiser"] = replace(BASE, samples=samples, denoise=False)
+    return found
+
+
+def main(words: list[str]) -> None:
+    options = {"out": "runs/sampling", "size": 259, "repeats": 2, "report": False, "threads": 0, "minutes": 1000.0}
+    options |= parse_words(words)
+    out = Path(str(options["out"]))
+    out.mkdir(parents=True, exist_ok=True)
+    log = out / f"measured_{options['size']}px.jsonl"
+    if not options["report"]:
+        measure(log, options)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    table = summary(rows)
+    (out / "sampling.json").write_text(json.dumps(table, indent=1) + "\n")
+    text = "\n\n".join(markdown(table, scene) for scene in SCENES if scene in table)
+    (out / "sampling.md").write_text(text + "\n")
+    print(text)
+    plot(table, out / "sampling.png")
+
+
+def measure(log: Path, options: dict[str, Any]) -> None:
+    """Append one line per rendering to ``log``; what is there already is not done again."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = {(row["scene"], row["name"], row["repeat"]) for row in rows}
+    deadline = time.monotonic() + 60 * float(options["minutes"])
+    for scene_name in SCENES:
+        work = [(r, n, q) for r in range(int(options["repeats"])) for n, q in candidates().items()]
+        todo = [(r, n, q) for r, n, q in work if (scene_name, n, r) not in done]
+        if not todo:
+            continue
+        stage, frame = load(scene_name, options, log.parent)
+        target = converged(stage, frame, scene_name, log.parent, int(options["size"]))
+        if not any(scene == scene_name and name == "converged" for scene, name, _ in done):
+            row = {"scene": scene_name, "name": "converged", "repeat": 0, "psnr": target["floor_db"]}
+            append(log, row | {"wall_s": 0, "cpu_s": 0, "quality": {}})
+        render(stage, frame, BASE, 99)  # loads meshes and textures
+        for repeat, name, quality in todo:
+            if time.monotonic() > deadline:
+                print("out of time; run again to go on")
+                return
+            rgba, wall_s, cpu_s = render(stage, frame, quality, 100 + repeat)
+            row = {"scene": scene_name, "name": name, "repeat": repeat, "psnr": psnr(rgba, target)}
+            append(log, row | {"wall_s": wall_s, "cpu_s": cpu_s, "quality": asdict(quality)})
+
+
+def load(scene_name: str, options: dict[str, Any], out: Path) -> tuple[Any, int]:
+    preset, index, frame = SCENES[scene_name]
+    size = options["size"]
+    config = resolve([preset, f"render.width_px={size}", f"render.height_px={size}", "training_layout=false"]).members[0]
+    library = open_library(config, out / "cache")
+    scene = sample_scene(config, 0, index, library)
+    stage = build_scene(
+        scene, library.assets_for(scene), render=config.render, write=config.write, threads=int(options["threads"])
+    )
+    return stage, frame
+
+
+def render(stage: Any, frame: int, quality: Quality, seed: int) -> tuple[np.ndarray, float, float]:
+    """Return (rgba uint8, wall seconds, processor seconds) of one rendering."""
+    apply_quality(stage.blender_scene, quality, stage.render.max_bounces)
+    stage.scene = replace(stage.scene, noise_seed=seed * 1000)
+    wall, cpu = time.perf_counter(), time.process_time()
+    view = render_view(stage, frame)
+    return view.frame.rgba, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def converged(stage: Any, frame: int, scene_name: str, out: Path, size: int) -> dict[str, Any]:
+    """Return the converged picture (float display values), the pixels that count, and its own noise as PSNR."""
+    file = out / f"converged_{scene_name.replace(', ', '_')}_{size}px.npz"
+    if not file.exists():
+        exact = replace(BASE, samples=CONVERGED_SAMPLES[scene_name], denoise=False)
+        halves = [render(stage, frame, exact, seed)[0].astype(np.float32) for seed in (1, 2)]
+        np.savez(file, first=halves[0], second=halves[1])
+    first, second = np.load(file)["first"], np.load(file)["second"]
+    picture, covered = (first + second)[..., :3] / 2, (first + second)[..., 3] > 0
+    noise = ((first - second)[..., :3][covered] ** 2).mean() / 4  # variance of the mean of two halves
+    return {"picture": picture, "covered": covered, "floor_db": float(10 * np.log10(255**2 / noise))}
+
+
+def psnr(rgba: np.ndarray, target: dict[str, Any]) -> float:
+    difference = rgba[..., :3].astype(np.float32) - target["picture"]
+    return float(10 * np.log10(255**2 / (difference[target["covered"]] ** 2).mean()))
+
+
+def append(log: Path, row: dict[str, Any]) -> None:
+    with log.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(f"{row['scene']:18} {row['name']:34} {row['psnr']:6.2f} dB {row['wall_s']:7.2f} s {row['cpu_s']:7.2f} cpu-s", flush=True)
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return per scene the candidates with mean PSNR and smallest times, relative to the reference of that scene."""
+    table: dict[str, list[dict[str, Any]]] = {}
+    for scene in dict.fromkeys(row["scene"] for row in rows):
+        mine = [row for row in rows if row["scene"] == scene]
+        names = dict.fromkeys(row["name"] for row in mine)
+        entries = [merged([row for row in mine if row["name"] == name]) for name in names]
+        reference = next((e for e in entries if e["name"].startswith("reference")), None)
+        for entry in entries if reference else ():
+            entry["gain_db"] = entry["psnr"] - reference["psnr"]
+            entry["time_share"] = entry["cpu_s"] / reference["cpu_s"]
+        table[scene] = entries
+    return table
+
+
+def merged(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": rows[0]["name"],
+        "quality": rows[0]["quality"],
+        "psnr": float(np.mean([row["psnr"] for row in rows])),
+        "wall_s": min(row["wall_s"] for row in rows),
+        "cpu_s": min(row["cpu_s"] for row in rows),
+        "repeats": len(rows),
+    }
+
+
+def markdown(table: dict[str, list[dict[str, Any]]], scene: str) -> str:
+    lines = [f"### {scene}", "", "| setting | PSNR dB | to reference dB | s (wall) | s (processor) | of reference |"]
+    lines.append("|---|---|---|---|---|---|")
+    for e in sorted(table[scene], key=lambda e: e["cpu_s"]):
+        if e["name"] == "converged":
+            lines.append(f"| the converged picture's own noise | {e['psnr']:.2f} | | | | |")
+            continue
+        relative = f"{e['gain_db']:+.2f}", f"{e['time_share']:.0%}"
+        lines.append(f"| {e['name']} | {e['psnr']:.2f} | {relative[0]} | {e['wall_s']:.2f} | {e['cpu_s']:.2f} | {relative[1]} |")
+    return "\n".join(lines)
+
+
+def plot(table: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Draw PSNR over time, one panel per scene, one line per prefilter."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(table), figsize=(5 * len(table), 4.2), squeeze=False)
+    for axis, (scene, entries) in zip(axes[0], table.items(), strict=True):
+        for label, chosen in families(entries):
+            axis.plot([e["cpu_s"] for e in chosen], [e["psnr"] for e in chosen], "o-", label=label, markersize=4)
+        reference = next(e for e in entries if e["name"].startswith("reference"))
+        axis.plot(reference["cpu_s"], reference["psnr"], "k*", markersize=14, label="reference: 64, ACCURATE")
+        axis.axhline(reference["psnr"], color="black", linewidth=0.5)
+        axis.axvline(reference["cpu_s"] / 2, color="black", linewidth=0.5, linestyle=":")
+        axis.set(title=scene, xlabel="processor seconds per frame", ylabel="PSNR of 8-bit sRGB, dB", xscale="log")
+        axis.grid(alpha=0.3)
+    axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def families(entries: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield (label, entries by time) of the settings that differ in one number only."""
+    for prefilter in ("NONE", "FAST", "ACCURATE"):
+        plain = [e for e in entries if e["name"].split(" ", 1)[-1] == prefilter and e["name"][0].isdigit()]
+        yield f"{prefilter}: 4 … 64 samples", sorted(plain, key=lambda e: e["cpu_s"])
+    adaptive = [e for e in entries if "adaptive" in e["name"] and "NONE" in e["name"]]
+    yield "NONE, adaptive", sorted(adaptive, key=lambda e: e["cpu_s"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,52 @@
+"""Depth knows nothing of lights, materials, seeds, samples or threads; and equal scenes give equal bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from blender_runtime import Outcome
+
+GEOMETRY_LAYERS = ("depth_z", "normal", "instance", "position")
+OTHER_LOOKS = ("red_texture", "mirror_texture", "leaning_texture", "other_light", "bulb_light", "plain_other_seed")
+
+
+@pytest.mark.parametrize("name", ["plain_again", "plain_one_thread"])
+def test_equal_scenes_give_equal_bytes(outcome: Outcome, name: str) -> None:
+    for layer, array in outcome.frame("plain").items():
+        assert np.array_equal(array, outcome.frame(name)[layer]), layer
+
+
+@pytest.mark.parametrize("name", OTHER_LOOKS)
+def test_other_looks_leave_the_geometry_byte_equal(outcome: Outcome, name: str) -> None:
+    plain, other = outcome.frame("plain"), outcome.frame(name)
+    for layer in GEOMETRY_LAYERS:
+        assert plain[layer].tobytes() == other[layer].tobytes(), layer
+    assert not np.array_equal(plain["rgba"], other["rgba"])
+    assert np.array_equal(plain["rgba"][..., 3], other["rgba"][..., 3]) or name == "plain_other_seed"
+
+
+def test_a_light_before_the_camera_is_not_seen(outcome: Outcome) -> None:
+    """The bulb of this job hangs between camera and ball; alpha and depth show nothing of it."""
+    assert np.array_equal(outcome.frame("plain")["rgba"][..., 3], outcome.frame("bulb_light")["rgba"][..., 3])
+
+
+@pytest.mark.parametrize("frame", range(3))
+def test_glass_is_a_surface(outcome: Outcome, frame: int) -> None:
+    """A pane has depth, normals and an id of its own, like a wall in its place, and is not transparent in alpha."""
+    glass, opaque = outcome.frame("glass", frame), outcome.frame("opaque", frame)
+    for layer in GEOMETRY_LAYERS:
+        assert np.array_equal(glass[layer], opaque[layer]), layer
+    assert np.array_equal(glass["rgba"][..., 3], opaque["rgba"][..., 3])
+
+
+def test_nothing_is_left_after_the_last_scene(outcome: Outcome) -> None:
+    assert set(outcome.results["left_over"].values()) == {0}
+
+
+def test_an_error_does_not_spoil_the_next_scene(outcome: Outcome) -> None:
+    for layer, array in outcome.frame("box").items():
+        assert np.array_equal(array, outcome.frame("works_after_errors")[layer]), layer
+
+
+def test_noise_differs_between_frames_but_not_between_runs(outcome: Outcome) -> None:
+    assert not np.array_equal(outcome.frame("plain")["rgba"], outcome.frame("plain_other_seed")["rgba"])

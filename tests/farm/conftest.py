@@ -1,0 +1,48 @@
+"""A complete tiny dataset, rendered once without any trouble, that all others are compared with."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import runs
+
+
+def need(present: bool, what: str) -> None:
+    """Skip a test that needs ``what`` where it is absent; in continuous integration that is a failure."""
+    if not present:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI=true, but there is no {what}")
+        pytest.skip(f"no {what} on this machine")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An uninterrupted run: its folder, the hash of its files and what it printed."""
+
+    out: Path
+    hash: str
+    text: str
+
+
+@pytest.fixture(scope="session")
+def bpy_module() -> None:
+    need(importlib.util.find_spec("bpy") is not None, "module bpy (pip install bpy==5.0.1)")
+
+
+@pytest.fixture(scope="session")
+def blender_binary() -> str:
+    need(shutil.which("blender") is not None, "Blender binary (apt-get install blender)")
+    return str(shutil.which("blender"))
+
+
+@pytest.fixture(scope="session")
+def reference(bpy_module: None, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    out = tmp_path_factory.mktemp("reference") / "out"
+    done = runs.pipeline(*runs.TINY, f"out={out}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Reference(out, runs.tree_hash(out), done.stdout + done.stderr)

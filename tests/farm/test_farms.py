@@ -1,0 +1,69 @@
+"""Slurm and Open Job Description, with the real programs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import runs
+import slurm_cluster
+from conftest import Reference
+
+from megasynth_attr.errors import ConfigError, EnvironmentProblem
+from megasynth_attr.pipeline import main
+
+
+def test_a_slurm_array_makes_the_same_dataset(reference: Reference, tmp_path: Path) -> None:
+    """Slurm is an optional part: also in continuous integration this is skipped where it is not installed."""
+    if reason := slurm_cluster.missing():
+        pytest.skip(reason)
+    pytest.importorskip("submitit", reason="submitit is not installed (pip install megasynth-attr[farm])")
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    out = tmp_path / "out"
+    words = ("executor=slurm", "jobs=2", "workers=1", "threads=1", "slurm_minutes=10", f"out={out}")
+    with slurm_cluster.slurm_cluster(folder) as env:
+        done = subprocess.run(
+            runs.command(*runs.TINY, *words),
+            env=runs.environment(SLURM_CONF=env["SLURM_CONF"]),
+            capture_output=True,
+            text=True,
+            timeout=runs.LIMIT_S,
+            check=False,
+        )
+    logs = "\n".join(path.read_text()[-2000:] for path in (out / "events" / "slurm").glob("*_log.out"))
+    assert done.returncode == 0, done.stdout + done.stderr + logs
+    assert runs.tree_hash(out) == reference.hash
+    assert len(list((out / "events").glob("*.jsonl"))) == 3  # the submitting process and two jobs
+
+
+def test_slurm_refuses_a_shard_of_a_shard(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="executor=slurm makes its own shards"):
+        main([*runs.TINY, "executor=slurm", "shard=1/2", f"out={tmp_path}"])
+
+
+def test_slurm_without_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(EnvironmentProblem, match="there is no sbatch on this machine"):
+        main([*runs.TINY, "executor=slurm", f"out={tmp_path}"])
+
+
+def test_the_openjd_template_is_valid_and_runs(reference: Reference, tmp_path: Path) -> None:
+    openjd = shutil.which("openjd") or str(Path(sys.executable).with_name("openjd"))
+    if not Path(openjd).exists():
+        pytest.skip("openjd-cli is not installed (pip install megasynth-attr[dev])")
+    out, file = tmp_path / "out", tmp_path / "tiny.openjd.yaml"
+    words = [*runs.TINY, "workers=1", f"out={out}", f"file={file}"]
+    env = runs.environment()
+    subprocess.run([sys.executable, "-m", "megasynth_attr.farm.openjd", *words], env=env, check=True)
+    subprocess.run([openjd, "check", str(file)], env=env, check=True)
+    run = [openjd, "run", str(file), "--step", "Generate", "-p", "Shards=4", "--tasks", '[{"Shard": 2}]']
+    done = subprocess.run(run, env=env, capture_output=True, text=True, timeout=runs.LIMIT_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "openjd_progress: 100.0" in done.stdout
+    assert runs.complete_scenes(out) == ["000001"]
+    ours, theirs = (path / "geometry_00/scenes/000/000001/checksums.json" for path in (out, reference.out))
+    assert ours.read_bytes() == theirs.read_bytes()
