@@ -7,7 +7,7 @@ the same spread in a reference preset where everything varies. The attribute's o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -37,28 +37,16 @@ def factor_spread(scenes: Sequence[Scene], records: Records) -> dict[str, float]
     """Return, per factor, the mean distance between all pairs of ``scenes`` (0 for one scene)."""
     spread = {}
     for name, factor in registered().items():
-        described = _described_once((scene.factors[name] for scene in scenes), factor.describe, records)
-        distances = [
-            0.0 if a is b else factor.distance(a, b)  # equal data is described once, so still factors cost nothing
-            for a, b in combinations(described, 2)
-        ]
-        spread[name] = float(np.mean(distances)) if distances else 0.0
+        items = [scene.factors[name] for scene in scenes]
+        distinct = [item for i, item in enumerate(items) if item not in items[:i]]  # a still factor is described once
+        described = [factor.describe(item, records) for item in distinct]
+        which = [distinct.index(item) for item in items]
+        between = {
+            (i, j): factor.distance(described[i], described[j]) for i, j in combinations(range(len(distinct)), 2)
+        }
+        pairs = [tuple(sorted(pair)) for pair in combinations(which, 2)]
+        spread[name] = float(np.mean([between.get(pair, 0.0) for pair in pairs])) if pairs else 0.0
     return spread
-
-
-def _described_once(items: Iterable[object], describe: object, records: Records) -> list[np.ndarray]:
-    known: list[tuple[object, np.ndarray]] = []
-    described = []
-    for data in items:
-        for other, features in known:
-            if other == data:
-                described.append(features)
-                break
-        else:
-            features = describe(data, records)  # type: ignore[operator]
-            known.append((data, features))
-            described.append(features)
-    return described
 
 
 def reference_spread(reference: Config, config: Config, records: Records) -> dict[str, float]:
