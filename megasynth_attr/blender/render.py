@@ -19,6 +19,7 @@ from megasynth_attr.blender.camera import move_camera
 from megasynth_attr.blender.colour import display_rgba
 from megasynth_attr.blender.passes import facing_normals, picture_problem, read_normals, read_passes
 from megasynth_attr.blender.quality import quality_record, resolve_quality
+from megasynth_attr.blender.window import set_window
 from megasynth_attr.errors import RenderError
 from megasynth_attr.scene.codec import to_plain
 from megasynth_attr.scene.frame import Frame, camera_from_world, intrinsics
@@ -42,6 +43,7 @@ def render_view(stage: Stage, frame_index: int) -> RenderedView:
     Raises RenderError when Blender fails or what it returns is not a usable picture.
     """
     move_camera(stage, frame_index)
+    set_window(stage, frame_index)
     stage.blender_scene.cycles.seed = (stage.scene.noise_seed + frame_index) % SEED_LIMIT
     where, write, normal, normal_s = f"{stage.scene.name}, frame {frame_index}", stage.write, None, 0.0
     try:

@@ -44,7 +44,9 @@ class Launcher:
         env["XDG_CONFIG_HOME"] = str(settings)
         for kind in ("RESOURCES", "CONFIG", "SCRIPTS", "DATAFILES", "EXTENSIONS"):
             env[f"BLENDER_USER_{kind}"] = str(settings)
-        for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
+        # OpenImageDenoise ignores Blender's thread setting and pins one thread to every core, all workers the same ones
+        env["OIDN_SET_AFFINITY"] = "0"
+        for library in ("OIDN", "OMP", "OPENBLAS", "MKL", "NUMEXPR"):
             env[f"{library}_NUM_THREADS"] = str(threads)
         return env
 

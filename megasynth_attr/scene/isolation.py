@@ -41,11 +41,11 @@ def factor_spread(scenes: Sequence[Scene], records: Records) -> dict[str, float]
         distinct = [item for i, item in enumerate(items) if item not in items[:i]]  # a still factor is described once
         described = [factor.describe(item, records) for item in distinct]
         which = [distinct.index(item) for item in items]
-        between = {
-            (i, j): factor.distance(described[i], described[j]) for i, j in combinations(range(len(distinct)), 2)
-        }
-        pairs = [tuple(sorted(pair)) for pair in combinations(which, 2)]
-        spread[name] = float(np.mean([between.get(pair, 0.0) for pair in pairs])) if pairs else 0.0
+        between = np.zeros((len(distinct), len(distinct)))
+        for i, j in combinations(range(len(distinct)), 2):
+            between[i, j] = between[j, i] = factor.distance(described[i], described[j])
+        distances = [between[i, j] for i, j in combinations(which, 2)]
+        spread[name] = float(np.mean(distances)) if distances else 0.0
     return spread
 
 
