@@ -44,7 +44,7 @@ class Launcher:
         env["XDG_CONFIG_HOME"] = str(settings)
         for kind in ("RESOURCES", "CONFIG", "SCRIPTS", "DATAFILES", "EXTENSIONS"):
             env[f"BLENDER_USER_{kind}"] = str(settings)
-        # OpenImageDenoise ignores Blender's thread setting and pins one thread to every core, all workers the same ones
+        # OpenImageDenoise has its own thread count, and pins its threads to cores: all workers to the same ones
         env["OIDN_SET_AFFINITY"] = "0"
         for library in ("OIDN", "OMP", "OPENBLAS", "MKL", "NUMEXPR"):
             env[f"{library}_NUM_THREADS"] = str(threads)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from megasynth_attr.settings import RunSettings
 
+BEST_THREADS = 2
 WORKER_BYTES = 1_500_000_000  # a worker with the largest preset at 518 px, rounded up
 
 
@@ -47,10 +48,10 @@ def available_memory() -> int:
 def choose_layout(run: RunSettings, scenes: int, cores: int, memory_bytes: int) -> Layout:
     """Return workers × threads for ``scenes`` scenes; values given in the settings are kept.
 
-    On the CPU: one thread per worker while there are scenes for all of them. A frame has parts that use one core only
-    (sync, EXR, denoiser start, building the scene), and with one thread each the workers fill each other's gaps; see
-    docs/overhead.md for the measurement. With fewer scenes than cores, or little memory, the cores are shared out. A
-    GPU gets one worker, which has all the threads.
+    On the CPU: two threads per worker while there are scenes for all of them; with fewer scenes, or little memory, the
+    cores are shared out. One thread each would leave no core idle in the parts of a frame that use only one, but with
+    one thread Blender's task scheduler keeps a second one spinning: it costs more than it saves, see docs/overhead.md.
+    More threads per worker idle more. A GPU gets one worker, which has all the threads.
     """
     if run.device != "cpu":
         workers = run.workers or 1
@@ -60,5 +61,5 @@ def choose_layout(run: RunSettings, scenes: int, cores: int, memory_bytes: int) 
         return Layout(run.workers, run.threads or max(1, cores // run.workers))
     if run.threads:
         return Layout(min(most, max(1, cores // run.threads)), run.threads)
-    workers = min(most, cores)
+    workers = min(most, max(1, cores // BEST_THREADS))
     return Layout(workers, max(1, cores // workers))

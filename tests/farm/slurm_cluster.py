@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -85,6 +86,21 @@ def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
             daemon.terminate()
         for daemon in daemons:
             daemon.wait(20)
+        for pid in _left_over(configuration):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _left_over(configuration: Path) -> list[int]:
+    """Return the processes of this cluster that still run: a step daemon waits for ever for a lost controller."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            variables = environment.read_bytes().split(b"\0")
+        except OSError:  # it ended meanwhile
+            continue
+        if f"SLURM_CONF={configuration}".encode() in variables:
+            found.append(int(environment.parent.name))
+    return found
 
 
 def _start(command: list[str], env: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:

@@ -34,11 +34,13 @@ GIB = 2**30
 @pytest.mark.parametrize(
     ("settings", "scenes", "cores", "memory", "expected"),
     [
-        ({}, 200, 2, 16 * GIB, (2, 1)),
+        ({}, 200, 2, 16 * GIB, (1, 2)),
+        ({}, 200, 1, 16 * GIB, (1, 1)),
+        ({}, 200, 16, 64 * GIB, (8, 2)),
         ({}, 1, 2, 16 * GIB, (1, 2)),  # one scene gets all cores
         ({}, 3, 16, 64 * GIB, (3, 5)),
         ({}, 200, 16, 6 * GIB, (4, 4)),  # memory for four workers
-        ({}, 200, 16, 0, (16, 1)),  # a system that does not tell its memory
+        ({}, 200, 16, 0, (8, 2)),  # a system that does not tell its memory
         ({"workers": 2}, 200, 16, 64 * GIB, (2, 8)),
         ({"threads": 4}, 200, 16, 64 * GIB, (4, 4)),
         ({"workers": 3, "threads": 3}, 200, 2, GIB, (3, 3)),  # what is asked for is done
