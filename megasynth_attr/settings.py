@@ -77,10 +77,8 @@ class RunSettings:
         "Cycles device; a GPU that is not there is an error",
         options=["cpu", "cuda", "optix", "hip", "oneapi", "metal"],
     )
-    workers: int = setting(0, "Blender processes at once; 0: chosen from cores, scenes and memory", minimum=0, maximum=1024)
-    threads: int = setting(
-        0, "threads of one Blender process; 0: two where possible", minimum=0, maximum=1024
-    )
+    workers: int = setting(0, "Blender processes at once; 0: from cores, scenes, memory", minimum=0, maximum=1024)
+    threads: int = setting(0, "threads of one Blender process; 0: two where possible", minimum=0, maximum=1024)
     scenes_per_worker: int = setting(50, "a worker is replaced after this many scenes", minimum=1)
     attempts: int = setting(
         2, "tries per scene, with the same seed, before a failure is recorded", minimum=1, maximum=10

@@ -27,14 +27,15 @@ def find_packages() -> None:
     """
     if str(CHECKOUT) not in sys.path:
         sys.path.insert(0, str(CHECKOUT))
-    tried = []
+    tried, position = [], 1
     for folder in _candidates():
         if not _missing():
             break
         tried.append(str(folder))
         if folder.is_dir() and str(folder) not in sys.path:
             # In front of Blender's own packages: an environment's SciPy fits its own NumPy, perhaps not Blender's.
-            sys.path.insert(1, str(folder))
+            sys.path.insert(position, str(folder))
+            position += 1
             importlib.invalidate_caches()
     if problem := _missing() or _broken():
         sys.stderr.write(_what_to_do(problem, tried) + "\n")

@@ -117,6 +117,13 @@ def set_multilayer_exr(render: Any) -> None:
     set_if_present(settings, use_preview=False, use_exr_interleave=False)
 
 
+def set_png(render: Any) -> None:
+    """Make ``render`` write 8-bit PNG files with alpha."""
+    set_if_present(render.image_settings, media_type="IMAGE")
+    render.image_settings.file_format = "PNG"
+    render.image_settings.color_mode, render.image_settings.color_depth = "RGBA", "8"
+
+
 def has_open_image_denoise(bpy: Any) -> bool:
     """Return whether this Blender was built with OpenImageDenoise; the scene's denoiser is set to it if so."""
     try:

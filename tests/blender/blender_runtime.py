@@ -24,18 +24,36 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def job(
-    name: str, scene: Scene, assets: Assets, size: tuple[int, int] = (140, 98), *, samples: int = 1, denoiser: str = "none",
-    layers: str = "", quality: str = "draft", device: str = "cpu", threads: int = 2, builds: int = 1,
-    project: list[list[float]] | None = None, **render: Any,
-) -> dict[str, Any]:  # fmt: skip
+    name: str,
+    scene: Scene,
+    assets: Assets,
+    size: tuple[int, int] = (140, 98),
+    *,
+    samples: int = 1,
+    denoiser: str = "none",
+    layers: str = "",
+    quality: str = "draft",
+    device: str = "cpu",
+    threads: int = 2,
+    builds: int = 1,
+    project: list[list[float]] | None = None,
+    **render: Any,
+) -> dict[str, Any]:
     """Return a job for inside_blender.py; ``layers`` names what to write besides colour and depth."""
     settings = RenderSettings(width_px=size[0], height_px=size[1], samples=samples, denoiser=denoiser, **render)
     write = WriteSettings(**dict.fromkeys(layers.split(), True))
     return {
-        "name": name, "scene": scene_to_json(scene), "assets": to_plain(assets), "render": to_plain(settings),
-        "write": to_plain(write), "quality": quality, "device": device, "threads": threads, "builds": builds,
+        "name": name,
+        "scene": scene_to_json(scene),
+        "assets": to_plain(assets),
+        "render": to_plain(settings),
+        "write": to_plain(write),
+        "quality": quality,
+        "device": device,
+        "threads": threads,
+        "builds": builds,
         "project": project,
-    }  # fmt: skip
+    }
 
 
 @dataclass(frozen=True)
@@ -75,10 +93,8 @@ class Runtime:
         """Return what became of ``jobs``, done one after another in one new Blender process."""
         folder.mkdir(parents=True)
         (folder / "jobs.json").write_text(json.dumps(jobs))
-        done = subprocess.run(
-            [*self.command, str(INSIDE), "--", str(folder)], env=environment(), cwd=folder, capture_output=True, text=True,
-            timeout=300, check=False,
-        )  # fmt: skip
+        command, env = [*self.command, str(INSIDE), "--", str(folder)], environment()
+        done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, (
             f"{self.name} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         )

@@ -54,7 +54,7 @@ def test_the_sky_stands_where_the_probe_thinks(
 
 
 def floor_under(height: float, offset: tuple[float, float], intensity: float, *, lambertian: bool) -> np.ndarray:
-    """Return irradiance / pi on the 42×42 floor of white_floor() under a small light of ``intensity`` (W/sr, on axis)."""
+    """Return irradiance / pi on the 42×42 floor of white_floor() under a light of ``intensity`` W/sr downwards."""
     reach = 3.0 * np.tan(np.radians(10)) / 21
     x, y = np.meshgrid((np.arange(42) - 20.5) * reach, -(np.arange(42) - 20.5) * reach)
     squared = (x - offset[0]) ** 2 + (y - offset[1]) ** 2 + height**2

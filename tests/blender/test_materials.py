@@ -20,7 +20,7 @@ def face(outcome: Outcome, name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["picture_front", "picture_back"])
 def test_the_picture_looks_like_itself(outcome: Outcome, name: str) -> None:
-    """The face fills the frame under white light of radiance 1: what is seen is the file, not mirrored, same colours."""
+    """The face fills the frame under white light of radiance 1: what is seen is the file itself, not mirrored."""
     rendered = outcome.frame(name)["rgba"]
     expected = np.asarray(Image.fromarray(letters()).resize(rendered.shape[1::-1], Image.Resampling.BILINEAR)).astype(
         int

@@ -1,0 +1,119 @@
+"""A scene file becomes a .blend file: everything in it, the camera's path as an animation, a marker per view."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from analytic_scenes import geometry, scene, solid, texture
+from blender_jobs import VIEWS
+from blender_runtime import CHECKOUT, Runtime, environment
+from scipy.spatial.transform import Rotation
+
+from megasynth_attr.scene.spec import SlotMaterial, scene_to_json
+from megasynth_attr.textures.bank import open_bank
+
+INSPECT = """
+import json, sys
+import bpy
+bpy.ops.wm.open_mainfile(filepath=sys.argv[-1])
+scene = bpy.context.scene
+poses = []
+for frame in range(scene.frame_start, scene.frame_end + 1):
+    scene.frame_set(frame)
+    poses.append([list(row) for row in scene.camera.matrix_world])
+print("FOUND " + json.dumps({
+    "meshes": len(bpy.data.meshes), "frames": [scene.frame_start, scene.frame_end], "poses": poses,
+    "markers": [[m.name, m.frame, m.camera.name] for m in scene.timeline_markers],
+    "packed": [bool(i.packed_file) for i in bpy.data.images if i.source == "FILE"],
+    "engine": scene.render.engine, "size": [scene.render.resolution_x, scene.render.resolution_y],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scene folder outside of any dataset, with 16 px procedural materials beside it."""
+    folder = tmp_path_factory.mktemp("scene")
+    names = [record.name for record in open_bank("procedural", cache_dir=folder / "cache", size_px=16).records[:2]]
+    shape = geometry(
+        [((0, 0, 0), (1, 1, 1)), ((0, 0, 1), (0.5, 0.5, 0.5))], [solid("cuboid"), solid("ellipsoid", 1, slot=1)]
+    )
+    look = texture(*[SlotMaterial(name, None, None) for name in names])
+    look = type(look)(look.slots, dict.fromkeys(names, "x"), None, 0.0, None)
+    (folder / "scene.json").write_text(scene_to_json(scene(shape, VIEWS, look)))
+    render = {
+        "width_px": 98,
+        "height_px": 140,
+        "exposure_stops": 0.0,
+        "samples": 1,
+        "denoiser": "none",
+        "max_bounces": 2,
+    }
+    (folder / "render.json").write_text(json.dumps({"render": render}))
+    return folder
+
+
+def open_scene(runtime: Runtime, *words: str) -> subprocess.CompletedProcess[str]:
+    start = [*runtime.command, str(CHECKOUT / "blender_scripts" / "open_scene.py"), "--"]
+    return subprocess.run([*start, *words], env=environment(), capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("textures", ["pack", "refer"])
+def test_the_blend_file_holds_the_scene(runtime: Runtime, scene_folder: Path, tmp_path: Path, textures: str) -> None:
+    blend = tmp_path / "new folder" / "look.blend"
+    words = f"scene={scene_folder}", f"save={blend}", f"cache={scene_folder / 'cache'}", "bank_size_px=16"
+    done = open_scene(runtime, *words, f"textures={textures}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    script = tmp_path / "inspect_blend.py"
+    script.write_text(INSPECT)
+    shown = subprocess.run(
+        [*runtime.command, str(script), "--", str(blend)], capture_output=True, text=True, timeout=60, check=True
+    )
+    found = json.loads(shown.stdout.split("FOUND ")[1].splitlines()[0])
+    assert (found["engine"], found["meshes"], found["size"]) == ("CYCLES", 2, [98, 140])
+    assert found["frames"] == [0, 2]
+    assert found["markers"] == [[f"view {i:04d}", i, "camera"] for i in range(3)]
+    assert set(found["packed"]) == {textures == "pack"} and len(found["packed"]) >= 4
+    for pose, position, quaternion in zip(
+        np.array(found["poses"]), VIEWS.positions, VIEWS.world_from_camera_xyzw, strict=True
+    ):
+        opencv = Rotation.from_quat(quaternion).as_matrix()
+        assert np.allclose(pose[:3, 3], position, atol=1e-5)
+        assert np.allclose(pose[:3, :3], opencv * [1, -1, -1], atol=1e-5)  # y up, z backward
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["scene=nowhere.json", "save=x.blend"], "nowhere.json"),
+        (["save=x.blend"], "scene= is missing"),
+        (["scene={scene}", "cache={cache}", "bank_size_px=16"], "save= is missing"),
+        (["scene={scene}", "bnak=x"], "bnak"),
+        (["scene={scene}", "save=x.blend", "bank=/nowhere"], "/nowhere"),
+    ],
+)
+def test_wrong_words_give_one_message_and_exit_code_2(
+    runtime: Runtime, scene_folder: Path, tmp_path: Path, words: list[str], part: str
+) -> None:
+    filled = [w.format(scene=scene_folder, cache=scene_folder / "cache") for w in words]
+    done = open_scene(runtime, *filled)
+    assert done.returncode == 2
+    assert part in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_module_has_an_entry_point_of_its_own(scene_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bpy")
+    blend = tmp_path / "look.blend"
+    words = [f"scene={scene_folder}", f"save={blend}", f"cache={scene_folder / 'cache'}", "bank_size_px=16"]
+    command = [sys.executable, "-m", "megasynth_attr.open_scene", *words]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and blend.stat().st_size > 10_000, done.stderr
+    shown = subprocess.run(
+        [*command[:3], "--help"], cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "blender -P blender_scripts/open_scene.py" in shown.stdout
