@@ -37,24 +37,30 @@ SCENES = {
     "objects, suns": ("preset=lighting", 1, 0),
     "room": ("preset=megasynth", 0, 0),  # at half the size: it takes ten times as long per pixel
 }
-CONVERGED_SAMPLES = {"objects, ambient": 512, "objects, suns": 512, "room": 512}  # each of two halves
+CONVERGED_SAMPLES = {"objects, ambient": 1024, "objects, suns": 1024, "room": 512}  # each of two halves
 BASE = Quality(32, 0, 0.0, True, "FAST", "RGB_ALBEDO_NORMAL", True)
 REFERENCE = QUALITIES["reference"]
+FULL_TRANSPORT = "converged, with caustics, unclamped"
 
 
 def candidates() -> dict[str, Quality]:
     """Return everything measured, by a name that says how it differs."""
     found = {"reference: 64 ACCURATE": REFERENCE}
-    for samples in (8, 16, 32, 64):
-        for prefilter in ("FAST", "ACCURATE", "NONE"):
-            found.setdefault(f"{samples} {prefilter}", replace(BASE, samples=samples, prefilter=prefilter))
-    del found["64 ACCURATE"]  # the reference itself
-    found["32 FAST, guides RGB_ALBEDO"] = replace(BASE, guides="RGB_ALBEDO")
-    found["32 FAST, no light tree"] = replace(BASE, light_tree=False)
-    for threshold in (0.02, 0.05, 0.1):
-        found[f"64 FAST, adaptive {threshold}"] = replace(BASE, samples=64, adaptive_threshold=threshold)
-    for samples in (32, 64):
+    for samples in (4, 8, 16, 24, 32, 40, 48, 64):
+        found[f"{samples} FAST"] = replace(BASE, samples=samples)
+    for samples in (8, 16, 32, 48):
+        for prefilter in ("NONE", "ACCURATE"):
+            found[f"{samples} {prefilter}"] = replace(BASE, samples=samples, prefilter=prefilter)
         found[f"{samples}, no denoiser"] = replace(BASE, samples=samples, denoise=False)
+    found["64 NONE"] = replace(REFERENCE, prefilter="NONE")
+    found["64, no denoiser"] = replace(REFERENCE, denoise=False)
+    for guides in ("RGB_ALBEDO", "RGB"):
+        found[f"32 FAST, guides {guides}"] = replace(BASE, guides=guides)
+    for threshold in (0.02, 0.05, 0.1):
+        found[f"64 FAST, adaptive {threshold}"] = replace(
+            BASE, samples=64, adaptive_threshold=threshold, min_samples=16
+        )
+    found["32 FAST, no light tree"] = replace(BASE, light_tree=False)
     return found
 
 
@@ -90,6 +96,10 @@ def measure(log: Path, options: dict[str, Any]) -> None:
         if not any(scene == scene_name and name == "converged" for scene, name, _ in done):
             row = {"scene": scene_name, "name": "converged", "repeat": 0, "psnr": target["floor_db"]}
             append(log, row | {"wall_s": 0, "cpu_s": 0, "quality": {}})
+        if not any(scene == scene_name and name == FULL_TRANSPORT for scene, name, _ in done):
+            row = {"scene": scene_name, "name": FULL_TRANSPORT, "repeat": 0, "quality": {}}
+            rgba = render_full_transport(stage, frame, CONVERGED_SAMPLES[scene_name])
+            append(log, row | {"psnr": psnr(rgba, target), "wall_s": 0, "cpu_s": 0})
         render(stage, frame, BASE, 99)  # loads meshes and textures
         for repeat, name, quality in todo:
             if time.monotonic() > deadline:
@@ -121,6 +131,15 @@ def render(stage: Any, frame: int, quality: Quality, seed: int) -> tuple[np.ndar
     wall, cpu = time.perf_counter(), time.process_time()
     view = render_view(stage, frame)
     return view.frame.rgba, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def render_full_transport(stage: Any, frame: int, samples: int) -> np.ndarray:
+    """Return the picture with caustics and without clamping: what all our qualities leave out."""
+    apply_quality(stage.blender_scene, replace(BASE, samples=samples, denoise=False), stage.render.max_bounces)
+    cycles = stage.blender_scene.cycles
+    cycles.caustics_reflective = cycles.caustics_refractive = True
+    cycles.sample_clamp_indirect = 0.0
+    return render_view(stage, frame).frame.rgba
 
 
 def converged(stage: Any, frame: int, scene_name: str, out: Path, size: int) -> dict[str, Any]:
@@ -186,8 +205,9 @@ def markdown(table: dict[str, list[dict[str, Any]]], scene: str) -> str:
     lines = [f"### {scene}", "", "| setting | PSNR dB | to reference dB | s (wall) | s (processor) | of reference |"]
     lines.append("|---|---|---|---|---|---|")
     for e in sorted(table[scene], key=lambda e: e["cpu_s"]):
-        if e["name"] == "converged":
-            lines.append(f"| the converged picture's own noise | {e['psnr']:.2f} | | | | |")
+        if e["cpu_s"] == 0:
+            what = "the converged picture's own noise" if e["name"] == "converged" else e["name"]
+            lines.append(f"| *{what}* | {e['psnr']:.2f} | | | | |")
             continue
         relative = f"{e['gain_db']:+.2f}", f"{e['time_share']:.0%}"
         lines.append(

@@ -263,7 +263,7 @@ def _triangles(vertices: np.ndarray, corner_vertices: np.ndarray, face_sizes: np
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     """Return the symmetric mean Chamfer distance of two N×3 point samples (scene units)."""
-    return float((cKDTree(a).query(b)[0].mean() + cKDTree(b).query(a)[0].mean()) / 2)
+    return float((np.mean(cKDTree(a).query(b)[0]) + np.mean(cKDTree(b).query(a)[0])) / 2)
 
 
 register(
