@@ -113,9 +113,8 @@ def measure(log: Path, options: dict[str, Any]) -> None:
 def load(scene_name: str, options: dict[str, Any], out: Path) -> tuple[Any, int]:
     preset, index, frame = SCENES[scene_name]
     size = int(options["size"]) // (2 if scene_name == "room" else 1)
-    config = resolve([preset, f"render.width_px={size}", f"render.height_px={size}", "training_layout=false"]).members[
-        0
-    ]
+    words = [preset, f"render.width_px={size}", f"render.height_px={size}", "training_layout=false"]
+    config = resolve(words).members[0]
     library = open_library(config, out / "cache")
     scene = sample_scene(config, 0, index, library)
     stage = build_scene(

@@ -56,7 +56,7 @@ def _broken() -> str:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            return f"cannot load {name} ({error})"
+            return f"cannot load {name} ({' '.join(str(error).split())})"
     return ""
 
 

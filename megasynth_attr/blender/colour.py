@@ -20,11 +20,13 @@ def display_rgba(premultiplied: np.ndarray, exposure_stops: float) -> np.ndarray
     Colour is divided by alpha, scaled by 2^exposure_stops, clipped, sRGB encoded and rounded half up; where alpha
     rounds to 0 the colour is 0 too.
     """
-    alpha = np.clip(premultiplied[..., 3], 0.0, 1.0)
-    scale = np.float32(2.0**exposure_stops) / np.where(alpha > 0, alpha, 1)
-    rgba = np.empty(premultiplied.shape, dtype=np.float32)
-    rgba[..., :3] = srgb_from_linear(premultiplied[..., :3] * scale[..., None])
-    rgba[..., 3] = alpha
-    encoded = (rgba * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-    encoded[encoded[..., 3] == 0] = 0
+    encoded = np.zeros(premultiplied.shape, dtype=np.uint8)
+    covered = premultiplied[..., 3] > 0  # most of an object-centred picture is empty
+    pixels = premultiplied[covered]
+    alpha = np.clip(pixels[:, 3:], 0.0, 1.0)
+    colour = srgb_from_linear(pixels[:, :3] * (np.float32(2.0**exposure_stops) / alpha))
+    values = np.concatenate([colour, alpha], axis=1).astype(np.float32)
+    values = (values * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    values[values[:, 3] == 0] = 0
+    encoded[covered] = values
     return encoded

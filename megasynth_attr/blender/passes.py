@@ -75,7 +75,8 @@ def facing_normals(normal: np.ndarray, hit: np.ndarray, towards_camera: np.ndarr
     leaning = np.minimum(cosine, 0)[..., None]
     turned = normal - leaning * towards_camera
     length = np.linalg.norm(turned, axis=-1, keepdims=True)
-    return np.where(hit[..., None] & (length > 0), turned / np.maximum(length, 1e-20), 0).astype(np.float32)
+    unit = np.where(length > 1e-6, turned / np.maximum(length, 1e-6), towards_camera)  # nothing left: looked away
+    return np.where(hit[..., None], unit, 0).astype(np.float32)
 
 
 def picture_problem(passes: Passes) -> str | None:

@@ -61,15 +61,13 @@ def _visible_points(stage: Stage) -> np.ndarray | None:
 
 def _corners(stage: Stage) -> np.ndarray | None:
     world = stage.blender_scene.world
-    if any(_has_volume(tree) for tree in [world and world.node_tree] if tree):
+    if world is not None and world.node_tree is not None and _has_volume(world.node_tree):
         return None
-    depsgraph = stage.bpy.context.evaluated_depsgraph_get()
     corners = []
-    for thing in depsgraph.objects:
-        if thing.type in VISIBLE_TYPES:
-            local = np.array(thing.bound_box)
-            matrix = np.array(thing.matrix_world)
-            corners.append(local @ matrix[:3, :3].T + matrix[:3, 3])
+    for instance in stage.bpy.context.evaluated_depsgraph_get().object_instances:
+        if instance.object.type in VISIBLE_TYPES:
+            matrix = np.array(instance.matrix_world)
+            corners.append(np.array(instance.object.bound_box) @ matrix[:3, :3].T + matrix[:3, 3])
     return np.concatenate(corners) if corners else None
 
 

@@ -180,6 +180,8 @@ def isolation_jobs(files: Files) -> list[dict[str, Any]]:
     return [
         job("plain", plain, files.assets, **options),
         job("plain_again", plain, files.assets, **options),
+        job("plain_whole_picture", plain, files.assets, **(options | {"denoiser": "none"}), whole_picture=True),
+        job("plain_no_denoiser", plain, files.assets, **(options | {"denoiser": "none"})),
         job("plain_one_thread", plain, files.assets, **options, threads=1),
         job("plain_other_seed", dataclasses.replace(plain, noise_seed=8), files.assets, **options),
         job("red_texture", sphere_scene(cells=32, look=red), files.assets, **options),

@@ -36,6 +36,7 @@ def job(
     device: str = "cpu",
     threads: int = 2,
     builds: int = 1,
+    whole_picture: bool = False,
     project: list[list[float]] | None = None,
     **render: Any,
 ) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def job(
         "device": device,
         "threads": threads,
         "builds": builds,
+        "whole_picture": whole_picture,
         "project": project,
     }
 

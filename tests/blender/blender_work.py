@@ -43,6 +43,8 @@ def run_job(job: dict, folder: Path) -> dict:
                 scene, from_plain(Assets, job["assets"]), render=render, write=write,
                 quality=job["quality"], device=job["device"], threads=job["threads"],
             )  # fmt: skip
+            if job["whole_picture"]:
+                stage.shared["visible points"] = None  # as if something were everywhere
             for frame in range(len(scene.factors["camera"].positions)):
                 view = render_view(stage, frame)
                 arrays = {k: v for k, v in vars(view.frame).items() if v is not None}

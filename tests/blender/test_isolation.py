@@ -16,6 +16,12 @@ def test_equal_scenes_give_equal_bytes(outcome: Outcome, name: str) -> None:
         assert np.array_equal(array, outcome.frame(name)[layer]), layer
 
 
+def test_the_window_changes_no_byte(outcome: Outcome) -> None:
+    """Rendering all pixels, or only those around the ball, is the same picture."""
+    for layer, array in outcome.frame("plain_whole_picture").items():
+        assert np.array_equal(array, outcome.frame("plain_no_denoiser")[layer]), layer
+
+
 @pytest.mark.parametrize("name", OTHER_LOOKS)
 def test_other_looks_leave_the_geometry_byte_equal(outcome: Outcome, name: str) -> None:
     plain, other = outcome.frame("plain"), outcome.frame(name)
