@@ -25,7 +25,12 @@ def wheel(tmp_path_factory):
 @pytest.mark.slow
 def test_the_wheel_holds_what_a_run_needs(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for needed in ("presets/demo.yaml", "blender_scripts/render.py", "assets/materials/procedural_index.json"):
+    for needed in (
+        "presets/demo.yaml",
+        "blender_scripts/render.py",
+        "assets/materials/procedural_index.json",
+        "report/templates/dataset.html",
+    ):
         assert f"megasynth_attr/{needed}" in names
     assert not [n for n in names if n.startswith(("tests/", "benchmarks/", "runs/"))]
 

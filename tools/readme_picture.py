@@ -1,0 +1,37 @@
+"""Makes docs/images/demo.png: one row per dataset of an experiment, one column per scene.
+
+    python -m megasynth_attr.pipeline preset=demo scene_count=6 frames=2 render.width_px=252 \\
+        render.height_px=252 quality=reference stages=generate out=runs/picture
+    python tools/readme_picture.py runs/picture docs/images/demo.png
+"""
+
+import sys
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from megasynth_attr.dataset.reader import open_experiment
+
+LABEL_PX = 132
+ORDER = ("texture", "geometry", "camera", "lighting")
+
+
+def row(dataset) -> np.ndarray:
+    """Return the first view of every scene side by side on white, with the attribute's name on the left."""
+    views = [scene.views[0].image.astype(np.float32) / 255 for scene in dataset.scenes]
+    pictures = [view[..., :3] * view[..., 3:] + 1 - view[..., 3:] for view in views]
+    strip = np.round(np.concatenate(pictures, axis=1) * 255).astype(np.uint8)
+    label = Image.new("RGB", (LABEL_PX, strip.shape[0]), "white")
+    font = ImageFont.load_default(size=24)
+    ImageDraw.Draw(label).text((8, strip.shape[0] // 2), dataset.attribute, fill=(40, 40, 40), font=font, anchor="lm")
+    return np.concatenate([np.asarray(label), strip], axis=1)
+
+
+def main(experiment: str, target: str) -> None:
+    datasets = sorted(open_experiment(experiment), key=lambda d: ORDER.index(d.attribute))
+    picture = Image.fromarray(np.concatenate([row(dataset) for dataset in datasets]))
+    picture.quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
