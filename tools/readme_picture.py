@@ -17,8 +17,8 @@ ORDER = ("texture", "geometry", "camera", "lighting")
 
 
 def row(dataset) -> np.ndarray:
-    """Return the first view of every scene side by side on white, with the attribute's name on the left."""
-    views = [scene.views[0].image.astype(np.float32) / 255 for scene in dataset.scenes]
+    """Return the last view of every scene side by side on white, with the attribute's name on the left."""
+    views = [scene.views[-1].image.astype(np.float32) / 255 for scene in dataset.scenes]
     pictures = [view[..., :3] * view[..., 3:] + 1 - view[..., 3:] for view in views]
     strip = np.round(np.concatenate(pictures, axis=1) * 255).astype(np.uint8)
     label = Image.new("RGB", (LABEL_PX, strip.shape[0]), "white")
