@@ -44,7 +44,7 @@ def test_members_keep_their_own_settings_below_the_collections(tmp_path):
     assert members["camera"].factors["camera"].target_sigma == 0.35
     assert members["texture"].factors["camera"].target_sigma == 0.0
     assert {c.render.width_px for c in members.values()} == {140}
-    assert {c.render.height_px for c in members.values()} == {126}
+    assert {c.render.height_px for c in members.values()} == {load_preset("demo")["render"]["height_px"]}
 
 
 def test_a_leading_double_dash_is_dropped():
