@@ -10,8 +10,10 @@ nothing. Renew it after every change of a recipe; a test compares it with the co
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,23 +116,26 @@ class ProceduralBank:
         Every file is moved into place whole, and every process would write the same bytes, so concurrent calls are
         harmless. A material's folder is named after its recipe and the code: after a change of either it is a new one.
         """
-        files: dict[str, dict[str, Path]] = {}
-        for name in checked_names(self, names):
-            recipe = RECIPES[name]
-            version = hashlib.sha256(f"{recipe.identity}{self._code}".encode()).hexdigest()[:12]
-            folder = self._folder / f"{name}-{version}"
-            files[name] = {map_name: folder / f"{map_name}.png" for map_name in MAPS}
-            missing = [map_name for map_name in MAPS if not _is_whole_png(files[name][map_name])]
-            if missing:
-                painted = recipe.maps(self._size_px)
-                for map_name in missing:
-                    try:
-                        write_atomically(files[name][map_name], png_bytes(painted[map_name]))
-                    except OSError as error:
-                        raise DatasetError(
-                            f"cannot write {files[name][map_name]} ({error.strerror}); "
-                            "choose a cache folder that is writable and has room"
-                        ) from error
+        with ThreadPoolExecutor(os.cpu_count()) as painters:  # NumPy and zlib let go of the interpreter lock
+            names = checked_names(self, names)
+            return dict(zip(names, painters.map(self._files_of, names), strict=True))
+
+    def _files_of(self, name: str) -> dict[str, Path]:
+        """Return the files of one material, painted if need be."""
+        recipe = RECIPES[name]
+        version = hashlib.sha256(f"{recipe.identity}{self._code}".encode()).hexdigest()[:12]
+        folder = self._folder / f"{name}-{version}"
+        files = {map_name: folder / f"{map_name}.png" for map_name in MAPS}
+        missing = [map_name for map_name in MAPS if not _is_whole_png(files[map_name])]
+        painted = recipe.maps(self._size_px) if missing else {}
+        for map_name in missing:
+            try:
+                write_atomically(files[map_name], png_bytes(painted[map_name]))
+            except OSError as error:
+                raise DatasetError(
+                    f"cannot write {files[map_name]} ({error.strerror}); "
+                    "choose a cache folder that is writable and has room"
+                ) from error
         return files
 
 
