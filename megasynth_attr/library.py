@@ -109,11 +109,12 @@ def read_radiance(path: Path) -> np.ndarray:
 
 
 def _read_exr(path: Path) -> np.ndarray:
-    """Return an EXR's R, G, B. Rarer compressions need the OpenEXR package, which cannot be loaded inside Blender."""
+    """Return an EXR's R, G, B. Rarer compressions need the OpenEXR package, which cannot be loaded in a Blender binary."""
     try:
         channels = decode_exr(path.read_bytes())
     except ExrError as error:
-        if "bpy" in sys.modules:
+        bpy = sys.modules.get("bpy")
+        if bpy is not None and bpy.app.binary_path:  # empty in the bpy module, where the package loads
             raise ExrError(f"{error}; save it with ZIP compression, or run python -m megasynth_attr.pipeline") from None
         import OpenEXR
 
