@@ -109,7 +109,7 @@ def read_radiance(path: Path) -> np.ndarray:
 
 
 def _read_exr(path: Path) -> np.ndarray:
-    """Return an EXR's R, G, B. Rarer compressions need the OpenEXR package, which cannot be loaded in a Blender binary."""
+    """Return R, G, B of an EXR. Rarer compressions need the OpenEXR package, which a Blender binary cannot load."""
     try:
         channels = decode_exr(path.read_bytes())
     except ExrError as error:
