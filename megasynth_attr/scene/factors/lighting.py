@@ -44,7 +44,7 @@ class LightingSettings:
 
 
 def sample(rng: np.random.Generator, settings: LightingSettings, draw: Draw) -> Lighting:
-    """Return a Lighting. Everything is drawn, whatever the settings, so that a count cannot shift another draw."""
+    """Return a Lighting. Window sun and bulbs are drawn even when they are off: switching them shifts no other draw."""
     grey = rng.uniform(*settings.ambient_grey)
     hdri_draw, hdri_rotation = rng.random(), rng.uniform(0, 360)
     has_window_sun, has_bulbs = rng.random() < settings.window_sun_p, rng.random() < settings.bulb_p
