@@ -7,23 +7,18 @@ dataclass, with its default, meaning and limits; the keys of a factor live with 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-
 from megasynth_attr import __version__
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.errors import ConfigError
+from megasynth_attr.keys import fill, merge, nearest, parse_words, read_yaml
 from megasynth_attr.resources import resource_dir
-from megasynth_attr.scene.codec import content_hash, from_plain, to_plain
+from megasynth_attr.scene.codec import content_hash, to_plain
 from megasynth_attr.scene.factor import load_plugins, registered
-from megasynth_attr.scene.fields import check
 from megasynth_attr.settings import ContentSettings, IsolationSettings, RenderSettings, RunSettings, WriteSettings
 
 PATCH_PX = 14  # the training layout's image sizes are multiples of the DINOv2 patch
@@ -94,7 +89,7 @@ def resolve(words: Sequence[str]) -> Experiment:
     Raises ConfigError for an unknown preset or key (naming the nearest), a wrong type or an impossible value.
     """
     preset_name, layers, top = read_layers(words)
-    configs = tuple(_build(_merge(layer, top), preset_name) for layer in layers)
+    configs = tuple(_build(merge(layer, top), preset_name) for layer in layers)
     attributes = [c.attribute for c in configs]
     if len(set(attributes)) != len(attributes):
         raise ConfigError(
@@ -110,33 +105,17 @@ def read_layers(words: Sequence[str]) -> tuple[str, list[dict[str, Any]], dict[s
 
     Plugins declare keys of their own, so they are loaded before any key is checked.
     """
-    overrides = parse_words(words)
-    file_layer = _read_yaml(Path(overrides.pop("config"))) if "config" in overrides else {}
-    top = _merge(file_layer, overrides)
+    overrides = parse_words(words, ALIASES)
+    file_layer = read_yaml(Path(overrides.pop("config"))) if "config" in overrides else {}
+    top = merge(file_layer, overrides)
     name = str(top.get("preset", ContentSettings().preset))
     preset = load_preset(name)
     shared = {k: v for k, v in preset.items() if k != "attribute"}
-    members = _merge(preset, top).get("members", ())
-    layers = [_merge(load_preset(str(m)), shared) for m in members] or [preset]
+    members = merge(preset, top).get("members", ())
+    layers = [merge(load_preset(str(m)), shared) for m in members] or [preset]
     for layer in layers:
-        load_plugins(_merge(layer, top).get("plugins", ()))
+        load_plugins(merge(layer, top).get("plugins", ()))
     return name, layers, top
-
-
-def parse_words(words: Sequence[str]) -> dict[str, Any]:
-    """Return nested settings from ``key=value`` words; values are YAML, a leading ``--`` is dropped."""
-    settings: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.removeprefix("--").partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{word!r} is not of the form key=value, e.g. preset=geometry; --help lists the keys")
-        key = ALIASES.get(key, key)
-        try:
-            parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={value}"]))
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ConfigError(f"{word!r}: the value cannot be read ({str(error).splitlines()[0]})") from None
-        settings = _merge(settings, typing.cast("dict[str, Any]", parsed))
-    return settings
 
 
 def preset_names() -> list[str]:
@@ -154,16 +133,16 @@ def load_preset(name: str, _chain: tuple[str, ...] = ()) -> dict[str, Any]:
         if is_path:
             raise ConfigError(f"preset={name}: there is no such file")
         raise ConfigError(
-            f"preset={name}: unknown preset{_nearest(name, preset_names())}; known: {', '.join(preset_names())}"
+            f"preset={name}: unknown preset{nearest(name, preset_names())}; known: {', '.join(preset_names())}"
         )
-    layer = _read_yaml(path)
+    layer = read_yaml(path)
     parents = layer.pop("extends", [])
     base: dict[str, Any] = {}
     for parent in [parents] if isinstance(parents, str) else parents:
-        base = _merge(base, load_preset(_beside(path, parent), (*_chain, name)))
+        base = merge(base, load_preset(_beside(path, parent), (*_chain, name)))
     if "plugins" in layer:
         layer["plugins"] = [_beside(path, str(plugin)) for plugin in layer["plugins"]]
-    return _merge(base, layer)
+    return merge(base, layer)
 
 
 def _beside(file: Path, name: str) -> str:
@@ -187,74 +166,10 @@ def _copied(field: dataclasses.Field[Any]) -> Any:
     return dataclasses.field(default=field.default, metadata=field.metadata)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict | None):
-        raise ConfigError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
-    return content or {}
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``over`` on top; dicts merge, everything else is replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def _all_keys(kind: type, prefix: str = "") -> list[str]:
-    hints = typing.get_type_hints(kind)
-    keys = []
-    for field in dataclasses.fields(kind):
-        keys.append(prefix + field.name)
-        if dataclasses.is_dataclass(hints[field.name]):
-            keys += _all_keys(hints[field.name], f"{prefix}{field.name}.")
-    return keys
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    """Return " (did you mean ...?)" for the nearest known word, or an empty string."""
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    if not matches and "." in word:
-        matches = difflib.get_close_matches(word.rpartition(".")[2], known, n=1, cutoff=0.4)
-    return f" (did you mean {matches[0]}?)" if matches else ""
-
-
-def _check_keys(settings: Mapping[str, Any], kind: type, prefix: str = "") -> None:
-    """Raise ConfigError for the first key of ``settings`` that ``kind`` does not declare."""
-    hints = typing.get_type_hints(kind)
-    for key, value in settings.items():
-        full = f"{prefix}{key}"
-        if key not in hints:
-            raise ConfigError(f"unknown key {full}{_nearest(full, _all_keys(schema()))}; --help lists all keys")
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{full}={value}: this is a section, set one of its keys, e.g. {full}.<key>=...")
-            _check_keys(value, typing.cast(type, hints[key]), f"{full}.")
-
-
 def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
     kind = schema()
     settings = {k: v for k, v in settings.items() if k != "config"} | {"preset": Path(preset_name).stem}
-    _check_keys(settings, kind)
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(kind), settings)
-        assert isinstance(merged, DictConfig)
-        plain = OmegaConf.to_container(merged, resolve=True)
-        checked = from_plain(kind, plain, "settings")
-    except ConfigKeyError as error:
-        raise ConfigError(f"unknown key {error.full_key}{_nearest(str(error.full_key), _all_keys(kind))}") from None
-    except OmegaConfBaseException as error:
-        raise ConfigError(_misfit(kind, settings) or str(error).splitlines()[0]) from None
-    except DatasetError as error:
-        raise ConfigError(str(error).removeprefix("settings.")) from None
-    check(checked, "")
+    checked: Any = fill(kind, settings)
     config = Config(
         content=_part(ContentSettings, checked),
         run=_part(RunSettings, checked),
@@ -266,22 +181,6 @@ def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
     )
     _check_config(config)
     return config
-
-
-def _misfit(kind: type, settings: Mapping[str, Any], prefix: str = "") -> str:
-    """Return "key=value: what is wrong" for the first value that does not fit; OmegaConf's errors may name no key."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            if text := _misfit(kind, value, f"{prefix}{key}."):
-                return text
-            continue
-        leaf = OmegaConf.create()
-        OmegaConf.update(leaf, f"{prefix}{key}", value)
-        try:
-            OmegaConf.merge(OmegaConf.structured(kind), leaf)
-        except OmegaConfBaseException as error:
-            return f"{prefix}{key}={value}: {str(error).splitlines()[0]}"
-    return ""
 
 
 def _part(kind: Any, values: Any) -> Any:

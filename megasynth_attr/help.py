@@ -8,6 +8,7 @@ import shutil
 import textwrap
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from megasynth_attr.config import ALIASES, SECTIONS, preset_names, read_layers
@@ -57,8 +58,8 @@ def help_text(words: list[str]) -> str:
         read_layers(given)  # a preset may bring plugins, whose keys belong here too
     kinds = section_kinds()
     if sections:
-        return "\n\n".join(_section_text(name, _known(name, kinds)) for name in sections)
-    parts = [USAGE, *(_section_text(name, kind) for name, kind in kinds.items()), EXAMPLES, _exit_code_text()]
+        return "\n\n".join(_section(name, _known(name, kinds)) for name in sections)
+    parts = [USAGE, *(_section(name, kind) for name, kind in kinds.items()), EXAMPLES, _exit_code_text()]
     return "\n\n".join(parts)
 
 
@@ -87,24 +88,28 @@ def _known(name: str, kinds: dict[str, type]) -> type:
     return kinds[name]
 
 
-def _section_text(name: str, kind: type) -> str:
-    prefix = "" if name in ROOT_SECTIONS else f"{name}."
+def _section(name: str, kind: type) -> str:
+    return section_text(name, "" if name in ROOT_SECTIONS else f"{name}.", kind, ALIASES)
+
+
+def section_text(name: str, prefix: str, kind: type, aliases: Mapping[str, str]) -> str:
+    """Return a section of ``--help``: every key of the dataclass ``kind``, with ``prefix`` before its name."""
     docstring = " ".join((kind.__doc__ or "").split())
     title = f"{name}: {docstring}" if docstring and not docstring.startswith(f"{kind.__name__}(") else f"{name}:"
-    return "\n".join([_wrapped(title, ""), *_entries(prefix, kind)])
+    return "\n".join([_wrapped(title, ""), *_entries(prefix, kind, aliases)])
 
 
-def _entries(prefix: str, kind: type) -> list[str]:
+def _entries(prefix: str, kind: type, aliases: Mapping[str, str]) -> list[str]:
     hints = typing.get_type_hints(kind)
     lines = []
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
-            lines += _entries(f"{prefix}{field.name}.", typing.cast(type, hint))
+            lines += _entries(f"{prefix}{field.name}.", typing.cast(type, hint), aliases)
             continue
         facts = [_type_text(hint, field), *_limits_text(field)]
         lines.append(f"  {prefix}{field.name}={_value_text(_default(field))}   ({', '.join(facts)})")
-        short = [alias for alias, key in ALIASES.items() if key == field.name and not prefix]
+        short = [alias for alias, key in aliases.items() if key == f"{prefix}{field.name}"]
         also = f"; short: {short[0]}=" if short and f"{short[0]}=" not in field.metadata.get("help", "") else ""
         lines.append(_wrapped(field.metadata.get("help", "") + also, "      "))
     return lines

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.config import parse_words
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.files import read_json
 from megasynth_attr.errors import ConfigError, run_main
+from megasynth_attr.keys import parse_words
 from megasynth_attr.library import list_hdris
 from megasynth_attr.resources import resource_dir
 from megasynth_attr.scene.assets import Assets

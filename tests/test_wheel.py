@@ -32,6 +32,7 @@ def test_the_wheel_holds_what_a_run_needs(wheel):
         "report/templates/dataset.html",
     ):
         assert f"megasynth_attr/{needed}" in names
+    assert {"megasynth_train/finetune.py", "megasynth_train/evaluate/templates/points.html"} <= names
     assert not [n for n in names if n.startswith(("tests/", "benchmarks/", "runs/"))]
 
 

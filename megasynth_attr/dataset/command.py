@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from megasynth_attr.errors import ConfigError
+from megasynth_attr.keys import nearest
 from megasynth_attr.scene.fields import check
 
 Options = TypeVar("Options")
@@ -28,7 +28,7 @@ def parse_options(kind: type[Options], words: Sequence[str]) -> Options:
             raise ConfigError(f"{word!r} is not of the form key=value; --help lists the keys")
         if key not in hints:
             raise ConfigError(
-                f"unknown key {key}{nearest(key, hints)}; known: {', '.join(hints)}; --help explains them"
+                f"unknown key {key}{nearest(key, list(hints))}; known: {', '.join(hints)}; --help explains them"
             )
         if key in values:
             raise ConfigError(f"{key} is given twice")
@@ -50,12 +50,6 @@ def help_text(kind: Any, usage: str, explanation: str) -> str:
         choice = f" One of {', '.join(options)}." if options else ""
         lines.append(f"  {field.name}=  {field.metadata['help']}.{choice} [{default}]")
     return "\n".join(lines)
-
-
-def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """Return " (did you mean ...?)" for the nearest known word, or an empty string."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
-    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 def _converted(key: str, text: str, kind: type) -> Any:

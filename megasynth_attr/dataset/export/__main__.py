@@ -11,11 +11,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from megasynth_attr.dataset.command import help_text, nearest, parse_options
+from megasynth_attr.dataset.command import help_text, parse_options
 from megasynth_attr.dataset.export import colmap, nerfstudio, paper, webdataset
 from megasynth_attr.dataset.export.target import Target, claim
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset
 from megasynth_attr.errors import ConfigError, run_main
+from megasynth_attr.keys import nearest
 from megasynth_attr.scene.fields import setting
 from megasynth_attr.selection import parse_indices
 
@@ -88,7 +89,7 @@ example: python -m megasynth_attr.dataset.export format=colmap dataset=runs/demo
 def export_dataset(options: Options, progress: bool = True) -> None:
     """Export as ``options`` say; ConfigError, DatasetError or EnvironmentProblem say what prevents it."""
     if options.format not in LAYOUTS:
-        hint = nearest(options.format, LAYOUTS)
+        hint = nearest(options.format, list(LAYOUTS))
         raise ConfigError(f"format={options.format}: unknown format{hint}; known: {', '.join(LAYOUTS)}")
     layout = LAYOUTS[options.format]
     dataset = open_dataset(options.dataset)

@@ -1,0 +1,76 @@
+"""The training half's rules, read from the source: it shares files with the generator, and nothing else."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "train" / "megasynth_train"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+GENERATOR_PARTS = {  # reading datasets, and what every program of the project needs: errors, keys, files, signals
+    "megasynth_attr.dataset.files",
+    "megasynth_attr.dataset.images",
+    "megasynth_attr.dataset.paths",
+    "megasynth_attr.dataset.reader",
+    "megasynth_attr.dataset.temporary",
+    "megasynth_attr.errors",
+    "megasynth_attr.exr",
+    "megasynth_attr.farm.stop",
+    "megasynth_attr.help",
+    "megasynth_attr.keys",
+    "megasynth_attr.scene.codec",
+    "megasynth_attr.scene.fields",
+    "megasynth_attr.selection",
+    "megasynth_attr.streams",
+}
+GLOBAL_RANDOMNESS = {"seed", "rand", "randn", "random", "randint", "choice", "shuffle", "permutation", "normal"}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports(path):
+    modules = set(imported(path))
+    roots = {m.split(".")[0] for m in modules}
+    assert not roots & {"bpy", "mathutils", "random", "cv2", "open3d", "lightning", "torchvision"}
+    assert {m for m in modules if m.startswith("megasynth_attr")} <= GENERATOR_PARTS
+    if path.parent.name == "evaluate" and path.name in ("umeyama.py", "clouds.py", "depth.py", "cameras.py"):
+        assert not roots & {"torch", "matplotlib"}  # metrics: NumPy and SciPy only
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_global_random_state_of_numpy(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "random":
+            owner = node.value.value
+            if isinstance(owner, ast.Name) and owner.id in ("np", "numpy"):
+                assert node.attr not in GLOBAL_RANDOMNESS, f"line {node.lineno}: np.random.{node.attr}"
+
+
+def test_imports_without_blender_and_without_drawing_libraries():
+    modules = [
+        ".".join(("megasynth_train", *p.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        for p in SOURCES
+        if p.name != "__main__.py"
+    ]
+    script = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("bpy", "mathutils", "matplotlib", "jinja2", "tensorboard", "open3d", "submitit"):
+            raise ImportError(f"{{name}} must not be imported here")
+sys.meta_path.insert(0, Refuse())
+import importlib
+for module in {modules!r}:
+    importlib.import_module(module)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,4 @@
+"""The training half: VGGT, one adapter per isolated-variation dataset, and the evaluation of both.
+
+It shares nothing with the generator but files: datasets are read through ``megasynth_attr.dataset.reader``.
+"""

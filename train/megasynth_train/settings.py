@@ -1,0 +1,162 @@
+"""Every key of a training run: default, meaning, limits; declared once for checks, ``--help`` and the record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from megasynth_attr.scene.fields import setting, span
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The base model."""
+
+    size: str = setting("vggt-1b", "width and depth of the model", options=["vggt-1b", "vggt-small", "vggt-tiny"])
+    checkpoint: str = setting("", "weights: a file, a folder or a hub id such as facebook/VGGT-1B; empty: random")
+    seed: int = setting(0, "seed of random base weights (checkpoint empty)", minimum=0)
+    precision: str = setting(
+        "auto",
+        "arithmetic of encoder and aggregator; heads and losses are fp32; auto: bf16 on CUDA, fp32 elsewhere",
+        options=["auto", "fp32", "bf16"],
+    )
+    gradient_checkpointing: bool = setting(False, "recompute every block in the backward pass: less memory, slower")
+    compile: bool = setting(False, "compile every block with torch.compile")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is read and how it is sampled and augmented."""
+
+    sources: tuple[str, ...] = setting((), "folders: datasets, experiments, or scenes in the paper's layout")
+    validation_share: float = setting(
+        0.1, "share of scenes held out, chosen by the hash of the scene", minimum=0, maximum=0.9
+    )
+    images_per_step: int = setting(32, "upper limit of images per step and process", minimum=1)
+    views: tuple[int, int] = span(4, 16, "views per scene, drawn uniformly for each step", minimum=1)
+    duplicate_views: bool = setting(False, "draw views with replacement, as the released code does")
+    width_px: int = setting(518, "width of the network's input, a multiple of the patch size", minimum=14)
+    aspect: tuple[float, float] = span(
+        1.0, 1.0, "height / width, drawn uniformly for each step; released: [0.33,1]", minimum=0.1, maximum=3
+    )
+    augment: bool = setting(True, "random crops, zooms and colour jitter in training")
+    crop: tuple[float, float] = span(
+        0.8, 1.2, "size of the crop relative to the image, capped at 1", minimum=0.1, maximum=4
+    )
+    zoom: float = setting(
+        0.3, "largest additional random zoom, relative to the width (triangular distribution)", minimum=0, maximum=2
+    )
+    brightness: float = setting(0.5, "colour jitter: factor in 1 ± this", minimum=0, maximum=1)
+    contrast: float = setting(0.5, "colour jitter: factor in 1 ± this", minimum=0, maximum=1)
+    saturation: float = setting(0.5, "colour jitter: factor in 1 ± this", minimum=0, maximum=1)
+    hue: float = setting(0.1, "colour jitter: turn of the hue in ± this, in full turns", minimum=0, maximum=0.5)
+    jitter_share: float = setting(0.9, "probability of colour jitter", minimum=0, maximum=1)
+    grey_share: float = setting(0.05, "probability of a grey image", minimum=0, maximum=1)
+    shared_jitter: float = setting(
+        0.3, "probability that all views of a scene share one colour jitter; released: 0.7", minimum=0, maximum=1
+    )
+    depth_quantile: float = setting(
+        1.0, "valid depth above this quantile of a frame's valid depth is ignored; released: 0.98", minimum=0, maximum=1
+    )
+    on_bad_file: str = setting(
+        "stop",
+        "a file that cannot be read stops the run, or its scene is replaced and counted",
+        options=["stop", "skip"],
+    )
+    max_bad_share: float = setting(
+        0.05, "on_bad_file=skip stops all the same beyond this share of reads", minimum=0, maximum=1
+    )
+    workers: int = setting(4, "loader processes (they only decode); 0: load in the training process", minimum=0)
+    prefetch: int = setting(2, "steps each worker prepares in advance", minimum=1)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """objective = camera × camera loss + depth × (confidence + regression + gradient)."""
+
+    camera: float = setting(5.0, "weight of the camera loss", minimum=0)
+    depth: float = setting(1.0, "weight of the three depth losses", minimum=0)
+    gamma: float = setting(0.6, "weight of each earlier camera refinement relative to the next", minimum=0, maximum=1)
+    alpha: float = setting(0.2, "weight of the log-confidence", minimum=0)
+    quantile: float = setting(0.98, "residuals above this quantile are ignored; 1 keeps all", minimum=0, maximum=1)
+    camera_valid: str = setting(
+        "first_frame",
+        "a scene counts in the camera loss if its first frame (released) or any frame has over 100 valid pixels",
+        options=["first_frame", "any_frame"],
+    )
+    quaternion: str = setting(
+        "raw",
+        "compare quaternions as they are (released), or normalised and up to sign",
+        options=["raw", "sign_invariant"],
+    )
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """What is trained."""
+
+    mode: str = setting(
+        "lora",
+        "which parameters are trained and how",
+        options=["full", "lora", "rslora", "dora", "pissa", "adalora", "lora_xs", "heads"],
+    )
+    rank: int = setting(16, "rank of the adapters", minimum=1)
+    alpha: float = setting(0.0, "scale is alpha / rank; 0: twice the rank", minimum=0)
+    train_encoder: bool = setting(False, "mode=full: also train the image encoder, for training from scratch")
+    targets: str = setting(
+        "", "regular expression of adapted modules; empty: all linears and convolutions outside the encoder"
+    )
+    head_rank: int = setting(
+        0, "rank of the plain LoRA on the heads; 0: as rank (lora_xs, pissa, adalora: 16)", minimum=0
+    )
+    seed: int = setting(0, "seed of the adapters' initial values", minimum=0)
+
+
+@dataclass(frozen=True)
+class OptimSettings:
+    """AdamW; warm-up from lr_start to lr, then a cosine to lr_end."""
+
+    steps: int = setting(24_000, "optimiser steps", minimum=1)
+    lr: float = setting(1e-5, "largest learning rate", minimum=0)
+    lr_start: float = setting(1e-8, "learning rate of the first step", minimum=0)
+    lr_end: float = setting(1e-8, "learning rate of the last step", minimum=0)
+    warmup: float = setting(0.05, "share of the steps that warm up", minimum=0, maximum=1)
+    weight_decay: float = setting(0.05, "decoupled weight decay of every trained parameter", minimum=0)
+    beta1: float = setting(0.9, "AdamW", minimum=0, maximum=1)
+    beta2: float = setting(0.999, "AdamW", minimum=0, maximum=1)
+    eps: float = setting(1e-8, "AdamW", minimum=0)
+    clip: float = setting(
+        0.5, "largest gradient 2-norm of each group (aggregator, camera head, depth head); 0: off", minimum=0
+    )
+    max_bad_steps: int = setting(
+        20, "steps with a non-finite loss or gradient that are skipped before stopping", minimum=0
+    )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where and how it runs; nothing here changes the result but seed and device."""
+
+    out: str = setting("", "output folder; running again resumes what is there")
+    seed: int = setting(0, "seed of sampling and augmentation", minimum=0)
+    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"])
+    threads: int = setting(0, "processor threads of the arithmetic; 0: all", minimum=0)
+    log_every: int = setting(10, "steps between lines of metrics.jsonl", minimum=1)
+    checkpoint_every: int = setting(1000, "steps between checkpoints; 0: only at the end", minimum=0)
+    keep: int = setting(2, "latest checkpoints kept, besides the best", minimum=1)
+    validate_every: int = setting(1000, "steps between validations; 0: none", minimum=0)
+    validation_steps: int = setting(20, "batches per validation, always the same ones", minimum=1)
+    tensorboard: bool = setting(False, "also write TensorBoard events")
+    progress: bool = setting(True, "progress bar")
+    max_runtime_s: float = setting(0.0, "save and stop with exit code 75 after so many seconds; 0: no limit", minimum=0)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """All keys of ``python -m megasynth_train.finetune``."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    run: RunSettings = field(default_factory=RunSettings)
