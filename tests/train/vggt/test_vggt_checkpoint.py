@@ -1,0 +1,261 @@
+"""Files of weights: what is taken, what is ignored by name, what is refused and with which words."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+from torch import Tensor
+from vggt_reference import CONFIG, FIXTURES, fixture, reference_images, reference_model
+
+from megasynth_attr.dataset.files import sha256_of
+from megasynth_attr.errors import DatasetError, EnvironmentProblem
+from megasynth_train.vggt.checkpoint import load_pretrained, save_model, weights_hash
+from megasynth_train.vggt.initialise import random_model
+from megasynth_train.vggt.model import VGGT
+
+TRACK = {"track_head.tracker.corr_mlp.fc1.weight": torch.zeros(3, 3), "track_head.norm.bias": torch.zeros(3)}
+
+
+def published_like() -> dict[str, Tensor]:
+    """Return a state dict with all heads, as the published file has them, at the reference's small size."""
+    heads = random_model(replace(CONFIG, point_head=True), seed=0).state_dict()
+    return {**heads, **fixture("tiny_model_state"), **TRACK}
+
+
+def write(path: Path, weights: dict[str, Tensor]) -> str:
+    if path.suffix == ".pt":
+        torch.save(weights, path)
+    else:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors", "weights.bin"])
+@pytest.mark.parametrize("as_folder", [False, True], ids=["file", "folder"])
+def test_published_files(tmp_path: Path, name: str, as_folder: bool) -> None:
+    if name == "weights.bin":
+        if as_folder:
+            pytest.skip("folders follow the hub's layout")
+        torch.save(published_like(), tmp_path / name)
+    else:
+        write(tmp_path / name, published_like())
+    source = str(tmp_path if as_folder else tmp_path / name)
+    loaded = load_pretrained(source, CONFIG)
+    assert loaded.source == source and loaded.sha256 == sha256_of(tmp_path / name)
+    assert set(TRACK) <= set(loaded.ignored)
+    assert {key.partition(".")[0] for key in loaded.ignored} == {"track_head", "point_head"}
+    expected = fixture("tiny_model_io")["native.depth"].squeeze(-1)
+    torch.testing.assert_close(loaded.model(reference_images("native")).depth, expected, rtol=0, atol=1e-5)
+    assert not loaded.model.aggregator.patch_embed.mask_token.requires_grad
+    assert loaded.model.aggregator.camera_token.requires_grad
+    assert load_pretrained(source, replace(CONFIG, point_head=True)).ignored == tuple(sorted(TRACK))
+
+
+def test_training_a_loaded_model_does_not_write_to_its_file(tmp_path: Path) -> None:
+    for name in ("model.pt", "model.safetensors"):
+        source = write(tmp_path / name, dict(fixture("tiny_model_state")))
+        loaded = load_pretrained(source, CONFIG)
+        with torch.no_grad():
+            for weight in loaded.model.parameters():
+                weight.add_(1)
+        assert sha256_of(Path(source)) == loaded.sha256
+
+
+def test_the_default_is_the_published_size(tmp_path: Path) -> None:
+    """Its names alone are too large a file for a test; a small file is measured against them."""
+    with pytest.raises(
+        DatasetError, match=r"other shapes: .*camera_token \(1, 2, 1, 32\) instead of \(1, 2, 1, 1024\)|lacks"
+    ):
+        load_pretrained(write(tmp_path / "model.pt", dict(fixture("tiny_model_state"))))
+
+
+def test_saved_models_bring_their_sizes(tmp_path: Path) -> None:
+    model = random_model(replace(CONFIG, depth=5, taps=(0, 2, 3, 4), point_head=True), seed=4)
+    save_model(model, tmp_path / "new" / "model.safetensors")
+    loaded = load_pretrained(str(tmp_path / "new"))
+    assert loaded.model.config == model.config and loaded.ignored == ()
+    assert weights_hash(loaded.model) == weights_hash(model)
+    without = load_pretrained(str(tmp_path / "new"), replace(model.config, point_head=False))
+    assert weights_hash(without.model) == weights_hash(model)
+    assert without.ignored and all(name.startswith("point_head.") for name in without.ignored)
+
+
+def test_half_precision_files_are_widened(tmp_path: Path) -> None:
+    weights = {name: tensor.bfloat16() for name, tensor in fixture("tiny_model_state").items()}
+    model = load_pretrained(write(tmp_path / "model.safetensors", weights), CONFIG).model
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    name = "aggregator.frame_blocks.0.attn.qkv.weight"
+    assert torch.equal(model.get_parameter(name), weights[name].float())
+
+
+def spoilt(name: str) -> dict[str, Tensor]:
+    weights = {key: tensor.clone() for key, tensor in fixture("tiny_model_state").items()}
+    if name == "missing":
+        del weights["aggregator.camera_token"]
+    elif name == "no camera":
+        weights = {key: tensor for key, tensor in weights.items() if not key.startswith("camera_head.")}
+    elif name == "extra":
+        weights["wings.left.weight"] = torch.zeros(2)
+    elif name == "track twin":  # not the track head, only called like it
+        weights["tracker_head.norm.bias"] = torch.zeros(2)
+    elif name == "shape":
+        weights["depth_head.norm.bias"] = torch.zeros(65)
+    elif name == "nan":
+        weights["depth_head.norm.bias"][3] = torch.nan
+    elif name == "inf":
+        weights["depth_head.norm.bias"][3] = torch.inf
+    elif name == "integers":
+        weights["depth_head.norm.bias"] = weights["depth_head.norm.bias"].to(torch.int32)
+    elif name == "prefixed":
+        weights = {f"module.{key}": tensor for key, tensor in weights.items()}
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing", r"lacks aggregator\.camera_token; give the checkpoint of this model"),
+        ("no camera", r"lacks camera_head\..* more; switch off camera_head"),
+        ("extra", r"unknown wings\.left\.weight"),
+        ("track twin", r"unknown tracker_head\.norm\.bias"),
+        ("shape", r"depth_head\.norm\.bias \(65,\) instead of \(64,\)"),
+        ("nan", r"depth_head\.norm\.bias holds NaN"),
+        ("inf", r"depth_head\.norm\.bias holds NaN or infinite"),
+        ("integers", r"torch\.int32"),
+        ("prefixed", r"lacks aggregator\.camera_token, .* more"),
+    ],
+)
+def test_refusals(tmp_path: Path, name: str, words: str) -> None:
+    for file in ("model.pt", "model.safetensors"):
+        with pytest.raises(DatasetError, match=words) as caught:
+            load_pretrained(write(tmp_path / file, spoilt(name)), CONFIG)
+        assert str(tmp_path / file) in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["model.pt", "model.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_files_cut_short(tmp_path: Path, file: str, share: float) -> None:
+    path = Path(write(tmp_path / file, dict(fixture("tiny_model_state"))))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DatasetError, match="cut short or no checkpoint"):
+        load_pretrained(str(path), CONFIG)
+
+
+def test_what_is_no_state_dict(tmp_path: Path) -> None:
+    torch.save({"model": dict(fixture("tiny_model_state")), "epoch": 3}, tmp_path / "run.pt")
+    with pytest.raises(DatasetError, match="it holds model, epoch"):
+        load_pretrained(str(tmp_path / "run.pt"), CONFIG)
+    torch.save(Path("/"), tmp_path / "code.pt")  # unpickling this would run code of its choice
+    with pytest.raises(DatasetError, match="cannot be read as weights"):
+        load_pretrained(str(tmp_path / "code.pt"), CONFIG)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="neither model.safetensors nor model.pt"):
+        load_pretrained(str(tmp_path / "empty"), CONFIG)
+    for source in ("weights/model.pt", "nonsense", "/no/such/place"):
+        with pytest.raises(DatasetError, match="neither a file, nor a folder, nor a hub id"):
+            load_pretrained(source, CONFIG)
+    with pytest.raises(DatasetError, match="cut short or no checkpoint"):
+        load_pretrained(str(FIXTURES / "lr_schedule.npz"), CONFIG)
+
+
+def test_recorded_sizes_that_cannot_be_used(tmp_path: Path) -> None:
+    metadata = {"format": "pt", "megasynth": "megasynth-vggt", "config": '{"wings": 2}'}
+    save_file(dict(fixture("tiny_model_state")), tmp_path / "model.safetensors", metadata)
+    with pytest.raises(DatasetError, match="unknown size 'wings'"):
+        load_pretrained(str(tmp_path))
+
+
+def test_a_disk_that_cannot_take_the_model_keeps_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(reference_model(), path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(EnvironmentProblem, match=r"the model cannot be written to .*model\.safetensors"):
+            save_model(random_model(CONFIG, seed=9), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_the_hash_names_a_base() -> None:
+    model = reference_model()
+    base = weights_hash(model)
+    assert base == weights_hash(reference_model())
+    model.requires_grad_(False)
+    assert weights_hash(model) == base
+    with torch.no_grad():
+        model.depth_head.norm.bias[0] += 1e-6
+    assert weights_hash(model) != base
+
+
+class Hub(ThreadingHTTPServer):
+    """As much of a model hub as a download needs: one repository that only holds ``model.pt``."""
+
+    content: bytes = b""
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self) -> None:  # noqa: N802
+        self.answer(with_body=False)
+
+    def do_GET(self) -> None:  # noqa: N802
+        self.answer(with_body=True)
+
+    def answer(self, with_body: bool) -> None:
+        known = self.path == "/maker/small-vggt/resolve/main/model.pt"
+        repository = self.path.startswith("/maker/small-vggt/")
+        self.send_response(200 if known else 404 if repository else 401)
+        if known:
+            self.send_header("ETag", '"0123456789abcdef"')
+            self.send_header("X-Repo-Commit", "f" * 40)
+            self.send_header("Content-Length", str(len(self.server.content)))
+        else:
+            self.send_header("X-Error-Code", "EntryNotFound" if repository else "RepoNotFound")
+            self.send_header("Content-Length", "0")
+        self.end_headers()
+        if known and with_body:
+            self.wfile.write(self.server.content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    server = Hub(("127.0.0.1", 0), HubHandler)
+    server.content = Path(write(tmp_path / "published.pt", published_like())).read_bytes()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_pretrained("maker/small-vggt", CONFIG)
+    assert isinstance(loaded.model, VGGT) and loaded.source == "maker/small-vggt"
+    with pytest.raises(DatasetError, match="no repository maker/other"):
+        load_pretrained("maker/other", CONFIG)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load_pretrained("maker/small-vggt", CONFIG).sha256 == loaded.sha256  # from the cache
+    with pytest.raises(EnvironmentProblem, match=r"hub cannot be reached .* download model\.safetensors or model\.pt"):
+        load_pretrained("maker/another", CONFIG)

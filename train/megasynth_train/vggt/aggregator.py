@@ -1,0 +1,94 @@
+"""Alternating attention inside frames and over a whole scene (vggt.md §4, §7)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from megasynth_train.vggt.block import Block, run_block
+from megasynth_train.vggt.config import VGGTConfig
+from megasynth_train.vggt.encoder import Encoder
+from megasynth_train.vggt.tables import Rotation, TableCache, grid_rotation
+
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+class Aggregator(nn.Module):
+    """Encoder, special tokens and the pairs of frame and global blocks."""
+
+    def __init__(self, config: VGGTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.recompute = False
+        self.patch_embed = Encoder(config)
+        self.frame_blocks = nn.ModuleList(_block(config) for _ in range(config.depth))
+        self.global_blocks = nn.ModuleList(_block(config) for _ in range(config.depth))
+        # Axis 1: the variant of the first frame of a scene, the variant of the others.
+        self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, config.width))
+        self.register_token = nn.Parameter(torch.zeros(1, 2, config.register_count, config.width))
+        # Also holds the images' mean and spread: as buffers they would be lost when a model is made on the meta
+        # device and then filled, since no state dict brings them.
+        self._tables = TableCache()
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the tokens [B × S, special + patches, width] that enter the first block, of ``images`` [B,S,3,H,W]."""
+        scenes, frames = images.shape[:2]
+        mean, std = self._tables.get(("mean", "std"), images.device, _mean_and_std)
+        images = (images - mean) / std
+        # A frozen encoder keeps no activations, whoever froze it; gradients of images still pass.
+        learns = images.requires_grad or any(weight.requires_grad for weight in self.patch_embed.parameters())
+        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+            patches = self.patch_embed(images.flatten(0, 1))
+        special = torch.cat((self.camera_token, self.register_token), dim=2)
+        special = torch.cat((special[:, :1], special[:, 1:].expand(-1, frames - 1, -1, -1)), dim=1)
+        return torch.cat((special.expand(scenes, -1, -1, -1).flatten(0, 1), patches), dim=1)
+
+    def rotation(self, images: Tensor) -> Rotation:
+        """Return the rotary positions of one frame's tokens."""
+        config = self.config
+        rows, columns = (size // config.patch_size_px for size in images.shape[-2:])
+        head_dim = config.width // config.heads
+        tables = self._tables.get(
+            (rows, columns),
+            images.device,
+            lambda device: grid_rotation(rows, columns, config.special_count, head_dim, config.rope_base, device),
+        )
+        return Rotation(*tables)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return one tensor [B, S, special + patches, 2 × width] per tap, of ``images`` [B, S, 3, H, W] in [0, 1].
+
+        Its first half are the tokens after the tap's frame block, its second half those after the global block.
+        """
+        scenes, frames = images.shape[:2]
+        rotation = self.rotation(images)
+        tokens = self.embed(images)
+        tokens_per_frame = tokens.shape[1]
+        taps = []
+        for index in range(self.config.last_tap + 1):
+            in_frames = run_block(
+                self.frame_blocks[index],
+                tokens.reshape(scenes * frames, tokens_per_frame, -1),
+                rotation,
+                recompute=self.recompute,
+            )
+            tokens = run_block(
+                self.global_blocks[index],
+                in_frames.reshape(scenes, frames * tokens_per_frame, -1),
+                rotation,
+                recompute=self.recompute,
+            )
+            if index in self.config.taps:
+                shape = (scenes, frames, tokens_per_frame, -1)
+                taps.append(torch.cat((in_frames.reshape(shape), tokens.reshape(shape)), dim=-1))
+        return tuple(taps)
+
+
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return what the encoder's images are normalised by, per channel, each [3, 1, 1]."""
+    return torch.tensor(_MEAN, device=device).view(3, 1, 1), torch.tensor(_STD, device=device).view(3, 1, 1)
+
+
+def _block(config: VGGTConfig) -> Block:
+    return Block(config.width, config.heads, config.mlp_ratio, qk_norm=True)

@@ -1,0 +1,94 @@
+"""The one transformer block of encoder, aggregator and camera trunk (vggt.md §3, §6, §8.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from megasynth_train.vggt.tables import Rotation, rotate
+
+
+class LayerScale(nn.Module):
+    """x × gamma, one gamma per channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` [..., width] scaled; float32 for bfloat16 ``x``, because gamma is."""
+        return x * self.gamma
+
+
+class Mlp(nn.Module):
+    """fc2(gelu(fc1(x))) with the exact GELU."""
+
+    def __init__(self, width: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [..., out] of ``x`` [..., width]."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused qkv projection; optionally normalised and rotated queries and keys."""
+
+    def __init__(self, width: int, heads: int, *, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qk_norm = qk_norm
+        self.qkv = nn.Linear(width, 3 * width)
+        if qk_norm:
+            self.q_norm = nn.LayerNorm(width // heads, eps=1e-5)
+            self.k_norm = nn.LayerNorm(width // heads, eps=1e-5)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """Return [batch, tokens, width] of ``x`` of that shape."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)  # each [batch, tokens, heads, head_dim]
+        if self.qk_norm:  # in float32 on every device: CUDA's autocast would see to it, the CPU's would not
+            q, k = self.q_norm(q.float()), self.k_norm(k.float())
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        # Strided views [batch, heads, tokens, head_dim] in v's dtype: what the flash kernels take without a copy.
+        q, k, v = q.to(v.dtype).transpose(1, 2), k.to(v.dtype).transpose(1, 2), v.transpose(1, 2)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """x + ls1(attention(norm1(x))), then x + ls2(mlp(norm2(x)))."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, *, eps: float = 1e-5, qk_norm: bool = False) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attn = Attention(width, heads, qk_norm=qk_norm)
+        self.ls1 = LayerScale(width)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, int(width * mlp_ratio), width)
+        self.ls2 = LayerScale(width)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """Return [batch, tokens, width] of ``x`` of that shape; float32 in, float32 out, under autocast too."""
+        x = x + self.ls1(self.attn(self.norm1(x), rotation))
+        return x + self.ls2(self.mlp(self.norm2(x)))
+
+
+def run_block(block: nn.Module, x: Tensor, rotation: Rotation | None = None, *, recompute: bool = False) -> Tensor:
+    """Return ``block(x, rotation)``; with ``recompute`` nothing inside the block is kept for the backward pass."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, x, rotation, use_reentrant=False)
+    return block(x, rotation)
+
+
+def run_blocks(blocks: Iterable[nn.Module], x: Tensor, *, recompute: bool = False) -> Tensor:
+    """Return ``x`` after all ``blocks``, without positions."""
+    for block in blocks:
+        x = run_block(block, x, recompute=recompute)
+    return x

@@ -1,0 +1,139 @@
+"""Weights on disk: the published checkpoint, our own files, and the identity of a base model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from megasynth_attr.dataset.files import sha256_of, storage_errors, sync_folder
+from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.dataset.temporary import new_temporary_folder
+from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_train.vggt.config import VGGTConfig, config_from_record
+from megasynth_train.vggt.model import VGGT
+from megasynth_train.vggt.weight_files import locate, read_weights, write_tensors
+
+FORMAT = "megasynth-vggt"  # in the metadata of the files save_model writes
+_TRACK_HEAD = "track_head."
+_NAMED = 4  # keys an error message names
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with the weights of a file, and what is to be recorded about them."""
+
+    model: VGGT
+    ignored: tuple[str, ...]  # keys of the file that belong to the track head or to heads that are switched off
+    source: str  # what was asked for: a file, a folder or a hub id
+    sha256: str  # of the file
+
+
+def load_pretrained(source: str, config: VGGTConfig | None = None) -> LoadedModel:
+    """Return the model of ``config`` with the float32 weights of ``source``, on the CPU.
+
+    ``source`` is a file (``.pt`` or ``.safetensors``), a folder with ``model.safetensors`` or ``model.pt``, or a hub
+    id such as ``facebook/VGGT-1B`` (``@revision`` may follow). ``config`` None means the sizes a file of
+    ``save_model`` records, or those of vggt-1b. Weights are mapped from the file, not copied. Raises DatasetError for
+    a file that is damaged, holds NaN or infinity, or does not fit in any other way than by heads that ``config``
+    switches off; EnvironmentProblem where the hub cannot be reached.
+    """
+    path = locate(source)
+    stored = read_weights(path)
+    config = config or _recorded_config(stored.metadata, path) or VGGTConfig()
+    with torch.device("meta"):
+        model = VGGT(config)
+    expected = model.state_dict()
+    ignored = _ignored(stored.tensors, config)
+    weights = {name: tensor for name, tensor in stored.tensors.items() if name not in set(ignored)}
+    _check(weights, expected, path)
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    return LoadedModel(model, ignored, source, sha256_of(path))
+
+
+def save_model(model: VGGT, path: Path) -> None:
+    """Write the weights of ``model`` and its sizes to the safetensors file ``path``, whole or not at all.
+
+    Works in ``tmp`` beside ``path``. EnvironmentProblem if the file cannot be written; an older one then stays.
+    """
+    metadata = {"format": "pt", "megasynth": FORMAT, "config": json.dumps(asdict(model.config), sort_keys=True)}
+    with storage_errors("the model", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = new_temporary_folder(path.parent / TMP, "model")
+        try:
+            write_tensors(folder / path.name, model.state_dict(), metadata)
+            (folder / path.name).replace(path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        sync_folder(path.parent)
+
+
+def weights_hash(model: VGGT) -> str:
+    """Return the SHA-256 (hex) of the names, types, shapes and bytes of the weights, sorted by name: a base's identity.
+
+    The point head is left out: adapters never touch it, so whether it is loaded must not decide whether an adapter
+    fits. Take it before an adapter is attached and before ``store_frozen_in_bf16``.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith("point_head."):
+            continue
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _recorded_config(metadata: Mapping[str, str], path: Path) -> VGGTConfig | None:
+    """Return the sizes a file of ``save_model`` records, None for any other file."""
+    if metadata.get("megasynth") != FORMAT:
+        return None
+    try:
+        record: dict[str, Any] = json.loads(metadata["config"])
+        return config_from_record(record)
+    except (KeyError, json.JSONDecodeError, TypeError, AttributeError, ConfigError) as error:
+        raise DatasetError(f"{path}: the sizes recorded in it cannot be used ({error})") from None
+
+
+def _ignored(tensors: Mapping[str, Tensor], config: VGGTConfig) -> tuple[str, ...]:
+    """Return the keys that are known and not wanted: those of the track head and of heads that are off."""
+    heads = {"camera_head.": config.camera_head, "depth_head.": config.depth_head, "point_head.": config.point_head}
+    prefixes = (_TRACK_HEAD, *(prefix for prefix, wanted in heads.items() if not wanted))
+    return tuple(sorted(name for name in tensors if name.startswith(prefixes)))
+
+
+def _check(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+    """Raise DatasetError unless ``weights`` has exactly the names and shapes of ``expected``, and finite numbers."""
+    missing = [name for name in expected if name not in weights]
+    extra = [name for name in weights if name not in expected]
+    shapes = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    for what, names in (("lacks", missing), ("has unknown", extra), ("has other shapes:", shapes)):
+        if names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            raise DatasetError(
+                f"{path} does not fit the model: it {what} {', '.join(names[:_NAMED])}{more}; "
+                f"{_advice(missing, expected)}"
+            )
+    types = sorted({str(tensor.dtype) for tensor in weights.values() if not tensor.is_floating_point()})
+    if types:
+        raise DatasetError(f"{path} holds {', '.join(types)} where weights must be floating point; it is no checkpoint")
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise DatasetError(f"{path}: {name} holds NaN or infinite numbers; download or save the file again")
+
+
+def _advice(missing: list[str], expected: Mapping[str, Tensor]) -> str:
+    heads = sorted({name.partition(".")[0] for name in missing if not name.startswith("aggregator.")})
+    if heads and all(name in missing for name in expected if name.partition(".")[0] in heads):
+        return f"switch off {', '.join(heads)} in the model's sizes, or take a checkpoint that has it"
+    return "give the checkpoint of this model, or choose the model.size the checkpoint was made for"

@@ -1,0 +1,165 @@
+"""Every size of a VGGT, and the named ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any
+
+from megasynth_attr.errors import ConfigError
+
+_POSITIVE = (
+    "width",
+    "patch_size_px",
+    "image_size_px",
+    "encoder_depth",
+    "encoder_heads",
+    "depth",
+    "heads",
+    "mlp_ratio",
+    "rope_base",
+    "camera_depth",
+    "camera_heads",
+    "camera_iterations",
+    "dpt_features",
+    "dpt_hidden",
+)
+
+
+@dataclass(frozen=True)
+class VGGTConfig:
+    """All sizes of a model; the defaults are those of the published VGGT-1B.
+
+    Raises ConfigError where sizes do not fit each other. ``encoder_layer_scale``, ``layer_scale`` and ``token_std``
+    only matter to ``initialise.random_model``; they are recorded, and ignored where weights are loaded.
+    """
+
+    width: int = 1024  # channels of encoder and aggregator; the heads see twice as many (frame and global tokens)
+    patch_size_px: int = 14
+    image_size_px: int = 518  # side of the square image the encoder's position embedding is stored for
+    register_count: int = 4  # register tokens of the aggregator, besides the camera token
+    encoder_depth: int = 24
+    encoder_heads: int = 16
+    encoder_register_count: int = 4
+    depth: int = 24  # pairs of a frame block and a global block
+    heads: int = 16
+    mlp_ratio: float = 4.0
+    rope_base: float = 100.0
+    taps: tuple[int, ...] = (4, 11, 17, 23)  # pairs whose tokens the heads see; the camera head sees the last
+    camera_depth: int = 4
+    camera_heads: int = 16
+    camera_iterations: int = 4
+    dpt_channels: tuple[int, ...] = (256, 512, 1024, 1024)  # per tap
+    dpt_features: int = 256
+    dpt_hidden: int = 32
+    camera_head: bool = True
+    depth_head: bool = True
+    point_head: bool = True
+    encoder_layer_scale: float = 1.0  # initial gammas of the encoder
+    layer_scale: float = 0.01  # initial gammas of aggregator and camera trunk
+    token_std: float = 1e-6  # initial spread of cls, camera and register tokens
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "taps", tuple(self.taps))
+        object.__setattr__(self, "dpt_channels", tuple(self.dpt_channels))
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"model: {name} is {getattr(self, name)}; it must be greater than 0")
+        if self.register_count < 0 or self.encoder_register_count < 0:
+            raise ConfigError("model: register_count and encoder_register_count must not be negative")
+        for problem in self._misfits():
+            raise ConfigError(f"model: {problem}")
+
+    def _misfits(self) -> list[str]:
+        """Return what does not fit together, in words."""
+        found = []
+        if self.image_size_px % self.patch_size_px:
+            found.append(f"image_size_px {self.image_size_px} is no multiple of patch_size_px {self.patch_size_px}")
+        if self.width % (4 * self.heads):
+            found.append(
+                f"width {self.width} over {self.heads} heads is no multiple of 4, which the rotary positions need"
+            )
+        if self.width % self.encoder_heads:
+            found.append(f"width {self.width} is no multiple of encoder_heads {self.encoder_heads}")
+        if 2 * self.width % self.camera_heads:
+            found.append(f"twice the width {self.width} is no multiple of camera_heads {self.camera_heads}")
+        if len(self.taps) != 4 or list(self.taps) != sorted(set(self.taps)) or not 0 <= self.taps[0] <= self.last_tap:
+            found.append(f"taps {self.taps} must be four increasing pair numbers from 0")
+        elif self.last_tap >= self.depth:
+            found.append(f"taps {self.taps} name a pair beyond depth {self.depth} (pairs count from 0)")
+        if len(self.dpt_channels) != 4 or any(channels < 4 or channels % 4 for channels in self.dpt_channels):
+            found.append(f"dpt_channels {self.dpt_channels} must be four multiples of 4, which the position maps need")
+        if self.dpt_features % 8:
+            found.append(f"dpt_features {self.dpt_features} must be a multiple of 8, which the position map needs")
+        if int(self.width * self.mlp_ratio) != self.width * self.mlp_ratio:
+            found.append(f"mlp_ratio {self.mlp_ratio} × width {self.width} is not whole")
+        return found
+
+    @property
+    def last_tap(self) -> int:
+        """Return the last pair a head sees."""
+        return self.taps[-1]
+
+    @property
+    def special_count(self) -> int:
+        """Return how many tokens of a frame come before its patches: one camera token and the registers."""
+        return 1 + self.register_count
+
+
+def config_from_record(record: Mapping[str, Any]) -> VGGTConfig:
+    """Return the config of a record written from ``dataclasses.asdict``; ConfigError for unknown keys or misfits."""
+    known = {field.name for field in fields(VGGTConfig)}
+    unknown = sorted(set(record) - known)
+    if unknown:
+        raise ConfigError(f"model: unknown size {unknown[0]!r}; a newer version may have written it")
+    return VGGTConfig(**record)
+
+
+SIZES: Mapping[str, VGGTConfig] = MappingProxyType(
+    {
+        "vggt-1b": VGGTConfig(),
+        "vggt-small": VGGTConfig(
+            width=384,
+            image_size_px=224,
+            encoder_depth=8,
+            encoder_heads=6,
+            depth=8,
+            heads=6,
+            taps=(1, 3, 5, 7),
+            camera_depth=2,
+            camera_heads=12,
+            dpt_channels=(64, 128, 256, 256),
+            dpt_features=128,
+            layer_scale=0.1,
+            token_std=0.02,
+        ),
+        "vggt-tiny": VGGTConfig(
+            width=96,
+            image_size_px=126,
+            encoder_depth=4,
+            encoder_heads=3,
+            depth=4,
+            heads=3,
+            taps=(0, 1, 2, 3),
+            camera_depth=2,
+            camera_heads=6,
+            dpt_channels=(32, 64, 96, 96),
+            dpt_features=32,
+            dpt_hidden=16,
+            layer_scale=1.0,
+            token_std=0.02,
+        ),
+    }
+)
+
+
+def named_config(name: str, **changes: Any) -> VGGTConfig:
+    """Return the named size with some fields changed; ConfigError for an unknown name or field."""
+    if name not in SIZES:
+        raise ConfigError(f"model.size {name!r} is unknown; the sizes are {', '.join(SIZES)}")
+    known = {field.name for field in fields(VGGTConfig)}
+    for field_name in changes:
+        if field_name not in known:
+            raise ConfigError(f"model: there is no size {field_name!r}; the sizes are {', '.join(sorted(known))}")
+    return replace(SIZES[name], **changes)

@@ -1,0 +1,149 @@
+"""The dense prediction head of depth and of points (vggt.md §8.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from megasynth_train.vggt.config import VGGTConfig
+from megasynth_train.vggt.tables import TableCache, map_parts, whole_map
+
+_MAP_STRENGTH = 0.1
+_MAP_BASE = 100.0
+_FRAMES_AT_ONCE = 8  # without gradients; bounds memory: the widest feature map of a 518 px frame takes 137 MB
+
+
+class ResidualUnit(nn.Module):
+    """conv2(relu(conv1(a))) + a with a = relu(x). The skip carries the *rectified* input: the weights expect it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [N, channels, h, w] of ``x`` of that shape, which is overwritten."""
+        rectified = F.relu(x, inplace=True)
+        return self.conv2(F.relu(self.conv1(rectified), inplace=True)) + rectified
+
+
+class Fusion(nn.Module):
+    """One step of the way up: add the finer features, refine, enlarge."""
+
+    def __init__(self, channels: int, *, has_finer: bool) -> None:
+        super().__init__()
+        self.out_conv = nn.Conv2d(channels, channels, 1)
+        if has_finer:
+            self.resConfUnit1 = ResidualUnit(channels)
+        self.resConfUnit2 = ResidualUnit(channels)
+
+    def forward(self, x: Tensor, size: tuple[int, int], finer: Tensor | None = None) -> Tensor:
+        """Return [N, channels, *size]. ``x`` [N, channels, h, w] and ``finer``, of that shape, are overwritten."""
+        if finer is not None:
+            x = x + self.resConfUnit1(finer)
+        # The published order is enlarge, then 1x1 convolution; both are linear and the weights of the interpolation
+        # sum to one, so this order gives the same numbers with a quarter of the work.
+        return _resize(self.out_conv(self.resConfUnit2(x)), size)
+
+
+class Scratch(nn.Module):
+    """The convolutions after the projections; a module of its own only because the published names say ``scratch.``."""
+
+    def __init__(self, config: VGGTConfig, outputs: int) -> None:
+        super().__init__()
+        features = config.dpt_features
+        for number, channels in enumerate(config.dpt_channels, start=1):
+            self.add_module(f"layer{number}_rn", nn.Conv2d(channels, features, 3, padding=1, bias=False))
+        for number in range(1, 5):
+            self.add_module(f"refinenet{number}", Fusion(features, has_finer=number < 4))
+        self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
+        self.output_conv2 = nn.Sequential(
+            nn.Conv2d(features // 2, config.dpt_hidden, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(config.dpt_hidden, outputs, 1),
+        )
+
+    def fuse(self, levels: Sequence[Tensor]) -> Tensor:
+        """Return [N, features, 2h, 2w] of the four ``levels``, fine to coarse, of which the first is [N, ·, h, w]."""
+        finest = (2 * levels[0].shape[-2], 2 * levels[0].shape[-1])
+        sizes = [finest, *((level.shape[-2], level.shape[-1]) for level in levels[:3])]
+        features = [self.get_submodule(f"layer{number}_rn")(level) for number, level in enumerate(levels, start=1)]
+        x = self.get_submodule("refinenet4")(features[3], sizes[3])
+        for number in (3, 2, 1):
+            x = self.get_submodule(f"refinenet{number}")(x, sizes[number - 1], features[number - 1])
+        return x
+
+
+class DPTHead(nn.Module):
+    """Raw values of every pixel from the four taps."""
+
+    def __init__(self, config: VGGTConfig, outputs: int) -> None:
+        super().__init__()
+        one, two, _, four = config.dpt_channels
+        self.special_count = config.special_count
+        self.patch_size_px = config.patch_size_px
+        self.norm = nn.LayerNorm(2 * config.width, eps=1e-5)
+        self.projects = nn.ModuleList(nn.Conv2d(2 * config.width, channels, 1) for channels in config.dpt_channels)
+        self.resize_layers = nn.ModuleList(
+            (
+                nn.ConvTranspose2d(one, one, kernel_size=4, stride=4),
+                nn.ConvTranspose2d(two, two, kernel_size=2, stride=2),
+                nn.Identity(),
+                nn.Conv2d(four, four, kernel_size=3, stride=2, padding=1),
+            )
+        )
+        self.scratch = Scratch(config, outputs)
+        self._tables = TableCache()
+
+    def forward(self, taps: Sequence[Tensor], image_size_hw: tuple[int, int]) -> Tensor:
+        """Return [B, S, outputs, H, W] of four ``taps`` [B, S, special + patches, 2C]."""
+        scenes, frames = taps[0].shape[:2]
+        patches = [tap[:, :, self.special_count :].flatten(0, 1) for tap in taps]
+        if torch.is_grad_enabled():
+            pixels = self._pixels(patches, image_size_hw)
+        else:  # frames do not see each other here, so pieces give the same numbers
+            pieces = zip(*(tokens.split(_FRAMES_AT_ONCE) for tokens in patches), strict=True)
+            pixels = torch.cat([self._pixels(piece, image_size_hw) for piece in pieces])
+        return pixels.unflatten(0, (scenes, frames))
+
+    def _pixels(self, patches: Sequence[Tensor], image_size_hw: tuple[int, int]) -> Tensor:
+        """Return [N, outputs, H, W] of the patch tokens [N, patches, 2C] of each tap."""
+        height, width = image_size_hw
+        rows, columns = height // self.patch_size_px, width // self.patch_size_px
+        levels = []
+        for tokens, project, resize in zip(patches, self.projects, self.resize_layers, strict=True):
+            # A view: tokens are channels-last images already, and stay so through the whole head.
+            image = self.norm(tokens).unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+            levels.append(resize(self._with_map(project(image), width / height)))
+        x = self.scratch.output_conv1(self.scratch.fuse(levels))
+        return self.scratch.output_conv2(self._with_map(_resize(x, image_size_hw), width / height))
+
+    def _with_map(self, x: Tensor, aspect: float) -> Tensor:
+        """Return ``x`` [N, channels, h, w] with the position map added in place."""
+        channels, height, width = x.shape[1:]
+        x_part, y_part = self._tables.get(
+            (channels, height, width, aspect),
+            x.device,
+            lambda device: tuple(
+                part * _MAP_STRENGTH for part in map_parts(width, height, aspect, channels, _MAP_BASE, device)
+            ),
+        )
+        return x.add_(whole_map(x_part, y_part))
+
+
+def depth_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Return depth exp(a) and confidence 1 + exp(b), each [..., H, W], of ``raw`` [..., 2, H, W] = (a, b)."""
+    return raw[..., 0, :, :].exp(), 1 + raw[..., 1, :, :].exp()
+
+
+def points_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Return points sign(a) expm1(|a|) [..., H, W, 3] and confidence 1 + exp(b) of ``raw`` [..., 4, H, W] = (a, b)."""
+    points = raw[..., :3, :, :].movedim(-3, -1)
+    return points.sign() * points.abs().expm1(), 1 + raw[..., 3, :, :].exp()
+
+
+def _resize(x: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size_hw, mode="bilinear", align_corners=True)

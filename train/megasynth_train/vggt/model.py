@@ -1,0 +1,109 @@
+"""VGGT: images of a scene in, cameras, depth and points out (vggt.md)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from megasynth_attr.errors import ConfigError
+from megasynth_train.vggt.aggregator import Aggregator
+from megasynth_train.vggt.block import Block
+from megasynth_train.vggt.camera_head import CameraHead
+from megasynth_train.vggt.config import VGGTConfig
+from megasynth_train.vggt.dpt_head import DPTHead, depth_and_confidence, points_and_confidence
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the heads say about B scenes of S frames; float32, in the units of the normalised scene.
+
+    The world is the camera of the first frame. Absent heads leave None (``pose_encodings``: empty).
+    """
+
+    pose_encodings: tuple[Tensor, ...]  # [B, S, 9] per refinement, the last is the answer; see geometry.decode_pose
+    depth: Tensor | None  # [B, S, H, W], z-depth > 0
+    depth_confidence: Tensor | None  # [B, S, H, W], > 1
+    points: Tensor | None = None  # [B, S, H, W, 3], world
+    points_confidence: Tensor | None = None  # [B, S, H, W], > 1
+
+
+class VGGT(nn.Module):
+    """The model; its state dict has the published names and shapes, without the track head."""
+
+    def __init__(self, config: VGGTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.aggregator = Aggregator(config)
+        self.camera_head = CameraHead(config) if config.camera_head else None
+        self.depth_head = DPTHead(config, outputs=2) if config.depth_head else None
+        self.point_head = DPTHead(config, outputs=4) if config.point_head else None
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether the blocks of encoder and aggregator are computed again in the backward pass instead of kept."""
+        return self.aggregator.recompute
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, recompute: bool) -> None:
+        self.aggregator.recompute = recompute
+        self.aggregator.patch_embed.recompute = recompute
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Return the prediction for ``images``, float [B, S, 3, H, W] (or [S, 3, H, W]: one scene), RGB in [0, 1].
+
+        H and W are multiples of the patch size; ConfigError otherwise. Autocast may be on: heads run in float32 anyway.
+        """
+        if images.ndim == 4:
+            images = images.unsqueeze(0)
+        self._check(images)
+        taps = self.aggregator(images)
+        size_hw = (images.shape[-2], images.shape[-1])
+        poses: tuple[Tensor, ...] = ()
+        depth = depth_confidence = points = points_confidence = None
+        with _without_autocast(images.device):
+            taps = tuple(tap.float() for tap in taps)
+            if self.camera_head is not None:
+                poses = self.camera_head(taps[-1])
+            if self.depth_head is not None:
+                depth, depth_confidence = depth_and_confidence(self.depth_head(taps, size_hw))
+            if self.point_head is not None:
+                points, points_confidence = points_and_confidence(self.point_head(taps, size_hw))
+        return Prediction(poses, depth, depth_confidence, points, points_confidence)
+
+    def _check(self, images: Tensor) -> None:
+        """Raise ConfigError for images the model cannot take; looks at shapes and types only."""
+        patch = self.config.patch_size_px
+        if images.ndim != 5 or images.shape[2] != 3 or not images.is_floating_point():
+            raise ConfigError(
+                f"images are {images.dtype} {tuple(images.shape)}; the model takes floats [scenes, frames, 3, H, W]"
+            )
+        if min(images.shape) == 0 or images.shape[-2] % patch or images.shape[-1] % patch:
+            raise ConfigError(
+                f"images are {tuple(images.shape)}; there must be at least one, and height and width must be multiples "
+                f"of {patch} px"
+            )
+
+
+def freeze_encoder(model: VGGT) -> None:
+    """Freeze the image encoder; its forward pass then runs without keeping anything for gradients."""
+    model.aggregator.patch_embed.requires_grad_(False)
+
+
+def compile_blocks(model: nn.Module, *, dynamic: bool | None = None) -> int:
+    """Compile every block in place with ``torch.compile``; return how many there are. Names in the state dict stay.
+
+    Adapt the model first: an adapter inside a block is compiled with it.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    for block in blocks:
+        block.compile(dynamic=dynamic)
+    return len(blocks)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    if not torch.amp.is_autocast_available(device.type):  # the meta device
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

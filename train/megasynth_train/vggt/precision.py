@@ -1,0 +1,51 @@
+"""Which arithmetic runs where (vggt.md §9)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from megasynth_attr.errors import ConfigError
+from megasynth_train.vggt.model import VGGT
+
+
+def resolve_precision(precision: str, device: torch.device | str) -> str:
+    """Return "fp32" or "bf16" for "auto", "fp32" or "bf16": auto is bf16 on CUDA and fp32 elsewhere."""
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"model.precision {precision!r} is unknown; use auto, fp32 or bf16")
+    if precision != "auto":
+        return precision
+    return "bf16" if torch.device(device).type == "cuda" else "fp32"
+
+
+def autocast(device: torch.device | str, precision: str) -> AbstractContextManager[object]:
+    """Return the context for a whole forward pass; heads switch it off for themselves, gradients run outside of it."""
+    if resolve_precision(precision, device) == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+
+
+def set_backends() -> None:
+    """Let float32 matrix products and convolutions use TF32 on CUDA, for the heads; no effect elsewhere."""
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+
+
+def store_frozen_in_bf16(model: VGGT) -> int:
+    """Store frozen weights of the aggregator's linears and convolutions in bfloat16; return the bytes saved.
+
+    Under bf16 autocast the result is the same to the last bit, since autocast would round the same weights on every
+    use (it caches only the copies of weights that are trained). The model then *only* runs under bf16 autocast, and
+    its state dict is no longer the checkpoint: take ``weights_hash`` first. Norms, LayerScale, tokens, positions and
+    heads stay fp32.
+    """
+    saved = 0
+    for module in model.aggregator.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            for weight in module.parameters(recurse=False):
+                if not weight.requires_grad and weight.dtype == torch.float32:
+                    weight.data = weight.data.to(torch.bfloat16)
+                    saved += weight.numel() * 2
+    return saved

@@ -1,0 +1,121 @@
+"""Finding, opening and writing files of weights: safetensors or ``torch.save``, in a folder, alone, or on the hub."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from megasynth_attr.errors import DatasetError, EnvironmentProblem
+
+NAMES = ("model.safetensors", "model.pt")  # in a folder and on the hub, in this order
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """What a file holds: tensors mapped from it, and the text metadata of a safetensors file."""
+
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+
+def locate(source: str) -> Path:
+    """Return the local file of ``source``, downloading it if ``source`` is a hub id."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        for name in NAMES:
+            if (path / name).is_file():
+                return path / name
+        raise DatasetError(f"{path} holds neither {' nor '.join(NAMES)}; give the folder or file of a checkpoint")
+    if path.is_file():
+        return path
+    hub = _HUB_ID.fullmatch(source)
+    if hub is None or source.endswith(_SUFFIXES):
+        raise DatasetError(
+            f"checkpoint {source} is neither a file, nor a folder, nor a hub id such as facebook/VGGT-1B"
+        )
+    return _download(hub["repo"], hub["revision"])
+
+
+def read_weights(path: Path) -> StoredWeights:
+    """Return the tensors of a file without copying them; DatasetError if it is damaged or is no state dict."""
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\x03\x04"  # what torch.save writes; safetensors begin with the header's length
+    try:
+        if not zipped:
+            with safe_open(path, framework="pt") as opened:
+                names = opened.keys()
+                return StoredWeights({name: opened.get_tensor(name) for name in names}, opened.metadata() or {})
+        record = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
+        raise DatasetError(
+            f"{path} cannot be read as weights ({reason}); it is cut short or no checkpoint: download it again"
+        ) from error
+    if not isinstance(record, Mapping) or not all(isinstance(value, Tensor) for value in record.values()):
+        names = (
+            ", ".join(str(name) for name in list(record)[:4]) if isinstance(record, Mapping) else type(record).__name__
+        )
+        raise DatasetError(f"{path} is no state dict (it holds {names}); save the model's state dict alone")
+    return StoredWeights(record, {})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file to the disk itself; OSError if that fails. Not atomic: for files renamed later."""
+    on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(on_host, path, dict(metadata))
+    except SafetensorError as error:  # the library hides the number of the system's error in its text
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _download(repo: str, revision: str | None) -> Path:
+    """Return the local copy of a repository's weights, fetched unless the cache has them."""
+    unreachable: LocalEntryNotFoundError | None = None
+    for name in NAMES:
+        try:
+            # Once the hub has turned out to be out of reach, only the cache is asked: each trial takes half a minute.
+            return Path(hf_hub_download(repo, name, revision=revision, local_files_only=unreachable is not None))
+        except LocalEntryNotFoundError as error:
+            unreachable = unreachable or error
+        except EntryNotFoundError:
+            continue
+        except RevisionNotFoundError:
+            raise DatasetError(f"the hub's repository {repo} has no revision {revision}") from None
+        except RepositoryNotFoundError:
+            raise DatasetError(
+                f"the hub has no repository {repo}, or it is private; give a local file, or log in with 'hf auth login'"
+            ) from None
+        except (HfHubHTTPError, OSError) as error:
+            raise EnvironmentProblem(
+                f"{repo} cannot be fetched from the hub: {error}; download {name} by hand"
+            ) from error
+    if unreachable is not None:
+        raise EnvironmentProblem(
+            f"the hub cannot be reached and its cache on this machine does not hold {repo}; download "
+            f"{' or '.join(NAMES)} of it elsewhere and give the file as checkpoint="
+        ) from unreachable
+    raise DatasetError(f"the hub's repository {repo} holds neither {' nor '.join(NAMES)}")
