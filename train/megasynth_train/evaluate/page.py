@@ -1,0 +1,183 @@
+"""The point-cloud page: predicted and true points side by side in a browser, from one file, offline."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megasynth_attr.dataset.files import storage_errors
+from megasynth_attr.dataset.temporary import replace_atomically
+from megasynth_attr.errors import ConfigError, EnvironmentProblem
+from megasynth_train.evaluate.page_points import (
+    FOV_DEG,
+    Cloud,
+    PackedCloud,
+    camera_axes,
+    overview,
+    pack_cloud,
+    view_of_camera,
+)
+
+INDEX = "index.html"
+
+
+@dataclass(frozen=True)
+class PageScene:
+    """What the page shows of one scene: clouds already aligned to the ground truth, and its metrics as words.
+
+    Cameras are ``camera_from_world`` [N, 4, 4], OpenCV axes, in the same world; N may be 0 and differ between the two.
+    """
+
+    name: str
+    predicted: Cloud
+    truth: Cloud
+    cameras_predicted: np.ndarray
+    cameras_truth: np.ndarray
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what in ("cameras_predicted", "cameras_truth"):
+            if getattr(self, what).shape[1:] != (4, 4):
+                raise ValueError(f"{what} of {self.name} must be [N, 4, 4], got {getattr(self, what).shape}")
+
+
+@dataclass(frozen=True)
+class PageLimits:
+    """How many points are embedded. The defaults keep a page of any number of scenes at about 30 MB or less."""
+
+    points_per_cloud: int = 100_000
+    points_per_page: int = 2_000_000  # shared equally between all clouds
+
+    def __post_init__(self) -> None:
+        if min(self.points_per_cloud, self.points_per_page) < 1:
+            raise ConfigError("the point-cloud page needs at least one point per cloud and per page")
+
+    def per_cloud(self, scenes: int) -> int:
+        """Return the limit of each cloud on a page of this many scenes."""
+        return max(1, min(self.points_per_cloud, self.points_per_page // (2 * scenes)))
+
+
+def write_point_page(out: Path, scenes: Sequence[PageScene], *, limits: PageLimits | None = None) -> Path:
+    """Write ``<out>/index.html``, the page of all ``scenes``, whole or not at all; return its path.
+
+    Of a cloud above the limit a random sample is embedded, the same every time; the distances of its points are
+    measured to *all* finite points of the other cloud. Raises ConfigError without scenes, EnvironmentProblem if jinja2
+    is missing or the disk refuses.
+    """
+    _require_jinja2()
+    if not scenes:
+        raise ConfigError("the point-cloud page needs at least one scene, none was evaluated")
+    limit = (limits or PageLimits()).per_cloud(len(scenes))
+    records, data = [], []
+    for scene in scenes:
+        predicted = pack_cloud(scene.predicted, scene.truth, limit)
+        truth = pack_cloud(scene.truth, scene.predicted, limit)
+        records.append(_record(scene, predicted, truth))
+        data.append({"predicted": predicted.base64(), "true": truth.base64()})
+    page = _render(
+        "points.html",
+        scenes=list(zip(scenes, records, data, strict=True)),
+        records=records,
+        columns=list(dict.fromkeys(name for scene in scenes for name in scene.facts)),
+        limit=_spaced(limit),
+        size_mb=sum(len(text) for texts in data for text in texts.values()) / 1e6,
+        fov_deg=FOV_DEG,
+    )
+    out = Path(out)
+    with storage_errors("the point-cloud page", out):
+        out.mkdir(parents=True, exist_ok=True)
+        # A scene named after a folder may hold bytes that are no text (surrogates): they become character references
+        replace_atomically(out / INDEX, page.encode("utf-8", errors="xmlcharrefreplace"))
+    return out / INDEX
+
+
+def _record(scene: PageScene, predicted: PackedCloud, truth: PackedCloud) -> dict[str, Any]:
+    """Return what the page's script needs to know of a scene beside its points, as plain values."""
+    cameras = {"predicted": camera_axes(scene.cameras_predicted), "true": camera_axes(scene.cameras_truth)}
+    given = {"predicted": len(scene.cameras_predicted), "true": len(scene.cameras_truth)}
+    points = truth.points() if truth.count else predicted.points()
+    centre, radius = _ball(points, cameras["true"][:, 0])
+    start = overview(centre, radius)
+    if len(cameras["true"]):
+        start = view_of_camera(cameras["true"][0], points, fallback_distance=radius)
+    distances = [cloud.distances for cloud in (predicted, truth) if cloud.distances is not None]
+    scale = float(np.percentile(np.concatenate(distances), 95)) if distances else 0.0
+    return {
+        "name": scene.name,
+        "radius": radius,
+        "start": dataclasses.asdict(start),
+        "overview": dataclasses.asdict(overview(centre, radius)),
+        "scale": scale if scale > 0 else 1e-3 * radius,  # both clouds equal: any scale shows that
+        "clouds": {"predicted": _cloud_record(predicted, "true"), "true": _cloud_record(truth, "predicted")},
+        "cameras": {name: np.round(axes, 6).reshape(-1, 12).tolist() for name, axes in cameras.items()},
+        "notes": [
+            f"{given[name] - len(axes)} of {given[name]} {name} cameras are not finite and not drawn."
+            for name, axes in cameras.items()
+            if len(axes) < given[name]
+        ],
+    }
+
+
+def _cloud_record(cloud: PackedCloud, other: str) -> dict[str, Any]:
+    words = [f"{_spaced(cloud.total)} points."]
+    if cloud.count < cloud.total:
+        words = [f"{_spaced(cloud.count)} of {_spaced(cloud.total)} points."]
+    if cloud.distances is not None:
+        middle, high = np.percentile(cloud.distances, (50, 95))
+        words.append(f"Distance to the nearest {other} point: median {middle:.3g}, 95 % below {high:.3g} scene units.")
+    if cloud.not_finite:
+        words.append(f"Left out because not finite: {_spaced(cloud.not_finite)}.")
+    if cloud.far_outside:
+        words.append(f"Left out because far outside: {_spaced(cloud.far_outside)}.")
+    return {
+        "count": cloud.count,
+        "low": cloud.low.tolist(),
+        "step": cloud.step.tolist(),
+        "distance_step": cloud.distance_step,
+        "measured": cloud.distances is not None,
+        "caption": " ".join(words),
+    }
+
+
+def _ball(points: np.ndarray, camera_centres: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return centre and radius of a ball around the box of the cameras and the middle 96 % of the points."""
+    middle = np.percentile(points, (2, 98), axis=0) if len(points) else np.zeros((0, 3))
+    corners = np.concatenate([middle, camera_centres])
+    if not len(corners):
+        return np.zeros(3), 1.0
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return (low + high) / 2, max(float(np.linalg.norm(high - low)) / 2, 1e-6)
+
+
+def _spaced(number: int) -> str:
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def _require_jinja2() -> None:
+    try:
+        importlib.import_module("jinja2")
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"the point-cloud page needs jinja2, which cannot be imported ({error}); "
+            "install it with: pip install 'megasynth-attr[report]'"
+        ) from None
+
+
+def _render(template: str, **values: Any) -> str:
+    """Fill a template. It may include those of the generator's report: both pages share one style sheet."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("megasynth_train.evaluate"), PackageLoader("megasynth_attr.report")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)

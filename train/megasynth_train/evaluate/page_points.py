@@ -1,0 +1,155 @@
+"""What the point-cloud page embeds of a cloud: a sample of it, in 11 bytes per point, and the view to begin with.
+
+Per point: the position as 3 × uint16 in the box of its cloud, the distance to the other cloud as uint16 (of its square
+root, so that small errors keep their precision), the colour as 3 × uint8. Base64 makes that 14.7 bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+FOV_DEG = 50.0  # of the page's own camera, along the shorter side of its picture
+STEPS = 65535  # of a quantised number
+FAR = 2.0  # a point farther outside than this many extents of its cloud would coarsen the steps of all others
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points [N, 3] in the world frame of the ground truth (z up, scene units), sRGB colours uint8 [N, 3].
+
+    Points may be non-finite: the page leaves them out and counts them. Raises ValueError for other shapes.
+    """
+
+    points: np.ndarray
+    colours: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.points.ndim != 2 or self.points.shape[1] != 3 or self.points.dtype.kind not in "fiu":
+            raise ValueError(f"points must be numbers [N, 3], got {self.points.dtype} {self.points.shape}")
+        if self.colours.shape != self.points.shape or self.colours.dtype != np.uint8:
+            raise ValueError(
+                f"colours must be uint8 {self.points.shape}, got {self.colours.dtype} {self.colours.shape}"
+            )
+
+
+@dataclass(frozen=True)
+class PackedCloud:
+    """A cloud as it is embedded. A number q of an axis means ``low + q · step``: at most half a step of error."""
+
+    low: np.ndarray
+    step: np.ndarray
+    positions: np.ndarray  # uint16 [n, 3], in random order: any first part is an even sample of the whole
+    distances: np.ndarray | None  # float64 [n], scene units, to the nearest point of the other cloud; None if empty
+    colours: np.ndarray  # uint8 [n, 3]
+    total: int  # points of the cloud that was given
+    not_finite: int
+    far_outside: int
+
+    @property
+    def count(self) -> int:
+        return len(self.positions)
+
+    @property
+    def distance_step(self) -> float:
+        """Square root of scene units: a number q means the distance (q · distance_step)²."""
+        return 0.0 if self.distances is None else float(np.sqrt(self.distances.max()) / STEPS)
+
+    def points(self) -> np.ndarray:
+        """Return the points as the page shows them, float64 [n, 3]."""
+        return self.low + self.positions * self.step
+
+    def base64(self) -> str:
+        """Return positions, quantised distances (0 without), colours, one after another, little-endian."""
+        quantised = np.zeros(self.count)
+        if self.distances is not None and self.distance_step > 0:
+            quantised = np.sqrt(self.distances) / self.distance_step
+        numbers = [self.positions.astype("<u2"), np.round(quantised).astype("<u2"), self.colours]
+        return base64.b64encode(b"".join(part.tobytes() for part in numbers)).decode("ascii")
+
+
+def pack_cloud(cloud: Cloud, other: Cloud, limit: int) -> PackedCloud:
+    """Return at most ``limit`` points of ``cloud``, quantised, with their distances to all finite points of ``other``.
+
+    Which points is random but the same every time. Points that are not finite, or so far outside that the steps of all
+    others would suffer, are left out and counted.
+    """
+    finite = np.flatnonzero(np.isfinite(cloud.points).all(axis=1))
+    points = cloud.points[finite].astype(np.float64)
+    near = _near_the_rest(points)
+    order = np.random.default_rng(0).permutation(np.flatnonzero(near))[:limit]
+    points = points[order]
+    low = points.min(axis=0) if len(points) else np.zeros(3)
+    step = (points.max(axis=0) - low) / STEPS if len(points) else np.zeros(3)
+    target = other.points[np.isfinite(other.points).all(axis=1)]
+    distances = None
+    if len(target) and len(points):
+        distances = np.asarray(cKDTree(target).query(points, workers=-1)[0], dtype=np.float64)
+    return PackedCloud(
+        low=low,
+        step=step,
+        positions=np.round((points - low) / np.where(step > 0, step, 1)).astype(np.uint16),
+        distances=distances,
+        colours=cloud.colours[finite[order]],
+        total=len(cloud.points),
+        not_finite=len(cloud.points) - len(finite),
+        far_outside=int(len(finite) - np.count_nonzero(near)),
+    )
+
+
+def _near_the_rest(points: np.ndarray) -> np.ndarray:
+    """Return which points lie within ``FAR`` extents of the box that holds the middle 98 % along every axis."""
+    if not len(points):
+        return np.zeros(0, dtype=bool)
+    low, high = np.percentile(points, (1, 99), axis=0)
+    margin = FAR * (high - low).max()
+    return np.asarray(((points >= low - margin) & (points <= high + margin)).all(axis=1))
+
+
+def camera_axes(camera_from_world: np.ndarray) -> np.ndarray:
+    """Return [M, 4, 3]: centre, right, down and forward (unit vectors) in the world, of the usable cameras.
+
+    Cameras that are not finite, or singular, are left out: M ≤ N.
+    """
+    poses = np.asarray(camera_from_world, dtype=np.float64)
+    usable = np.isfinite(poses).all(axis=(1, 2))
+    usable[usable] = np.abs(np.linalg.det(poses[usable])) > 1e-12
+    world_from_camera = np.linalg.inv(poses[usable])
+    axes = world_from_camera[:, :3, :3].transpose(0, 2, 1)
+    axes = axes / np.linalg.norm(axes, axis=2, keepdims=True)
+    return np.concatenate([world_from_camera[:, None, :3, 3], axes], axis=1)
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the page's camera stands: at target + distance · (cos el · cos az, cos el · sin az, sin el). z is up."""
+
+    target: list[float]
+    distance: float
+    azimuth: float  # radians
+    elevation: float  # radians
+
+
+def overview(centre: np.ndarray, radius: float) -> View:
+    """Return a view from a corner in which a ball fits."""
+    return View(centre.tolist(), float(radius / np.sin(np.radians(FOV_DEG / 2))), azimuth=-0.8, elevation=0.5)
+
+
+def view_of_camera(axes: np.ndarray, points: np.ndarray, fallback_distance: float) -> View:
+    """Return the view from one camera ([4, 3], see ``camera_axes``), turning about what it looks at.
+
+    The target lies on the optical axis at the median depth of the points near the middle of the picture, at
+    ``fallback_distance`` if there are none. The view keeps z up: a roll of the camera is not reproduced.
+    """
+    centre, forward = axes[0], axes[3]
+    x, y, depth = axes[1:] @ (points - centre).T
+    middle = depth[(depth > 0) & (np.abs(x) < 0.4 * depth) & (np.abs(y) < 0.4 * depth)]
+    distance = float(np.median(middle)) if len(middle) else fallback_distance
+    # Looking straight up or down, only the camera's right says which way the picture is turned
+    steep = np.hypot(forward[0], forward[1]) < 0.02
+    azimuth = np.arctan2(-axes[1, 0], axes[1, 1]) if steep else np.arctan2(-forward[1], -forward[0])
+    elevation = float(-np.arcsin(np.clip(forward[2], -1, 1)))
+    return View((centre + distance * forward).tolist(), distance, float(azimuth), elevation)
