@@ -373,6 +373,12 @@ def test_undefined_pose_counts_as_zero_with_a_zero_gradient() -> None:
     assert (answer.pose_encodings[0].grad[1, 1] != 0).all()  # type: ignore[index]
 
 
+def test_true_depth_is_capped_too() -> None:
+    truth, masks = torch.full((1, 1, 12, 12), 150.0), torch.ones(1, 1, 12, 12, dtype=torch.bool)
+    _, regression, _ = depth_losses(torch.full_like(truth, 90.0), torch.ones_like(truth), truth, masks, LossSettings())
+    close(regression, 10.0)
+
+
 def test_gradient_loss_of_a_ramp() -> None:
     """e = 3 x column: every horizontal step is 3 times the stride, every vertical one 0."""
     e = torch.arange(16.0).expand(1, 2, 8, 16) * 3

@@ -8,7 +8,8 @@ while keeping cx = W/2; ``pixel_centre=0.0`` reproduces it.
 The pose encoding (vggt.md §10): translation (3), quaternion x, y, z, w (4), vertical and horizontal field of view in
 radians (2, **vertical first**). The principal point is not encoded; decoding puts it in the middle of the image.
 
-Nothing here waits for the device: no value is looked at on the host.
+Nothing here waits for the device: no value is looked at on the host. Products are written out, because a matrix product
+of float32 may run in TF32 on a GPU, which keeps three digits.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def invert_pose(pose: Tensor) -> Tensor:
     Closed form: a general matrix inverse on a GPU waits for an error code.
     """
     backwards = pose[..., :3, :3].transpose(-1, -2)  # R^T
-    return rigid(backwards, -(backwards @ pose[..., :3, 3:]).squeeze(-1))
+    return rigid(backwards, -(backwards * pose[..., None, :3, 3]).sum(-1))
 
 
 def quaternion_from_rotation(rotation: Tensor) -> Tensor:
@@ -126,8 +127,10 @@ def unproject(
     points = torch.stack([ray_x.unsqueeze(-2) * depth_z, ray_y.unsqueeze(-1) * depth_z, depth_z], dim=-1)
     if camera_from_world is None:
         return points
-    rotation, translation = camera_from_world[..., None, :3, :3], camera_from_world[..., None, None, :3, 3]
-    return (points - translation).to(rotation.dtype) @ rotation  # rows: (R^T (x - t))^T = (x - t)^T R
+    x, y, z = (points - camera_from_world[..., None, None, :3, 3]).unbind(-1)
+    r = camera_from_world[..., None, None, :3, :3]
+    world = [x * r[..., 0, i] + y * r[..., 1, i] + z * r[..., 2, i] for i in range(3)]  # R^T (x - t)
+    return torch.stack(world, dim=-1)
 
 
 def pixel_rays(intrinsics: Tensor, image_size_hw: tuple[int, int], pixel_centre: float) -> tuple[Tensor, Tensor]:

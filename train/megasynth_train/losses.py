@@ -141,8 +141,8 @@ def depth_losses(
 def filtered_mean(values: Tensor, masks: Tensor, quantile: float) -> Tensor:
     """Return the mean of the masked values below their ``quantile`` (0 without any).
 
-    With more than 1000 values they are capped at 100, and only those strictly below min(quantile, 100) count, if there
-    are more than 1000 of them. ``quantile`` = 1: the plain mean of all. The threshold is not differentiated.
+    With more than 1000 values they are capped at 100, and only those strictly below the quantile count, if there are
+    more than 1000 of them. ``quantile`` = 1: the plain mean of all. The threshold is not differentiated.
 
     The released code takes the quantile of a random million if there are more than 1e8 values (48 views of 518 x 518
     are 1.3e7). Here it is exact at every size: no random number is needed, and none is drawn.
@@ -152,7 +152,7 @@ def filtered_mean(values: Tensor, masks: Tensor, quantile: float) -> Tensor:
         count = masks.sum()
         many = count > MIN_FILTERED
         values = torch.where(many, values.clamp(max=LIMIT), values)
-        threshold = masked_quantile(values.detach(), masks, quantile).clamp(max=LIMIT)
+        threshold = masked_quantile(values.detach(), masks, quantile)
         low = masks & ~(values >= threshold)  # not "<": an undefined value must stay and show
         kept = torch.where(many & (low.sum() > MIN_FILTERED), low, masks)
     return _only(values, kept).sum() / kept.sum().clamp_min(1)

@@ -1,0 +1,374 @@
+"""From a folder of pictures to cameras, points and a picture: sizes, decoding, files, bad input."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, run_main
+from megasynth_train import predict as prediction
+from megasynth_train.adapters import adapt
+from megasynth_train.geometry import decode_pose, unproject
+from megasynth_train.images import Picture, image_files, load_picture, load_pictures, natural_key
+from megasynth_train.overview import save_overview
+from megasynth_train.ply import ply_bytes, write_ply
+from megasynth_train.predict import PredictedScene, PredictSettings, as_images, confident, predict, run
+from megasynth_train.settings import AdapterSettings, ModelSettings
+from megasynth_train.vggt.checkpoint import save_model
+from megasynth_train.vggt.config import named_config
+from megasynth_train.vggt.initialise import random_model
+
+TINY = ModelSettings(size="vggt-tiny", seed=3)
+NAMES = ("2.png", "10.jpg", "a1.webp")
+
+
+def colours(seed: int, height: int, width: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "pictures"
+    made.mkdir()
+    for seed, name in enumerate(NAMES):
+        Image.fromarray(colours(seed, 60, 80)).save(made / name)
+    return made
+
+
+def settings(folder: Path, where: Path, **changes: object) -> PredictSettings:
+    values = {
+        "images": str(folder),
+        "out": str(where),
+        "width_px": 56,
+        "device": "cpu",
+        "overview": False,
+        "model": TINY,
+    }
+    return PredictSettings(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_files_come_in_natural_order_without_others(folder: Path) -> None:
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "sub.png").mkdir()
+    assert [path.name for path in image_files(folder)] == ["2.png", "10.jpg", "a1.webp"]
+    assert [path.name for path in image_files(folder, stride=2)] == ["2.png", "a1.webp"]
+    assert [path.name for path in image_files(folder, max_views=1)] == ["2.png"]
+    names = ["x10y2", "x9", "X10y10", "x10y2b", "", "7", "x"]
+    assert sorted(names, key=natural_key) == ["", "7", "x", "x9", "x10y2", "x10y2b", "X10y10"]
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "mode", "expected_hw", "scale_xy", "offset_xy"),
+    [
+        ((80, 60), "crop", (42, 56), (56 / 80, 42 / 60), (0, 0)),
+        ((60, 80), "crop", (56, 56), (56 / 60, 70 / 80), (0, -7)),  # 74.7 px high, rounded to 70, cut to 56
+        ((80, 60), "pad", (56, 56), (56 / 80, 42 / 60), (0, 7)),
+        ((60, 80), "pad", (56, 56), (42 / 60, 56 / 80), (7, 0)),
+        ((56, 56), "crop", (56, 56), (1.0, 1.0), (0, 0)),
+        ((560, 20), "crop", (14, 56), (0.1, 14 / 20), (0, 0)),  # never less than one patch
+    ],
+)
+def test_sizes(
+    tmp_path: Path,
+    size_wh: tuple[int, int],
+    mode: str,
+    expected_hw: tuple[int, int],
+    scale_xy: tuple[float, float],
+    offset_xy: tuple[int, int],
+) -> None:
+    Image.fromarray(colours(0, size_wh[1], size_wh[0])).save(tmp_path / "x.png")
+    picture = load_picture(tmp_path / "x.png", mode, 56, 14)
+    assert picture.rgb.shape == (*expected_hw, 3) and picture.visible.shape == expected_hw
+    assert picture.scale_xy == pytest.approx(scale_xy) and picture.offset_xy == offset_xy
+    assert picture.file_size_wh == size_wh
+    padding = 56 * 56 - 56 * 42 if mode == "pad" else 0
+    assert (~picture.visible).sum() == padding
+    assert (picture.rgb[~picture.visible] == 255).all()
+
+
+def test_a_spot_is_found_where_scale_and_offset_say(tmp_path: Path) -> None:
+    for mode, size_hw in (("pad", (60, 90)), ("crop", (120, 60))):
+        pixels = np.zeros((*size_hw, 3), np.uint8)
+        pixels[50:56, 20:26] = 255  # centre at (23, 53)
+        Image.fromarray(pixels).save(tmp_path / "x.png")
+        picture = load_picture(tmp_path / "x.png", mode, 84, 14)
+        weight = picture.rgb[..., 0].astype(float) * picture.visible
+        rows, columns = np.mgrid[: weight.shape[0], : weight.shape[1]] + 0.5
+        found = ((weight * columns).sum() / weight.sum(), (weight * rows).sum() / weight.sum())
+        expected = np.array([23, 53]) * picture.scale_xy + picture.offset_xy
+        assert found == pytest.approx(expected, abs=0.1)
+
+
+def test_bicubic_resize_equals_pillow(tmp_path: Path) -> None:
+    pixels = colours(1, 60, 80)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    expected = np.asarray(Image.fromarray(pixels).resize((56, 42), Image.Resampling.BICUBIC))
+    assert np.array_equal(load_picture(tmp_path / "x.png", "crop", 56, 14).rgb, expected)
+
+
+def test_transparency_becomes_white_and_is_not_visible(tmp_path: Path) -> None:
+    rgba = np.zeros((28, 28, 4), np.uint8)
+    rgba[:14, :, 0], rgba[:14, :, 3] = 200, 255
+    rgba[14:, :, 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "x.png")
+    picture = load_picture(tmp_path / "x.png", "crop", 28, 14)
+    assert (picture.rgb[:14] == [200, 0, 0]).all() and (picture.rgb[14:] == 255).all()
+    assert picture.visible[:14].all() and not picture.visible[14:].any()
+
+
+def test_orientation_and_unusual_kinds_of_pixels(tmp_path: Path) -> None:
+    pixels = colours(2, 28, 42)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    turned = load_picture(tmp_path / "turned.png", "crop", 28, 14)
+    assert turned.file_size_wh == (28, 42) and turned.rgb.shape == (28, 28, 3)
+    assert np.array_equal(turned.rgb, np.rot90(pixels, -1)[7:35])
+    grey = np.arange(784, dtype=np.uint16).reshape(28, 28) * 83
+    Image.fromarray(grey).save(tmp_path / "grey16.png")
+    assert np.array_equal(load_picture(tmp_path / "grey16.png", "crop", 28, 14).rgb[..., 1], grey // 257)
+    for kind in ("L", "LA", "P", "1", "RGBA"):
+        Image.fromarray(pixels).convert(kind).save(tmp_path / f"{kind}.png")
+        assert load_picture(tmp_path / f"{kind}.png", "crop", 42, 14).visible.all()
+    Image.fromarray(pixels).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    assert load_picture(tmp_path / "cmyk.jpg", "crop", 42, 14).rgb.shape == (28, 42, 3)
+
+
+def test_bad_pictures_name_themselves(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        image_files(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"empty.*no picture"):
+        image_files(tmp_path / "empty")
+    with pytest.raises(ConfigError, match="multiple of the model's patch size"):
+        load_picture(folder / NAMES[0], "crop", 57, 14)
+    with pytest.raises(ConfigError, match="mode=stretch"):
+        load_picture(folder / NAMES[0], "stretch", 56, 14)
+    with pytest.raises(DatasetError, match=r"gone\.png is missing"):
+        load_picture(folder / "gone.png", "crop", 56, 14)
+    for name, damage in (
+        ("2.png", lambda b: b[: len(b) // 2]),
+        ("10.jpg", lambda b: b[:300]),
+        ("a1.webp", lambda b: b[: len(b) // 2]),
+    ):
+        (folder / name).write_bytes(damage((folder / name).read_bytes()))
+        with pytest.raises(DatasetError, match=name.replace(".", r"\.")):
+            load_picture(folder / name, "crop", 56, 14)
+
+
+def test_mixed_sizes_are_refused_unless_padded(folder: Path) -> None:
+    Image.fromarray(colours(9, 80, 60)).save(folder / "upright.png")
+    with pytest.raises(ConfigError, match=r"2\.png becomes 56×42, upright\.png becomes 56×56.*mode=pad"):
+        load_pictures(image_files(folder), "crop", 56, 14)
+    assert len(load_pictures(image_files(folder), "pad", 56, 14)) == 4
+
+
+def test_ply_is_read_back_by_another_library(tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    write_ply(tmp_path / "x.ply", points, colours(1, 50, 3).reshape(-1, 3)[:50])
+    cloud = trimesh.load(tmp_path / "x.ply")
+    assert np.array_equal(np.asarray(cloud.vertices, np.float32), points)
+    assert np.array_equal(cloud.colors[:, :3], colours(1, 50, 3).reshape(-1, 3)[:50])
+    assert ply_bytes(points[:0], np.zeros((0, 3), np.uint8)).endswith(b"end_header\n")
+    with pytest.raises(ValueError, match="finite"):
+        ply_bytes(np.full((1, 3), np.nan), np.zeros((1, 3), np.uint8))
+    with pytest.raises(ValueError, match="uint8"):
+        ply_bytes(points, np.zeros((50, 3)))
+
+
+def test_prediction_is_what_the_model_says(folder: Path) -> None:
+    model = random_model(named_config("vggt-tiny", point_head=False), seed=3)
+    images = as_images(load_pictures(image_files(folder), "crop", 56, 14))
+    assert images.shape == (3, 3, 42, 56) and images.dtype == torch.float32 and 0 <= images.min() <= images.max() <= 1
+    scene = predict(model, images, "cpu", "fp32", pixel_centre=0.0)
+    with torch.no_grad():
+        answer = model(images[None])
+    cameras = decode_pose(answer.pose_encodings[-1][0], (42, 56))
+    assert answer.depth is not None
+    points = unproject(answer.depth[0], cameras.intrinsics, cameras.camera_from_world, pixel_centre=0.0)
+    for field, expected in (
+        ("pose_encoding", answer.pose_encodings[-1][0]),
+        ("camera_from_world", cameras.camera_from_world),
+        ("intrinsics", cameras.intrinsics),
+        ("depth_z", answer.depth[0]),
+        ("confidence", answer.depth_confidence[0]),
+        ("points_world", points),
+    ):
+        array = getattr(scene, field)
+        assert array.dtype == np.float32
+        np.testing.assert_allclose(array, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_bf16_is_close_and_a_headless_model_is_refused(folder: Path) -> None:
+    model = random_model(named_config("vggt-tiny", point_head=False), seed=3)
+    images = as_images(load_pictures(image_files(folder), "crop", 56, 14))
+    exact, rounded = predict(model, images, "cpu", "fp32"), predict(model, images, "cpu", "bf16")
+    assert rounded.depth_z.dtype == np.float32 and not np.array_equal(exact.depth_z, rounded.depth_z)
+    np.testing.assert_allclose(rounded.depth_z, exact.depth_z, rtol=0.05)
+    headless = random_model(named_config("vggt-tiny", point_head=False, depth_head=False), seed=3)
+    with pytest.raises(ConfigError, match="no depth head"):
+        predict(headless, images, "cpu")
+
+
+def scene_of(confidence: np.ndarray) -> PredictedScene:
+    views, height, width = confidence.shape
+    encoding = np.tile(np.array([0, 0, 0, 0, 0, 0, 1, 1, 1], np.float32), (views, 1))
+    cameras = decode_pose(torch.from_numpy(encoding), (height, width))
+    depth = np.ones_like(confidence)
+    points = unproject(torch.from_numpy(depth), cameras.intrinsics, cameras.camera_from_world).numpy()
+    return PredictedScene(
+        encoding, cameras.camera_from_world.numpy(), cameras.intrinsics.numpy(), depth, confidence, points
+    )
+
+
+def test_confidence_threshold_is_a_percentile_of_usable_points() -> None:
+    scene = scene_of(np.arange(1, 101, dtype=np.float32).reshape(1, 10, 10))
+    visible = scene.confidence > 50
+    kept = confident(scene, visible, 20)
+    assert set(scene.confidence[kept]) == set(range(61, 101))
+    assert confident(scene, visible, 0).sum() == 50
+    scene.points_world[0, 9, 9] = np.inf
+    assert confident(scene, visible, 0).sum() == 49
+    assert not confident(scene, np.zeros_like(visible), 20).any()
+
+
+def test_run_writes_everything(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    notes = run(settings(folder, out, mode="pad", overview=True, drop_percent=25.0))
+    assert any("RANDOM" in note for note in notes)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "cameras.json",
+        "overview.png",
+        "points.ply",
+        "predictions.npz",
+    ]
+    with np.load(out / "predictions.npz") as arrays:
+        assert arrays["points_world"].shape == (3, 56, 56, 3) and arrays["pose_encoding"].shape == (3, 9)
+        visible, confidence, points = (arrays[name] for name in ("visible", "confidence", "points_world"))
+    assert visible.sum() == 3 * 42 * 56
+    cloud = trimesh.load(out / "points.ply")
+    keep = visible & (confidence >= np.percentile(confidence[visible], 25))
+    np.testing.assert_array_equal(np.asarray(cloud.vertices, np.float32), points[keep])
+    rgb = np.stack([p.rgb for p in load_pictures(image_files(folder), "pad", 56, 14)])
+    np.testing.assert_array_equal(cloud.colors[:, :3], rgb[keep])
+    record = json.loads((out / "cameras.json").read_text())
+    assert [frame["file"] for frame in record["frames"]] == list(NAMES)
+    assert record["frames"][0]["file_size_wh"] == [80, 60] and record["frames"][0]["offset_xy"] == [0, 7]
+    assert record["settings"]["model"]["size"] == "vggt-tiny"
+    with Image.open(out / "overview.png") as picture:
+        assert picture.width == 1500
+
+
+def test_a_second_run_replaces_the_first_and_a_failing_one_leaves_it(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(settings(folder, out, overview=True))
+    run(settings(folder, out, stride=2))
+    assert len(json.loads((out / "cameras.json").read_text())["frames"]) == 2
+    assert not (out / "overview.png").exists()  # it showed the first run
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (folder / "10.jpg").write_bytes(b"\xff\xd8 damaged")
+    with pytest.raises(DatasetError, match=r"10\.jpg"):
+        run(settings(folder, out))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_failure_while_writing_leaves_nothing_half(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(settings(folder, out))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # predictions.npz is larger
+    try:
+        with pytest.raises(EnvironmentProblem, match=r"out.*file-size limit"):
+            run(settings(folder, out, stride=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"images": ""}, ConfigError, "images= is missing"),
+        ({"out": ""}, ConfigError, "out= is missing"),
+        ({"width_px": 100}, ConfigError, "width_px=100"),
+        ({"model": ModelSettings(size="vggt-tiny", checkpoint="CHECKPOINT")}, DatasetError, "does not fit"),
+        ({"adapter": "nowhere"}, DatasetError, "nowhere"),
+        ({"out": "OCCUPIED"}, EnvironmentProblem, "occupied"),
+    ],
+)
+def test_bad_settings(
+    folder: Path, tmp_path: Path, changes: dict[str, object], error: type[Exception], message: str
+) -> None:
+    (tmp_path / "occupied").write_text("a file where the folder should go")
+    if changes.get("out") == "OCCUPIED":
+        changes = {"out": str(tmp_path / "occupied")}
+    if "model" in changes:
+        other = named_config("vggt-tiny", point_head=False, width=48)
+        save_model(random_model(other, seed=0), tmp_path / "other.safetensors")
+        changes = {"model": ModelSettings(size="vggt-tiny", checkpoint=str(tmp_path / "other.safetensors"))}
+    with pytest.raises(error, match=message):
+        run(settings(folder, tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match="GPU"):
+        run(settings(folder, tmp_path / "out", device="cuda"))
+
+
+def test_an_adapter_changes_the_prediction(folder: Path, tmp_path: Path) -> None:
+    model = random_model(named_config("vggt-tiny", point_head=False), seed=TINY.seed)
+    adapted = adapt(model, AdapterSettings(rank=2, seed=1), total_steps=10)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in adapted.trainable.values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    adapted.save(tmp_path / "adapter", {})
+    expected = predict(adapted.model, as_images(load_pictures(image_files(folder), "crop", 56, 14)), "cpu")
+    run(settings(folder, tmp_path / "plain"))
+    run(settings(folder, tmp_path / "adapted", adapter=str(tmp_path / "adapter")))
+    with np.load(tmp_path / "plain/predictions.npz") as plain, np.load(tmp_path / "adapted/predictions.npz") as changed:
+        np.testing.assert_allclose(changed["depth_z"], expected.depth_z, rtol=1e-5)
+        assert not np.allclose(changed["depth_z"], plain["depth_z"], rtol=1e-3)
+    with pytest.raises(DatasetError, match="made for"):
+        other = ModelSettings(size="vggt-tiny", seed=4)
+        run(settings(folder, tmp_path / "out", adapter=str(tmp_path / "adapter"), model=other))
+
+
+def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"images={folder}", f"out={tmp_path / 'out'}", "model=vggt-tiny", "width_px=28", "max_views=2"]
+    assert run_main(prediction.main, [*words, "overview=false", "device=cpu"]) == ExitCode.DONE
+    assert "2 views" in capsys.readouterr().out
+    assert run_main(prediction.main, [*words, "widht_px=3"]) == ExitCode.USAGE
+    assert "widht_px" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        prediction.main(["--help"])
+    assert "megasynth_train.predict images=FOLDER" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("views", "hw"), [(1, (28, 28)), (9, (14, 56))])
+def test_overview_is_drawn_for_every_shape_and_without_points(tmp_path: Path, views: int, hw: tuple[int, int]) -> None:
+    """Garbage included: equal confidences, infinite depth, cameras in one place, names that are no text."""
+    scene = scene_of(np.full((views, *hw), 2, np.float32))
+    scene.depth_z[0, 0, 0] = np.inf
+    rgb = colours(0, views * hw[0], hw[1]).reshape(views, *hw, 3)
+    names = ["\udcff$a_{b}$ and a very long name indeed, longer than its tile is wide.png"] * views
+    save_overview(tmp_path / "x.png", scene, rgb, np.full(scene.depth_z.shape, views > 1), names)
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.width == 1500 and np.asarray(picture).std() > 5
+
+
+def test_picture_is_a_value() -> None:
+    picture = Picture(Path("x"), np.zeros((1, 1, 3)), np.ones((1, 1), bool), (1, 1), (1.0, 1.0), (0, 0))
+    with pytest.raises(AttributeError):
+        picture.path = Path("y")  # type: ignore[misc]
