@@ -16,6 +16,6 @@ def require_report_libraries() -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise EnvironmentProblem(
-                f"the report stage needs {name}, which cannot be imported ({error}); "
+                f"reports need {name}, which cannot be imported ({error}); "
                 "install it with: pip install 'megasynth-attr[report]'"
             ) from None

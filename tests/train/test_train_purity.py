@@ -9,7 +9,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "train" / "megasynth_train"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-GENERATOR_PARTS = {  # reading datasets, and what every program of the project needs: errors, keys, files, signals
+# reading datasets, and what every program of the project needs: errors, keys, files, signals
+GENERATOR_PARTS = {
+    "megasynth_attr",
+    "megasynth_attr.dataset",
     "megasynth_attr.dataset.files",
     "megasynth_attr.dataset.images",
     "megasynth_attr.dataset.paths",
@@ -20,6 +23,7 @@ GENERATOR_PARTS = {  # reading datasets, and what every program of the project n
     "megasynth_attr.farm.stop",
     "megasynth_attr.help",
     "megasynth_attr.keys",
+    "megasynth_attr.report.libraries",
     "megasynth_attr.scene.codec",
     "megasynth_attr.scene.fields",
     "megasynth_attr.selection",
@@ -28,12 +32,17 @@ GENERATOR_PARTS = {  # reading datasets, and what every program of the project n
 GLOBAL_RANDOMNESS = {"seed", "rand", "randn", "random", "randint", "choice", "shuffle", "permutation", "normal"}
 
 
+def names_of(node):
+    """Yield the modules an import statement names."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
+
+
 def imported(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+        yield from names_of(node)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -55,7 +64,14 @@ def test_no_global_random_state_of_numpy(path):
                 assert node.attr not in GLOBAL_RANDOMNESS, f"line {node.lineno}: np.random.{node.attr}"
 
 
-def test_imports_without_blender_and_without_drawing_libraries():
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_optional_packages_are_imported_where_they_are_used(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_once = {name.split(".")[0] for node in tree.body for name in names_of(node)}
+    assert not at_once & {"matplotlib", "jinja2", "tensorboard"}
+
+
+def test_imports_without_blender():
     modules = [
         ".".join(("megasynth_train", *p.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
         for p in SOURCES
@@ -65,7 +81,7 @@ def test_imports_without_blender_and_without_drawing_libraries():
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("bpy", "mathutils", "matplotlib", "jinja2", "tensorboard", "open3d", "submitit"):
+        if name.split(".")[0] in ("bpy", "mathutils", "open3d", "submitit"):
             raise ImportError(f"{{name}} must not be imported here")
 sys.meta_path.insert(0, Refuse())
 import importlib
