@@ -19,6 +19,7 @@ from vggt_reference import CONFIG, FIXTURES, fixture, reference_images, referenc
 from megasynth_attr.dataset.files import sha256_of
 from megasynth_attr.errors import DatasetError, EnvironmentProblem
 from megasynth_train.vggt.checkpoint import load_pretrained, save_model, weights_hash
+from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.initialise import random_model
 from megasynth_train.vggt.model import VGGT
 
@@ -32,22 +33,25 @@ def published_like() -> dict[str, Tensor]:
 
 
 def write(path: Path, weights: dict[str, Tensor]) -> str:
-    if path.suffix == ".pt":
+    if path.suffix != ".safetensors":
         torch.save(weights, path)
     else:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["model.pt", "model.safetensors", "weights.bin"])
-@pytest.mark.parametrize("as_folder", [False, True], ids=["file", "folder"])
+@pytest.mark.parametrize(
+    ("name", "as_folder"),
+    [
+        ("model.pt", False),
+        ("model.pt", True),
+        ("model.safetensors", False),
+        ("model.safetensors", True),
+        ("weights.bin", False),
+    ],
+)
 def test_published_files(tmp_path: Path, name: str, as_folder: bool) -> None:
-    if name == "weights.bin":
-        if as_folder:
-            pytest.skip("folders follow the hub's layout")
-        torch.save(published_like(), tmp_path / name)
-    else:
-        write(tmp_path / name, published_like())
+    write(tmp_path / name, published_like())
     source = str(tmp_path if as_folder else tmp_path / name)
     loaded = load_pretrained(source, CONFIG)
     assert loaded.source == source and loaded.sha256 == sha256_of(tmp_path / name)
@@ -70,8 +74,19 @@ def test_training_a_loaded_model_does_not_write_to_its_file(tmp_path: Path) -> N
         assert sha256_of(Path(source)) == loaded.sha256
 
 
+@pytest.mark.slow
+def test_the_published_key_set_at_full_size(tmp_path: Path) -> None:
+    """All 1,797 tensors of facebook/VGGT-1B, each one number repeated, which torch.save stores as one number."""
+    rows = [line.split("\t") for line in (FIXTURES / "vggt_state_dict_manifest.tsv").read_text().splitlines()]
+    rows = [row for row in rows if not row[0].startswith("#") and row[2] == "1"]
+    weights = {row[0]: torch.ones(1).expand([int(side) for side in row[5].split("x")]) for row in rows}
+    loaded = load_pretrained(write(tmp_path / "model.pt", weights), named_config("vggt-1b", point_head=False))
+    assert len(weights) == 1797
+    assert loaded.ignored == tuple(sorted(row[0] for row in rows if row[4] in ("track_head", "point_head")))
+    assert sum(weight.numel() for weight in loaded.model.parameters()) == 1_157_941_492
+
+
 def test_the_default_is_the_published_size(tmp_path: Path) -> None:
-    """Its names alone are too large a file for a test; a small file is measured against them."""
     with pytest.raises(
         DatasetError, match=r"other shapes: .*camera_token \(1, 2, 1, 32\) instead of \(1, 2, 1, 1024\)|lacks"
     ):
@@ -159,7 +174,7 @@ def test_what_is_no_state_dict(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="cannot be read as weights"):
         load_pretrained(str(tmp_path / "code.pt"), CONFIG)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="neither model.safetensors nor model.pt"):
+    with pytest.raises(DatasetError, match=r"neither model\.safetensors nor model\.pt"):
         load_pretrained(str(tmp_path / "empty"), CONFIG)
     for source in ("weights/model.pt", "nonsense", "/no/such/place"):
         with pytest.raises(DatasetError, match="neither a file, nor a folder, nor a hub id"):
@@ -210,10 +225,10 @@ class Hub(ThreadingHTTPServer):
 class HubHandler(BaseHTTPRequestHandler):
     server: Hub
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         self.answer(with_body=False)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.answer(with_body=True)
 
     def answer(self, with_body: bool) -> None:

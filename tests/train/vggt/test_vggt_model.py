@@ -136,7 +136,7 @@ def test_gradient_checkpointing_recomputes_and_changes_nothing(frozen: bool) -> 
     calls: list[str] = []
     for name, module in model.aggregator.named_modules():
         if isinstance(module, Block):
-            module.register_forward_hook(lambda module, given, out, name=name: calls.append(name))
+            module.register_forward_pre_hook(lambda module, given, name=name: calls.append(name))
     assert model.gradient_checkpointing is False
     model.gradient_checkpointing = True
     found = gradients(model, images)

@@ -40,9 +40,8 @@ class Aggregator(nn.Module):
         learns = images.requires_grad or any(weight.requires_grad for weight in self.patch_embed.parameters())
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             patches = self.patch_embed(images.flatten(0, 1))
-        special = torch.cat((self.camera_token, self.register_token), dim=2)
-        special = torch.cat((special[:, :1], special[:, 1:].expand(-1, frames - 1, -1, -1)), dim=1)
-        return torch.cat((special.expand(scenes, -1, -1, -1).flatten(0, 1), patches), dim=1)
+        special = (_of_every_frame(token, scenes, frames) for token in (self.camera_token, self.register_token))
+        return torch.cat((*special, patches), dim=1)
 
     def rotation(self, images: Tensor) -> Rotation:
         """Return the rotary positions of one frame's tokens."""
@@ -83,6 +82,12 @@ class Aggregator(nn.Module):
                 shape = (scenes, frames, tokens_per_frame, -1)
                 taps.append(torch.cat((in_frames.reshape(shape), tokens.reshape(shape)), dim=-1))
         return tuple(taps)
+
+
+def _of_every_frame(token: Tensor, scenes: int, frames: int) -> Tensor:
+    """Return [B × S, count, width] of ``token`` [1, 2, count, width], whose first variant is for first frames."""
+    per_frame = torch.cat((token[:, :1], token[:, 1:].expand(-1, frames - 1, -1, -1)), dim=1)
+    return per_frame.expand(scenes, -1, -1, -1).flatten(0, 1)
 
 
 def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:

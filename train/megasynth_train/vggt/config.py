@@ -131,6 +131,7 @@ SIZES: Mapping[str, VGGTConfig] = MappingProxyType(
             camera_heads=12,
             dpt_channels=(64, 128, 256, 256),
             dpt_features=128,
+            encoder_layer_scale=0.1,
             layer_scale=0.1,
             token_std=0.02,
         ),
@@ -147,7 +148,8 @@ SIZES: Mapping[str, VGGTConfig] = MappingProxyType(
             dpt_channels=(32, 64, 96, 96),
             dpt_features=32,
             dpt_hidden=16,
-            layer_scale=1.0,
+            encoder_layer_scale=0.1,
+            layer_scale=0.1,
             token_std=0.02,
         ),
     }

@@ -136,7 +136,8 @@ class DPTHead(nn.Module):
 
 def depth_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:
     """Return depth exp(a) and confidence 1 + exp(b), each [..., H, W], of ``raw`` [..., 2, H, W] = (a, b)."""
-    return raw[..., 0, :, :].exp(), 1 + raw[..., 1, :, :].exp()
+    log_depth, log_excess = raw.unbind(-3)
+    return log_depth.exp(), 1 + log_excess.exp()
 
 
 def points_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:

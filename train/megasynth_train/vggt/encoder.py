@@ -57,9 +57,8 @@ class Encoder(nn.Module):
         rows, columns = (size // self.patch_size_px for size in images.shape[-2:])
         positions = self.positions(rows, columns)
         patches = self.patch_embed(images) + positions[:, 1:]
-        count = len(patches)
-        # Registers stand between cls and patches and have no position.
-        special = torch.cat((self.cls_token + positions[:, :1], self.register_tokens), dim=1)
-        tokens = torch.cat((special.expand(count, -1, -1), patches), dim=1)
+        cls = (self.cls_token + positions[:, :1]).expand(len(patches), -1, -1)
+        registers = self.register_tokens.expand(len(patches), -1, -1)  # without a position
+        tokens = torch.cat((cls, registers, patches), dim=1)
         tokens = run_blocks(self.blocks, tokens, recompute=self.recompute)
-        return self.norm(tokens[:, special.shape[1] :])
+        return self.norm(tokens[:, -patches.shape[1] :])

@@ -15,6 +15,8 @@ from megasynth_train.vggt.camera_head import CameraHead
 from megasynth_train.vggt.config import VGGTConfig
 from megasynth_train.vggt.dpt_head import DPTHead, depth_and_confidence, points_and_confidence
 
+_COMPILED_VARIANTS = 64
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -92,14 +94,18 @@ def freeze_encoder(model: VGGT) -> None:
     model.aggregator.patch_embed.requires_grad_(False)
 
 
-def compile_blocks(model: nn.Module, *, dynamic: bool | None = None) -> int:
+def compile_blocks(model: nn.Module, *, backend: str = "inductor", dynamic: bool | None = None) -> int:
     """Compile every block in place with ``torch.compile``; return how many there are. Names in the state dict stay.
 
-    Adapt the model first: an adapter inside a block is compiled with it.
+    Adapt the model first: an adapter inside a block is compiled with it. ``dynamic`` None compiles for the first shape
+    met, and for any once it changes.
     """
+    # All blocks share one forward, and PyTorch stops compiling a function after 8 variants (encoder, frame, global and
+    # camera blocks, each with and without gradients and in several shapes), silently but for a warning.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _COMPILED_VARIANTS)
     blocks = [module for module in model.modules() if isinstance(module, Block)]
     for block in blocks:
-        block.compile(dynamic=dynamic)
+        block.compile(backend=backend, dynamic=dynamic)
     return len(blocks)
 
 

@@ -74,9 +74,9 @@ def rotate(heads: Tensor, rotation: Rotation) -> Tensor:
 
     The table covers one frame and is repeated over the frames by broadcasting, never in memory.
     """
-    framed = heads.unflatten(1, (-1, rotation.cos.shape[0]))
+    framed = heads.reshape(-1, rotation.cos.shape[0], *heads.shape[2:])
     partners = framed.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
-    return torch.addcmul(framed * rotation.cos, partners, rotation.sin).flatten(1, 2)
+    return torch.addcmul(framed * rotation.cos, partners, rotation.sin).reshape(heads.shape)
 
 
 def map_coordinates(width: int, height: int, aspect: float, device: torch.device) -> tuple[Tensor, Tensor]:
