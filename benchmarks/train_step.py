@@ -1,0 +1,274 @@
+"""Time of one full training step by part, and how far it is from what the arithmetic alone needs.
+
+    python benchmarks/train_step.py out=runs/step                          # vggt-1b on a GPU, vggt-tiny without one
+    python benchmarks/train_step.py out=runs/step shapes=mean adapters=basis-32    # 4 … 16 views, and their mean
+    python benchmarks/train_step.py out=runs/step compile=[true] attention=cudnn profile=true
+
+One step: uint8 images and fp32 depth go to the device, are cropped, scaled, jittered and normalised there; forward,
+losses, backward; the three groups are clipped; AdamW. Weights and pictures are random: only the time is of interest.
+``lora-R`` is the product's adapter, through PEFT. ``lean-R`` (dW = s·B·A) and ``basis-D`` (dW = s·A·M·Bᵀ with A and B
+frozen on the aggregator's linears, rank-16 updates on the heads) are stand-ins from train_step_adapters.py.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "train"), str(ROOT)]  # a checkout needs no installation
+
+try:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from train_step_run import Trainee, build, random_batch, step, timed, waits_of, write_profile
+    from train_step_tables import MEAN_VIEWS, Row, Variant, analytic_table, mean_lines, table, tuning_of
+
+    from megasynth_attr.dataset.temporary import replace_atomically
+    from megasynth_attr.errors import ConfigError, EnvironmentProblem, run_main
+    from megasynth_attr.scene.fields import setting
+    from megasynth_train.command import Help, parse
+    from megasynth_train.cost import StepShape, step_cost
+    from megasynth_train.memory import GIB, memory_bytes
+    from megasynth_train.vggt.config import named_config
+    from megasynth_train.vggt.model import compile_blocks
+    from megasynth_train.vggt.precision import resolve_precision, set_backends
+except ModuleNotFoundError as missing:
+    print(f"EnvironmentProblem: {missing}; the benchmark needs pip install -e '.[train]'", file=sys.stderr)
+    sys.exit(4)
+
+HELP = Help(
+    usage="python benchmarks/train_step.py [key=value ...]",
+    explanation="Times one training step with random weights and pictures and compares it with the arithmetic's bound.",
+    examples=(
+        "python benchmarks/train_step.py out=runs/step",
+        "python benchmarks/train_step.py shapes=mean adapters=[lora-16,basis-32] checkpointing=[false] compile=[true]",
+        "python benchmarks/train_step.py shapes=4x8 adapters=basis-32 checkpointing=[false] out=runs/step profile=true",
+    ),
+)
+FALLBACKS = (SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)  # for the camera head's fp32
+ATTENTION = {
+    "auto": (),
+    "flash": (SDPBackend.FLASH_ATTENTION, *FALLBACKS),
+    "cudnn": (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, *FALLBACKS),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is timed."""
+
+    out: str = setting("", "folder for train_step.json and train_step.md; empty: only print")
+    model: str = setting(
+        "auto",
+        "size of the model; auto: vggt-1b on a GPU, else vggt-tiny",
+        options=["auto", "vggt-1b", "vggt-small", "vggt-tiny"],
+    )
+    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"])
+    size_px: int = setting(0, "side of the images; 0: the model's own, 518 for vggt-1b", minimum=0)
+    shapes: tuple[str, ...] = setting(
+        ("8x4", "4x8", "2x16"), "scenes × views of a step; mean: 32 // n scenes of each n from 4 to 16, and their mean"
+    )
+    adapters: tuple[str, ...] = setting(
+        ("lora-16", "basis-32", "basis-256"), "lora-R (PEFT), lean-R, basis-D (stand-ins) or full"
+    )
+    checkpointing: tuple[bool, ...] = setting((False, True), "with blocks recomputed in backward, without, or both")
+    compile: tuple[bool, ...] = setting(
+        (), "with torch.compile of every block, without, or both; empty: both on a GPU, without on a CPU"
+    )
+    attention: str = setting("auto", "kernel that is preferred; auto: torch's choice", options=list(ATTENTION))
+    frozen_bf16: bool = setting(True, "on bf16: frozen linears of encoder and aggregator are stored in bf16")
+    cudnn_benchmark: bool = setting(False, "let cuDNN try its convolution algorithms for every shape")
+    warmup: int = setting(3, "steps before the timed ones", minimum=1)
+    steps: int = setting(8, "timed steps; their median is printed", minimum=1)
+    budget_s: float = setting(1500.0, "no new row is begun after so many seconds; 0: no limit", minimum=0)
+    profile: bool = setting(False, "write the operations of one step of every row, by time, into out=")
+    seed: int = setting(0, "seed of weights and pictures", minimum=0)
+
+
+def shapes_of(options: Options, size_px: int) -> list[StepShape]:
+    """Return the shapes to time; ConfigError for one that is none."""
+    shapes = []
+    for word in options.shapes:
+        if word == "mean":
+            shapes += [StepShape(32 // n, n, size_px, size_px) for n in MEAN_VIEWS]
+            continue
+        scenes, _, views = word.partition("x")
+        if not (scenes.isdigit() and views.isdigit() and int(scenes) and int(views)):
+            raise ConfigError(f"shapes={word}: write scenes x views, e.g. 8x4, or mean")
+        shapes.append(StepShape(int(scenes), int(views), size_px, size_px))
+    return shapes
+
+
+def measure(trainee: Trainee, row: Row, options: Options, device: torch.device) -> Row:
+    """Return ``row`` with what was measured; out of memory is a result, not an error."""
+    cuda, precision = device.type == "cuda", resolve_precision("auto", device)
+    raw = random_batch(row.shape, options.seed, pin=cuda)
+
+    def run(mark: Callable[[], None]) -> None:
+        step(trainee, raw, device, precision, mark)
+
+    try:
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        seconds = timed(run, device, options.warmup, options.steps)
+        peak = torch.cuda.max_memory_allocated() / GIB if cuda else None
+        waits = waits_of(run, device)
+        if options.profile:
+            name = f"profile_{row.shape.scenes}x{row.shape.views}_{str(row.variant).replace(', ', '_')}.txt"
+            write_profile(run, Path(options.out) / name, device)
+    except torch.cuda.OutOfMemoryError:
+        return replace(row, problem="out of memory")
+    finally:
+        trainee.optimiser.zero_grad(set_to_none=True)
+        release(device)
+    return replace(row, seconds=seconds, peak_gib=peak, waits=waits)
+
+
+def release(device: torch.device) -> None:
+    """Give memory back that nothing refers to, so that rows do not fragment each other's."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def rows(options: Options, size: str, device: torch.device) -> Iterator[Row]:
+    """Yield every row, measured or with the reason why not; variants without recomputation and compilation first."""
+    began = time.monotonic()
+    config = named_config(size, point_head=False)
+    size_px = options.size_px or config.image_size_px
+    variants = [
+        Variant(adapter, checkpointing, compiled)
+        for checkpointing in options.checkpointing
+        for compiled in options.compile or ((False, True) if device.type == "cuda" else (False,))
+        for adapter in options.adapters
+    ]
+    for variant in variants:
+        trainee = None
+        for shape in shapes_of(options, size_px):
+            cost = step_cost(config, shape, variant.tuning, recompute=variant.checkpointing).total
+            bf16 = options.frozen_bf16 and device.type == "cuda"
+            memory = memory_bytes(config, shape, variant.tuning, recompute=variant.checkpointing, frozen_bf16=bf16)
+            row = Row(variant, shape, cost / 1e12, sum(memory.values()) / GIB)
+            if variant.tuning.kind == "basis" and variant.tuning.rank > config.width:
+                yield replace(row, problem=f"D > width {config.width}")
+                continue
+            if options.budget_s and time.monotonic() - began > options.budget_s:
+                yield replace(row, problem="not run: out of time")
+                continue
+            try:
+                trainee = trainee or prepared(variant, options, size, device)
+            except torch.cuda.OutOfMemoryError:
+                yield replace(row, problem="out of memory (weights)")
+                continue
+            yield measure(trainee, row, options, device)
+        del trainee
+        torch.compiler.reset()
+        release(device)
+
+
+def prepared(variant: Variant, options: Options, size: str, device: torch.device) -> Trainee:
+    """Return the model of a variant, ready to be timed."""
+    trainee = build(
+        named_config(size, point_head=False),
+        variant.tuning,
+        device,
+        precision=resolve_precision("auto", device),
+        peft=variant.adapter == "full" or variant.adapter.startswith("lora"),
+        frozen_bf16=options.frozen_bf16,
+        seed=options.seed,
+    )
+    trainee.model.gradient_checkpointing = variant.checkpointing
+    if variant.compiled:
+        compile_blocks(trainee.model)
+    return trainee
+
+
+def device_of(wanted: str) -> torch.device:
+    """Return the device; EnvironmentProblem without a GPU where one is asked for."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentProblem("device=cuda, but PyTorch sees no CUDA GPU; check nvidia-smi, or use device=cpu")
+    return torch.device("cpu" if wanted == "cpu" or not torch.cuda.is_available() else "cuda")
+
+
+def where(device: torch.device) -> str:
+    """Return a line about device and software."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return f"{name}, PyTorch {torch.__version__}"
+
+
+def check(options: Options) -> None:
+    """Raise for what would fail only after minutes: an adapter or shape that is none, or PEFT missing."""
+    for adapter in options.adapters:
+        tuning_of(adapter)
+    shapes_of(options, 14)
+    if options.profile and not options.out:
+        raise ConfigError("profile=true writes files: name a folder with out=")
+    with_peft = [name for name in options.adapters if name == "full" or name.startswith("lora")]
+    if with_peft and importlib.util.find_spec("peft") is None:
+        raise EnvironmentProblem(
+            f"adapters={with_peft[0]} needs the package peft: pip install 'peft>=0.21,<0.22', or time the stand-ins: "
+            "adapters=[lean-16,basis-32,basis-256]"
+        )
+
+
+def main(words: list[str]) -> None:
+    """Measure, print and, with ``out=``, write train_step.md and train_step.json after every row."""
+    options = parse(Options, words, HELP)
+    check(options)
+    device = device_of(options.device)
+    size = options.model if options.model != "auto" else ("vggt-1b" if device.type == "cuda" else "vggt-tiny")
+    set_backends()
+    torch.backends.cudnn.benchmark = options.cudnn_benchmark
+    title = f"{size} on {where(device)}; attention {options.attention}, median of {options.steps} steps"
+    print(title, flush=True)
+    done: list[Row] = []
+    prefer = ATTENTION[options.attention]
+    with sdpa_kernel(list(prefer), set_priority=True) if prefer else nullcontext():
+        for row in rows(options, size, device):
+            done.append(row)
+            figures = row.problem or f"{row.seconds['step']:.3f} s a step"
+            print(f"{row.variant}, {row.shape.scenes} × {row.shape.views}: {figures}", flush=True)
+            if options.out:
+                save(Path(options.out), title, words, options, done, device)
+    if options.out:
+        shutil.rmtree(Path(options.out) / "tmp", ignore_errors=True)  # emptied by now
+    print(f"\n{report(title, words, done, device)}")
+
+
+def report(title: str, words: list[str], done: list[Row], device: torch.device) -> str:
+    """Return the page."""
+    command = " ".join(["python benchmarks/train_step.py", *words])
+    parts = [
+        f"# Time of one training step\n\n`{command}`\n\n## Measured\n\n{title}.",
+        table(done, device.type == "cuda"),
+    ]
+    if device.type != "cuda":
+        parts.append("Measured on a CPU: these times say nothing about a GPU, only that the whole step runs.")
+    parts += ["\n".join(mean_lines(done))] if mean_lines(done) else []
+    parts.append(
+        "## Computed, not measured: vggt-1b, 518 × 518 px, one H200\n\nBound: the arithmetic at the densest products "
+        "the card reaches. Estimate: GEMMs at 650, attention at 450 forward and 350 backward, depth head at 220 "
+        "TFLOP/s."
+    )
+    return "\n\n".join([*parts, analytic_table()]) + "\n"
+
+
+def save(out: Path, title: str, words: list[str], options: Options, done: list[Row], device: torch.device) -> None:
+    """Write the page and its numbers, whole or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    record = {"title": title, "options": asdict(options), "rows": [asdict(row) for row in done]}
+    replace_atomically(out / "train_step.json", json.dumps(record, indent=1).encode())
+    replace_atomically(out / "train_step.md", report(title, words, done, device).encode())
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

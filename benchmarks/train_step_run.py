@@ -1,0 +1,183 @@
+"""One training step on random pictures, as the training loop does it, and the clock around its parts."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from train_step_adapters import insert, trained_groups
+
+from megasynth_train.cost import StepShape, Tuning
+from megasynth_train.data.batch import RawBatch
+from megasynth_train.data.colour import draw_jitter
+from megasynth_train.data.device import prepare
+from megasynth_train.losses import losses
+from megasynth_train.optimiser import build_optimiser, clip_by_group, set_learning_rate, step_unless
+from megasynth_train.settings import AdapterSettings, DataSettings, LossSettings, OptimSettings
+from megasynth_train.vggt.config import VGGTConfig
+from megasynth_train.vggt.initialise import random_model
+from megasynth_train.vggt.model import VGGT
+from megasynth_train.vggt.precision import autocast, store_frozen_in_bf16
+
+PARTS = ("prepare", "forward", "backward", "clip, AdamW")
+Mark = Callable[[], None]
+Run = Callable[[Mark], None]
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A model ready for training."""
+
+    model: VGGT
+    groups: Mapping[str, list[nn.Parameter]]
+    optimiser: torch.optim.AdamW
+
+
+class Clock:
+    """Marks between the parts of steps: events of the device, or the processor's time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._marks: list[Any] = []
+
+    def mark(self) -> None:
+        if self._cuda:
+            self._marks.append(torch.cuda.Event(enable_timing=True))
+            self._marks[-1].record()
+        else:
+            self._marks.append(time.perf_counter())
+
+    def seconds(self) -> list[float]:
+        """Return the seconds between successive marks; waits for the device."""
+        if self._cuda:
+            torch.cuda.synchronize()
+            return [a.elapsed_time(b) / 1e3 for a, b in zip(self._marks, self._marks[1:], strict=False)]
+        return [b - a for a, b in zip(self._marks, self._marks[1:], strict=False)]
+
+
+def build(
+    config: VGGTConfig,
+    tuning: Tuning,
+    device: torch.device,
+    *,
+    precision: str,
+    peft: bool,
+    frozen_bf16: bool,
+    seed: int,
+) -> Trainee:
+    """Return a model with random weights on ``device``, adapted by the product (``peft``) or by the stand-ins."""
+    model = random_model(config, seed, device)
+    if peft:
+        from megasynth_train.adapters import adapt  # the only part that needs PEFT
+
+        adapted = adapt(model, AdapterSettings(mode=tuning.kind, rank=tuning.rank), total_steps=24_000)
+        model.to(device)
+        groups = adapted.groups
+    else:
+        insert(model, tuning, torch.bfloat16 if precision == "bf16" else torch.float32, seed)
+        groups = trained_groups(model)
+    if frozen_bf16 and precision == "bf16":
+        store_frozen_in_bf16(model)
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimiser = build_optimiser(trainable, OptimSettings())
+    set_learning_rate(optimiser, 1e-5)
+    return Trainee(model.train(), groups, optimiser)
+
+
+def random_batch(shape: StepShape, seed: int, pin: bool) -> RawBatch:
+    """Return a step's data as the loader hands it over: random pictures, a window of 80 … 100 % of each, one jitter
+    per view, cameras on a ring."""
+    generator = np.random.default_rng(seed)
+    count, size = (shape.scenes, shape.views), (shape.height_px, shape.width_px)
+    images = generator.integers(0, 256, (*count, *size, 3), dtype=np.uint8)
+    depth = generator.uniform(1, 3, (*count, *size)).astype(np.float32) * (generator.random((*count, *size)) < 0.7)
+    sides = (generator.uniform(0.8, 1, count) * min(size) / 2).astype(np.int64) * 2
+    starts = [(length - sides) // 2 for length in size]
+    intrinsics = np.broadcast_to(
+        [[size[1], 0, size[1] / 2], [0, size[1], size[0] / 2], [0, 0, 1.0]], (*count, 3, 3)
+    ).copy()
+    poses = np.broadcast_to(np.eye(4), (*count, 4, 4)).copy()
+    poses[..., :3, 3] = generator.normal((0, 0, 2), 0.2, (*count, 3))
+    batch = RawBatch(
+        step=0,
+        image_size_hw=size,
+        images_u8=tuple(torch.from_numpy(images)),
+        depth_z=tuple(torch.from_numpy(depth.astype(np.float32))),
+        intrinsics=torch.from_numpy(intrinsics),
+        camera_from_world=torch.from_numpy(poses),
+        windows=np.stack([*starts, sides, sides], axis=-1),
+        jitter=draw_jitter(generator, *count, DataSettings(shared_jitter=0.0)),
+        names=("random",) * shape.scenes,
+        views=(tuple(range(shape.views)),) * shape.scenes,
+        skipped=(),
+        reads=shape.scenes,
+    )
+    return batch.pin_memory() if pin else batch
+
+
+def step(trainee: Trainee, raw: RawBatch, device: torch.device, precision: str, mark: Mark) -> None:
+    """One training step as loop.py does it; ``mark`` is called before each of ``PARTS``."""
+    mark()
+    trainee.optimiser.zero_grad(set_to_none=True)
+    target = prepare(raw, device, DataSettings())
+    mark()
+    with autocast(device, precision):
+        prediction = trainee.model(target.images)
+    objective = losses(prediction, target, LossSettings()).objective
+    mark()
+    objective.backward()
+    mark()
+    norms = clip_by_group(trainee.groups, OptimSettings().clip)
+    finite = torch.isfinite(torch.stack([objective.detach(), *norms.values()])).all()
+    step_unless(trainee.optimiser, (~finite).to(torch.float32))
+
+
+def timed(run: Run, device: torch.device, warmup: int, steps: int) -> dict[str, float]:
+    """Return the median seconds of every part, and ``step``: of all parts together."""
+    for _ in range(warmup):
+        run(no_mark)
+    clock = Clock(device)
+    for _ in range(steps):
+        run(clock.mark)
+    clock.mark()
+    every = np.array(clock.seconds()).reshape(steps, len(PARTS))
+    medians = dict(zip(PARTS, np.median(every, axis=0).tolist(), strict=True))
+    return medians | {"step": float(np.median(every.sum(axis=1)))}
+
+
+def waits_of(run: Run, device: torch.device) -> int | None:
+    """Return how many operations of a step make the host wait for the device; None without a GPU."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run(no_mark)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for place in sorted({f"{w.filename}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)}):
+        print(f"  the host waits for the device at {place}", flush=True)
+    return sum("synchroniz" in str(warning.message) for warning in caught)
+
+
+def write_profile(run: Run, path: Path, device: torch.device) -> None:
+    """Write the operations of one step into ``path``, the longest first."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as profile:
+        run(no_mark)
+    order = f"self_{device.type}_time_total"
+    path.write_text(profile.key_averages().table(sort_by=order, row_limit=60, max_name_column_width=90))
+
+
+def no_mark() -> None:
+    """Mark nothing."""
