@@ -28,12 +28,19 @@ class DataSettings:
     """What is read and how it is sampled and augmented."""
 
     sources: tuple[str, ...] = setting((), "folders: datasets, experiments, or scenes in the paper's layout")
+    scenes: str = setting("all", "scenes of each source by number: all, 0-9, 0,3,7")
     validation_share: float = setting(
         0.1, "share of scenes held out, chosen by the hash of the scene", minimum=0, maximum=0.9
     )
     images_per_step: int = setting(32, "upper limit of images per step and process", minimum=1)
     views: tuple[int, int] = span(4, 16, "views per scene, drawn uniformly for each step", minimum=1)
     duplicate_views: bool = setting(False, "draw views with replacement, as the released code does")
+    view_order: str = setting(
+        "random",
+        "which of the drawn views comes first and so is the reference: any (random, released), or the earliest on the "
+        "camera's path, the others following in its order (path)",
+        options=["random", "path"],
+    )
     width_px: int = setting(518, "width of the network's input, a multiple of the patch size", minimum=14)
     aspect: tuple[float, float] = span(
         1.0, 1.0, "height / width, drawn uniformly for each step; released: [0.33,1]", minimum=0.1, maximum=3

@@ -1,0 +1,7 @@
+"""What is trained: all weights, or one of PEFT's adapters, from one configuration."""
+
+from megasynth_train.adapters.adapted import Adapted
+from megasynth_train.adapters.inject import adapt, trainable_counts
+from megasynth_train.adapters.load import load_adapter
+
+__all__ = ["Adapted", "adapt", "load_adapter", "trainable_counts"]

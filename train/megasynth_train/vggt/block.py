@@ -58,7 +58,8 @@ class Attention(nn.Module):
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         # Strided views [batch, heads, tokens, head_dim] in v's dtype: what the flash kernels take without a copy.
-        q, k, v = q.to(v.dtype).transpose(1, 2), k.to(v.dtype).transpose(1, 2), v.transpose(1, 2)
+        # v is copied because the backward pass keeps it, and a view would keep the whole qkv (8 GiB at 32 × 518² px).
+        q, k, v = q.to(v.dtype).transpose(1, 2), k.to(v.dtype).transpose(1, 2), v.contiguous().transpose(1, 2)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -83,7 +84,7 @@ class Block(nn.Module):
 def run_block(block: nn.Module, x: Tensor, rotation: Rotation | None = None, *, recompute: bool = False) -> Tensor:
     """Return ``block(x, rotation)``; with ``recompute`` nothing inside the block is kept for the backward pass."""
     if recompute and torch.is_grad_enabled():
-        return checkpoint(block, x, rotation, use_reentrant=False)
+        return checkpoint(block, x, rotation, use_reentrant=False, preserve_rng_state=False)  # nothing is drawn
     return block(x, rotation)
 
 

@@ -1,0 +1,44 @@
+"""A small ray-cast dataset in our layout and in the paper's; copies of it for tests that damage it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parents[2] / "dataset"))  # synthetic.py and raycast.py
+sys.path.insert(0, str(Path(__file__).parent))  # plane_scenes.py
+
+import synthetic
+
+from megasynth_attr.dataset.export.__main__ import Options, export_dataset
+
+
+@pytest.fixture(scope="session")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 3 scenes × 6 views of 70×56 px; not to be changed."""
+    return synthetic.write_dataset(synthetic.config(), tmp_path_factory.mktemp("ours"))
+
+
+@pytest.fixture(scope="session")
+def paper(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in the paper's layout: the folder above ``texture_00``; not to be changed."""
+    out = tmp_path_factory.mktemp("paper")
+    export_dataset(Options("paper", str(ours), str(out)), progress=False)
+    return out
+
+
+@pytest.fixture
+def ours_copy(ours: Path, tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    return Path(shutil.copytree(ours, tmp_path / "copy" / ours.name))
+
+
+@pytest.fixture
+def paper_copy(paper: Path, tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    return Path(shutil.copytree(paper, tmp_path / "paper"))

@@ -1,0 +1,124 @@
+"""A model being trained: which of its parameters move, in which groups, and what its method needs around a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from megasynth_attr.errors import DatasetError
+from megasynth_train.adapters import basis, parts, storage
+from megasynth_train.adapters.allocation import PREFIX, Allocation
+from megasynth_train.settings import AdapterSettings
+from megasynth_train.vggt.model import VGGT
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model an adapter belongs to, as it was before adapting."""
+
+    size: str  # a name of vggt.config.SIZES, or "" for sizes of one's own
+    config: dict[str, Any]
+    weights_sha256: str  # vggt.checkpoint.weights_hash
+
+
+class Adapted:
+    """A VGGT with its trained parameters; made by ``adapt`` or ``load_adapter``.
+
+    ``model`` is the VGGT itself, with PEFT's layers in place of the adapted ones: call ``model(images)``. ``trainable``
+    maps the names of ``model.named_parameters()`` to the trained parameters. ``initial`` holds copies, on the CPU, of
+    those parameters of the adapters that drift is measured from. ``undecayed`` names parameters whose neutral value is
+    not 0 (LoRA-XS starts at the identity): weight decay would move the model away from its base.
+    """
+
+    def __init__(
+        self,
+        model: VGGT,
+        settings: AdapterSettings,
+        base: Base,
+        *,
+        seed: int,
+        total_steps: int,
+        wrapped: Mapping[str, PeftModel],
+        allocation: Allocation | None = None,
+        initial: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.base = base
+        self.seed = seed
+        self.total_steps = total_steps
+        self.wrapped = dict(wrapped)  # PEFT's view of each adapter, by its name; empty for mode=full
+        self.trainable: dict[str, nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.groups = parts.groups(self.trainable)
+        self.undecayed = frozenset(name for name in self.trainable if ".psoft_R." in name)
+        self.initial = dict(initial) if initial is not None else initial_values(self.trainable, settings.mode)
+        self._allocation = allocation
+
+    @property
+    def mode(self) -> str:
+        return self.settings.mode
+
+    def parameter_count(self) -> int:
+        """Return how many numbers are trained."""
+        return sum(parameter.numel() for parameter in self.trainable.values())
+
+    def parameter_table(self) -> tuple[parts.Row, ...]:
+        """Return the trained parameters by part and kind."""
+        return parts.parameter_rows(self.trainable)
+
+    def penalty(self) -> Tensor | None:
+        """Return what the method adds to the objective (AdaLoRA: orthogonality), or None."""
+        return None if self._allocation is None else self._allocation.penalty()
+
+    def after_step(self, step: int) -> None:
+        """Let the method look at the step just made (AdaLoRA: importances and masks); ``step`` counts from 0.
+
+        Call it after the optimiser's step and before the gradients are cleared, and not for a skipped step.
+        """
+        if self._allocation is not None:
+            self._allocation.after_step(step)
+
+    def ranks(self) -> dict[str, int]:
+        """Return AdaLoRA's rank per module after its last cut; empty before that and for other modes."""
+        return {} if self._allocation is None else self._allocation.ranks()
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must hold besides ``trainable``: AdaLoRA's importances, LoRA-XS' frozen bases.
+
+        The other modes have none: what they derive from seed and base weights, ``adapt`` derives again.
+        """
+        state = {} if self._allocation is None else self._allocation.state()
+        return state | basis.bases(self.model)
+
+    def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what ``extra_state`` returned; DatasetError if it is the state of something else."""
+        own = {key: value for key, value in state.items() if key.startswith(PREFIX)}
+        vectors = {key: value for key, value in state.items() if key not in own}
+        if bool(own) != (self._allocation is not None) or vectors.keys() != basis.bases(self.model).keys():
+            raise DatasetError(
+                f"the checkpoint holds other method state than mode={self.mode} with these settings needs "
+                f"({len(state)} tensors); it was written by another run, choose another out="
+            )
+        if self._allocation is not None:
+            self._allocation.load_state(own)
+        basis.set_bases(self.model, vectors)
+
+    def save(self, folder: Path, record: Mapping[str, Any]) -> None:
+        """Write the adapter (mode=full: the model) as ``folder``, whole or not at all; see ``storage.save``."""
+        storage.save(self, Path(folder), record)
+
+
+def initial_values(trainable: Mapping[str, nn.Parameter], mode: str) -> dict[str, Tensor]:
+    """Return copies on the CPU of every ``lora_A``, and of PiSSA's ``lora_B``, which also starts away from 0."""
+    kinds = [".lora_A."] + ([".lora_B.default."] if mode == "pissa" else [])
+    return _copies((n, p) for n, p in trainable.items() if any(kind in n for kind in kinds) and not p.is_meta)
+
+
+def _copies(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in named}

@@ -1,0 +1,121 @@
+"""Choosing what is trained: all weights, or PEFT's adapters put into the model in place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from peft import PeftModel
+from peft.tuners.adalora import AdaLoraModel
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from torch import nn
+
+from megasynth_attr.errors import ConfigError
+from megasynth_attr.scene.codec import to_plain
+from megasynth_train.adapters.adapted import Adapted, Base
+from megasynth_train.adapters.allocation import Allocation
+from megasynth_train.adapters.methods import MAIN, Part, plan
+from megasynth_train.adapters.parts import Row, parameter_rows
+from megasynth_train.adapters.targets import find_targets, inside
+from megasynth_train.settings import AdapterSettings
+from megasynth_train.vggt.checkpoint import weights_hash
+from megasynth_train.vggt.config import SIZES, VGGTConfig
+from megasynth_train.vggt.model import VGGT, freeze_encoder
+
+# No loss reaches these: the point head has none, and the mask token belongs to the encoder's own pretraining.
+WITHOUT_LOSS = ("point_head", "track_head", "aggregator.patch_embed.mask_token")
+
+
+def adapt(model: VGGT, settings: AdapterSettings, *, total_steps: int, seed: int | None = None) -> Adapted:
+    """Return ``model`` ready for training as ``settings`` say; the model is changed in place.
+
+    ``total_steps`` scales AdaLoRA's schedule. The adapters' initial values depend on ``settings.seed`` (or ``seed``),
+    the shapes and, for PiSSA and LoRA-XS, the base weights; torch's global random state is left as it was. Raises
+    ConfigError for settings that do not fit the model, or a model that is adapted already.
+    """
+    seed = settings.seed if seed is None else seed
+    base = base_of(model)
+    wrapped = prepare(model, settings, total_steps, seed)
+    return Adapted(
+        model,
+        settings,
+        base,
+        seed=seed,
+        total_steps=total_steps,
+        wrapped=wrapped,
+        allocation=allocation_of(wrapped),
+    )
+
+
+def trainable_counts(config: VGGTConfig, settings: AdapterSettings, total_steps: int = 24_000) -> tuple[Row, ...]:
+    """Return the trained parameters of a model of that size by part and kind; allocates no memory for weights."""
+    with torch.device("meta"):
+        model = VGGT(config)
+        prepare(model, settings, total_steps, seed=0)
+    return parameter_rows({name: p for name, p in model.named_parameters() if p.requires_grad})
+
+
+def base_of(model: VGGT) -> Base:
+    """Return the record of an unadapted model; ConfigError if it is adapted already."""
+    if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+        raise ConfigError("this model has adapters already; build it anew before adapting it")
+    config = to_plain(model.config)
+    heads = {name: config[name] for name in ("camera_head", "depth_head", "point_head")}
+    size = next((name for name, known in SIZES.items() if dataclasses.replace(known, **heads) == model.config), "")
+    return Base(size, config, weights_hash(model))
+
+
+def prepare(model: VGGT, settings: AdapterSettings, total_steps: int, seed: int) -> dict[str, PeftModel]:
+    """Set ``requires_grad`` everywhere and put the adapters in place; return PEFT's view of each."""
+    if settings.mode == "full":
+        train_all(model, settings)
+        return {}
+    if settings.train_encoder:
+        raise ConfigError(f"adapter.train_encoder=true needs mode=full, not mode={settings.mode}")
+    parts = plan(model, settings, find_targets(model, settings.targets), total_steps)
+    with seeded(seed):
+        return inject(model, parts)
+
+
+def inject(model: VGGT, parts: Sequence[Part]) -> dict[str, PeftModel]:
+    """Put each adapter into the model, each active on its own modules; everything else is frozen."""
+    freeze_encoder(model)
+    wrapped = {}
+    for part in parts:
+        view = PeftModel(model, part.config, adapter_name=part.name)
+        # PEFT leaves its configurations on the model; a second method finding them would take them for its own.
+        del model.peft_config
+        if set(cast(BaseTuner, view.base_model).targeted_module_names) != set(part.modules):
+            raise RuntimeError(f"PEFT adapted other modules than the {len(part.modules)} of adapter {part.name}")
+        wrapped[part.name] = view
+    owner = {module: part.name for part in parts for module in part.modules}
+    for name, layer in model.named_modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.set_adapter([owner[name]])  # adding the second adapter has made the first one's layers look for it
+    return wrapped
+
+
+def allocation_of(wrapped: Mapping[str, PeftModel]) -> Allocation | None:
+    """Return the rank budget if the method is AdaLoRA."""
+    tuner = wrapped[MAIN].base_model if MAIN in wrapped else None
+    return Allocation(tuner, MAIN) if isinstance(tuner, AdaLoraModel) else None
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Give torch's CPU generator, from which PEFT draws initial values, a seed inside; outside nothing changes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed CUDA
+        yield
+
+
+def train_all(model: nn.Module, settings: AdapterSettings) -> None:
+    """Set ``requires_grad`` for mode=full: everything a loss reaches, the encoder only if asked for."""
+    if settings.targets:
+        raise ConfigError("adapter.targets chooses what gets adapters; mode=full trains everything, leave it empty")
+    frozen = WITHOUT_LOSS if settings.train_encoder else (*WITHOUT_LOSS, "aggregator.patch_embed")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not inside(name, frozen))

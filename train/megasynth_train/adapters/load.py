@@ -1,0 +1,143 @@
+"""Putting a stored adapter back into its base model, exactly, or saying why not."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftConfig, PeftModel, PsoftConfig, set_peft_model_state_dict
+from torch import Tensor
+
+from megasynth_attr.errors import DatasetError
+from megasynth_attr.scene.codec import from_plain
+from megasynth_train.adapters import basis
+from megasynth_train.adapters.adapted import Adapted, Base, initial_values
+from megasynth_train.adapters.inject import allocation_of, base_of, inject, seeded, train_all
+from megasynth_train.adapters.methods import MAIN, Part
+from megasynth_train.adapters.storage import (
+    BASIS,
+    INITIAL,
+    MODEL,
+    RECORD,
+    WEIGHTS,
+    adapter_folder,
+    adapter_tensors,
+    read_record,
+)
+from megasynth_train.settings import AdapterSettings
+from megasynth_train.vggt.model import VGGT
+from megasynth_train.vggt.weight_files import read_weights
+
+
+def load_adapter(model: VGGT, folder: str | Path) -> Adapted:
+    """Return ``model`` with the adapter in ``folder`` put into it in place, for prediction or further training.
+
+    Raises DatasetError if the folder is incomplete or damaged, or was made for another base model: the message says for
+    which, and which this is; the model is then as it was. mode=full replaces all weights, whatever they were.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    settings = from_plain(AdapterSettings, record["settings"], str(folder / RECORD))
+    base, here = Base(**record["base"]), base_of(model)
+    seed, total_steps = int(record["seed"]), int(record["total_steps"])
+    if settings.mode == "full":
+        _load_model(model, folder, base, here)
+        train_all(model, settings)
+        return Adapted(model, settings, base, seed=seed, total_steps=total_steps, wrapped={})
+    if here.weights_sha256 != base.weights_sha256:
+        raise DatasetError(
+            f"{folder} was made for {_described(base)}, this model is {_described(here)}; load the base model the "
+            "adapter was trained from (model.size, model.checkpoint and the same heads)"
+        )
+    tensors = {name: read_weights(adapter_folder(folder, name) / WEIGHTS).tensors for name in record["adapters"]}
+    configs = {name: PeftConfig.from_pretrained(str(adapter_folder(folder, name))) for name in tensors}
+    with seeded(seed):
+        wrapped = inject(model, [_quick_part(model, name, config) for name, config in configs.items()])
+    initial = _restore_frozen(model, wrapped, configs, settings.mode, folder)
+    for name, view in wrapped.items():
+        _fill(view, name, tensors[name], adapter_folder(folder, name) / WEIGHTS)
+    return Adapted(
+        model,
+        settings,
+        base,
+        seed=seed,
+        total_steps=total_steps,
+        wrapped=wrapped,
+        allocation=allocation_of(wrapped),
+        initial=initial,
+    )
+
+
+def _quick_part(model: VGGT, name: str, stored: PeftConfig) -> Part:
+    """Return a stored adapter as one to inject, without singular value decompositions: their results are stored."""
+    config = copy.copy(stored)
+    config.inference_mode = False
+    if isinstance(config, LoraConfig) and config.init_lora_weights == "pissa":
+        config.init_lora_weights = True
+    if isinstance(config, PsoftConfig):
+        config.psoft_svd, config.psoft_svd_lowrank_niter = "lowrank", 0
+    pattern = re.compile(vars(config)["target_modules"])
+    return Part(name, config, tuple(module for module, _ in model.named_modules() if pattern.fullmatch(module)))
+
+
+def _restore_frozen(
+    model: VGGT, wrapped: Mapping[str, PeftModel], configs: Mapping[str, PeftConfig], mode: str, folder: Path
+) -> dict[str, Tensor]:
+    """Put back what the method derived from the base weights; return the trained parameters' initial values."""
+    if mode == "pissa":
+        initial = dict(read_weights(folder / INITIAL).tensors)
+        basis.subtract_start(model, initial, MAIN)
+    else:
+        initial = initial_values({n: p for n, p in model.named_parameters() if p.requires_grad}, mode)
+    if mode == "lora_xs":
+        basis.set_bases(model, read_weights(folder / BASIS).tensors)
+    if mode in ("pissa", "lora_xs"):
+        stored = configs[MAIN]
+        stored.inference_mode = False
+        wrapped[MAIN].peft_config[MAIN] = stored
+    return initial
+
+
+def _fill(view: PeftModel, name: str, tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Give one adapter its stored values; DatasetError unless names and shapes are exactly those it has."""
+    _check_same(adapter_tensors(view, name), tensors, file)
+    result: Any = set_peft_model_state_dict(view, dict(tensors), adapter_name=name)
+    if result.unexpected_keys:
+        raise DatasetError(f"{file} holds {result.unexpected_keys[0]}, which PEFT finds no place for")
+
+
+def _load_model(model: VGGT, folder: Path, base: Base, here: Base) -> None:
+    tensors = read_weights(folder / MODEL).tensors
+    own = model.state_dict()
+    if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in tensors.items()}:
+        raise DatasetError(f"{folder / MODEL} is {_shape(base)}, this model is {_shape(here)}; set model.size to match")
+    model.load_state_dict(tensors, strict=True)
+
+
+def _check_same(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], file: Path) -> None:
+    problems = [
+        *(f"{name} is missing" for name in sorted(own.keys() - stored.keys())),
+        *(f"{name} is unknown" for name in sorted(stored.keys() - own.keys())),
+        *(
+            f"{name} is {list(stored[name].shape)}, expected {list(own[name].shape)}"
+            for name in sorted(own.keys() & stored.keys())
+            if own[name].shape != stored[name].shape
+        ),
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DatasetError(f"{file} does not fit its own adapter_config.json: {problems[0]}{more}")
+
+
+def _described(base: Base) -> str:
+    return f"{_shape(base)} with weights {base.weights_sha256[:12]}"
+
+
+def _shape(base: Base) -> str:
+    config: dict[str, Any] = base.config
+    size = base.size or f"a model of width {config['width']} and {config['depth']} pairs of blocks"
+    heads = [name.removesuffix("_head") for name in ("camera_head", "depth_head") if config[name]]
+    return f"{size} (heads: {', '.join(heads) or 'none'})"

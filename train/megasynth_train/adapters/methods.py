@@ -1,0 +1,139 @@
+"""From ``AdapterSettings`` to PEFT configurations: which method on which modules, with which rank and scale.
+
+Every method is PEFT's own. PiSSA and PSOFT work on linears only and AdaLoRA shares one budget of ranks, so these
+three adapt the aggregator and the heads get plain LoRA, as a second adapter named ``heads``. ``task_type`` stays
+unset: with it PEFT would wrap the forward pass and pass ``input_ids``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from peft import AdaLoraConfig, LoraConfig, PeftConfig, PsoftConfig
+from torch import nn
+
+from megasynth_attr.errors import ConfigError
+from megasynth_train.adapters.targets import Targets, exact_pattern
+from megasynth_train.settings import AdapterSettings
+
+MAIN, HEADS = "default", "heads"  # names of the two adapters; PEFT saves "default" at the top of the folder
+TWO_ADAPTERS = ("pissa", "adalora", "lora_xs")
+SPECTRAL = ("pissa", "lora_xs")  # start from the singular vectors of the base weight
+DEFAULT_HEAD_RANK = 16
+ADALORA_EXTRA = 1.5  # rank at the start / rank at the end, the ratio of the AdaLoRA paper and of PEFT's defaults
+
+
+@dataclass(frozen=True)
+class Part:
+    """One adapter: its name, PEFT's configuration and the modules it adapts."""
+
+    name: str
+    config: PeftConfig
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AdaLoraSchedule:
+    """Steps without a budget at the start and after the last cut, and steps between two cuts."""
+
+    tinit: int
+    tfinal: int
+    interval: int
+
+
+def adalora_schedule(total_steps: int) -> AdaLoraSchedule:
+    """Return AdaLoRA's schedule for a run: 10 % at full rank, 60 % of falling budget, 30 % at the final ranks.
+
+    About 600 cuts, so that each sees a smoothed importance. (The paper's code left PEFT's numbers as they were and had
+    cut everything by step 20 of 24,000.) The middle phase has at least one step.
+    """
+    tfinal = min(round(0.3 * total_steps), total_steps - 1)
+    tinit = min(round(0.1 * total_steps), total_steps - tfinal - 1)
+    return AdaLoraSchedule(tinit, tfinal, max(1, total_steps // 1000))
+
+
+def plan(model: nn.Module, settings: AdapterSettings, targets: Targets, total_steps: int) -> tuple[Part, ...]:
+    """Return the adapters of a mode other than ``full``; ConfigError if mode, targets and rank do not go together."""
+    heads_only = settings.mode == "heads"
+    if heads_only and not targets.heads:
+        raise ConfigError(f"adapter.mode=heads: adapter.targets={settings.targets} names no module of the heads")
+    if heads_only:
+        return (Part(MAIN, _lora(targets.heads, head_rank(settings), settings), targets.heads),)
+    if settings.mode not in TWO_ADAPTERS:
+        return (Part(MAIN, _lora_everywhere(settings, targets), targets.all),)
+    if not targets.aggregator:
+        raise ConfigError(
+            f"adapter.mode={settings.mode} adapts the aggregator, but adapter.targets={settings.targets} names none of "
+            "its modules; use mode=lora or mode=heads for the heads alone"
+        )
+    if settings.mode in SPECTRAL:
+        _check_rank(model, settings, targets.aggregator)
+    parts = [Part(MAIN, _method(settings, targets.aggregator, total_steps), targets.aggregator)]
+    if targets.heads:
+        parts.append(Part(HEADS, _lora(targets.heads, head_rank(settings), settings), targets.heads))
+    return tuple(parts)
+
+
+def head_rank(settings: AdapterSettings) -> int:
+    """Return the rank of the heads' plain LoRA."""
+    return settings.head_rank or (DEFAULT_HEAD_RANK if settings.mode in TWO_ADAPTERS else settings.rank)
+
+
+def _alpha(settings: AdapterSettings, rank: int) -> int:
+    return cast(int, settings.alpha or 2 * rank)  # PEFT divides it by the rank, so a fraction does as well
+
+
+def _lora(modules: Sequence[str], rank: int, settings: AdapterSettings) -> LoraConfig:
+    return LoraConfig(r=rank, lora_alpha=_alpha(settings, rank), target_modules=exact_pattern(modules))
+
+
+def _lora_everywhere(settings: AdapterSettings, targets: Targets) -> LoraConfig:
+    """Return LoRA, rsLoRA or DoRA on all targets; a rank of its own for the heads is a pattern in the same adapter."""
+    other = head_rank(settings)
+    differs = bool(targets.heads) and other != settings.rank
+    heads = exact_pattern(targets.heads)
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=_alpha(settings, settings.rank),
+        target_modules=exact_pattern(targets.all),
+        use_rslora=settings.mode == "rslora",
+        use_dora=settings.mode == "dora",
+        rank_pattern={heads: other} if differs else {},
+        alpha_pattern={heads: _alpha(settings, other)} if differs else {},
+    )
+
+
+def _method(settings: AdapterSettings, modules: Sequence[str], total_steps: int) -> PeftConfig:
+    pattern, rank, alpha = exact_pattern(modules), settings.rank, _alpha(settings, settings.rank)
+    if settings.mode == "pissa":
+        return LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, init_lora_weights="pissa")
+    if settings.mode == "lora_xs":
+        # B(R - I)A with frozen singular vectors A, B and a free R that starts at I; alpha cancels inside PSOFT
+        return PsoftConfig(
+            r=rank, psoft_alpha=rank, target_modules=pattern, psoft_orth=False, psoft_mag_a=False, psoft_mag_b=False
+        )
+    schedule = adalora_schedule(total_steps)
+    start = math.ceil(ADALORA_EXTRA * rank)
+    return AdaLoraConfig(
+        init_r=start,
+        target_r=rank,
+        lora_alpha=cast(int, alpha / rank * start),  # PEFT divides by the rank at the start
+        target_modules=pattern,
+        tinit=schedule.tinit,
+        tfinal=schedule.tfinal,
+        deltaT=schedule.interval,
+        total_step=total_steps,
+    )
+
+
+def _check_rank(model: nn.Module, settings: AdapterSettings, modules: Sequence[str]) -> None:
+    sizes = {name: min(cast(nn.Linear, model.get_submodule(name)).weight.shape) for name in modules}
+    name = min(sizes, key=lambda module: sizes[module])
+    if settings.rank > sizes[name]:
+        raise ConfigError(
+            f"adapter.rank={settings.rank}: mode={settings.mode} starts from singular vectors, and {name} has only "
+            f"{sizes[name]}"
+        )

@@ -1,0 +1,152 @@
+"""Adapters on disk: PEFT's own folder and a record of what it was made for, from and with.
+
+::
+
+    <folder>/adapter_config.json, adapter_model.safetensors   PEFT's files: PeftModel.from_pretrained(vggt, folder)
+    <folder>/heads/...                                        the same for the heads (pissa, adalora, lora_xs)
+    <folder>/initial.safetensors                              pissa: the factors at the start
+    <folder>/basis.safetensors                                lora_xs: the frozen singular vectors
+    <folder>/model.safetensors                                mode=full: instead of all these
+    <folder>/drift.json                                       how far each lora_A went (megasynth_train.drift)
+    <folder>/adapter.json                                     mode, settings, seed, base, training data, checksums
+
+AdaLoRA is stored at its rank at the start with the masked singular values 0, so that nothing is rounded differently;
+``ranks`` in adapter.json says what is left of each module.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft import AdaLoraConfig, PeftModel, get_peft_model_state_dict
+from torch import Tensor
+
+from megasynth_attr import __version__
+from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors, sync_folder, write_durably
+from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.dataset.temporary import new_temporary_folder
+from megasynth_attr.errors import DatasetError
+from megasynth_attr.scene.codec import to_plain
+from megasynth_train import drift
+from megasynth_train.adapters.basis import bases
+from megasynth_train.adapters.methods import MAIN
+from megasynth_train.vggt.checkpoint import save_model
+from megasynth_train.vggt.weight_files import write_tensors
+
+if TYPE_CHECKING:
+    from megasynth_train.adapters.adapted import Adapted
+
+FORMAT = "megasynth-attr adapter 1"
+RECORD = "adapter.json"
+WEIGHTS = "adapter_model.safetensors"
+INITIAL, BASIS, MODEL = "initial.safetensors", "basis.safetensors", "model.safetensors"
+KEYS = ("mode", "settings", "seed", "total_steps", "base", "adapters", "files")
+PEFT_METADATA = {"format": "pt"}
+PACKAGES = ("torch", "peft", "safetensors", "numpy")
+
+
+def save(adapted: Adapted, folder: Path, record: Mapping[str, Any]) -> None:
+    """Write ``folder``, whole or not at all, in place of what was there; ``record`` says what it was trained on.
+
+    Raises EnvironmentProblem if the disk is full; then the old folder is still there.
+    """
+    with storage_errors("the adapter", folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = new_temporary_folder(folder.parent / TMP, "adapter")
+        try:
+            _write(adapted, temporary, record)
+            _replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return adapter.json after checking it and every file it lists; DatasetError for what is missing or damaged."""
+    if not folder.is_dir():
+        raise DatasetError(f"there is no adapter folder {folder}")
+    record = read_json(folder / RECORD, FORMAT)
+    if missing := [key for key in KEYS if key not in record]:
+        raise DatasetError(f"{folder / RECORD} is damaged: {missing[0]} is missing")
+    for name, digest in record["files"].items():
+        if not (folder / name).is_file():
+            raise DatasetError(f"{folder / name} is missing; the adapter is incomplete, copy its whole folder again")
+        if sha256_of(folder / name) != digest:
+            raise DatasetError(f"{folder / name} is damaged: its checksum is not that in {RECORD}; copy it again")
+    return record
+
+
+def adapter_folder(folder: Path, name: str) -> Path:
+    """Return where PEFT's files of one adapter are: those of ``default`` at the top, as PEFT itself does it."""
+    return folder if name == MAIN else folder / name
+
+
+def adapter_tensors(view: PeftModel, name: str) -> dict[str, Tensor]:
+    """Return one adapter's tensors under the names PEFT stores."""
+    # the model holds the tensors of the other adapter too, and PEFT would add them
+    own = {k: v for k, v in view.state_dict().items() if f".{name}." in k or k.endswith(f".{name}")}
+    config = view.peft_config[name]
+    if not isinstance(config, AdaLoraConfig):
+        return get_peft_model_state_dict(view, own, adapter_name=name, save_embedding_layers=False)
+    kept, config.rank_pattern = config.rank_pattern, None  # with it PEFT would cut the masked ranks off
+    try:
+        return get_peft_model_state_dict(view, own, adapter_name=name, save_embedding_layers=False)
+    finally:
+        config.rank_pattern = kept
+
+
+def _write(adapted: Adapted, folder: Path, training: Mapping[str, Any]) -> None:
+    if adapted.mode == "full":
+        save_model(adapted.model, folder / MODEL)
+        shutil.rmtree(folder / TMP)  # where save_model worked
+    for name, view in adapted.wrapped.items():
+        inside = adapter_folder(folder, name)
+        inside.mkdir(exist_ok=True)
+        config = copy.copy(view.peft_config[name])
+        config.inference_mode = True
+        if isinstance(config, AdaLoraConfig):
+            config.rank_pattern = None
+        config.save_pretrained(str(inside))
+        write_tensors(inside / WEIGHTS, adapter_tensors(view, name), PEFT_METADATA)
+    if adapted.mode == "pissa":
+        write_tensors(folder / INITIAL, adapted.initial, PEFT_METADATA)
+    if adapted.mode == "lora_xs":
+        write_tensors(folder / BASIS, bases(adapted.model), PEFT_METADATA)
+    if adapted.initial:
+        write_durably(folder / drift.FILE, json_bytes(drift.record(drift.drift(adapted.trainable, adapted.initial))))
+    write_durably(folder / RECORD, json_bytes(_record(adapted, folder, training)))
+
+
+def _record(adapted: Adapted, folder: Path, training: Mapping[str, Any]) -> dict[str, Any]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        "format": FORMAT,
+        "mode": adapted.mode,
+        "settings": to_plain(adapted.settings),
+        "seed": adapted.seed,
+        "total_steps": adapted.total_steps,
+        "base": to_plain(adapted.base),
+        "adapters": list(adapted.wrapped),
+        "parameters": {"total": adapted.parameter_count(), "parts": to_plain(adapted.parameter_table())},
+        "ranks": adapted.ranks(),
+        "training": dict(training),
+        "versions": {"megasynth-attr": __version__} | {name: version(name) for name in PACKAGES},
+        "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in files},
+    }
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+    for path in [temporary, *(p for p in temporary.rglob("*") if p.is_dir())]:
+        sync_folder(path)
+    if folder.exists():
+        old = new_temporary_folder(folder.parent / TMP, "replaced")
+        folder.rename(old / folder.name)
+        temporary.rename(folder)
+        shutil.rmtree(old)
+    else:
+        temporary.rename(folder)
+    sync_folder(folder.parent)

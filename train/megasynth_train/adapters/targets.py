@@ -1,0 +1,107 @@
+"""Which modules of a VGGT are adapted: linears and convolutions outside the encoder, or those a pattern fits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from megasynth_attr.errors import ConfigError
+
+# The encoder is frozen and runs without gradients; the point and track heads have no loss.
+NEVER_ADAPTED = ("aggregator.patch_embed", "track_head", "point_head")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Names of adapted modules in the order of the model: those of the aggregator, and those of the heads."""
+
+    aggregator: tuple[str, ...]
+    heads: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.aggregator + self.heads
+
+
+def find_targets(model: nn.Module, pattern: str = "") -> Targets:
+    """Return the ``nn.Linear`` and ``nn.Conv2d`` modules outside ``NEVER_ADAPTED`` whose whole name fits ``pattern``.
+
+    An empty pattern takes all of them: on vggt-1b 192 linears of the aggregator, 20 of the camera head and 30
+    convolutions of the depth head (transposed convolutions stay frozen). Raises ConfigError if the pattern is no
+    regular expression, or if one of its alternatives (``a|b|c``) fits no such module.
+    """
+    possible = [name for name, module in model.named_modules() if _adaptable(name, module)]
+    chosen = possible if not pattern else _matching(model, possible, pattern)
+    return Targets(
+        aggregator=tuple(name for name in chosen if name.startswith("aggregator.")),
+        heads=tuple(name for name in chosen if not name.startswith("aggregator.")),
+    )
+
+
+def exact_pattern(names: Sequence[str]) -> str:
+    """Return a regular expression whose full matches are exactly ``names``, one alternative per kind of layer.
+
+    Names that differ in their first number only share an alternative: ``frame_blocks\\.(0|1|2)\\.attn\\.qkv``.
+    """
+    numbers: dict[tuple[str, str], list[str]] = {}
+    plain = []
+    for name in names:
+        if found := re.search(r"(?<=\.)\d+(?=\.|$)", name):
+            numbers.setdefault((name[: found.start()], name[found.end() :]), []).append(found.group())
+        else:
+            plain.append(re.escape(name))
+    numbered = [f"{re.escape(head)}({'|'.join(n)}){re.escape(tail)}" for (head, tail), n in numbers.items()]
+    return "|".join(numbered + plain)
+
+
+def inside(name: str, prefixes: Sequence[str]) -> bool:
+    """Return whether ``name`` is one of ``prefixes`` or lies below one of them."""
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _adaptable(name: str, module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | nn.Conv2d) and not inside(name, NEVER_ADAPTED)
+
+
+def _matching(model: nn.Module, possible: Sequence[str], pattern: str) -> list[str]:
+    try:
+        whole = re.compile(pattern)
+        parts = {text: re.compile(text) for text in _alternatives(pattern)}
+    except re.error as error:
+        raise ConfigError(f"adapter.targets={pattern}: no regular expression ({error})") from None
+    for text, part in parts.items():
+        if any(part.fullmatch(name) for name in possible):
+            continue
+        others = [name for name, _ in model.named_modules() if name and part.fullmatch(name)]
+        reason = (
+            f"it fits {others[0]}, which is no linear or convolution outside the encoder"
+            if others
+            else "write whole names, e.g. aggregator\\.frame_blocks\\.\\d+\\.attn\\.qkv or camera_head\\..*"
+        )
+        raise ConfigError(f"adapter.targets={pattern}: {text!r} fits no module that can be adapted; {reason}")
+    return [name for name in possible if whole.fullmatch(name)]
+
+
+def _alternatives(pattern: str) -> Iterator[str]:
+    """Yield the alternatives of ``pattern`` that are outside groups and character classes."""
+    start, depth, in_class, position = 0, 0, False, 0
+    while position < len(pattern):
+        character = pattern[position]
+        if character == "\\":
+            position += 1
+        elif in_class:
+            in_class = character != "]"
+        elif character == "[":
+            in_class = True
+            position += pattern.startswith("^", position + 1)
+            position += pattern.startswith("]", position + 1)  # one that comes first is a member of the class
+        elif character in "()":
+            depth += 1 if character == "(" else -1
+        elif character == "|" and depth == 0:
+            yield pattern[start:position]
+            start = position + 1
+        position += 1
+    yield pattern[start:]

@@ -1,0 +1,197 @@
+"""Batches in the order of their steps, made by processes that only decode files.
+
+A worker makes the whole batch of a step, from the step's number alone. So the batches are the same for every number of
+workers, and a loader that begins at step k continues one that was stopped there.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from megasynth_attr.errors import DatasetError, EnvironmentProblem, MegaSynthError
+from megasynth_train.data.batch import RawBatch, load_step
+from megasynth_train.data.plan import plan_step
+from megasynth_train.data.scene import TrainingScene
+from megasynth_train.data.sources import TrainingData
+from megasynth_train.settings import DataSettings
+
+_SHARED_MEMORY = Path("/dev/shm")
+_GRACE_READS = 200  # max_bad_share is applied to at least so many reads: one bad scene in the first step is no verdict
+
+
+class StepDataset(Dataset[RawBatch | MegaSynthError]):
+    """Item = step. Expected errors are returned, not raised: raised in a worker, they would arrive as a traceback."""
+
+    def __init__(
+        self, scenes: Sequence[TrainingScene], settings: DataSettings, seed: int, rank: int, world: int, training: bool
+    ) -> None:
+        self.scenes, self.settings, self.seed = tuple(scenes), settings, seed
+        self.rank, self.world, self.training = rank, world, training
+
+    def __getitem__(self, step: int) -> RawBatch | MegaSynthError:
+        try:
+            plan = plan_step(self.seed, step, self.rank, self.world, self.scenes, self.settings, self.training)
+            return load_step(plan, self.seed, self.rank, self.scenes, self.settings)
+        except MegaSynthError as error:
+            return error
+
+
+class StepLoader:
+    """An iterable of one RawBatch per step; iterating again begins again, with the same worker processes.
+
+    ``reads`` and ``bad_reads`` count the scenes tried and not readable in this iteration.
+    """
+
+    def __init__(
+        self, dataset: StepDataset, steps: range, *, pin: bool = False, start_method: str | None = None
+    ) -> None:
+        settings = dataset.settings
+        self.steps, self.max_bad_share = steps, settings.max_bad_share
+        self.reads = self.bad_reads = 0
+        workers = min(settings.workers, len(steps))
+        options: dict[str, Any] = {}
+        if workers:
+            _check_shared_memory(dataset, workers * settings.prefetch + 1)
+            options = {
+                "prefetch_factor": settings.prefetch,
+                "persistent_workers": True,
+                "multiprocessing_context": start_method or _start_method(),
+                "worker_init_fn": _leave_signals_to_the_main_process,
+            }
+        self._loader: DataLoader[RawBatch | MegaSynthError] | None = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            collate_fn=_unchanged,
+            pin_memory=pin,
+            generator=torch.Generator(),  # else torch's global generator is advanced, and a resumed run differs
+            **options,
+        )
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        """Yield the batches; raises the DatasetError of a worker as it is, EnvironmentProblem if a worker dies."""
+        if self._loader is None:
+            raise ValueError("the loader is closed")
+        self.reads = self.bad_reads = 0
+        items = iter(self._loader)
+        while (item := self._next(items)) is not None:
+            if isinstance(item, MegaSynthError):
+                del items  # with the last reference to it the workers end
+                self.close()
+                raise item
+            yield item
+
+    def _next(self, items: Iterator[RawBatch | MegaSynthError]) -> RawBatch | MegaSynthError | None:
+        """Return the next batch, None after the last, or the error to raise."""
+        try:
+            item = next(items, None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            return EnvironmentProblem(
+                f"a loader process died ({str(error).splitlines()[0]}): most likely memory or shared memory "
+                f"({_SHARED_MEMORY}) ran out; lower data.workers or data.prefetch, or use data.workers=0"
+            )
+        return self._too_many_bad(item) or item if isinstance(item, RawBatch) else item
+
+    def __enter__(self) -> StepLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the worker processes."""
+        self._loader = None
+
+    def _too_many_bad(self, batch: RawBatch) -> DatasetError | None:
+        self.reads += batch.reads
+        self.bad_reads += len(batch.skipped)
+        if self.bad_reads <= self.max_bad_share * max(self.reads, _GRACE_READS):
+            return None
+        return DatasetError(
+            f"{self.bad_reads} of {self.reads} scenes could not be read, more than data.max_bad_share="
+            f"{self.max_bad_share:g} allows; the last: {batch.skipped[-1].reason}"
+        )
+
+
+def make_loader(
+    data: TrainingData,
+    settings: DataSettings,
+    seed: int,
+    first_step: int,
+    steps: int,
+    rank: int = 0,
+    world: int = 1,
+    training: bool = True,
+    *,
+    pin: bool = False,
+    start_method: str | None = None,
+) -> StepLoader:
+    """Return the batches of the steps ``first_step`` … ``steps`` - 1 of process ``rank`` of ``world``.
+
+    ``training`` chooses ``data.train`` with augmentation, else ``data.validation`` without. ``pin``: put batches into
+    page-locked memory (pass True when the device is CUDA). ``start_method``: how workers start, default "fork" on
+    Linux (they begin at once and never touch the device), "spawn" elsewhere.
+    """
+    scenes = data.train if training else data.validation
+    if not scenes:
+        raise DatasetError(f"there is no {'training' if training else 'validation'} scene to load")
+    dataset = StepDataset(scenes, settings, seed, rank, world, training)
+    return StepLoader(dataset, range(first_step, steps), pin=pin, start_method=start_method)
+
+
+def _start_method() -> str:
+    return "fork" if sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Make this worker end when its parent says so, and only then.
+
+    Ctrl-C and a farm's SIGTERM reach the whole process group; the main process wants to finish its step and save first.
+    torch ends workers by SIGTERM, too, so what counts is who sent it. After kill -9 of the parent, torch's watch on the
+    parent process ends them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
+
+
+def _check_shared_memory(dataset: StepDataset, batches: int) -> None:
+    """Raise EnvironmentProblem if ``batches`` batches cannot lie in shared memory; without this, a bus error tells."""
+    if not _SHARED_MEMORY.is_dir():
+        return
+    pixels = max(scene.image_size_hw[0] * scene.image_size_hw[1] for scene in dataset.scenes)
+    needed = batches * dataset.settings.images_per_step * pixels * 7  # 3 bytes of colour, 4 of depth
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    if needed > free:
+        raise EnvironmentProblem(
+            f"{needed / 1e6:.0f} MB of shared memory are needed and {_SHARED_MEMORY} has {free / 1e6:.0f} MB free: "
+            "lower data.workers or data.prefetch, use data.workers=0, or give the container more (docker --shm-size)"
+        )
+
+
+def _unchanged(item: Any) -> Any:
+    return item

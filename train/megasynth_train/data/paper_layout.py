@@ -1,0 +1,126 @@
+"""The layout of the paper's training data: one folder per scene, cameras in ``opencv_cameras.json``.
+
+::
+
+    <root>/<category>/<scene>/opencv_cameras.json     or  <root>/<scene>/…  or  <scene>/…
+        {"frames": [{"file_path", "w2c": 4×4, "fx", "fy", "cx", "cy", "w", "h"}, …]}
+    <scene>/<file_path>                               e.g. renderings/00000000_rgba.png, RGB or RGBA
+    <scene>/<file_path with rgba → depth, .exr>       first channel: planar z; background > 1e9 or not finite
+
+Pixels and axes as in our own datasets: OpenCV, the centre of the first pixel at (0.5, 0.5). The released loader says
+the same of cx, cy (it adds the half pixel) and then unprojects without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import OpenEXR
+
+from megasynth_attr.dataset.files import read_json
+from megasynth_attr.dataset.images import read_png
+from megasynth_attr.errors import DatasetError
+from megasynth_attr.exr import ExrError, decode_exr
+from megasynth_train.data.frames import FrameArrays, check_camera, over_background
+
+CAMERAS_FILE = "opencv_cameras.json"
+_FARTHEST = 1e9  # beyond it, depth means background
+_DEPTH_CHANNELS = ("R", "Z", "V", "Y", "G", "B")  # in this order; the three colours are equal where all exist
+_NUMBERS = ("fx", "fy", "cx", "cy", "w", "h")
+
+
+@dataclass(frozen=True)
+class PaperFrame:
+    """One entry of the cameras file, checked."""
+
+    image: Path
+    depth: Path
+    image_size_hw: tuple[int, int]
+    intrinsics: np.ndarray
+    camera_from_world: np.ndarray
+
+
+def find_scenes(root: Path) -> list[Path]:
+    """Return the scene folders at ``root`` or one or two levels below it, sorted; hidden folders are left out."""
+    found = [path.parent for pattern in ("", "*/", "*/*/") for path in root.glob(pattern + CAMERAS_FILE)]
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
+
+
+def read_cameras(folder: Path) -> tuple[PaperFrame, ...]:
+    """Return the frames of a scene; DatasetError if the file is missing or damaged, or the frames differ in size."""
+    file = folder / CAMERAS_FILE
+    entries = read_json(file).get("frames")
+    if not isinstance(entries, list) or not entries:
+        raise DatasetError(f"{file} is damaged: it has no list of frames")
+    frames = tuple(_frame(folder, entry, f"{file}, frame {i}") for i, entry in enumerate(entries))
+    if len(sizes := {f.image_size_hw for f in frames}) > 1:
+        raise DatasetError(f"{file}: its frames differ in size {sorted(sizes)} (height, width); make them equal")
+    return frames
+
+
+def read_frames(folder: Path, views: Sequence[int]) -> list[FrameArrays]:
+    """Return these views of a scene; DatasetError naming the file that is missing, damaged or of another size."""
+    frames = read_cameras(folder)
+    return [_read_frame(frames[view]) for view in views]
+
+
+def _frame(folder: Path, entry: Any, where: str) -> PaperFrame:
+    try:
+        name = PurePosixPath(entry["file_path"])
+        fx, fy, cx, cy, width, height = (float(entry[key]) for key in _NUMBERS)
+        pose = np.array(entry["w2c"], dtype=np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{where} is damaged ({type(error).__name__}: {error})") from None
+    if pose.shape != (4, 4):
+        raise DatasetError(f"{where}: w2c has shape {pose.shape}, expected (4, 4)")
+    intrinsics = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    size = int(height), int(width)
+    check_camera(intrinsics, pose, size, where)
+    depth = str(name.with_suffix(".exr")).replace("rgba", "depth")
+    return PaperFrame(folder / name, folder / depth, size, intrinsics, pose)
+
+
+def _read_frame(frame: PaperFrame) -> FrameArrays:
+    rgb = over_background(read_png(frame.image), frame.image)
+    depth = _read_depth(frame.depth)
+    for file, array in ((frame.image, rgb), (frame.depth, depth)):
+        if array.shape[:2] != frame.image_size_hw:
+            expected = f"{CAMERAS_FILE} says {frame.image_size_hw}"
+            raise DatasetError(f"{file} has {array.shape[:2]} pixels (height, width), {expected}")
+    return FrameArrays(rgb, depth, frame.intrinsics, frame.camera_from_world)
+
+
+def _read_depth(file: Path) -> np.ndarray:
+    """Return H×W float32 depth with 0 for the background; DatasetError if it is missing, damaged or negative."""
+    try:
+        channels = _channels(file)
+    except FileNotFoundError:
+        raise DatasetError(f"{file} is missing; restore it, or train with data.on_bad_file=skip") from None
+    except (OSError, ExrError, MemoryError) as error:  # a damaged header can ask for any amount of memory
+        raise DatasetError(
+            f"{file} cannot be read ({error}); restore it, or train with data.on_bad_file=skip"
+        ) from None
+    present = [name for name in _DEPTH_CHANNELS if name in channels] or list(channels)[: len(channels) == 1]
+    if not present:
+        raise DatasetError(f"{file} has the channels {', '.join(sorted(channels))}: none is known to be depth")
+    depth = channels[present[0]].astype(np.float32)
+    depth = np.where(depth <= _FARTHEST, depth, np.float32(0))  # NaN fails the comparison, too
+    if depth.min(initial=0) < 0:
+        raise DatasetError(f"{file} holds negative depth")
+    return depth
+
+
+def _channels(file: Path) -> dict[str, np.ndarray]:
+    """Return the channels by name; the OpenEXR package reads the compressions our own reader does not."""
+    try:
+        return decode_exr(file.read_bytes())
+    except ExrError as ours:
+        try:
+            with OpenEXR.File(str(file), separate_channels=True) as image:
+                return {name: channel.pixels for name, channel in image.channels().items()}
+        except Exception as theirs:  # its C++ code raises whatever it likes on damaged files
+            raise ExrError(f"{ours}; OpenEXR: {theirs}") from theirs

@@ -1,0 +1,151 @@
+"""What one step consists of: a pure function of (seed, step, rank, number of ranks) and the list of scenes.
+
+Nothing is continued from step to step, so workers may prepare any step, and a run that resumes at step k draws what the
+uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from megasynth_attr.errors import ConfigError
+from megasynth_attr.streams import stream
+from megasynth_train.data.colour import Jitter, draw_jitter, neutral_jitter
+from megasynth_train.data.scene import TrainingScene
+from megasynth_train.data.windows import target_size
+from megasynth_train.settings import DataSettings
+
+PATCH_PX = 14  # of every VGGT: image sizes are multiples
+STREAMS = "megasynth-train data 1"  # part of every stream's key: raising it changes every draw
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The draws of one step on one rank: B scenes of S views, all scaled to ``image_size_hw``.
+
+    ``scenes``: B indices into the list of scenes; ``views``: S view indices of each, the first is the reference frame;
+    ``crops`` [B, S, 2]: height and width of the crop relative to the image (1 is the cap, applied later);
+    ``zooms`` [B, S]: additional zoom in target pixels.
+    """
+
+    step: int
+    training: bool
+    image_size_hw: tuple[int, int]
+    scenes: tuple[int, ...]
+    views: tuple[tuple[int, ...], ...]
+    crops: np.ndarray
+    zooms: np.ndarray
+    jitter: Jitter
+
+
+def check_settings(settings: DataSettings) -> None:
+    """Raise ConfigError for values that contradict each other or the network's patches."""
+    if settings.width_px % PATCH_PX:
+        low = settings.width_px // PATCH_PX * PATCH_PX
+        raise ConfigError(
+            f"data.width_px={settings.width_px} is no multiple of the patch size {PATCH_PX}: "
+            f"use {low} or {low + PATCH_PX}"
+        )
+    if settings.views[0] > settings.images_per_step:
+        raise ConfigError(
+            f"data.images_per_step={settings.images_per_step} is less than the {settings.views[0]} views of a single "
+            f"scene that data.views={list(settings.views)} asks for"
+        )
+
+
+def view_limits(scenes: Sequence[TrainingScene], settings: DataSettings) -> tuple[int, int]:
+    """Return the fewest and most views per scene that are drawn.
+
+    The upper end of ``settings.views`` is lowered to ``images_per_step`` and, unless views may repeat, to the number
+    of views of the shortest scene, so that every scene can be drawn whatever the number is.
+    """
+    low, high = settings.views[0], min(settings.views[1], settings.images_per_step)
+    if not settings.duplicate_views:
+        high = min(high, *(scene.view_count for scene in scenes))
+    return low, high
+
+
+def plan_step(
+    seed: int,
+    step: int,
+    rank: int,
+    world: int,
+    scenes: Sequence[TrainingScene],
+    settings: DataSettings,
+    training: bool = True,
+) -> StepPlan:
+    """Return the draws of ``step`` for process ``rank`` of ``world``.
+
+    All ranks share the number of views n, the number of scenes max(1, images_per_step // n) and the image size. Scenes
+    come from one random permutation per step, dealt to the ranks in turn: distinct within a rank if there are enough,
+    and over all ranks if there are enough for that. Views are drawn without replacement unless ``duplicate_views``.
+
+    Validation draws scenes and views in the same way from its own streams, with neither crop, zoom nor jitter; its
+    images have the aspect of the sources (the median), as far as ``settings.aspect`` allows.
+    """
+    common = _stream(seed, step, training)
+    low, high = view_limits(scenes, settings)
+    view_count = int(common.integers(low, high + 1))
+    aspect = round(float(common.uniform(*settings.aspect)), 2)
+    if not training:
+        sources = [scene.image_size_hw[0] / scene.image_size_hw[1] for scene in scenes]
+        aspect = float(np.clip(np.median(sources), *settings.aspect))
+    count = max(1, settings.images_per_step // view_count)
+    order = common.permutation(len(scenes))
+    chosen = order[(rank * count + np.arange(count)) % len(scenes)]
+
+    own = _stream(seed, step, training, f"rank={rank}")
+    views = tuple(_draw_views(own, scenes[scene], view_count, settings) for scene in chosen)
+    crops, zooms, jitter = np.ones((count, view_count, 2)), np.zeros((count, view_count)), None
+    if training and settings.augment:
+        crops = own.uniform(*settings.crop, size=crops.shape)
+        zooms = own.triangular(0, 0, 1, size=zooms.shape) * (settings.zoom * settings.width_px)
+        jitter = draw_jitter(own, count, view_count, settings)
+    return StepPlan(
+        step=step,
+        training=training,
+        image_size_hw=target_size(settings.width_px, aspect, PATCH_PX),
+        scenes=tuple(chosen.tolist()),
+        views=views,
+        crops=crops,
+        zooms=zooms,
+        jitter=jitter or neutral_jitter(count, view_count),
+    )
+
+
+def replacement(
+    seed: int,
+    plan: StepPlan,
+    rank: int,
+    slot: int,
+    scenes: Sequence[TrainingScene],
+    settings: DataSettings,
+    unusable: Collection[int],
+) -> tuple[int, tuple[int, ...]] | None:
+    """Return (scene, views) to take the place of the scene in ``slot``, or None if every scene is ``unusable``.
+
+    ``unusable``: scenes that could not be read in this step. Scenes the step does not hold yet come first. Depends on
+    the arguments alone.
+    """
+    left = [i for i in range(len(scenes)) if i not in unusable]
+    fresh = [i for i in left if i not in plan.scenes]
+    if not left:
+        return None
+    own = _stream(seed, plan.step, plan.training, f"rank={rank}", f"slot={slot}", f"without={sorted(unusable)}")
+    scene = int(own.choice(fresh or left))
+    return scene, _draw_views(own, scenes[scene], len(plan.views[slot]), settings)
+
+
+def _draw_views(
+    generator: np.random.Generator, scene: TrainingScene, count: int, settings: DataSettings
+) -> tuple[int, ...]:
+    views = generator.choice(scene.view_count, count, replace=settings.duplicate_views).tolist()
+    return tuple(sorted(views) if settings.view_order == "path" else views)
+
+
+def _stream(seed: int, step: int, training: bool, *more: str) -> np.random.Generator:
+    kind = "training" if training else "validation"
+    return stream("|".join([STREAMS, f"seed={seed}", kind, f"step={step}", *more]))

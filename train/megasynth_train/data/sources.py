@@ -1,0 +1,172 @@
+"""Which scenes a run trains on: found in folders, checked, and split into training and validation.
+
+The split looks at each scene alone: SHA-256 of its identity, as a number in [0, 1), below ``validation_share``. So it
+depends neither on paths nor on other scenes; a dataset that grows keeps every scene on its side, and a copy of a scene
+falls on the same side as the original. The price: the share is met on average, not exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from megasynth_attr.dataset import paths
+from megasynth_attr.dataset.files import json_bytes
+from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
+from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.selection import parse_indices
+from megasynth_train.data import paper_layout
+from megasynth_train.data.plan import check_settings, view_limits
+from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene
+from megasynth_train.settings import DataSettings
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Scenes sorted by name. ``fingerprint`` identifies their content and does not depend on where they lie.
+
+    ``image_size_hw`` is the size of the largest images. ``notes``: sentences the user should see once.
+    """
+
+    train: tuple[TrainingScene, ...]
+    validation: tuple[TrainingScene, ...]
+    fingerprint: str
+    image_size_hw: tuple[int, int]
+    unreadable: tuple[BadScene, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def open_sources(settings: DataSettings) -> TrainingData:
+    """Return the scenes of all ``settings.sources``, split.
+
+    A source is a dataset of ours, an experiment of them, or a folder in the paper's layout. Scenes with fewer views
+    than ``settings.views`` begins with are left out and counted in ``notes`` (not with ``duplicate_views``).
+    Raises ConfigError for settings that cannot be met, DatasetError for a source without complete scenes or, unless
+    ``on_bad_file`` is "skip", with a damaged one.
+    """
+    check_settings(settings)
+    if not settings.sources:
+        raise ConfigError("data= is missing: name the folders of datasets, e.g. data=runs/demo/texture_00")
+    roots = [Path(source).expanduser().resolve() for source in settings.sources]
+    scenes: list[TrainingScene] = []
+    bad: list[BadScene] = []
+    fingerprints: list[str] = []
+    notes: list[str] = []
+    for root in roots:
+        found = _open_source(root, settings, bad, notes)
+        scenes += found.scenes
+        fingerprints += found.fingerprints
+    _refuse_twice(scenes)
+    usable = [s for s in scenes if settings.duplicate_views or s.view_count >= settings.views[0]]
+    if left_out := len(scenes) - len(usable):
+        notes.append(f"{left_out} of {len(scenes)} scenes have fewer than {settings.views[0]} views and are left out")
+    if not usable:
+        fewest = max((s.view_count for s in scenes), default=0)
+        raise DatasetError(
+            f"no usable scene in {', '.join(map(str, roots))}: the longest has {fewest} views, "
+            f"data.views={list(settings.views)} asks for {settings.views[0]}; {_first(bad)}"
+        )
+    usable.sort(key=lambda scene: (scene.name, scene.digest))
+    train, validation = split(usable, settings.validation_share)
+    if not train:
+        raise ConfigError(
+            f"all {len(usable)} scenes fall into the validation share; lower data.validation_share (0: no validation)"
+        )
+    if settings.validation_share > 0 and not validation:
+        notes.append(
+            f"none of the {len(usable)} scenes falls into data.validation_share={settings.validation_share:g}: "
+            "nothing is validated; add scenes or raise the share"
+        )
+    notes += _notes_on_views(train, settings)
+    record = [sorted(fingerprints), sorted((s.identity, s.digest) for s in usable)]
+    fingerprint = hashlib.sha256(json_bytes({"data": record})).hexdigest()
+    largest = max((s.image_size_hw for s in usable), key=lambda hw: (hw[0] * hw[1], hw))
+    return TrainingData(train, validation, fingerprint, largest, tuple(bad), tuple(notes))
+
+
+def split(
+    scenes: Iterable[TrainingScene], validation_share: float
+) -> tuple[tuple[TrainingScene, ...], tuple[TrainingScene, ...]]:
+    """Return (training, validation) scenes, each in the order given."""
+    sides: tuple[list[TrainingScene], list[TrainingScene]] = ([], [])
+    for scene in scenes:
+        digest = hashlib.sha256(f"validation|{scene.identity}".encode()).digest()
+        sides[int.from_bytes(digest[:8], "big") < validation_share * 2**64].append(scene)
+    return tuple(sides[0]), tuple(sides[1])
+
+
+@dataclass(frozen=True)
+class _Source:
+    scenes: tuple[TrainingScene, ...]
+    fingerprints: tuple[str, ...] = ()
+
+
+def _open_source(root: Path, settings: DataSettings, bad: list[BadScene], notes: list[str]) -> _Source:
+    """Return the chosen scenes of one folder; those that cannot be read go to ``bad`` or, by option, raise."""
+    skip = settings.on_bad_file == "skip"
+    if not root.is_dir():
+        raise DatasetError(f"data={root}: there is no such folder")
+    if (root / paths.DATASET_FILE).is_file():
+        datasets = [open_dataset(root)]
+    elif any(root.glob(f"*/{paths.DATASET_FILE}")):
+        datasets = open_experiment(root)
+    else:
+        folders = paper_layout.find_scenes(root)
+        if not folders:
+            raise DatasetError(
+                f"{root} holds no dataset ({paths.DATASET_FILE}), no experiment, and no scene in the paper's layout "
+                f"(<category>/<scene>/{paper_layout.CAMERAS_FILE})"
+            )
+        chosen = parse_indices(settings.scenes, len(folders), "data.scenes")
+        return _Source(tuple(_all_read(paper_scene, [folders[i] for i in chosen], skip, bad)))
+    scenes = [scene for dataset in datasets for scene in _scenes_of(dataset, settings, bad, notes)]
+    return _Source(tuple(scenes), tuple(str(dataset.record.get("fingerprint", "")) for dataset in datasets))
+
+
+def _scenes_of(dataset: Dataset, settings: DataSettings, bad: list[BadScene], notes: list[str]) -> list[TrainingScene]:
+    wanted = set(parse_indices(settings.scenes, dataset.scene_count, "data.scenes"))
+    folders = [scene.path for scene in dataset.scenes if scene.index in wanted]
+    if not folders:
+        raise DatasetError(
+            f"{dataset.path} has no complete scene yet (data.scenes={settings.scenes}); generate it first"
+        )
+    if len(folders) < len(wanted):
+        notes.append(f"{dataset.path} is incomplete: {len(folders)} of {len(wanted)} scenes")
+    skip = settings.on_bad_file == "skip"
+    return _all_read(lambda folder: our_scene(dataset.path.name, folder), folders, skip, bad)
+
+
+def _all_read(
+    read: Callable[[Path], TrainingScene], folders: Iterable[Path], skip: bool, bad: list[BadScene]
+) -> list[TrainingScene]:
+    scenes = []
+    for folder in folders:
+        try:
+            scenes.append(read(folder))
+        except DatasetError as error:
+            if not skip:
+                raise
+            bad.append(BadScene(f"{folder.parent.name}/{folder.name}", str(error)))
+    return scenes
+
+
+def _refuse_twice(scenes: Iterable[TrainingScene]) -> None:
+    seen = set()
+    for scene in scenes:
+        if scene.folder in seen:
+            raise ConfigError(f"data= names {scene.folder} twice: a dataset and its experiment, or one folder repeated")
+        seen.add(scene.folder)
+
+
+def _notes_on_views(scenes: Sequence[TrainingScene], settings: DataSettings) -> list[str]:
+    _, most = view_limits(scenes, settings)
+    if most == settings.views[1]:
+        return []
+    reason = "images_per_step" if most == settings.images_per_step else "the scene with the fewest views"
+    return [f"at most {most} views per scene are drawn instead of {settings.views[1]}, limited by {reason}"]
+
+
+def _first(bad: Sequence[BadScene]) -> str:
+    return f"{len(bad)} could not be read, first: {bad[0].reason}" if bad else "lower it or add scenes"
