@@ -1,0 +1,278 @@
+"""``python -m megasynth_train.finetune``: train one model or adapter on datasets, from settings to saved result.
+
+::
+
+    <out>/settings.json       all settings of the latest start
+    <out>/metrics.jsonl       one line per interval of steps (metrics.py)
+    <out>/checkpoints/        the latest ones and the best weights (checkpoints.py)
+    <out>/adapter/            the result after the last step (adapters/storage.py; mode=full: with model.safetensors)
+    <out>/best/               the result with the best validation, if that was not the last
+    <out>/done.json           written last: a run that has it is finished
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import PartialState
+
+from megasynth_attr.dataset.files import json_bytes, read_json, storage_errors
+from megasynth_attr.dataset.temporary import replace_atomically
+from megasynth_attr.errors import ConfigError, EnvironmentProblem, run_main
+from megasynth_attr.farm.stop import StopRequest
+from megasynth_attr.scene.codec import to_plain
+from megasynth_train.adapters import Adapted, adapt
+from megasynth_train.checkpoints import check_same_run, read_best, recorded_identity
+from megasynth_train.command import Help, parse
+from megasynth_train.data.sources import TrainingData, open_sources
+from megasynth_train.loop import CHECKPOINTS, Run, load_weights, say, train
+from megasynth_train.processes import make_accelerator, on_main
+from megasynth_train.reports import Position
+from megasynth_train.settings import TrainSettings
+from megasynth_train.vggt.checkpoint import load_pretrained
+from megasynth_train.vggt.config import named_config
+from megasynth_train.vggt.initialise import random_model
+from megasynth_train.vggt.model import VGGT, compile_blocks
+from megasynth_train.vggt.precision import resolve_precision, set_backends
+
+DONE_FORMAT = "megasynth_train.done/1"
+SETTINGS, DONE, ADAPTER, BEST, LOCK = "settings.json", "done.json", "adapter", "best", ".lock"
+
+# Keys that may differ when a run is resumed. Paths of data and weights may, since their contents are compared; the
+# others do not change the result. All the rest do, optim.steps too: the learning rate is a function of step / steps.
+FREE_KEYS = {
+    "model.checkpoint", "model.seed", "model.gradient_checkpointing", "model.compile",
+    "data.sources", "data.workers", "data.prefetch", "data.on_bad_file", "data.max_bad_share",
+    "optim.max_bad_steps",
+    "run.out", "run.device", "run.threads", "run.log_every", "run.checkpoint_every", "run.keep", "run.validate_every",
+    "run.tensorboard", "run.progress", "run.max_runtime_s",
+}  # fmt: skip
+
+CONTENT = ("the content of data.sources (SHA-256)", "the base model of model.checkpoint and model.seed (SHA-256)")
+
+HELP = Help(
+    usage="python -m megasynth_train.finetune data=FOLDER out=FOLDER [key=value ...]",
+    explanation=(
+        "Trains VGGT, or adapters in it, on datasets. Running the same command again resumes from the latest\n"
+        "checkpoint; a finished run says so. Several GPUs: torchrun --nproc-per-node=8 -m megasynth_train.finetune …\n"
+        "(data.images_per_step counts per process). Exit code 75: stopped and saved, run again (torchrun says 1)."
+    ),
+    examples=(
+        "python -m megasynth_train.finetune data=runs/demo out=runs/tiny model=vggt-tiny mode=full "
+        "adapter.train_encoder=true data.width_px=126 steps=500 lr=1e-3",
+        "python -m megasynth_train.finetune data=runs/texture/texture_00 out=runs/lora checkpoint=facebook/VGGT-1B",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run left: ``result`` is the folder of the last weights, ``best`` that of the best validation."""
+
+    out: Path
+    result: Path
+    best: Path
+    steps: int
+    skipped_steps: int
+    bad_files: int
+    objective: float | None  # mean over the last interval of metrics
+    best_step: int | None  # None: nothing was validated, and best is the result
+    best_objective: float | None
+    already_done: bool = False
+
+
+def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> TrainResult:
+    """Train as ``settings`` say, resuming what ``run.out`` holds, and return where the result is.
+
+    ``record`` is stored with the adapter. Raises ConfigError, DatasetError, EnvironmentProblem (no GPU, full disk), or
+    Interrupted after SIGTERM, SIGUSR1, Ctrl-C or max_runtime_s, with a checkpoint of the last step.
+    """
+    if not settings.run.out:
+        raise ConfigError("out= is missing: name the folder of this run, e.g. out=runs/texture_lora")
+    out = Path(settings.run.out).expanduser().resolve()
+    with StopRequest(settings.run.max_runtime_s) as stop:
+        accelerator = make_accelerator(settings.run.device)
+        if settings.run.threads:
+            torch.set_num_threads(settings.run.threads)
+        set_backends()
+        with _held(out, accelerator):
+            same = settings_identity(settings, accelerator)
+            if (done := on_main(accelerator, lambda: _finished(out, same))) is not None:
+                if accelerator.is_main_process:
+                    say(f"{out} holds a finished run of {done.steps} steps; nothing to do")
+                return done
+            return _train(settings, out, accelerator, same, record or {}, stop)
+
+
+def _train(
+    settings: TrainSettings,
+    out: Path,
+    accelerator: Accelerator,
+    identity: dict[str, Any],
+    record: Mapping[str, Any],
+    stop: StopRequest,
+) -> TrainResult:
+    data = open_sources(settings.data)
+    notes = list(data.notes) + [f"left out {bad.scene}: {bad.reason}" for bad in data.unreadable]
+    if not data.validation and settings.run.validate_every:
+        settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, validate_every=0))
+    adapted = adapt(base_model(settings, notes), settings.adapter, total_steps=settings.optim.steps)
+    if settings.model.compile:
+        compile_blocks(adapted.model)
+    identity |= dict(zip(CONTENT, (data.fingerprint, adapted.base.weights_sha256), strict=True))
+    on_main(accelerator, lambda: _begin(out, settings, adapted))
+    if accelerator.is_main_process:
+        for note in [*notes, f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})"]:
+            say(note)
+    position = train(Run(adapted, data, settings, accelerator, out, identity), stop)
+    training = {**record, **_provenance(settings, data, position)}
+    return on_main(accelerator, lambda: _finish(out, adapted, position, training, identity))
+
+
+def base_model(settings: TrainSettings, notes: list[str]) -> VGGT:
+    """Return the model to start from, on the CPU and without point head; what the user should know goes to ``notes``.
+
+    Raises DatasetError for weights that do not fit.
+    """
+    config = named_config(settings.model.size, point_head=False)
+    if settings.model.checkpoint:
+        loaded = load_pretrained(settings.model.checkpoint, config)
+        model = loaded.model
+        if loaded.ignored:
+            notes.append(f"{loaded.source}: {len(loaded.ignored)} tensors of parts that are not trained are ignored")
+    else:
+        model = random_model(config, settings.model.seed)
+        notes.append(f"NOTE: checkpoint= is empty: {settings.model.size} starts from RANDOM weights (model.seed)")
+    model.gradient_checkpointing = settings.model.gradient_checkpointing
+    return model
+
+
+def settings_identity(settings: TrainSettings, accelerator: Accelerator) -> dict[str, Any]:
+    """Return every setting that changes the result, by key, and the number of processes."""
+    flat = {}
+    for section in dataclasses.fields(settings):
+        for key, value in to_plain(getattr(settings, section.name)).items():
+            flat[f"{section.name}.{key}"] = value
+    flat["model.precision"] = resolve_precision(settings.model.precision, accelerator.device)
+    flat["the number of processes"] = accelerator.num_processes
+    return {key: value for key, value in flat.items() if key not in FREE_KEYS}
+
+
+def _finished(out: Path, same: Mapping[str, Any]) -> TrainResult | None:
+    """Return the result if ``out`` holds a finished run; ConfigError if a run in it has other settings.
+
+    Settings are compared before anything large is loaded, the hashes of data and base model when it is.
+    """
+    done = read_json(out / DONE, DONE_FORMAT) if (out / DONE).is_file() else None
+    identity = recorded_identity(out / CHECKPOINTS) if done is None else done["identity"]
+    if identity is not None:
+        check_same_run({key: value for key, value in identity.items() if key not in CONTENT}, same, out)
+    return None if done is None else _result(out, done, already_done=True)
+
+
+def _result(out: Path, done: Mapping[str, Any], already_done: bool) -> TrainResult:
+    counts = {key: done[key] for key in ("skipped_steps", "bad_files", "objective", "best_step", "best_objective")}
+    return TrainResult(
+        out, out / done["result"], out / done["best"], steps=done["step"], **counts, already_done=already_done
+    )
+
+
+def _begin(out: Path, settings: TrainSettings, adapted: Adapted) -> None:
+    """Write settings.json; EnvironmentProblem if the disk could not even take one checkpoint and the result."""
+    needed = 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())  # weights, two moments, result
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        raise EnvironmentProblem(
+            f"{out} has {free / 1e9:.2f} GB left, a checkpoint and the result take {needed / 1e9:.2f} GB; free some "
+            "space or choose another out="
+        )
+    replace_atomically(out / SETTINGS, json_bytes(settings))
+
+
+def _provenance(settings: TrainSettings, data: TrainingData, position: Position) -> dict[str, Any]:
+    return {
+        "settings": to_plain(settings),
+        "data_fingerprint": data.fingerprint,
+        "scenes": [scene.name for scene in data.train],
+        "step": position.step,
+        "objective": position.objective,
+    }
+
+
+def _finish(
+    out: Path, adapted: Adapted, position: Position, training: Mapping[str, Any], identity: Mapping[str, Any]
+) -> TrainResult:
+    """Save the result, the best one if it is another, and done.json, in this order."""
+    adapted.save(out / ADAPTER, training)
+    result = {"step": position.step, "result": ADAPTER, "best": ADAPTER, "best_step": None, "best_objective": None}
+    if position.best_step is not None:
+        result |= _save_best(out, adapted, position, training)
+    done = {**dataclasses.asdict(position), **result, "format": DONE_FORMAT, "identity": dict(identity)}
+    replace_atomically(out / DONE, json_bytes(done))
+    shutil.rmtree(out / "tmp", ignore_errors=True)  # emptied by now; it is made anew when something is written
+    return _result(out, done, already_done=False)
+
+
+def _save_best(out: Path, adapted: Adapted, position: Position, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Save the best model as its own result unless it is the last; return what done.json says about it."""
+    best = read_best(out / CHECKPOINTS)
+    if best is None:
+        say(f"WARNING: the best weights, of step {position.best_step}, are no longer in {out}: only the last are saved")
+        return {}
+    facts = {"best_step": best.step, "best_objective": best.objective}
+    if best.step == position.step:
+        return facts
+    load_weights(adapted.trainable, best.weights, out / CHECKPOINTS)
+    adapted.save(out / BEST, {**training, "step": best.step, "objective": best.objective})
+    return {**facts, "best": BEST}
+
+
+@contextmanager
+def _held(out: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Hold the run folder, so that two runs cannot write into it; the kernel lets go when the process ends, even by -9.
+
+    ConfigError on all processes if another run holds it.
+    """
+
+    def take() -> None:
+        with storage_errors("the run folder", out):
+            out.mkdir(parents=True, exist_ok=True)
+            file = (out / LOCK).open("w")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ConfigError(f"another run is writing to {out}; wait for it, or choose another out=") from None
+        held.append(file)
+
+    held: list[Any] = []
+    on_main(accelerator, take)
+    try:
+        yield
+    finally:
+        for file in held:
+            file.close()
+
+
+def main(words: list[str]) -> None:
+    """Train as the words say."""
+    result = run(parse(TrainSettings, words, HELP))
+    if PartialState().is_main_process:
+        print(f"{result.steps} steps, {result.skipped_steps} skipped, objective {result.objective}: {result.result}")
+        if result.best_step is not None:
+            print(f"best validation {result.best_objective:.6g} at step {result.best_step}: {result.best}")
+    PartialState().destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))
