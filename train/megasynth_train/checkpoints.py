@@ -12,7 +12,6 @@ before it is used: training is a pure function of the step, so that costs time, 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors, sync_folder, write_durably
 from megasynth_attr.dataset.temporary import new_temporary_folder
 from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_train.vggt.weight_files import write_tensors
 
 FORMAT = "megasynth_train.checkpoint/1"
 STATE = "state.json"
@@ -73,7 +73,7 @@ def save_checkpoint(folder: Path, step: int, files: Mapping[str, Tensors], state
     final = folder / f"step_{step:08d}"
     with _written_at_once(final) as temporary:
         for name, tensors in files.items():
-            _write_tensors(temporary / f"{name}.safetensors", tensors)
+            write_tensors(temporary / f"{name}.safetensors", tensors, {})
         hashes = {f"{name}.safetensors": sha256_of(temporary / f"{name}.safetensors") for name in files}
         record = {**state, "format": FORMAT, "step": step, "files": hashes}
         write_durably(temporary / STATE, json_bytes({**record, "sha256": _hash(record)}))
@@ -148,7 +148,7 @@ def save_best(folder: Path, weights: Tensors, step: int, objective: float) -> No
     """Replace the best weights at once; readers find the old or the new ones, each with its own step and objective."""
     final = folder / BEST
     with _written_at_once(final) as temporary:
-        _write_tensors(temporary, weights, {"step": str(step), "validation_objective": repr(objective)})
+        write_tensors(temporary, weights, {"step": str(step), "validation_objective": repr(objective)})
 
 
 def read_best(folder: Path) -> Best | None:
@@ -202,17 +202,3 @@ def _written_at_once(final: Path) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
         with suppress(OSError):  # it holds a half-written one of a killed process; the next start removes that
             holder.parent.rmdir()
-
-
-def _write_tensors(path: Path, tensors: Tensors, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file to the disk itself; OSError if that fails."""
-    on_host = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    try:
-        save_file(on_host, path, metadata)
-    except SafetensorError as error:  # the library hides the number of the system's error in its text
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number.group(1)), os.strerror(int(number.group(1))), str(path)) from error
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -29,6 +29,7 @@ from megasynth_attr.errors import DatasetError, Interrupted
 from megasynth_attr.farm.stop import StopRequest
 from megasynth_train import checkpoints
 from megasynth_train.adapters import Adapted
+from megasynth_train.adapters.lean import make_lean
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare
 from megasynth_train.data.loader import StepLoader, make_loader
@@ -127,6 +128,8 @@ class Run:
         self.saved_step = -1
         self._validation: StepLoader | None = None
         torch.manual_seed(settings.run.seed + accelerator.process_index)  # only for models that draw, as dropout does
+        if self.precision == "bf16":
+            make_lean(adapted)
         adapted.model.to(self.device)
         self.optimiser = build_optimiser(adapted.trainable, settings.optim, adapted.undecayed)
         interval = self._resume()

@@ -106,8 +106,10 @@ class AdapterSettings:
         "which parameters are trained and how",
         options=["full", "lora", "rslora", "dora", "pissa", "adalora", "lora_xs", "heads"],
     )
-    rank: int = setting(16, "rank of the adapters", minimum=1)
-    alpha: float = setting(0.0, "scale is alpha / rank; 0: twice the rank", minimum=0)
+    rank: int = setting(16, "rank of the adapters (adalora: the average at the end)", minimum=1)
+    alpha: float = setting(
+        0.0, "scale is alpha / rank (rslora: alpha / √rank; lora_xs: heads only); 0: twice the rank", minimum=0
+    )
     train_encoder: bool = setting(False, "mode=full: also train the image encoder, for training from scratch")
     targets: str = setting(
         "", "regular expression of adapted modules; empty: all linears and convolutions outside the encoder"
@@ -135,13 +137,13 @@ class OptimSettings:
         0.5, "largest gradient 2-norm of each group (aggregator, camera head, depth head); 0: off", minimum=0
     )
     max_bad_steps: int = setting(
-        20, "steps with a non-finite loss or gradient that are skipped before stopping", minimum=0
+        20, "steps in a row with a non-finite loss or gradient that are skipped before stopping", minimum=0
     )
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where and how it runs; nothing here changes the result but seed and device."""
+    """Where and how it runs; of these, seed, device and validation_steps (which step is best) change the result."""
 
     out: str = setting("", "output folder; running again resumes what is there")
     seed: int = setting(0, "seed of sampling and augmentation", minimum=0)
