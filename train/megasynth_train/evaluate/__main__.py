@@ -1,0 +1,219 @@
+"""``python -m megasynth_train.evaluate``: how well a model reconstructs scenes of known geometry.
+
+::
+
+    <out>/results.json          every number with settings, units, hashes (results.py)
+    <out>/results.md            the tables, also printed
+    <out>/pictures/<dataset>/<scene>.png  point clouds, depth and cameras beside the truth (pictures.py)
+    <out>/index.html            the interactive page of the point clouds (page.py)
+
+The folder appears when all of it is there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors, sync_folder, write_durably
+from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers
+from megasynth_attr.errors import ConfigError, DatasetError, run_main
+from megasynth_attr.farm.stop import StopRequest
+from megasynth_attr.report.libraries import require_report_libraries
+from megasynth_attr.scene.codec import to_plain
+from megasynth_train.adapters import load_adapter
+from megasynth_train.adapters.storage import RECORD
+from megasynth_train.command import Help, parse
+from megasynth_train.evaluate.inputs import Selection, select_scenes
+from megasynth_train.evaluate.options import EvaluateSettings
+from megasynth_train.evaluate.page import Cloud, PageScene, write_point_page
+from megasynth_train.evaluate.pictures import save_picture
+from megasynth_train.evaluate.results import FORMAT, results_record, results_text
+from megasynth_train.evaluate.run import SceneEvaluation, evaluate_scenes, facts
+from megasynth_train.finetune import base_model
+from megasynth_train.processes import make_accelerator
+from megasynth_train.settings import TrainSettings
+from megasynth_train.vggt.checkpoint import weights_hash
+from megasynth_train.vggt.model import VGGT, compile_blocks
+from megasynth_train.vggt.precision import resolve_precision, set_backends
+
+RESULTS, TABLES, PICTURES = "results.json", "results.md", "pictures"
+
+HELP = Help(
+    usage="python -m megasynth_train.evaluate data=FOLDER out=FOLDER [key=value ...]",
+    explanation=(
+        "Predicts scenes of known geometry and measures point clouds, depth and cameras: results.json, results.md,\n"
+        "pictures/ and index.html. Scenes that cannot be evaluated are named and left out of the averages."
+    ),
+    examples=(
+        "python -m megasynth_train.evaluate data=runs/demo model=vggt-tiny adapter=runs/tiny/adapter out=runs/eval",
+        "python -m megasynth_train.evaluate data=runs/texture/texture_00 checkpoint=facebook/VGGT-1B "
+        "adapter=runs/lora/adapter split=validation out=runs/lora_eval",
+    ),
+)
+
+
+def run(settings: EvaluateSettings) -> dict[str, Any]:
+    """Evaluate as ``settings`` say, write the folder ``out``, and return what results.json holds.
+
+    Raises ConfigError, DatasetError (a model that does not fit, no scene that can be evaluated), EnvironmentProblem (no
+    GPU, full disk, a missing library), Interrupted after a signal; then nothing has been written.
+    """
+    settings.check()
+    if settings.pictures or settings.page:
+        require_report_libraries()
+    out = Path(settings.out).expanduser().resolve()
+    _check_replaceable(out)
+    with StopRequest(patient=False):
+        selection = select_scenes(settings)
+        device = make_accelerator(settings.device).device
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        set_backends()
+        model, described = load_model(settings, device)
+        with _folder_to_be(out) as work:
+            record = evaluate_into(work, model, described, selection, device, settings)
+    return record
+
+
+def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, dict[str, Any]]:
+    """Return the model with its adapter, and its record for results.json."""
+    notes: list[str] = []
+    base = base_model(TrainSettings(model=settings.model), notes)
+    model, digest, adapter, mode = base, "", "", ""
+    if settings.adapter:
+        folder = Path(settings.adapter).expanduser()
+        adapted = load_adapter(base, folder)
+        model, mode, adapter = adapted.model, adapted.mode, sha256_of(folder / RECORD)
+        digest = "" if mode == "full" else adapted.base.weights_sha256
+    if mode != "full":  # which replaces all weights, so that nothing said of the base is true any more
+        for note in notes:
+            print(note, file=sys.stderr, flush=True)
+    described = {
+        "size": settings.model.size,
+        "checkpoint": settings.model.checkpoint,
+        "weights_sha256": digest or weights_hash(model),
+        "adapter": settings.adapter,
+        "adapter_mode": mode,
+        "adapter_record_sha256": adapter,  # of adapter.json, which holds the checksums of the adapter's files
+        "precision": resolve_precision(settings.model.precision, device),
+    }
+    if settings.model.compile:
+        compile_blocks(model)
+    return model, described
+
+
+def evaluate_into(
+    work: Path,
+    model: VGGT,
+    described: dict[str, Any],
+    selection: Selection,
+    device: torch.device | str,
+    settings: EvaluateSettings,
+) -> dict[str, Any]:
+    """Write everything into the folder ``work`` and return the record; DatasetError if no scene can be evaluated."""
+    shown: list[PageScene] = []
+
+    def keep(scene: SceneEvaluation) -> None:
+        if settings.pictures:
+            file = work / PICTURES / f"{scene.name}.png"
+            with storage_errors("a picture", work):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                save_picture(file, scene)
+        if settings.page and len(shown) < settings.page_scenes:
+            shown.append(_page_scene(scene))
+
+    for note in selection.notes:
+        print(note, file=sys.stderr, flush=True)
+    bar = tqdm(selection.scenes, desc="evaluate", unit="scene", disable=not settings.progress)
+    scenes, bad = evaluate_scenes(model, bar, device, settings, keep)
+    excluded = [*selection.unreadable, *bad]
+    if not scenes:
+        raise DatasetError(
+            f"none of the {len(excluded)} scenes can be evaluated; the first, {excluded[0].scene}: {excluded[0].reason}"
+        )
+    data = {"sources": list(settings.data), "fingerprint": selection.fingerprint}
+    record = results_record(scenes, excluded, to_plain(replace(settings, out="")), described, data)
+    with storage_errors("the results", work):
+        write_durably(work / TABLES, results_text(record).encode())
+        write_durably(work / RESULTS, json_bytes(record))
+    if settings.page:
+        write_point_page(work, shown)
+        shutil.rmtree(work / TMP, ignore_errors=True)  # where the page was written, empty by now
+    return record
+
+
+def _page_scene(scene: SceneEvaluation) -> PageScene:
+    return PageScene(
+        scene.name,
+        Cloud(scene.predicted_points.astype("float32"), scene.colours),
+        Cloud(scene.true_points.astype("float32"), scene.colours),
+        scene.predicted_cameras,
+        scene.true_cameras,
+        facts(scene.numbers),
+    )
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise ConfigError unless ``out`` is free, empty, or an evaluation."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        read_json(out / RESULTS, FORMAT)
+    except DatasetError:
+        raise ConfigError(f"out={out} holds something that is no evaluation; choose another folder") from None
+
+
+@contextmanager
+def _folder_to_be(out: Path) -> Iterator[Path]:
+    """Give a working folder that takes the place of ``out`` if the block ends well, and vanishes if it does not."""
+    parent = out.parent
+    with storage_errors("the evaluation", out):
+        parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(parent / TMP)
+        work = new_temporary_folder(parent / TMP, "evaluation")
+    try:
+        yield work
+        with storage_errors("the evaluation", out):
+            _put_in_place(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):  # others are working there
+            (parent / TMP).rmdir()
+
+
+def _put_in_place(work: Path, out: Path) -> None:
+    """Let ``work`` take the place of ``out``; the old folder stays if that is interrupted."""
+    old = new_temporary_folder(out.parent / TMP, "old")
+    try:
+        if out.is_dir():
+            out.replace(old)
+        work.replace(out)
+    finally:
+        if not out.exists() and any(old.iterdir()):
+            old.replace(out)
+        shutil.rmtree(old, ignore_errors=True)
+    sync_folder(out.parent)
+
+
+def main(words: list[str]) -> None:
+    """Evaluate as the words say and print the tables."""
+    settings = parse(EvaluateSettings, words, HELP)
+    record = run(settings)
+    print(results_text(record))
+    for bad in record["excluded"]:
+        print(f"NOT evaluated: {bad['scene']}: {bad['reason']}", file=sys.stderr)
+    print(f"{record['scenes_evaluated']} scenes evaluated, {record['scenes_excluded']} not: {settings.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -1,0 +1,156 @@
+"""Depth errors, and the ways to bring a depth of unknown scale to the truth before measuring them.
+
+Convention: the **prediction** is mapped to the truth, one fit per call, over valid pixels only. The published code maps
+the truth to the prediction in one case and lets invalid pixels take part in two others; those three are the functions
+``released_*``, which exist to reproduce its numbers (training.md §9.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+ALIGNMENTS = ("none", "median", "scale", "scale_shift")
+MIN_DEPTH = 1e-5  # aligned depth is raised to this in logarithms and ratios, which a shift can drive below zero
+_MAX_ITERATIONS = 200
+_RESIDUAL_FLOOR = 1e-6  # of the median target: smaller residuals weigh as if they were this, so that no pixel takes all
+_SETTLED = 1e-10
+
+
+@dataclass(frozen=True)
+class Fit:
+    """depth ↦ scale · depth + shift."""
+
+    scale: float
+    shift: float = 0.0
+
+    def apply(self, depth: np.ndarray) -> np.ndarray:
+        """Return the mapped depth, float64."""
+        return self.scale * depth.astype(np.float64) + self.shift
+
+
+@dataclass(frozen=True)
+class DepthErrors:
+    """Means over the valid pixels; rmse in scene units, sq_rel too, the others without unit."""
+
+    abs_rel: float  # |p − g| / g
+    sq_rel: float  # (p − g)² / g
+    rmse: float
+    log_rmse: float  # of the natural logarithms
+    delta_1: float  # share with max(p/g, g/p) < 1.25
+    delta_2: float  # < 1.25²
+    delta_3: float  # < 1.25³
+    pixels: int
+
+
+def depth_errors(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> DepthErrors:
+    """Return the errors of ``predicted`` against ``truth`` where ``valid``; all of one shape, truth > 0 where valid."""
+    p, g = predicted[valid].astype(np.float64), truth[valid].astype(np.float64)
+    if not p.size:
+        raise ValueError("there is no valid pixel to measure depth at")
+    difference, positive = p - g, np.maximum(p, MIN_DEPTH)
+    ratio = np.maximum(positive / g, g / positive)
+    return DepthErrors(
+        abs_rel=float(np.mean(np.abs(difference) / g)),
+        sq_rel=float(np.mean(difference**2 / g)),
+        rmse=float(np.sqrt(np.mean(difference**2))),
+        log_rmse=float(np.sqrt(np.mean(np.log(positive / g) ** 2))),
+        delta_1=float(np.mean(ratio < 1.25)),
+        delta_2=float(np.mean(ratio < 1.25**2)),
+        delta_3=float(np.mean(ratio < 1.25**3)),
+        pixels=int(p.size),
+    )
+
+
+def align_depth(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray, method: str) -> Fit:
+    """Return the map of ``predicted`` to ``truth`` of the named method, from all valid pixels together."""
+    p, g = predicted[valid].astype(np.float64), truth[valid].astype(np.float64)
+    if method == "none":
+        return Fit(1.0)
+    if method == "median":
+        return Fit(float(np.median(g) / np.median(p)))
+    if method == "scale":
+        return Fit(robust_scale(p, g))
+    if method == "scale_shift":
+        return robust_scale_shift(p, g)
+    raise ValueError(f"alignment {method!r} is none of {', '.join(ALIGNMENTS)}")
+
+
+def robust_scale(source: np.ndarray, target: np.ndarray) -> float:
+    """Return the s that minimises Σ |s · sourceᵢ − targetᵢ|, exactly.
+
+    Σ |sourceᵢ| · |s − targetᵢ / sourceᵢ| is least at the median of the ratios weighted by |sourceᵢ|. Iterative
+    reweighting, as in the published code, approaches the same s but can be held at the ratio of a single pixel.
+    """
+    used = source != 0
+    weights, ratios = np.abs(source[used]), target[used] / source[used]
+    if not weights.size:
+        raise ValueError("the depth to be scaled is 0 at every valid pixel")
+    order = np.argsort(ratios)
+    cumulative = np.cumsum(weights[order])
+    return float(ratios[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+
+
+def robust_scale_shift(source: np.ndarray, target: np.ndarray) -> Fit:
+    """Return the map that minimises Σ |scale · sourceᵢ + shift − targetᵢ| by bounded iterative reweighting.
+
+    Starts from least squares; each iteration solves the least squares weighted by 1 / max(|residual|, floor), which
+    descends on the Huber loss of width ``floor`` = 1e-6 of the median target. Ends when nothing moves. Where all
+    sources are equal the scale is undetermined: then it is 1 and the shift is the median difference.
+    """
+    mean = source.mean()
+    centred = source - mean
+    if not np.any(np.abs(centred) > 1e-12 * max(abs(mean), MIN_DEPTH)):
+        return Fit(1.0, float(np.median(target - source)))
+    floor = _RESIDUAL_FLOOR * max(float(np.median(np.abs(target))), MIN_DEPTH)
+    weights = np.ones_like(source)
+    scale, level = 0.0, 0.0
+    for _ in range(_MAX_ITERATIONS):
+        before = scale, level
+        total, first, second = weights.sum(), weights @ centred, weights @ centred**2
+        to_target, cross = weights @ target, (weights * centred) @ target
+        determinant = total * second - first**2
+        scale = (total * cross - first * to_target) / determinant
+        level = (second * to_target - first * cross) / determinant
+        residual = np.abs(scale * centred + level - target)
+        if max(abs(scale - before[0]), abs(level - before[1])) < _SETTLED * max(abs(scale), abs(level)):
+            break
+        weights = 1.0 / np.maximum(residual, floor)
+    return Fit(float(scale), float(level - scale * mean))
+
+
+def released_median(predicted: np.ndarray, truth: np.ndarray) -> Fit:
+    """Return the published code's median alignment: over **all** pixels, the lower of two middle values."""
+    return Fit(_lower_median(truth) / _lower_median(predicted))
+
+
+def released_scale(predicted: np.ndarray, truth: np.ndarray) -> Fit:
+    """Return the published code's scale: 10 reweightings towards Σ |s · p − g| over **all** pixels, nearly unbounded.
+
+    Ill-conditioned: weights reach 1e8, and the order of multiplications shows in the third decimal.
+    """
+    p, g = predicted.astype(np.float64).ravel(), truth.astype(np.float64).ravel()
+    scale = g.mean() / p.mean()
+    for _ in range(10):
+        weights = 1.0 / (np.abs(scale * p - g) + 1e-8)
+        scale = (weights * p) @ g / ((weights * p) @ p)
+    return Fit(float(scale))
+
+
+def released_scale_shift(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return the **truth** (V, H, W) mapped view by view to the prediction, as the published code compares them.
+
+    It minimises Σ |scale · g + shift − p| with Adam; the minimum is found here by ``robust_scale_shift``.
+    """
+    mapped = np.zeros(truth.shape)
+    for view in range(len(truth)):
+        seen = valid[view]
+        fit = robust_scale_shift(truth[view][seen].astype(np.float64), predicted[view][seen].astype(np.float64))
+        mapped[view] = fit.apply(truth[view])
+    return mapped
+
+
+def _lower_median(values: np.ndarray) -> float:
+    middle = (values.size - 1) // 2
+    return float(np.partition(values.ravel(), middle)[middle])

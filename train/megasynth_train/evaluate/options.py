@@ -1,0 +1,65 @@
+"""All keys of ``python -m megasynth_train.evaluate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from megasynth_attr.errors import ConfigError
+from megasynth_attr.scene.fields import setting
+from megasynth_train.settings import ModelSettings
+
+SPLITS = ("all", "validation", "training")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What is evaluated, on which scenes and views, and what is written."""
+
+    data: tuple[str, ...] = setting((), "folders: datasets, experiments, or scenes in the paper's layout")
+    out: str = setting("", "output folder; an older evaluation in it is replaced when the new one is complete")
+    adapter: str = setting("", "folder of a trained adapter (or of mode=full); empty: the base model itself")
+    split: str = setting("all", "which scenes: all, or a side of the split training makes", options=SPLITS)
+    validation_share: float = setting(
+        0.1, "share held out in training, for split=validation or training", minimum=0, maximum=0.9
+    )
+    scenes: tuple[str, ...] = setting((), "names or patterns of scenes, such as texture_00/00000[0-4]; empty: all")
+    max_scenes: int = setting(0, "evaluate at most so many scenes, the first by name; 0: all", minimum=0)
+    views: int = setting(
+        8, "views per scene, evenly spaced, the first is the reference; fewer if it has fewer", minimum=1
+    )
+    stride: int = setting(0, "take every n-th view instead of evenly spaced ones, at most `views`; 0: off", minimum=0)
+    view_ids: tuple[int, ...] = setting((), "exactly these views, the first is the reference", minimum=0)
+    width_px: int = setting(
+        0, "width of the network's input, a multiple of the patch size; 0: the model's own", minimum=0
+    )
+    icp_distance: float = setting(0.1, "largest distance of a pair in ICP, in scene units", minimum=0)
+    max_points: int = setting(
+        0,
+        "compare at most so many points per scene (a random sample, the same pixels of both clouds); 0: all",
+        minimum=0,
+    )
+    pictures: bool = setting(True, "draw pictures/<scene>.png, which needs matplotlib")
+    page: bool = setting(True, "write index.html, the interactive page of the point clouds, which needs jinja2")
+    page_scenes: int = setting(12, "scenes on the page, the first evaluated ones", minimum=1)
+    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"])
+    threads: int = setting(0, "processor threads; 0: all", minimum=0)
+    progress: bool = setting(True, "progress bar")
+    model: ModelSettings = field(default_factory=ModelSettings)
+
+    def check(self) -> None:
+        """Raise ConfigError for keys that are missing or exclude each other."""
+        if not self.data:
+            raise ConfigError("data= is missing: name the folders of datasets, e.g. data=runs/demo/texture_00")
+        if not self.out:
+            raise ConfigError("out= is missing: name the output folder, e.g. out=runs/evaluation")
+        if self.stride and self.view_ids:
+            raise ConfigError("stride= and view_ids= exclude each other: give one of them")
+        if len(set(self.view_ids)) < len(self.view_ids):
+            raise ConfigError(f"view_ids={list(self.view_ids)} names a view twice")
+        if self.icp_distance == 0:
+            raise ConfigError("icp_distance=0 finds no pairs; give a distance in scene units, e.g. 0.1")
+
+    @property
+    def workers(self) -> int:
+        """Return SciPy's number of threads: -1 for all."""
+        return self.threads or -1

@@ -1,0 +1,218 @@
+"""Evaluating scenes: prediction, alignment to the truth, and all metrics of one scene; then all scenes in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from megasynth_attr.errors import DatasetError
+from megasynth_train.data.scene import BadScene, TrainingScene
+from megasynth_train.evaluate.cameras import camera_summary, pair_errors
+from megasynth_train.evaluate.clouds import compare_clouds, estimate_normals, rigid_icp
+from megasynth_train.evaluate.depth import ALIGNMENTS, align_depth, depth_errors
+from megasynth_train.evaluate.inputs import SceneInput, View, read_scene
+from megasynth_train.evaluate.options import EvaluateSettings
+from megasynth_train.evaluate.umeyama import umeyama
+from megasynth_train.geometry import decode_pose, unproject
+from megasynth_train.predict import PredictedScene, predict
+from megasynth_train.vggt.model import VGGT
+
+MIN_POINTS = 100
+_SAMPLE_SEED = 20260411  # of max_points: any fixed number
+_MIN_BASELINE = 1e-4  # of the mean distance of the true points: cameras closer than this are in one place
+
+
+@dataclass(frozen=True)
+class SceneEvaluation:
+    """The numbers of one scene, and what pictures show of it. Clouds and cameras are in the truth's world."""
+
+    name: str
+    view_ids: tuple[int, ...]
+    numbers: dict[str, dict[str, Any]]  # group → metric → number, bool or None
+    predicted_points: np.ndarray  # N×3, aligned
+    true_points: np.ndarray  # N×3
+    colours: np.ndarray  # N×3 uint8, of the same pixels
+    accuracy: np.ndarray  # N: distance of each predicted point to the nearest true one
+    predicted_cameras: np.ndarray  # S×4×4 camera_from_world, aligned
+    true_cameras: np.ndarray
+    truth: tuple[View, ...]
+    predicted_depth: tuple[np.ndarray, ...]  # per view, at the truth's resolution, times the robust scale
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One predicted view at the truth's resolution, in the network's world and unit."""
+
+    depth_z: np.ndarray  # h×w float64
+    points: np.ndarray  # h×w×3 float64, world
+
+
+def evaluate_scenes(
+    model: VGGT,
+    scenes: Iterable[TrainingScene],
+    device: torch.device | str,
+    settings: EvaluateSettings,
+    keep: Callable[[SceneEvaluation], None],
+) -> tuple[list[dict[str, Any]], list[BadScene]]:
+    """Return the record of every scene that could be evaluated, and the others with the reason.
+
+    ``keep`` is called with each evaluation as soon as it is there, in order; it holds big arrays, which are not kept.
+    A scene is excluded if a file is damaged, it has fewer than 100 valid points, the prediction is not finite, or no
+    similarity aligns it.
+    """
+    records, excluded = [], []
+    for scene in scenes:
+        try:
+            evaluation = evaluate_scene(model, read_scene(scene, settings, model.config), device, settings)
+        except DatasetError as error:
+            excluded.append(BadScene(scene.name, str(error)))
+            continue
+        keep(evaluation)
+        records.append({"name": evaluation.name, "view_ids": list(evaluation.view_ids), **evaluation.numbers})
+    return records, excluded
+
+
+def evaluate_scene(
+    model: VGGT, scene: SceneInput, device: torch.device | str, settings: EvaluateSettings
+) -> SceneEvaluation:
+    """Return all numbers of one scene (training.md §9, with the defects of §10 mended).
+
+    DatasetError, saying why, for a scene that cannot be evaluated.
+    """
+    valid = np.concatenate([view.valid.ravel() for view in scene.truth])
+    if valid.sum() < MIN_POINTS:
+        raise DatasetError(f"{valid.sum()} pixels have a depth, it takes {MIN_POINTS}")
+    predicted = predict(model, scene.images, device, settings.model.precision)
+    geometry = at_truth(predicted, scene.truth)
+    source = _flat([view.points for view in geometry])[valid]
+    if not (np.isfinite(source).all() and np.isfinite(predicted.camera_from_world).all()):
+        raise DatasetError("the prediction holds NaN or infinite numbers")
+    target = _flat([_unprojected(view.depth_z, view.intrinsics, view.camera_from_world) for view in scene.truth])[valid]
+    true_cameras = np.stack([view.camera_from_world for view in scene.truth])
+    unit = _mean_distance(target, true_cameras[0])
+
+    similarity = umeyama(source, target)  # of all valid pixels
+    chosen = _sample(len(source), settings.max_points)
+    aligned, truth = similarity.apply(source[chosen]), target[chosen]
+    icp = rigid_icp(aligned, truth, max_distance=settings.icp_distance, workers=settings.workers)
+    aligned, similarity = icp.motion.apply(aligned), icp.motion.after(similarity)
+    normals = [estimate_normals(points, workers=settings.workers) for points in (aligned, truth)]
+    errors = compare_clouds(aligned, truth, *normals, workers=settings.workers)
+
+    poses = predicted.camera_from_world.astype(np.float64)
+    depth, scale = _depth_numbers(geometry, scene.truth, unit)
+    numbers: dict[str, dict[str, Any]] = {
+        "points": errors.summary(),
+        "depth": depth,
+        "cameras": camera_summary(pair_errors(poses, true_cameras, min_baseline=_MIN_BASELINE * unit)),
+        "alignment": {
+            "scale": similarity.scale,
+            "icp_fitness": icp.fitness,
+            "icp_rmse": icp.inlier_rmse,
+            "icp_iterations": icp.iterations,
+            "icp_converged": icp.converged,
+        },
+        "sizes": {
+            "views": len(scene.truth),
+            "valid_points": int(valid.sum()),
+            "compared_points": len(aligned),
+            "mean_distance": unit,
+            "input_height_px": scene.images.shape[-2],
+            "input_width_px": scene.images.shape[-1],
+        },
+    }
+    return SceneEvaluation(
+        name=scene.name,
+        view_ids=scene.view_ids,
+        numbers=numbers,
+        predicted_points=aligned,
+        true_points=truth,
+        colours=np.concatenate([view.rgb.reshape(-1, 3) for view in scene.truth])[valid][chosen],
+        accuracy=errors.accuracy,
+        predicted_cameras=similarity.move_cameras(poses),
+        true_cameras=true_cameras,
+        truth=scene.truth,
+        predicted_depth=tuple(scale * view.depth_z for view in geometry),
+    )
+
+
+def at_truth(predicted: PredictedScene, truth: tuple[View, ...]) -> list[Geometry]:
+    """Return the prediction at the truth's pixels: depth scaled bilinearly, cameras decoded for that image size.
+
+    Both images show the same window, and the encoding holds angles, not pixels.
+    """
+    found = []
+    for depth_z, encoding, view in zip(predicted.depth_z, predicted.pose_encoding, truth, strict=True):
+        size_hw = view.depth_z.shape[0], view.depth_z.shape[1]
+        depth = torch.from_numpy(depth_z).double()
+        if depth.shape != size_hw:
+            depth = functional.interpolate(depth[None, None], size_hw, mode="bilinear", antialias=True)[0, 0]
+        camera = decode_pose(torch.from_numpy(encoding).double(), size_hw)
+        found.append(
+            Geometry(
+                depth.numpy(),
+                _unprojected(depth.numpy(), camera.intrinsics.numpy(), camera.camera_from_world.numpy()),
+            )
+        )
+    return found
+
+
+def _depth_numbers(
+    geometry: list[Geometry], truth: tuple[View, ...], unit: float
+) -> tuple[dict[str, dict[str, Any]], float]:
+    """Return the depth errors after each alignment (one fit per scene), and the scale of alignment "scale".
+
+    "none" fits nothing: depth is taken in the unit the network is trained to answer in, the mean distance of the true
+    points from the first camera.
+    """
+    p = np.concatenate([view.depth_z.ravel() for view in geometry])
+    g = np.concatenate([view.depth_z.ravel() for view in truth]).astype(np.float64)
+    valid = g > 0
+    fits = {method: align_depth(p, g, valid, method) for method in ALIGNMENTS}
+    numbers = {}
+    for method, fit in fits.items():
+        mapped = unit * p if method == "none" else fit.apply(p)
+        numbers[method] = asdict(depth_errors(mapped, g, valid)) | {
+            "fit_scale": unit if method == "none" else fit.scale,
+            "fit_shift": fit.shift,
+        }
+    return numbers, fits["scale"].scale
+
+
+def _unprojected(depth_z: np.ndarray, intrinsics: np.ndarray, camera_from_world: np.ndarray) -> np.ndarray:
+    arrays = (depth_z, intrinsics, camera_from_world)
+    return unproject(*(torch.from_numpy(np.asarray(a, dtype=np.float64)) for a in arrays)).numpy()
+
+
+def _flat(points: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([of_view.reshape(-1, 3) for of_view in points])
+
+
+def _mean_distance(points: np.ndarray, camera_from_world: np.ndarray) -> float:
+    seen = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+    return float(np.linalg.norm(seen, axis=1).mean())
+
+
+def _sample(count: int, limit: int) -> np.ndarray | slice:
+    """Return which of ``count`` points are compared: all, or ``limit`` of them drawn with a fixed seed, in order."""
+    if not limit or count <= limit:
+        return slice(None)
+    return np.sort(np.random.default_rng(_SAMPLE_SEED).choice(count, limit, replace=False))
+
+
+def facts(numbers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the numbers a page shows beside a scene, as words."""
+    points, depth, cameras = numbers["points"], numbers["depth"]["scale"], numbers["cameras"]
+    auc = cameras["auc_30"]
+    return {
+        "Acc": f"{points['accuracy_mean']:.4g}",
+        "Comp": f"{points['completeness_mean']:.4g}",
+        "NC": f"{points['nc_mean']:.4f}",
+        "AbsRel (scale)": f"{depth['abs_rel']:.4f}",
+        "AUC@30": "–" if auc is None else f"{auc:.1f} %",
+    }
