@@ -196,7 +196,7 @@ class TestTrouble:
         else:
             data = opened(ours_copy, on_bad_file="skip")
             assert [s.name[-1] for s in data.train] == ["0", "2"]
-            assert data.unreadable[0].scene.endswith("000001") and "cameras.json" in data.unreadable[0].reason
+            assert data.unreadable[0].scene == "texture_00/000001" and "cameras.json" in data.unreadable[0].reason
 
     @pytest.mark.parametrize(
         ("change", "words"),

@@ -111,8 +111,8 @@ def test_known_errors_are_measured(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_lower_input_size_is_measured_at_the_truth_s_pixels(data: Path, tmp_path: Path) -> None:
-    settings = fast(data, tmp_path, width_px=42, scenes=("*/000000",))
-    coarse, fine = Oracle(settings), fast(data, tmp_path, scenes=("*/000000",))
+    settings = fast(data, tmp_path, width_px=42, scenes="0")
+    coarse, fine = Oracle(settings), fast(data, tmp_path, scenes="0")
     # the network sees 42×28 px and answers the truth, sampled to that size
     for key, answer in coarse.answers.items():
         depth = torch.nn.functional.interpolate(answer.depth, (28, 42), mode="area")
@@ -148,8 +148,8 @@ def test_scenes_that_cannot_be_evaluated_are_named_and_left_out(
     record = program.run(settings)
     assert [scene["name"] for scene in record["scenes"]] == names[2:]
     assert record["scenes_excluded"] == 2
-    reasons = {bad["scene"][-6:]: bad["reason"] for bad in record["excluded"]}
-    assert "0001.exr" in reasons[names[0][-6:]] and "cameras.json" in reasons[names[1][-6:]]
+    reasons = {bad["scene"]: bad["reason"] for bad in record["excluded"]}
+    assert "0001.exr" in reasons[names[0]] and "cameras.json" in reasons[names[1]]
     assert record["average"]["points"]["accuracy_mean"]["scenes"] == 1
     text = (tmp_path / "out" / "results.md").read_text()
     assert "Excluded: 2 scenes" in text and names[0] in text

@@ -23,5 +23,5 @@ def make_lean(adapted: Adapted) -> bool:
     store_frozen_in_bf16(adapted.model)
     for module in adapted.model.modules():
         if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]
     return True

@@ -45,7 +45,7 @@ class BadScene:
     reason: str
 
 
-def our_scene(dataset: str, folder: Path) -> TrainingScene:
+def our_scene(name: str, folder: Path) -> TrainingScene:
     file = folder / paths.SCENE_FILE
     if not file.is_file():
         raise DatasetError(f"{file} is missing; delete the scene's folder and generate the dataset again")
@@ -54,14 +54,19 @@ def our_scene(dataset: str, folder: Path) -> TrainingScene:
     for i, pose in enumerate(data.camera_from_world):
         check_camera(data.intrinsics, pose, size, f"{folder / paths.CAMERAS_FILE}, view {i}")
     digest = sha256_of(file)
-    return TrainingScene(f"{dataset}/{folder.name}", folder, OURS, digest, digest, len(data.camera_from_world), size)
+    return TrainingScene(name, folder, OURS, digest, digest, len(data.camera_from_world), size)
 
 
 def paper_scene(folder: Path) -> TrainingScene:
     frames = paper_layout.read_cameras(folder)
-    name = f"{folder.parent.name}/{folder.name}"
+    name = paper_scene_name(folder)
     digest = sha256_of(folder / paper_layout.CAMERAS_FILE)
     return TrainingScene(name, folder, PAPER, name, digest, len(frames), frames[0].image_size_hw)
+
+
+def paper_scene_name(folder: Path) -> str:
+    """Return <category>/<scene>."""
+    return f"{folder.parent.name}/{folder.name}"
 
 
 def _read_ours(folder: Path, views: Sequence[int]) -> list[FrameArrays]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from megasynth_attr.dataset import paths
@@ -19,7 +20,7 @@ from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_attr.selection import parse_indices
 from megasynth_train.data import paper_layout
 from megasynth_train.data.plan import check_settings, view_limits
-from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene
+from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene, paper_scene_name
 from megasynth_train.settings import DataSettings
 
 
@@ -120,7 +121,8 @@ def _open_source(root: Path, settings: DataSettings, bad: list[BadScene], notes:
                 f"(<category>/<scene>/{paper_layout.CAMERAS_FILE})"
             )
         chosen = parse_indices(settings.scenes, len(folders), "data.scenes")
-        return _Source(tuple(_all_read(paper_scene, [folders[i] for i in chosen], skip, bad)))
+        read = [(paper_scene_name(folder), partial(paper_scene, folder)) for folder in (folders[i] for i in chosen)]
+        return _Source(tuple(_all_read(read, skip, bad)))
     scenes = [scene for dataset in datasets for scene in _scenes_of(dataset, settings, bad, notes)]
     return _Source(tuple(scenes), tuple(str(dataset.record.get("fingerprint", "")) for dataset in datasets))
 
@@ -135,20 +137,23 @@ def _scenes_of(dataset: Dataset, settings: DataSettings, bad: list[BadScene], no
     if len(folders) < len(wanted):
         notes.append(f"{dataset.path} is incomplete: {len(folders)} of {len(wanted)} scenes")
     skip = settings.on_bad_file == "skip"
-    return _all_read(lambda folder: our_scene(dataset.path.name, folder), folders, skip, bad)
+    names = [f"{dataset.path.name}/{folder.name}" for folder in folders]
+    return _all_read(
+        [(name, partial(our_scene, name, folder)) for name, folder in zip(names, folders, strict=True)], skip, bad
+    )
 
 
 def _all_read(
-    read: Callable[[Path], TrainingScene], folders: Iterable[Path], skip: bool, bad: list[BadScene]
+    named: Iterable[tuple[str, Callable[[], TrainingScene]]], skip: bool, bad: list[BadScene]
 ) -> list[TrainingScene]:
     scenes = []
-    for folder in folders:
+    for name, read in named:
         try:
-            scenes.append(read(folder))
+            scenes.append(read())
         except DatasetError as error:
             if not skip:
                 raise
-            bad.append(BadScene(f"{folder.parent.name}/{folder.name}", str(error)))
+            bad.append(BadScene(name, str(error)))
     return scenes
 
 

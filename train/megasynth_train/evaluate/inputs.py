@@ -7,7 +7,6 @@ taken at the window's source pixels, so that models with different input sizes a
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -63,11 +62,12 @@ class Selection:
 
 
 def select_scenes(settings: EvaluateSettings) -> Selection:
-    """Return the scenes of ``settings``; ConfigError if none is left, two share a name, or a pattern finds nothing."""
+    """Return the scenes of ``settings``; ConfigError if none is left or two share a name."""
     share = 0.0 if settings.split == "all" else settings.validation_share
     data: TrainingData = open_sources(
         DataSettings(
             sources=settings.data,
+            scenes=settings.scenes,
             validation_share=share,
             views=(1, 1),  # any scene with a view can be evaluated
             images_per_step=1,
@@ -79,7 +79,7 @@ def select_scenes(settings: EvaluateSettings) -> Selection:
         raise ConfigError(
             f"split={settings.split} has no scene with validation_share={share:g}; use split=all or another share"
         )
-    scenes = _named(scenes, settings.scenes)[: settings.max_scenes or None]
+    scenes = scenes[: settings.max_scenes or None]
     for first, second in pairwise(scenes):  # sorted by name
         if first.name == second.name:
             raise ConfigError(
@@ -128,16 +128,6 @@ def network_size(source_hw: Sequence[int], width_px: int, patch_px: int) -> tupl
         )
     rows = round(width_px * source_hw[0] / source_hw[1] / patch_px)
     return min(max(rows, 1) * patch_px, width_px), width_px
-
-
-def _named(scenes: Sequence[TrainingScene], patterns: Sequence[str]) -> tuple[TrainingScene, ...]:
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(scene.name, pattern) for scene in scenes):
-            known = ", ".join(scene.name for scene in scenes[:3])
-            raise ConfigError(
-                f"scenes={pattern}: none of the {len(scenes)} scenes has such a name; they are {known}, …"
-            )
-    return tuple(s for s in scenes if not patterns or any(fnmatch.fnmatchcase(s.name, p) for p in patterns))
 
 
 def _window(frame: FrameArrays, target_hw: tuple[int, int]) -> tuple[int, int, int, int]:

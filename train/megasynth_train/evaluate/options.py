@@ -22,7 +22,7 @@ class EvaluateSettings:
     validation_share: float = setting(
         0.1, "share held out in training, for split=validation or training", minimum=0, maximum=0.9
     )
-    scenes: tuple[str, ...] = setting((), "names or patterns of scenes, such as texture_00/00000[0-4]; empty: all")
+    scenes: str = setting("all", "scenes of each source by number: all, 0-9, 0,3,7")
     max_scenes: int = setting(0, "evaluate at most so many scenes, the first by name; 0: all", minimum=0)
     views: int = setting(
         8, "views per scene, evenly spaced, the first is the reference; fewer if it has fewer", minimum=1
