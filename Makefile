@@ -1,7 +1,7 @@
 # Two targets do everything, set-up included: `make demo` and `make test`.
 PYTHON = .venv/bin/python
 
-.PHONY: demo test lint setup-demo setup-test clean
+.PHONY: demo test lint setup-demo setup-train setup-test clean
 demo: setup-demo  ## render four small datasets and their report into runs/demo
 	$(PYTHON) -m megasynth_attr.pipeline preset=demo
 
@@ -15,6 +15,9 @@ lint: setup-test
 
 setup-demo:
 	@tools/setup.sh demo
+
+setup-train:  ## the training half, too
+	@tools/setup.sh train
 
 setup-test:
 	@tools/setup.sh test

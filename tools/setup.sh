@@ -1,7 +1,7 @@
 #!/bin/sh
-# Sets up everything for `make demo` or `make test` on a Debian machine with Python 3.11: system libraries, virtual
-# environment, packages. As root it installs what is missing; otherwise it names it and stops.
-# usage: tools/setup.sh demo|test
+# Sets up everything for `make demo`, `make test` or training on a Debian machine with Python 3.11: system libraries,
+# virtual environment, packages. As root it installs what is missing; otherwise it names it and stops.
+# usage: tools/setup.sh demo|train|test
 set -eu
 what=$1
 cd "$(dirname "$0")/.."
@@ -57,7 +57,12 @@ fi
 }
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-extras=$([ "$what" = test ] && echo "blender,matsynth,farm,report,export,train,dev" || echo "blender,report")
+case $what in
+demo) extras="blender,report" ;;
+train) extras="blender,report,train" ;;
+test) extras="blender,matsynth,farm,report,export,train,dev" ;;
+*) echo "usage: tools/setup.sh demo|train|test" >&2; exit 2 ;;
+esac
 stamp=".venv/.ready-$what-$(sha256sum pyproject.toml | cut -c1-16)"
 if [ ! -e "$stamp" ]; then
     echo "installing Python packages into .venv ($extras)"
