@@ -76,15 +76,18 @@ def build(
     model = random_model(config, seed, device)
     if peft:
         from megasynth_train.adapters import adapt  # the only part that needs PEFT
+        from megasynth_train.adapters.lean import make_lean
 
         adapted = adapt(model, AdapterSettings(mode=tuning.kind, rank=tuning.rank), total_steps=24_000)
+        if frozen_bf16 and precision == "bf16":
+            make_lean(adapted)
         model.to(device)
         groups = adapted.groups
     else:
         insert(model, tuning, torch.bfloat16 if precision == "bf16" else torch.float32, seed)
         groups = trained_groups(model)
-    if frozen_bf16 and precision == "bf16":
-        store_frozen_in_bf16(model)
+        if frozen_bf16 and precision == "bf16":
+            store_frozen_in_bf16(model)
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimiser = build_optimiser(trainable, OptimSettings())
     set_learning_rate(optimiser, 1e-5)

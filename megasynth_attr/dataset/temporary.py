@@ -54,6 +54,27 @@ def replace_atomically(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def replace_folder(new: Path, final: Path) -> None:
+    """Let the complete folder ``new`` take the place of ``final``; if that fails, the old folder is there again.
+
+    ``new`` lies on the same disk. A folder cannot be exchanged in one step: a process killed in between leaves the old
+    one in ``tmp`` beside ``final``.
+    """
+    for path in [new, *(p for p in new.rglob("*") if p.is_dir())]:
+        sync_folder(path)
+    holder = new_temporary_folder(final.parent / TMP, "replaced")
+    old = holder / final.name
+    try:
+        if final.exists():
+            final.rename(old)
+        new.rename(final)
+    finally:
+        if old.exists() and not final.exists():
+            old.rename(final)
+        shutil.rmtree(holder, ignore_errors=True)
+    sync_folder(final.parent)
+
+
 def create_exclusively(path: Path, content: bytes) -> bool:
     """Create ``path`` with ``content`` at once; False (and nothing changed) if somebody else has already created it.
 

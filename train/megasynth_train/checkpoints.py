@@ -2,7 +2,7 @@
 
 ::
 
-    <out>/checkpoints/step_00001000/   weights, optimizer, random (.safetensors), state.json with their SHA-256
+    <out>/checkpoints/step_00001000/   weights, optimizer, method, random (.safetensors), state.json with their SHA-256
     <out>/checkpoints/best/            weights of the best validation: one file, step and objective in its header
 
 A checkpoint whose bytes are not what state.json says is set aside as ``damaged_step_…``, with a warning, and the one
@@ -29,7 +29,7 @@ from megasynth_attr.dataset.temporary import new_temporary_folder
 from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_train.vggt.weight_files import write_tensors
 
-FORMAT = "megasynth_train.checkpoint/1"
+FORMAT = "megasynth-attr training checkpoint 1"
 STATE = "state.json"
 BEST = "best/weights.safetensors"
 TMP = "tmp"

@@ -71,8 +71,7 @@ HELP = Help(
     ),
     examples=(
         "python -m megasynth_train.cluster experiment=runs/full out=runs/loras checkpoint=facebook/VGGT-1B rank=16",
-        "python -m megasynth_train.cluster experiment=runs/demo out=runs/demo_loras model=vggt-tiny data.width_px=126 "
-        "steps=100 lr=1e-3",
+        "python -m megasynth_train.cluster experiment=runs/demo out=runs/demo_loras model=vggt-tiny steps=100 lr=1e-3",
         "CUDA_VISIBLE_DEVICES=2 python -m megasynth_train.cluster experiment=runs/full out=runs/loras shard=3/8",
     ),
 )
@@ -95,7 +94,7 @@ class ClusterSettings:
 
     def training(self) -> TrainSettings:
         """Return what is common to all runs."""
-        return TrainSettings(**{f.name: getattr(self, f.name) for f in fields(TrainSettings)})
+        return TrainSettings(**{f.name: getattr(self, f.name) for f in fields(TrainSettings)}).resolved()
 
 
 @dataclass(frozen=True)
@@ -154,11 +153,12 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
     The base model is loaded once, for the hash of its weights: all adapters of a cluster must belong to one model.
     """
     datasets = _chosen(settings)
-    model = finetune.base_model(settings.training(), [])
+    training = settings.training()
+    model = finetune.base_model(training, [])
     identity: dict[str, Any] = {
         f"{section.name}.{key}": value
         for section in fields(TrainSettings)
-        for key, value in to_plain(getattr(settings, section.name)).items()
+        for key, value in to_plain(getattr(training, section.name)).items()
         if f"{section.name}.{key}" not in FREE_KEYS
     }
     identity |= {"seed": settings.seed, "datasets": sorted(_name(dataset) for dataset in datasets)}
@@ -168,7 +168,7 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
         "format": FORMAT,
         "experiment": str(Path(settings.experiment).expanduser().resolve()),
         "adapters": {_name(dataset): _entry(dataset, settings.seed) for dataset in datasets},
-        "settings": to_plain(settings.training()),
+        "settings": to_plain(training),
         "identity": identity,
     }
 

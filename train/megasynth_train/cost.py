@@ -41,6 +41,7 @@ class Work:
 
     @property
     def total(self) -> float:
+        """Return the FLOP of all passes."""
         return self.forward + self.backward + self.recompute
 
 
@@ -53,10 +54,12 @@ class StepCost:
 
     @property
     def work(self) -> Work:
+        """Return the sum over the parts."""
         return sum(self.parts.values(), Work())
 
     @property
     def total(self) -> float:
+        """Return the FLOP of a step."""
         return self.work.total
 
 

@@ -23,6 +23,7 @@ class StepShape:
 
     @property
     def images(self) -> int:
+        """Return how many images a step holds."""
         return self.scenes * self.views
 
 
@@ -66,6 +67,7 @@ class Layer:
 
 
 def token_count(config: VGGTConfig, shape: StepShape, registers: int) -> int:
+    """Return the tokens of one image: its patches, one special token and the registers."""
     patch = config.patch_size_px
     return (shape.height_px // patch) * (shape.width_px // patch) + SPECIAL_TOKENS + registers
 

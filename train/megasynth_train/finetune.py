@@ -45,11 +45,12 @@ from megasynth_train.vggt.initialise import random_model
 from megasynth_train.vggt.model import VGGT, compile_blocks
 from megasynth_train.vggt.precision import resolve_precision, set_backends
 
-DONE_FORMAT = "megasynth_train.done/1"
+DONE_FORMAT = "megasynth-attr finished training 1"
 SETTINGS, DONE, ADAPTER, BEST, LOCK = "settings.json", "done.json", "adapter", "best", ".lock"
 
 # Keys that may differ when a run is resumed. Paths of data and weights may, since their contents are compared; the
-# others do not change the result. All the rest do, optim.steps too: the learning rate is a function of step / steps.
+# others change nothing but rounding, at most. All the rest do, optim.steps too: the learning rate depends on
+# step / steps.
 FREE_KEYS = {
     "model.checkpoint", "model.seed", "model.gradient_checkpointing", "model.compile",
     "data.sources", "data.workers", "data.prefetch", "data.on_bad_file", "data.max_bad_share",
@@ -69,7 +70,7 @@ HELP = Help(
     ),
     examples=(
         "python -m megasynth_train.finetune data=runs/demo out=runs/tiny model=vggt-tiny mode=full "
-        "adapter.train_encoder=true data.width_px=126 steps=500 lr=1e-3",
+        "adapter.train_encoder=true steps=500 lr=1e-3",
         "python -m megasynth_train.finetune data=runs/texture/texture_00 out=runs/lora checkpoint=facebook/VGGT-1B",
     ),
 )
@@ -99,7 +100,7 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
     """
     if not settings.run.out:
         raise ConfigError("out= is missing: name the folder of this run, e.g. out=runs/texture_lora")
-    out = Path(settings.run.out).expanduser().resolve()
+    settings, out = settings.resolved(), Path(settings.run.out).expanduser().resolve()
     with StopRequest(settings.run.max_runtime_s) as stop:
         accelerator = make_accelerator(settings.run.device)
         if settings.run.threads:

@@ -70,7 +70,9 @@ class PredictSettings:
     mode: str = setting(
         "crop", "crop: full width, tall pictures lose top and bottom; pad: everything, on a white square", options=MODES
     )
-    width_px: int = setting(518, "width of the network's input, a multiple of the patch size", minimum=14)
+    width_px: int = setting(
+        0, "width of the network's input, a multiple of the patch size; 0: the model's own", minimum=0
+    )
     stride: int = setting(1, "use every n-th picture", minimum=1)
     max_views: int = setting(0, "use at most so many pictures; 0: all", minimum=0)
     drop_percent: float = setting(
@@ -167,8 +169,9 @@ def run(settings: PredictSettings) -> list[str]:
     files = image_files(Path(settings.images).expanduser(), stride=settings.stride, max_views=settings.max_views)
     device = make_accelerator(settings.device).device
     set_backends()
-    patch_px = named_config(settings.model.size).patch_size_px
-    pictures = load_pictures(files, settings.mode, settings.width_px, patch_px)  # before the weights: it may fail
+    config = named_config(settings.model.size)
+    width_px = settings.width_px or config.image_size_px
+    pictures = load_pictures(files, settings.mode, width_px, config.patch_size_px)  # before the weights: it may fail
     notes: list[str] = []
     model = base_model(TrainSettings(model=settings.model), notes)
     if settings.adapter:

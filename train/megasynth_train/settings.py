@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from megasynth_attr.scene.fields import setting, span
+from megasynth_train.vggt.config import SIZES
 
 
 @dataclass(frozen=True)
 class ModelSettings:
     """The base model."""
 
-    size: str = setting("vggt-1b", "width and depth of the model", options=["vggt-1b", "vggt-small", "vggt-tiny"])
+    size: str = setting("vggt-1b", "width and depth of the model", options=list(SIZES))
     checkpoint: str = setting("", "weights: a file, a folder or a hub id such as facebook/VGGT-1B; empty: random")
     seed: int = setting(0, "seed of random base weights (checkpoint empty)", minimum=0)
     precision: str = setting(
@@ -34,6 +35,7 @@ class DataSettings:
     )
     images_per_step: int = setting(32, "upper limit of images per step and process", minimum=1)
     views: tuple[int, int] = span(4, 16, "views per scene, drawn uniformly for each step", minimum=1)
+    view_stride: int = setting(1, "use every n-th view of a scene only", minimum=1)
     duplicate_views: bool = setting(False, "draw views with replacement, as the released code does")
     view_order: str = setting(
         "random",
@@ -41,7 +43,15 @@ class DataSettings:
         "camera's path, the others following in its order (path)",
         options=["random", "path"],
     )
-    width_px: int = setting(518, "width of the network's input, a multiple of the patch size", minimum=14)
+    width_px: int = setting(
+        0, "width of the network's input, a multiple of 14; 0: the model's own (518, 224 or 126)", minimum=0
+    )
+    pixel_centre: float = setting(
+        0.5,
+        "where the first pixel's middle lies when depth becomes points: 0.5, or 0 as in the released code",
+        minimum=0,
+        maximum=0.5,
+    )
     aspect: tuple[float, float] = span(
         1.0, 1.0, "height / width, drawn uniformly for each step; released: [0.33,1]", minimum=0.1, maximum=3
     )
@@ -169,3 +179,8 @@ class TrainSettings:
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
     run: RunSettings = field(default_factory=RunSettings)
+
+    def resolved(self) -> TrainSettings:
+        """Return the same settings with data.width_px=0 replaced by the model's own width."""
+        width_px = self.data.width_px or SIZES[self.model.size].image_size_px
+        return replace(self, data=replace(self.data, width_px=width_px))

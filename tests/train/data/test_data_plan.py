@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from megasynth_attr.errors import ConfigError
+from megasynth_train import settings as keys
 from megasynth_train.data.plan import check_settings, plan_step, replacement, view_limits
 from megasynth_train.data.scene import OURS, TrainingScene
-from megasynth_train.settings import DataSettings
+
+DataSettings = partial(keys.DataSettings, width_px=518)
 
 
 def scenes(count, views=100, size=(518, 518)):
@@ -158,3 +161,11 @@ def test_views_in_the_order_of_the_path():
         assert ordered.scenes == drawn.scenes
         assert ordered.views == tuple(tuple(sorted(views)) for views in drawn.views)
     assert any(views != tuple(sorted(views)) for views in drawn.views)
+
+
+def test_every_nth_view():
+    some = scenes(5, views=12)
+    options = DataSettings(view_stride=5, views=(2, 12), images_per_step=6)
+    assert view_limits(some, options) == (2, 3)
+    drawn = {v for step in range(20) for views in plan_step(0, step, 0, 1, some, options).views for v in views}
+    assert drawn == {0, 5, 10}

@@ -62,6 +62,7 @@ class Adapted:
 
     @property
     def mode(self) -> str:
+        """Return AdapterSettings.mode."""
         return self.settings.mode
 
     def parameter_count(self) -> int:

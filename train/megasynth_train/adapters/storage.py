@@ -27,9 +27,9 @@ from peft import AdaLoraConfig, PeftModel, get_peft_model_state_dict
 from torch import Tensor
 
 from megasynth_attr import __version__
-from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors, sync_folder, write_durably
+from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
 from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import new_temporary_folder
+from megasynth_attr.dataset.temporary import new_temporary_folder, replace_folder
 from megasynth_attr.errors import DatasetError
 from megasynth_attr.scene.codec import to_plain
 from megasynth_train import drift
@@ -60,7 +60,7 @@ def save(adapted: Adapted, folder: Path, record: Mapping[str, Any]) -> None:
         temporary = new_temporary_folder(folder.parent / TMP, "adapter")
         try:
             _write(adapted, temporary, record)
-            _replace(temporary, folder)
+            replace_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -137,16 +137,3 @@ def _record(adapted: Adapted, folder: Path, training: Mapping[str, Any]) -> dict
         "versions": {"megasynth-attr": __version__} | {name: version(name) for name in PACKAGES},
         "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in files},
     }
-
-
-def _replace(temporary: Path, folder: Path) -> None:
-    for path in [temporary, *(p for p in temporary.rglob("*") if p.is_dir())]:
-        sync_folder(path)
-    if folder.exists():
-        old = new_temporary_folder(folder.parent / TMP, "replaced")
-        folder.rename(old / folder.name)
-        temporary.rename(folder)
-        shutil.rmtree(old)
-    else:
-        temporary.rename(folder)
-    sync_folder(folder.parent)

@@ -23,6 +23,7 @@ class Targets:
 
     @property
     def all(self) -> tuple[str, ...]:
+        """Return the modules of both."""
         return self.aggregator + self.heads
 
 

@@ -34,7 +34,7 @@ def prepare(raw: RawBatch, device: torch.device | str, settings: DataSettings) -
     depth = resize_depth(near_depth(raw.depth_z, settings.depth_quantile), raw.windows, raw.image_size_hw)
     masks = depth > _VALID_DEPTH
     intrinsics_there = torch.from_numpy(intrinsics).to(device, torch.float32, non_blocking=True)
-    result = normalise(depth, masks, intrinsics_there, raw.camera_from_world)
+    result = normalise(depth, masks, intrinsics_there, raw.camera_from_world, settings.pixel_centre)
     return Target(
         images=images,
         depth=result.depth,

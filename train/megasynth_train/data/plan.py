@@ -18,7 +18,7 @@ from megasynth_train.data.scene import TrainingScene
 from megasynth_train.data.windows import target_size
 from megasynth_train.settings import DataSettings
 
-PATCH_PX = 14  # of every VGGT: image sizes are multiples
+PATCH_PX = 14  # of every named size: image sizes are multiples
 STREAMS = "megasynth-train data 1"  # part of every stream's key: raising it changes every draw
 
 
@@ -44,7 +44,7 @@ class StepPlan:
 def check_settings(settings: DataSettings) -> None:
     """Raise ConfigError for values that contradict each other or the network's patches."""
     if settings.width_px % PATCH_PX:
-        low = settings.width_px // PATCH_PX * PATCH_PX
+        low = max(settings.width_px // PATCH_PX, 1) * PATCH_PX
         raise ConfigError(
             f"data.width_px={settings.width_px} is no multiple of the patch size {PATCH_PX}: "
             f"use {low} or {low + PATCH_PX}"
@@ -56,6 +56,11 @@ def check_settings(settings: DataSettings) -> None:
         )
 
 
+def available_views(scene: TrainingScene, settings: DataSettings) -> int:
+    """Return how many views of ``scene`` are drawn from: every ``view_stride``-th, from the first."""
+    return len(range(0, scene.view_count, settings.view_stride))
+
+
 def view_limits(scenes: Sequence[TrainingScene], settings: DataSettings) -> tuple[int, int]:
     """Return the fewest and most views per scene that are drawn.
 
@@ -64,7 +69,7 @@ def view_limits(scenes: Sequence[TrainingScene], settings: DataSettings) -> tupl
     """
     low, high = settings.views[0], min(settings.views[1], settings.images_per_step)
     if not settings.duplicate_views:
-        high = min(high, *(scene.view_count for scene in scenes))
+        high = min(high, *(available_views(scene, settings) for scene in scenes))
     return low, high
 
 
@@ -142,7 +147,8 @@ def replacement(
 def _draw_views(
     generator: np.random.Generator, scene: TrainingScene, count: int, settings: DataSettings
 ) -> tuple[int, ...]:
-    views = generator.choice(scene.view_count, count, replace=settings.duplicate_views).tolist()
+    drawn = generator.choice(available_views(scene, settings), count, replace=settings.duplicate_views)
+    views = (settings.view_stride * drawn).tolist()
     return tuple(sorted(views) if settings.view_order == "path" else views)
 
 

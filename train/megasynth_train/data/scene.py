@@ -46,6 +46,7 @@ class BadScene:
 
 
 def our_scene(name: str, folder: Path) -> TrainingScene:
+    """Return a scene folder of the generator; DatasetError naming what is missing or wrong with its cameras."""
     file = folder / paths.SCENE_FILE
     if not file.is_file():
         raise DatasetError(f"{file} is missing; delete the scene's folder and generate the dataset again")
@@ -58,6 +59,7 @@ def our_scene(name: str, folder: Path) -> TrainingScene:
 
 
 def paper_scene(folder: Path) -> TrainingScene:
+    """Return a scene folder in the paper's layout; DatasetError naming what is wrong with its cameras."""
     frames = paper_layout.read_cameras(folder)
     name = paper_scene_name(folder)
     digest = sha256_of(folder / paper_layout.CAMERAS_FILE)

@@ -19,7 +19,7 @@ from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
 from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_attr.selection import parse_indices
 from megasynth_train.data import paper_layout
-from megasynth_train.data.plan import check_settings, view_limits
+from megasynth_train.data.plan import available_views, check_settings, view_limits
 from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene, paper_scene_name
 from megasynth_train.settings import DataSettings
 
@@ -28,7 +28,7 @@ from megasynth_train.settings import DataSettings
 class TrainingData:
     """Scenes sorted by name. ``fingerprint`` identifies their content and does not depend on where they lie.
 
-    ``image_size_hw`` is the size of the largest images. ``notes``: sentences the user should see once.
+    ``image_size_hw`` is the size of the widest images. ``notes``: sentences the user should see once.
     """
 
     train: tuple[TrainingScene, ...]
@@ -60,13 +60,13 @@ def open_sources(settings: DataSettings) -> TrainingData:
         scenes += found.scenes
         fingerprints += found.fingerprints
     _refuse_twice(scenes)
-    usable = [s for s in scenes if settings.duplicate_views or s.view_count >= settings.views[0]]
+    usable = [s for s in scenes if settings.duplicate_views or available_views(s, settings) >= settings.views[0]]
     if left_out := len(scenes) - len(usable):
         notes.append(f"{left_out} of {len(scenes)} scenes have fewer than {settings.views[0]} views and are left out")
     if not usable:
-        fewest = max((s.view_count for s in scenes), default=0)
+        longest = max((available_views(s, settings) for s in scenes), default=0)
         raise DatasetError(
-            f"no usable scene in {', '.join(map(str, roots))}: the longest has {fewest} views, "
+            f"no usable scene in {', '.join(map(str, roots))}: the longest has {longest} views, "
             f"data.views={list(settings.views)} asks for {settings.views[0]}; {_first(bad)}"
         )
     usable.sort(key=lambda scene: (scene.name, scene.digest))
@@ -81,9 +81,14 @@ def open_sources(settings: DataSettings) -> TrainingData:
             "nothing is validated; add scenes or raise the share"
         )
     notes += _notes_on_views(train, settings)
+    largest = max((s.image_size_hw for s in usable), key=lambda hw: (hw[1], hw[0]))
+    if settings.width_px > largest[1]:
+        notes.append(
+            f"images of at most {largest[1]} px are enlarged to data.width_px={settings.width_px}; "
+            "that costs time and adds nothing"
+        )
     record = [sorted(fingerprints), sorted((s.identity, s.digest) for s in usable)]
     fingerprint = hashlib.sha256(json_bytes({"data": record})).hexdigest()
-    largest = max((s.image_size_hw for s in usable), key=lambda hw: (hw[0] * hw[1], hw))
     return TrainingData(train, validation, fingerprint, largest, tuple(bad), tuple(notes))
 
 

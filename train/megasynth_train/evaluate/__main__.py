@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors, sync_folder, write_durably
+from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
 from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers
+from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers, replace_folder
 from megasynth_attr.errors import ConfigError, DatasetError, run_main
 from megasynth_attr.farm.stop import StopRequest
 from megasynth_attr.report.libraries import require_report_libraries
@@ -184,25 +184,11 @@ def _folder_to_be(out: Path) -> Iterator[Path]:
     try:
         yield work
         with storage_errors("the evaluation", out):
-            _put_in_place(work, out)
+            replace_folder(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         with suppress(OSError):  # others are working there
             (parent / TMP).rmdir()
-
-
-def _put_in_place(work: Path, out: Path) -> None:
-    """Let ``work`` take the place of ``out``; the old folder stays if that is interrupted."""
-    old = new_temporary_folder(out.parent / TMP, "old")
-    try:
-        if out.is_dir():
-            out.replace(old)
-        work.replace(out)
-    finally:
-        if not out.exists() and any(old.iterdir()):
-            old.replace(out)
-        shutil.rmtree(old, ignore_errors=True)
-    sync_folder(out.parent)
 
 
 def main(words: list[str]) -> None:

@@ -32,6 +32,12 @@ class EvaluateSettings:
     width_px: int = setting(
         0, "width of the network's input, a multiple of the patch size; 0: the model's own", minimum=0
     )
+    pixel_centre: float = setting(
+        0.5,
+        "where the first pixel's middle lies when predicted depth becomes points: 0.5, or 0 for the public checkpoint",
+        minimum=0,
+        maximum=0.5,
+    )
     icp_distance: float = setting(0.1, "largest distance of a pair in ICP, in scene units", minimum=0)
     max_points: int = setting(
         0,

@@ -88,7 +88,7 @@ def evaluate_scene(
     if valid.sum() < MIN_POINTS:
         raise DatasetError(f"{valid.sum()} pixels have a depth, it takes {MIN_POINTS}")
     predicted = predict(model, scene.images, device, settings.model.precision)
-    geometry = at_truth(predicted, scene.truth)
+    geometry = at_truth(predicted, scene.truth, settings.pixel_centre)
     source = _flat([view.points for view in geometry])[valid]
     if not (np.isfinite(source).all() and np.isfinite(predicted.camera_from_world).all()):
         raise DatasetError("the prediction holds NaN or infinite numbers")
@@ -141,10 +141,11 @@ def evaluate_scene(
     )
 
 
-def at_truth(predicted: PredictedScene, truth: tuple[View, ...]) -> list[Geometry]:
+def at_truth(predicted: PredictedScene, truth: tuple[View, ...], pixel_centre: float = 0.5) -> list[Geometry]:
     """Return the prediction at the truth's pixels: depth scaled bilinearly, cameras decoded for that image size.
 
-    Both images show the same window, and the encoding holds angles, not pixels.
+    Both images show the same window, and the encoding holds angles, not pixels. ``pixel_centre`` is the convention the
+    model was trained with, in its own pixels.
     """
     found = []
     for depth_z, encoding, view in zip(predicted.depth_z, predicted.pose_encoding, truth, strict=True):
@@ -153,10 +154,12 @@ def at_truth(predicted: PredictedScene, truth: tuple[View, ...]) -> list[Geometr
         if depth.shape != size_hw:
             depth = functional.interpolate(depth[None, None], size_hw, mode="bilinear", antialias=True)[0, 0]
         camera = decode_pose(torch.from_numpy(encoding).double(), size_hw)
+        # half a pixel of the network's image is that many of the truth's
+        centre = 0.5 + (pixel_centre - 0.5) * size_hw[1] / depth_z.shape[1]
         found.append(
             Geometry(
                 depth.numpy(),
-                _unprojected(depth.numpy(), camera.intrinsics.numpy(), camera.camera_from_world.numpy()),
+                _unprojected(depth.numpy(), camera.intrinsics.numpy(), camera.camera_from_world.numpy(), centre),
             )
         )
     return found
@@ -184,9 +187,12 @@ def _depth_numbers(
     return numbers, fits["scale"].scale
 
 
-def _unprojected(depth_z: np.ndarray, intrinsics: np.ndarray, camera_from_world: np.ndarray) -> np.ndarray:
+def _unprojected(
+    depth_z: np.ndarray, intrinsics: np.ndarray, camera_from_world: np.ndarray, pixel_centre: float = 0.5
+) -> np.ndarray:
     arrays = (depth_z, intrinsics, camera_from_world)
-    return unproject(*(torch.from_numpy(np.asarray(a, dtype=np.float64)) for a in arrays)).numpy()
+    depth, *camera = (torch.from_numpy(np.asarray(a, dtype=np.float64)) for a in arrays)
+    return unproject(depth, *camera, pixel_centre=pixel_centre).numpy()
 
 
 def _flat(points: list[np.ndarray]) -> np.ndarray:
