@@ -82,7 +82,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a safetensors file to the disk itself; OSError if that fails. Not atomic: for files renamed later."""
     on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(on_host, path, dict(metadata))
+        save_file(on_host, path, dict(metadata) or None)  # no tensors and {} would give a header nobody can read
     except SafetensorError as error:  # the library hides the number of the system's error in its text
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
