@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -67,13 +69,50 @@ class Interrupted(MegaSynthError):
 
 
 def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
-    """Run ``main(argv)`` and return the exit code; expected errors print one line to stderr, others a traceback."""
+    """Run ``main(argv)`` and return the exit code; expected errors print one line to stderr, others a traceback.
+
+    A reader of stdout that has seen enough (``| head``) causes no words; a full disk behind stdout is an environment
+    problem; characters that stdout's encoding lacks become question marks.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="replace")
     try:
         main(argv)
     except MegaSynthError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return int(error.exit_code)
+        return int(_after_output(error.exit_code))
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume", file=sys.stderr, flush=True)
-        return int(ExitCode.INTERRUPTED)
-    return int(ExitCode.DONE)
+        return int(_after_output(ExitCode.INTERRUPTED))
+    except SystemExit as leaving:
+        if leaving.code or (lost := _output_lost()) in (None, ExitCode.DONE):
+            raise
+        return int(lost)
+    except OSError:
+        if (lost := _output_lost("\n")) is None:  # unbuffered, it shows only with something to write
+            raise  # stdout is well: the error is another
+        return int(lost or ExitCode.INTERRUPTED)  # main did not come to its end
+    return int(_after_output(ExitCode.DONE))
+
+
+def _after_output(code: ExitCode) -> ExitCode:
+    """Return ``code``, unless that is DONE and the output was lost."""
+    lost = _output_lost()
+    return code if lost is None or code != ExitCode.DONE else lost
+
+
+def _output_lost(more: str = "") -> ExitCode | None:
+    """Return None if stdout takes everything printed, and ``more``; else what to exit with, and print no more there."""
+    try:
+        print(more, end="", flush=True)
+        return None
+    except BrokenPipeError:
+        code = ExitCode.DONE
+    except OSError as error:
+        print(f"EnvironmentProblem: stdout takes no more output: {error.strerror}; send it elsewhere", file=sys.stderr)
+        code = ExitCode.ENVIRONMENT
+    # what is still in the buffer goes nowhere, or the interpreter would complain about it at its end
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return code

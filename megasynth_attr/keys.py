@@ -128,5 +128,7 @@ def _misfit(kind: type, settings: Mapping[str, Any], prefix: str = "") -> str:
         try:
             OmegaConf.merge(OmegaConf.structured(kind), leaf)
         except OmegaConfBaseException as error:
+            if value is None:
+                return f"{prefix}{key}= is empty: give it a value, or leave it out for the default"
             return f"{prefix}{key}={value}: {str(error).splitlines()[0]}"
     return ""

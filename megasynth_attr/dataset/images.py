@@ -7,11 +7,12 @@ of level 9 in a fraction of its time; ZIP is the smallest lossless EXR compressi
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from megasynth_attr.dataset.files import storage_problem, write_durably
 from megasynth_attr.errors import DatasetError
@@ -56,7 +57,7 @@ def read_png(path: Path) -> np.ndarray:
             return np.asarray(image).copy()
     except FileNotFoundError:
         raise DatasetError(f"{path} is missing; {DAMAGED}") from None
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path} cannot be read ({error}); {DAMAGED}") from None
 
 

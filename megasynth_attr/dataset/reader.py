@@ -113,9 +113,11 @@ class SceneData:
         """cameras.json as it is; DatasetError if it is missing or damaged."""
         file = self.path / paths.CAMERAS_FILE
         record = read_json(file, CAMERAS_FORMAT)
-        for key, shape in (("intrinsics", (3, 3)), ("camera_from_world", (4, 4))):
-            if key not in record or np.shape(record[key])[-2:] != shape:
-                raise DatasetError(f"{file} is damaged: {key} is missing or not made of {shape[0]}×{shape[1]} matrices")
+        if _shape(record.get("intrinsics")) != (3, 3):
+            raise DatasetError(f"{file} is damaged: intrinsics is missing or no 3×3 matrix of numbers")
+        count, *matrix = _shape(record.get("camera_from_world")) or (0,)
+        if not count or matrix != [4, 4]:
+            raise DatasetError(f"{file} is damaged: camera_from_world is missing or no list of 4×4 matrices of numbers")
         if missing := [key for key in ("width_px", "height_px") if not isinstance(record.get(key), int)]:
             raise DatasetError(f"{file} is damaged: {missing[0]} is missing")
         return record
@@ -200,6 +202,9 @@ def open_dataset(path: str | Path) -> Dataset:
     record = read_json(file, DATASET_FORMAT)
     if missing := [k for k in ("attribute", "dataset_index", "scene_count", "config") if k not in record]:
         raise DatasetError(f"{file} is damaged: {missing[0]} is missing")
+    for key, kind in (("dataset_index", int), ("scene_count", int), ("config", dict)):
+        if not isinstance(record[key], kind):
+            raise DatasetError(f"{file} is damaged: {key} is {record[key]!r}, expected {kind.__name__}")
     return Dataset(folder, record)
 
 
@@ -210,3 +215,12 @@ def open_experiment(path: str | Path) -> list[Dataset]:
     if not found:
         raise DatasetError(f"{folder} holds no dataset; expected folders like texture_00 with a {paths.DATASET_FILE}")
     return [open_dataset(file.parent) for file in found]
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """Return the shape of nested lists of numbers, () for anything else."""
+    try:
+        array = np.array(value)
+    except ValueError:  # rows of different lengths
+        return ()
+    return array.shape if array.dtype.kind in "if" else ()

@@ -6,10 +6,13 @@ import errno
 import os
 import shutil
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from megasynth_attr.dataset.files import storage_errors, sync_folder, write_durably
 from megasynth_attr.dataset.paths import TMP
+
+REPLACED = "replaced"  # what replace_folder keeps until the new folder is there
 
 
 def new_temporary_folder(parent: Path, stem: str) -> Path:
@@ -30,14 +33,17 @@ def new_temporary_folder(parent: Path, stem: str) -> Path:
 def remove_leftovers(parent: Path) -> list[str]:
     """Remove the temporary folders of processes of this host that no longer run; return their names.
 
-    Folders of other hosts stay: whether their process lives cannot be known from here.
+    Folders of other hosts stay: whether their process lives cannot be known from here. What ``replace_folder`` had
+    moved aside when it was killed goes back to where it was, beside ``parent``, unless the new one is there already.
     """
     removed = []
     for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-        _, _, rest = folder.name.partition(".")
+        stem, _, rest = folder.name.partition(".")
         rest, _, attempt = rest.rpartition(".")
         host, _, pid = rest.rpartition(".")
         if host == socket.gethostname() and pid.isdigit() and attempt.isdigit() and not _owner_alive(int(pid), folder):
+            if stem == REPLACED:
+                _put_back(folder, parent.parent)
             shutil.rmtree(folder, ignore_errors=True)  # another run may be removing the same one
             removed.append(folder.name)
     return removed
@@ -58,11 +64,11 @@ def replace_folder(new: Path, final: Path) -> None:
     """Let the complete folder ``new`` take the place of ``final``; if that fails, the old folder is there again.
 
     ``new`` lies on the same disk. A folder cannot be exchanged in one step: a process killed in between leaves the old
-    one in ``tmp`` beside ``final``.
+    one in ``tmp`` beside ``final``, from where ``remove_leftovers`` puts it back.
     """
     for path in [new, *(p for p in new.rglob("*") if p.is_dir())]:
         sync_folder(path)
-    holder = new_temporary_folder(final.parent / TMP, "replaced")
+    holder = new_temporary_folder(final.parent / TMP, REPLACED)
     old = holder / final.name
     try:
         if final.exists():
@@ -95,6 +101,14 @@ def create_exclusively(path: Path, content: bytes) -> bool:
         shutil.rmtree(folder, ignore_errors=True)
     sync_folder(path.parent)
     return True
+
+
+def _put_back(holder: Path, where: Path) -> None:
+    """Move what ``holder`` holds to ``where``, except what has a successor there."""
+    for old in holder.iterdir():
+        if not (where / old.name).exists():
+            with suppress(FileNotFoundError):  # another run has just put it back
+                old.rename(where / old.name)
 
 
 def _owner_alive(pid: int, folder: Path) -> bool:

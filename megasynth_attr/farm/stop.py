@@ -16,12 +16,20 @@ class StopRequest:
     """Context manager: while it is open, signals are remembered instead of ending the process.
 
     ``patient=False`` raises Interrupted inside the handler: for work that keeps nothing half done and has no loop.
+    ``advice`` ends the message: what running again does.
     """
 
-    def __init__(self, max_runtime_s: float = 0.0, *, patient: bool = True) -> None:
+    def __init__(
+        self,
+        max_runtime_s: float = 0.0,
+        *,
+        patient: bool = True,
+        advice: str = "run the same command again to resume",
+    ) -> None:
         self._deadline = time.monotonic() + max_runtime_s if max_runtime_s else None
         self._limit_s = max_runtime_s
         self._patient = patient
+        self._advice = advice
         self._signal: str | None = None
         self._previous: dict[int, Any] = {}
 
@@ -44,10 +52,10 @@ class StopRequest:
     def check_signal(self) -> None:
         """Raise Interrupted if a signal came."""
         if self._signal is not None:
-            raise Interrupted(f"stopped by {self._signal}; run the same command again to resume")
+            raise Interrupted(f"stopped by {self._signal}; {self._advice}")
 
     def check(self) -> None:
         """Raise Interrupted if a signal came or the time is up."""
         self.check_signal()
         if self._deadline is not None and time.monotonic() > self._deadline:
-            raise Interrupted(f"max_runtime_s={self._limit_s:g} is over; run the same command again to resume")
+            raise Interrupted(f"max_runtime_s={self._limit_s:g} is over; {self._advice}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +19,7 @@ from synthetic import tree
 
 from megasynth_attr.config import Config
 from megasynth_attr.dataset import images, paths
+from megasynth_attr.dataset.files import storage_problem
 from megasynth_attr.dataset.reader import open_dataset, open_experiment
 from megasynth_attr.dataset.writer import SceneWriter, finalise, open_for_writing
 from megasynth_attr.errors import ConfigError, DatasetError, RenderError
@@ -272,9 +275,48 @@ class TestReaderErrors:
         with pytest.raises(DatasetError, match=r"cameras.json"):
             _ = data.views
 
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("intrinsics", [[1, 0, 0], [0, "one", 0], [0, 0, 1]]),
+            ("intrinsics", [np.eye(3).tolist()]),
+            ("intrinsics", None),
+            ("intrinsics", [[1, 0], [0, 1, 0]]),
+            ("camera_from_world", np.eye(4).tolist()),
+            ("camera_from_world", []),
+            ("camera_from_world", [[["x"] * 4] * 4]),
+            ("width_px", "wide"),
+        ],
+    )
+    def test_cameras_that_are_none(self, dataset: Path, key: str, value: object) -> None:
+        data = open_dataset(dataset).scenes[0]
+        file = data.path / "cameras.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+        with pytest.raises(DatasetError, match=rf"cameras\.json is damaged: {key}"):
+            _ = data.views
+
+    @pytest.mark.parametrize(("key", "value"), [("scene_count", "four"), ("dataset_index", None), ("config", 3)])
+    def test_a_dataset_record_of_the_wrong_kind(self, dataset: Path, key: str, value: object) -> None:
+        file = dataset / "dataset.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+        with pytest.raises(DatasetError, match=rf"dataset\.json is damaged: {key} is"):
+            open_dataset(dataset)
+
+    def test_an_image_of_absurd_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        Image.new("RGBA", (20, 20)).save(tmp_path / "x.png")
+        with pytest.raises(DatasetError, match=r"x\.png cannot be read .*decompression bomb"):
+            images.read_png(tmp_path / "x.png")
+
     def test_changed_scene_file(self, dataset: Path) -> None:
         data = open_dataset(dataset).scenes[0]
         file = data.path / "scene.json"
         file.write_text(file.read_text().replace('"noise_seed":7', '"noise_seed":8'))
         with pytest.raises(DatasetError, match="hashes do not match"):
             _ = data.scene
+
+
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.EISDIR, errno.ENOTDIR])
+def test_something_in_the_way_is_no_trouble_with_the_disk(tmp_path: Path, number: int) -> None:
+    problem = storage_problem(OSError(number, os.strerror(number)), "a thing", tmp_path)
+    assert "choose another out=" in str(problem) and "check the disk" not in str(problem)

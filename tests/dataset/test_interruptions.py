@@ -81,6 +81,31 @@ class TestLeftovers:
         assert remove_leftovers(tmp_path / "tmp") == [dead.name]
         assert not dead.exists()
 
+    @pytest.mark.parametrize("successor", [False, True])
+    def test_what_was_moved_aside_goes_back_unless_it_was_replaced(self, tmp_path: Path, successor: bool) -> None:
+        (tmp_path / "result").mkdir()
+        (tmp_path / "result" / "numbers").write_text("old")
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "numbers").write_text("new")
+        killed = (
+            "import os, pathlib, signal, sys\n"
+            "from megasynth_attr.dataset.temporary import replace_folder\n"
+            "rename, seen = pathlib.Path.rename, []\n"
+            "def slow(path, target):\n"
+            "    if path.name == 'new':\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    return rename(path, target)\n"
+            "pathlib.Path.rename = slow\n"
+            "replace_folder(pathlib.Path('new'), pathlib.Path('result'))\n"
+        )
+        assert subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, check=False).returncode == -signal.SIGKILL
+        assert not (tmp_path / "result").exists()
+        if successor:
+            (tmp_path / "new").rename(tmp_path / "result")
+        assert len(remove_leftovers(tmp_path / "tmp")) == 1
+        assert (tmp_path / "result" / "numbers").read_text() == ("new" if successor else "old")
+        assert not list((tmp_path / "tmp").iterdir())
+
     @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="start times are known on Linux only")
     def test_a_reused_process_number_does_not_protect(self, tmp_path: Path) -> None:
         mine = new_temporary_folder(tmp_path / "tmp", "000001")

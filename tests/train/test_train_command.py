@@ -7,6 +7,7 @@ import pytest
 from megasynth_attr.errors import ConfigError
 from megasynth_attr.scene.fields import setting
 from megasynth_train.command import Help, parse
+from megasynth_train.evaluate.options import EvaluateSettings
 from megasynth_train.settings import DataSettings, ModelSettings, TrainSettings
 
 HELP = Help("python -m program data=FOLDER", "Does a thing.", ("python -m program data=x",))
@@ -19,6 +20,16 @@ def test_short_words_and_single_values():
     assert settings.model.size == "vggt-tiny"
     assert settings.optim.steps == 7 and settings.optim.lr == 1e-4
     assert settings.loss == TrainSettings().loss
+
+
+def test_one_number_for_a_list_of_numbers():
+    assert parse(EvaluateSettings, ["view_ids=3"], HELP).view_ids == (3,)
+    assert parse(TrainSettings, ["data=3"], HELP).data.sources == ("3",)
+
+
+def test_nothing_is_empty_text_or_an_empty_list():
+    settings = parse(TrainSettings, ["out=", "data=", "checkpoint="], HELP)
+    assert (settings.run.out, settings.data.sources, settings.model.checkpoint) == ("", (), "")
 
 
 def test_words_override_the_file_which_overrides_defaults(tmp_path):
@@ -34,6 +45,7 @@ def test_words_override_the_file_which_overrides_defaults(tmp_path):
         ("steps=0", "optim.steps=0: must be at least 1"),
         ("model=vggt-2b", "must be one of vggt-1b"),
         ("lr=abc", "optim.lr=abc"),
+        ("steps=", "optim.steps= is empty: give it a value"),
         ("lr=nan", "only finite numbers"),
         ("data.views=[5,4]", "the range is empty"),
         ("model.size.x=3", "model.size has no keys of its own"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import trimesh
-from PIL import Image
+from PIL import Image, ImageOps
 
-from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, run_main
+from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, Interrupted, run_main
 from megasynth_train import predict as prediction
 from megasynth_train.adapters import adapt
 from megasynth_train.geometry import decode_pose, unproject
@@ -278,6 +281,76 @@ def test_a_second_run_replaces_the_first_and_a_failing_one_leaves_it(folder: Pat
     with pytest.raises(DatasetError, match=r"10\.jpg"):
         run(settings(folder, out))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_pictures_of_the_user_are_not_destroyed(folder: Path, tmp_path: Path) -> None:
+    (folder / "2.png").rename(folder / "overview.png")
+    (tmp_path / "link").symlink_to(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ConfigError, match="is the folder of the pictures"):
+        run(settings(folder, tmp_path / "link"))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "overview.png").write_text("not ours")
+    run(settings(folder, other))
+    assert (other / "overview.png").read_text() == "not ours"
+
+
+def test_a_signal_ends_it_with_nothing_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = prediction.predict
+
+    def interrupted(*given: object, **named: object) -> PredictedScene:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(prediction, "predict", interrupted)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM; nothing has been written"):
+        run(settings(folder, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    assert Interrupted.exit_code == 75
+
+
+def test_a_signal_while_writing_comes_too_late(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = prediction.ply_bytes
+
+    def interrupted(points: np.ndarray, colours: np.ndarray) -> bytes:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(points, colours)
+
+    monkeypatch.setattr(prediction, "ply_bytes", interrupted)
+    run(settings(folder, tmp_path / "out"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "cameras.json",
+        "points.ply",
+        "predictions.npz",
+    ]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_read_as_pillow_reads_it(tmp_path: Path, orientation: int) -> None:
+    pixels = Image.fromarray(colours(3, 28, 28))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels.save(tmp_path / "x.png", exif=exif)
+    with Image.open(tmp_path / "x.png") as file:
+        expected = np.asarray(ImageOps.exif_transpose(file))
+    assert np.array_equal(load_picture(tmp_path / "x.png", "crop", 28, 14).rgb, expected)
+
+
+@pytest.mark.parametrize(("place", "value"), [(17, 0x42), (43, 1)])  # a number written as text, a fraction as a byte
+def test_other_tags_of_a_picture_do_not_matter(tmp_path: Path, place: int, value: int) -> None:
+    exif = Image.Exif()
+    exif[0x0110], exif[0x0112], exif[0x011A] = "camera", 6, 72.0
+    content = bytearray(exif.tobytes())
+    content[place] = value
+    pixels = colours(3, 28, 28)
+    Image.fromarray(pixels).save(tmp_path / "odd.png", exif=bytes(content))
+    with Image.open(tmp_path / "odd.png") as file, pytest.raises((struct.error, TypeError)):
+        ImageOps.exif_transpose(file)
+    assert np.array_equal(load_picture(tmp_path / "odd.png", "crop", 28, 14).rgb, np.rot90(pixels, -1))
 
 
 def test_a_failure_while_writing_leaves_nothing_half(folder: Path, tmp_path: Path) -> None:

@@ -92,7 +92,10 @@ def _declared(field: dataclasses.Field[Any]) -> Any:
 
 
 def _listed(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return ``values`` with single ones made lists where ``kind`` wants a list: data=runs/demo, data.views=8."""
+    """Return ``values`` with single ones made lists where ``kind`` wants a list: data=runs/demo, data.views=8.
+
+    Nothing (out=) is empty text or an empty list where ``kind`` wants one of these.
+    """
     hints = typing.get_type_hints(kind)
     spans = {f.name for f in dataclasses.fields(typing.cast(Any, kind)) if f.metadata.get("span")}
     result = dict(values)
@@ -105,6 +108,8 @@ def _listed(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str
                 raise ConfigError(f"{prefix}{key} has no keys of its own, but .{next(iter(value))} is given")
         elif key in spans and isinstance(value, int | float):
             result[key] = [value, value]
-        elif typing.get_origin(hint) is tuple and isinstance(value, str):
-            result[key] = [value]
+        elif typing.get_origin(hint) is tuple and not isinstance(value, list):
+            result[key] = [] if value is None else [value]
+        elif hint is str and value is None:
+            result[key] = ""
     return result

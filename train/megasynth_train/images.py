@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from megasynth_attr.errors import ConfigError, DatasetError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MODES = ("crop", "pad")
 _WHITE = 255
+_UPRIGHT = {  # EXIF orientation → what turns the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -103,14 +113,15 @@ def _decode(path: Path) -> tuple[Image.Image, Image.Image]:
     """Return a file's colours on white (RGB) and its opacity (L), upright; DatasetError if it cannot be read."""
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
+            # ImageOps.exif_transpose also writes all other tags anew, and fails at those that are odd
+            turn = _UPRIGHT.get(file.getexif().get(ExifTags.Base.Orientation, 1))
+            image = file.copy() if turn is None else file.transpose(turn)
             if image.mode.startswith("I"):  # 16 bits of grey: Pillow would clip them at 255
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
             image = image.convert("RGBA")
     except FileNotFoundError:
         raise DatasetError(f"{path} is missing") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path} cannot be read as a picture ({error}); remove or replace it") from None
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB"), image.getchannel("A")

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from megasynth_attr.dataset.files import json_bytes, storage_errors, sync_folder, write_durably
+from megasynth_attr.dataset.files import json_bytes, read_json, storage_errors, sync_folder, write_durably
 from megasynth_attr.dataset.paths import TMP
 from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers
-from megasynth_attr.errors import ConfigError, EnvironmentProblem, run_main
+from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.farm.stop import StopRequest
 from megasynth_attr.scene.fields import setting
 from megasynth_train.adapters import load_adapter
 from megasynth_train.command import Help, parse
@@ -159,13 +160,24 @@ def confident(scene: PredictedScene, visible: np.ndarray, drop_percent: float) -
 
 
 def run(settings: PredictSettings) -> list[str]:
-    """Predict as ``settings`` say, write all files, return lines to tell. Nothing is written before all is known."""
+    """Predict as ``settings`` say, write all files, return lines to tell. Nothing is written before all is known.
+
+    Interrupted after a signal: then nothing has been written. One that comes while files are written is too late.
+    """
     if not settings.images:
         raise ConfigError("images= is missing: name a folder of pictures")
     if not settings.out:
         raise ConfigError("out= is missing: name the output folder, e.g. out=runs/prediction")
+    out = Path(settings.out).expanduser()
+    if out.resolve() == Path(settings.images).expanduser().resolve():
+        raise ConfigError(f"out={out} is the folder of the pictures; choose another, e.g. out={out / 'prediction'}")
     if settings.overview:
         _require_matplotlib()
+    with StopRequest(patient=False, advice="nothing has been written; run the same command again"):
+        return _predict_folder(settings, out)
+
+
+def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     files = image_files(Path(settings.images).expanduser(), stride=settings.stride, max_views=settings.max_views)
     device = make_accelerator(settings.device).device
     set_backends()
@@ -182,8 +194,8 @@ def run(settings: PredictSettings) -> list[str]:
     if not (np.isfinite(scene.pose_encoding).all() and np.isfinite(scene.depth_z).all()):
         raise ConfigError("the model answers with infinite or undefined numbers; try model.precision=fp32")
     keep = confident(scene, np.stack([picture.visible for picture in pictures]), settings.drop_percent)
-    out = Path(settings.out).expanduser()
-    write_prediction(out, scene, pictures, keep, _record(settings), overview=settings.overview)
+    with StopRequest():  # which keeps older and newer files from being mixed
+        write_prediction(out, scene, pictures, keep, _record(settings), overview=settings.overview)
     notes.append(f"{len(pictures)} views, {int(keep.sum()):,} of {keep.size:,} points: {out}")
     return notes
 
@@ -208,6 +220,7 @@ def write_prediction(
         out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out / TMP)
         work = new_temporary_folder(out / TMP, "prediction")
+        replaces = _is_prediction(out)
         try:
             write_durably(work / ARRAYS, _npz_bytes(**asdict(scene), visible=visible))
             write_durably(work / POINTS, ply_bytes(scene.points_world[keep], rgb[keep]))
@@ -216,13 +229,22 @@ def write_prediction(
             write_durably(work / CAMERAS, json_bytes({**record, **_cameras(scene, pictures)}))
             for path in sorted(work.iterdir()):
                 path.replace(out / path.name)
-            if not overview:
+            if replaces and not overview:
                 (out / OVERVIEW).unlink(missing_ok=True)  # it would show an earlier prediction
         finally:
             shutil.rmtree(work, ignore_errors=True)
             with suppress(OSError):  # another process is writing there
                 (out / TMP).rmdir()
         sync_folder(out)
+
+
+def _is_prediction(out: Path) -> bool:
+    """Return whether ``out`` holds an earlier prediction, whose overview.png is ours to remove."""
+    try:
+        read_json(out / CAMERAS, FORMAT)
+    except DatasetError:
+        return False
+    return True
 
 
 def _npz_bytes(**arrays: np.ndarray) -> bytes:

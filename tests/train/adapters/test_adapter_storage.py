@@ -182,6 +182,15 @@ def _flip_byte(folder: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes(content)
 
 
+def _change_config(folder: Path, **changes: object) -> None:
+    file = folder / "adapter_config.json"
+    config = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({key: value for key, value in config.items() if value != "forget"}))
+    record = json.loads((folder / "adapter.json").read_text())
+    record["files"]["adapter_config.json"] = sha256_of(file)  # as if somebody had made it so
+    (folder / "adapter.json").write_text(json.dumps(record))
+
+
 def _drop_heads(folder: Path) -> None:
     shutil.rmtree(folder / "heads")
 
@@ -194,6 +203,9 @@ def _drop_heads(folder: Path) -> None:
         ("lora", _forget_base, "base is missing"),
         ("lora", _flip_byte, "adapter_model.safetensors is damaged"),
         ("pissa", lambda folder: (folder / "initial.safetensors").unlink(), "initial.safetensors is missing"),
+        ("lora", lambda folder: _change_config(folder, target_modules="forget"), "adapter_config.json is damaged"),
+        ("lora", lambda folder: _change_config(folder, target_modules="(("), "adapter_config.json is damaged"),
+        ("lora", lambda folder: _change_config(folder, peft_type="nothing"), "adapter_config.json is damaged"),
         ("adalora", _drop_heads, r"heads.* is missing"),
         ("lora", shutil.rmtree, "no adapter folder"),
     ],
@@ -204,6 +216,12 @@ def test_damage_is_named(mode: str, damage: object, message: str, folder: Path, 
     damage(copy)
     with pytest.raises(DatasetError, match=message):
         load_adapter(small_model(), copy)
+
+
+def test_the_folder_of_a_run_names_its_adapter(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "lora", tmp_path / "run" / "adapter")
+    with pytest.raises(DatasetError, match=rf"its adapter is adapter={tmp_path / 'run' / 'adapter'}"):
+        load_adapter(small_model(), tmp_path / "run")
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "shape"])

@@ -162,6 +162,9 @@ class TestTrouble:
     def test_missing_empty_and_doubled_folders(self, ours, tmp_path):
         with pytest.raises(DatasetError, match=r"nowhere: there is no such folder"):
             opened(tmp_path / "nowhere")
+        (tmp_path / "list.txt").write_text("runs/demo")
+        with pytest.raises(DatasetError, match=r"list\.txt: this is a file, name a folder"):
+            opened(tmp_path / "list.txt")
         with pytest.raises(DatasetError, match=r"holds no dataset .* no experiment"):
             opened(tmp_path)
         with pytest.raises(ConfigError, match=r"000000 twice"):
@@ -191,7 +194,7 @@ class TestTrouble:
     def test_a_damaged_cameras_file(self, ours_copy, on_bad_file):
         (ours_copy / "scenes/000/000001/cameras.json").write_text("{")
         if on_bad_file == "stop":
-            with pytest.raises(DatasetError, match=r"000001/cameras\.json is damaged"):
+            with pytest.raises(DatasetError, match=r"000001/cameras\.json is damaged.*data\.on_bad_file=skip"):
                 opened(ours_copy)
         else:
             data = opened(ours_copy, on_bad_file="skip")

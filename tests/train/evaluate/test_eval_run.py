@@ -21,7 +21,7 @@ from eval_scenes import Oracle, fast, write_scenes
 from PIL import Image
 
 import megasynth_train.evaluate.__main__ as program
-from megasynth_attr.errors import ConfigError, DatasetError, Interrupted, run_main
+from megasynth_attr.errors import ConfigError, DatasetError, ExitCode, Interrupted, run_main
 from megasynth_train.evaluate.inputs import read_scene, select_scenes
 from megasynth_train.evaluate.options import EvaluateSettings
 from megasynth_train.evaluate.run import SceneEvaluation, evaluate_scene, evaluate_scenes
@@ -135,7 +135,7 @@ def test_a_sample_of_the_points_is_said_to_be_one(data: Path, tmp_path: Path) ->
 
 
 def test_scenes_that_cannot_be_evaluated_are_named_and_left_out(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = Path(shutil.copytree(data, tmp_path / data.name))
     settings = fast(copy, tmp_path / "out", pictures=False, page=False)
@@ -145,7 +145,11 @@ def test_scenes_that_cannot_be_evaluated_are_named_and_left_out(
     (first / "depth" / "0001.exr").write_bytes(b"no picture")
     (second / "cameras.json").write_text("{")
     _perfect(monkeypatch, oracle)
-    record = program.run(settings)
+    words = [f"data={copy}", f"out={tmp_path / 'out'}", "width_px=56", "views=3", "device=cpu", "threads=1"]
+    words += ["progress=false", "pictures=false", "page=false"]
+    assert run_main(program.main, words) == ExitCode.SCENES_FAILED  # not done: a script must not go on unaware
+    assert f"ScenesFailed: 2 scenes are not in the averages of {tmp_path / 'out'}" in capsys.readouterr().err
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [scene["name"] for scene in record["scenes"]] == names[2:]
     assert record["scenes_excluded"] == 2
     reasons = {bad["scene"]: bad["reason"] for bad in record["excluded"]}
@@ -186,14 +190,18 @@ def test_a_signal_leaves_what_was_there(data: Path, tmp_path: Path, monkeypatch:
     program.run(settings)
     before = (tmp_path / "out" / "results.json").read_bytes()
 
+    predicted = []
+
     class Stopped(Oracle):
         def forward(self, images: torch.Tensor) -> object:
             os.kill(os.getpid(), signal.SIGTERM)
+            predicted.append(len(images))  # no stage is torn apart: SciPy's threads would go on in freed memory
             return super().forward(images)
 
     _perfect(monkeypatch, Stopped(settings))
-    with pytest.raises(Interrupted, match="SIGTERM"):
+    with pytest.raises(Interrupted, match=r"SIGTERM; nothing has been written; .* begin anew"):
         program.run(settings)
+    assert len(predicted) == 1
     assert (tmp_path / "out" / "results.json").read_bytes() == before
     fresh = fast(data, tmp_path / "fresh", pictures=False, page=False)
     with pytest.raises(Interrupted):
@@ -246,6 +254,25 @@ def test_an_older_evaluation_is_replaced_and_anything_else_is_not(
     with pytest.raises(ConfigError, match="no evaluation"):
         program.run(fast(data, precious))
     assert [p.name for p in precious.iterdir()] == ["chapter1.tex"]
+
+
+def test_what_lies_beside_an_evaluation_is_not_destroyed(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    (out / "adapter").mkdir(parents=True)
+    (out / "results.json").write_text('{"format": "megasynth-attr evaluation 1"}')
+    (out / "adapter" / "adapter.json").write_text("days of training")
+    with pytest.raises(ConfigError, match=r"run holds adapter, .* would be lost"):
+        program.run(fast(data, out))
+    assert (out / "adapter" / "adapter.json").read_text() == "days of training"
+    (tmp_path / "notes").write_text("a file")
+    with pytest.raises(ConfigError, match="notes is a file"):
+        program.run(fast(data, tmp_path / "notes"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 99])
+def test_too_few_points_to_compare(data: Path, tmp_path: Path, count: int) -> None:
+    with pytest.raises(ConfigError, match=rf"max_points={count} is too few: use 100 or more"):
+        program.run(fast(data, tmp_path / "out", max_points=count))
 
 
 @pytest.mark.slow

@@ -183,6 +183,14 @@ def test_what_is_no_state_dict(tmp_path: Path) -> None:
         load_pretrained(str(FIXTURES / "lr_schedule.npz"), CONFIG)
 
 
+@pytest.mark.parametrize("given", ["", "adapter_model.safetensors", "adapter_config.json"])
+def test_an_adapter_is_no_checkpoint(tmp_path: Path, given: str) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    write(tmp_path / "adapter_model.safetensors", {"lora_A": torch.zeros(2)})
+    with pytest.raises(DatasetError, match=rf"is an adapter, no checkpoint: give adapter={tmp_path},"):
+        load_pretrained(str(tmp_path / given), CONFIG)
+
+
 def test_recorded_sizes_that_cannot_be_used(tmp_path: Path) -> None:
     metadata = {"format": "pt", "megasynth": "megasynth-vggt", "config": '{"wings": 2}'}
     save_file(dict(fixture("tiny_model_state")), tmp_path / "model.safetensors", metadata)
@@ -265,8 +273,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server.server_close()
 
 
-def test_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = load_pretrained("maker/small-vggt", CONFIG)
+    assert "there is no file or folder maker/small-vggt here; asking the hub" in capsys.readouterr().err
     assert isinstance(loaded.model, VGGT) and loaded.source == "maker/small-vggt"
     with pytest.raises(DatasetError, match="no repository maker/other"):
         load_pretrained("maker/other", CONFIG)

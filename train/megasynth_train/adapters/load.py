@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftConfig, PeftModel, PsoftConfig, set_peft_model_state_dict
+from peft.utils import CONFIG_NAME
 from torch import Tensor
 
 from megasynth_attr.errors import DatasetError
@@ -31,6 +32,8 @@ from megasynth_train.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.weight_files import read_weights
 
+ADAPTER = "adapter"  # where a run keeps its result
+
 
 def load_adapter(model: VGGT, folder: str | Path) -> Adapted:
     """Return ``model`` with the adapter in ``folder`` put into it in place, for prediction or further training.
@@ -39,10 +42,15 @@ def load_adapter(model: VGGT, folder: str | Path) -> Adapted:
     which, and which this is; the model is then as it was. mode=full replaces all weights, whatever they were.
     """
     folder = Path(folder)
+    if not (folder / RECORD).exists() and (folder / ADAPTER / RECORD).is_file():
+        raise DatasetError(f"{folder} is the folder of a run; its adapter is adapter={folder / ADAPTER}")
     record = read_record(folder)
     settings = from_plain(AdapterSettings, record["settings"], str(folder / RECORD))
-    base, here = Base(**record["base"]), base_of(model)
-    seed, total_steps = int(record["seed"]), int(record["total_steps"])
+    try:
+        base, here = Base(**record["base"]), base_of(model)
+        seed, total_steps = int(record["seed"]), int(record["total_steps"])
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{folder / RECORD} is damaged: {error}; copy the adapter's folder again") from None
     if settings.mode == "full":
         _load_model(model, folder, base, here)
         train_all(model, settings)
@@ -53,7 +61,7 @@ def load_adapter(model: VGGT, folder: str | Path) -> Adapted:
             "adapter was trained from (model.size, model.checkpoint and the same heads)"
         )
     tensors = {name: read_weights(adapter_folder(folder, name) / WEIGHTS).tensors for name in record["adapters"]}
-    configs = {name: PeftConfig.from_pretrained(str(adapter_folder(folder, name))) for name in tensors}
+    configs = {name: _stored_config(adapter_folder(folder, name)) for name in tensors}
     with seeded(seed):
         wrapped = inject(model, [_quick_part(model, name, config) for name, config in configs.items()])
     initial = _restore_frozen(model, wrapped, configs, settings.mode, folder)
@@ -69,6 +77,18 @@ def load_adapter(model: VGGT, folder: str | Path) -> Adapted:
         allocation=allocation_of(wrapped),
         initial=initial,
     )
+
+
+def _stored_config(folder: Path) -> PeftConfig:
+    """Return PEFT's configuration of one adapter; DatasetError if it cannot be used."""
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        re.compile(vars(config)["target_modules"])
+    except (KeyError, TypeError, ValueError, re.error) as error:
+        raise DatasetError(
+            f"{folder / CONFIG_NAME} is damaged ({type(error).__name__}: {error}); copy the adapter's folder again"
+        ) from error
+    return config
 
 
 def _quick_part(model: VGGT, name: str, stored: PeftConfig) -> Part:

@@ -113,7 +113,8 @@ def _open_source(root: Path, settings: DataSettings, bad: list[BadScene], notes:
     """Return the chosen scenes of one folder; those that cannot be read go to ``bad`` or, by option, raise."""
     skip = settings.on_bad_file == "skip"
     if not root.is_dir():
-        raise DatasetError(f"data={root}: there is no such folder")
+        what = "this is a file, name a folder" if root.exists() else "there is no such folder"
+        raise DatasetError(f"data={root}: {what}")
     if (root / paths.DATASET_FILE).is_file():
         datasets = [open_dataset(root)]
     elif any(root.glob(f"*/{paths.DATASET_FILE}")):
@@ -157,7 +158,7 @@ def _all_read(
             scenes.append(read())
         except DatasetError as error:
             if not skip:
-                raise
+                raise DatasetError(f"{error} (data.on_bad_file=skip trains without such scenes)") from error
             bad.append(BadScene(name, str(error)))
     return scenes
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
 from megasynth_attr.dataset.paths import TMP
 from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers, replace_folder
-from megasynth_attr.errors import ConfigError, DatasetError, run_main
+from megasynth_attr.errors import ConfigError, DatasetError, ScenesFailed, run_main
 from megasynth_attr.farm.stop import StopRequest
 from megasynth_attr.report.libraries import require_report_libraries
 from megasynth_attr.scene.codec import to_plain
@@ -35,7 +35,7 @@ from megasynth_train.adapters.storage import RECORD
 from megasynth_train.command import Help, parse
 from megasynth_train.evaluate.inputs import Selection, select_scenes
 from megasynth_train.evaluate.options import EvaluateSettings
-from megasynth_train.evaluate.page import Cloud, PageScene, write_point_page
+from megasynth_train.evaluate.page import INDEX, Cloud, PageScene, write_point_page
 from megasynth_train.evaluate.pictures import save_picture
 from megasynth_train.evaluate.results import FORMAT, results_record, results_text
 from megasynth_train.evaluate.run import SceneEvaluation, evaluate_scenes, facts
@@ -47,12 +47,13 @@ from megasynth_train.vggt.model import VGGT, compile_blocks
 from megasynth_train.vggt.precision import resolve_precision, set_backends
 
 RESULTS, TABLES, PICTURES = "results.json", "results.md", "pictures"
+BEGINS_ANEW = "nothing has been written; run the same command again to begin anew"
 
 HELP = Help(
     usage="python -m megasynth_train.evaluate data=FOLDER out=FOLDER [key=value ...]",
     explanation=(
         "Predicts scenes of known geometry and measures point clouds, depth and cameras: results.json, results.md,\n"
-        "pictures/ and index.html. Scenes that cannot be evaluated are named and left out of the averages."
+        "pictures/, index.html. Scenes that cannot be evaluated are named and left out of the averages (exit code 3)."
     ),
     examples=(
         "python -m megasynth_train.evaluate data=runs/demo model=vggt-tiny adapter=runs/tiny/adapter out=runs/eval",
@@ -73,15 +74,16 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         require_report_libraries()
     out = Path(settings.out).expanduser().resolve()
     _check_replaceable(out)
-    with StopRequest(patient=False):
+    with StopRequest(patient=False, advice=BEGINS_ANEW):
         selection = select_scenes(settings)
         device = make_accelerator(settings.device).device
         if settings.threads:
             torch.set_num_threads(settings.threads)
         set_backends()
         model, described = load_model(settings, device)
-        with _folder_to_be(out) as work:
-            record = evaluate_into(work, model, described, selection, device, settings)
+        # from here on SciPy's threads work, which an exception in the signal's handler would tear the memory from
+        with StopRequest(advice=BEGINS_ANEW) as stop, _folder_to_be(out) as work:
+            record = evaluate_into(work, model, described, selection, device, settings, stop.check)
     return record
 
 
@@ -119,8 +121,12 @@ def evaluate_into(
     selection: Selection,
     device: torch.device | str,
     settings: EvaluateSettings,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Write everything into the folder ``work`` and return the record; DatasetError if no scene can be evaluated."""
+    """Write everything into the folder ``work`` and return the record; DatasetError if no scene can be evaluated.
+
+    ``check`` is called often and may raise, to stop.
+    """
     shown: list[PageScene] = []
 
     def keep(scene: SceneEvaluation) -> None:
@@ -135,7 +141,7 @@ def evaluate_into(
     for note in selection.notes:
         print(note, file=sys.stderr, flush=True)
     bar = tqdm(selection.scenes, desc="evaluate", unit="scene", disable=not settings.progress)
-    scenes, bad = evaluate_scenes(model, bar, device, settings, keep)
+    scenes, bad = evaluate_scenes(model, bar, device, settings, keep, check)
     excluded = [*selection.unreadable, *bad]
     if not scenes:
         raise DatasetError(
@@ -147,8 +153,10 @@ def evaluate_into(
         write_durably(work / TABLES, results_text(record).encode())
         write_durably(work / RESULTS, json_bytes(record))
     if settings.page:
+        check()
         write_point_page(work, shown)
         shutil.rmtree(work / TMP, ignore_errors=True)  # where the page was written, empty by now
+    check()
     return record
 
 
@@ -164,9 +172,17 @@ def _page_scene(scene: SceneEvaluation) -> PageScene:
 
 
 def _check_replaceable(out: Path) -> None:
-    """Raise ConfigError unless ``out`` is free, empty, or an evaluation."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    """Raise ConfigError unless ``out`` is free, empty, or an evaluation and nothing else: all of it is replaced."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out={out} is a file; choose a folder")
+    inside = {path.name for path in out.iterdir()} if out.exists() else set()
+    if not inside:
         return
+    if foreign := sorted(inside - {RESULTS, TABLES, PICTURES, INDEX}):
+        raise ConfigError(
+            f"out={out} holds {foreign[0]}, which is no evaluation and would be lost; choose another folder, "
+            f"e.g. out={out / 'evaluation'}"
+        )
     try:
         read_json(out / RESULTS, FORMAT)
     except DatasetError:
@@ -192,13 +208,19 @@ def _folder_to_be(out: Path) -> Iterator[Path]:
 
 
 def main(words: list[str]) -> None:
-    """Evaluate as the words say and print the tables."""
+    """Evaluate as the words say and print the tables; ScenesFailed at the end if some scenes could not be evaluated."""
     settings = parse(EvaluateSettings, words, HELP)
     record = run(settings)
     print(results_text(record))
-    for bad in record["excluded"]:
+    excluded = record["excluded"]
+    for bad in excluded:
         print(f"NOT evaluated: {bad['scene']}: {bad['reason']}", file=sys.stderr)
-    print(f"{record['scenes_evaluated']} scenes evaluated, {record['scenes_excluded']} not: {settings.out}")
+    print(f"{record['scenes_evaluated']} scenes evaluated, {len(excluded)} not: {settings.out}")
+    if excluded:
+        raise ScenesFailed(
+            f"{len(excluded)} scenes are not in the averages of {settings.out}: "
+            f"{', '.join(bad['scene'] for bad in excluded)}; mend them, or leave them out with scenes="
+        )
 
 
 if __name__ == "__main__":

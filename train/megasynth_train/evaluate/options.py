@@ -9,6 +9,7 @@ from megasynth_attr.scene.fields import setting
 from megasynth_train.settings import ModelSettings
 
 SPLITS = ("all", "validation", "training")
+MIN_POINTS = 100  # fewer say nothing about a scene
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class EvaluateSettings:
     icp_distance: float = setting(0.1, "largest distance of a pair in ICP, in scene units", minimum=0)
     max_points: int = setting(
         0,
-        "compare at most so many points per scene (a random sample, the same pixels of both clouds); 0: all",
+        "compare at most so many points per scene, 100 or more (a random sample, of both clouds the same); 0: all",
         minimum=0,
     )
     pictures: bool = setting(True, "draw pictures/<scene>.png, which needs matplotlib")
@@ -62,6 +63,8 @@ class EvaluateSettings:
             raise ConfigError("stride= and view_ids= exclude each other: give one of them")
         if len(set(self.view_ids)) < len(self.view_ids):
             raise ConfigError(f"view_ids={list(self.view_ids)} names a view twice")
+        if 0 < self.max_points < MIN_POINTS:
+            raise ConfigError(f"max_points={self.max_points} is too few: use {MIN_POINTS} or more, or 0 for all")
         if self.icp_distance == 0:
             raise ConfigError("icp_distance=0 finds no pairs; give a distance in scene units, e.g. 0.1")
 

@@ -16,13 +16,12 @@ from megasynth_train.evaluate.cameras import camera_summary, pair_errors
 from megasynth_train.evaluate.clouds import compare_clouds, estimate_normals, rigid_icp
 from megasynth_train.evaluate.depth import ALIGNMENTS, align_depth, depth_errors
 from megasynth_train.evaluate.inputs import SceneInput, View, read_scene
-from megasynth_train.evaluate.options import EvaluateSettings
+from megasynth_train.evaluate.options import MIN_POINTS, EvaluateSettings
 from megasynth_train.evaluate.umeyama import umeyama
 from megasynth_train.geometry import decode_pose, unproject
 from megasynth_train.predict import PredictedScene, predict
 from megasynth_train.vggt.model import VGGT
 
-MIN_POINTS = 100
 _SAMPLE_SEED = 20260411  # of max_points: any fixed number
 _MIN_BASELINE = 1e-4  # of the mean distance of the true points: cameras closer than this are in one place
 
@@ -58,17 +57,20 @@ def evaluate_scenes(
     device: torch.device | str,
     settings: EvaluateSettings,
     keep: Callable[[SceneEvaluation], None],
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[list[dict[str, Any]], list[BadScene]]:
     """Return the record of every scene that could be evaluated, and the others with the reason.
 
     ``keep`` is called with each evaluation as soon as it is there, in order; it holds big arrays, which are not kept.
+    ``check`` is called between the stages of each scene and may raise, to stop.
     A scene is excluded if a file is damaged, it has fewer than 100 valid points, the prediction is not finite, or no
     similarity aligns it.
     """
     records, excluded = [], []
     for scene in scenes:
+        check()
         try:
-            evaluation = evaluate_scene(model, read_scene(scene, settings, model.config), device, settings)
+            evaluation = evaluate_scene(model, read_scene(scene, settings, model.config), device, settings, check)
         except DatasetError as error:
             excluded.append(BadScene(scene.name, str(error)))
             continue
@@ -78,16 +80,22 @@ def evaluate_scenes(
 
 
 def evaluate_scene(
-    model: VGGT, scene: SceneInput, device: torch.device | str, settings: EvaluateSettings
+    model: VGGT,
+    scene: SceneInput,
+    device: torch.device | str,
+    settings: EvaluateSettings,
+    check: Callable[[], None] = lambda: None,
 ) -> SceneEvaluation:
     """Return all numbers of one scene (training.md §9, with the defects of §10 mended).
 
-    DatasetError, saying why, for a scene that cannot be evaluated.
+    DatasetError, saying why, for a scene that cannot be evaluated. ``check`` is called between the stages and may
+    raise: inside one it must not, SciPy's threads would write on into freed memory.
     """
     valid = np.concatenate([view.valid.ravel() for view in scene.truth])
     if valid.sum() < MIN_POINTS:
         raise DatasetError(f"{valid.sum()} pixels have a depth, it takes {MIN_POINTS}")
     predicted = predict(model, scene.images, device, settings.model.precision)
+    check()
     geometry = at_truth(predicted, scene.truth, settings.pixel_centre)
     source = _flat([view.points for view in geometry])[valid]
     if not (np.isfinite(source).all() and np.isfinite(predicted.camera_from_world).all()):
@@ -100,9 +108,12 @@ def evaluate_scene(
     chosen = _sample(len(source), settings.max_points)
     aligned, truth = similarity.apply(source[chosen]), target[chosen]
     icp = rigid_icp(aligned, truth, max_distance=settings.icp_distance, workers=settings.workers)
+    check()
     aligned, similarity = icp.motion.apply(aligned), icp.motion.after(similarity)
     normals = [estimate_normals(points, workers=settings.workers) for points in (aligned, truth)]
+    check()
     errors = compare_clouds(aligned, truth, *normals, workers=settings.workers)
+    check()
 
     poses = predicted.camera_from_world.astype(np.float64)
     depth, scale = _depth_numbers(geometry, scene.truth, unit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from torch import Tensor
 from megasynth_attr.errors import DatasetError, EnvironmentProblem
 
 NAMES = ("model.safetensors", "model.pt")  # in a folder and on the hub, in this order
+_ADAPTER_NAMES = ("adapter.json", "adapter_config.json", "adapter_model.safetensors")
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -38,20 +40,28 @@ class StoredWeights:
 
 
 def locate(source: str) -> Path:
-    """Return the local file of ``source``, downloading it if ``source`` is a hub id."""
+    """Return the local file of ``source``, downloading it if ``source`` is a hub id; then a line on stderr says so.
+
+    DatasetError if there is no such thing, or it is an adapter.
+    """
     path = Path(source).expanduser()
     if path.is_dir():
         for name in NAMES:
             if (path / name).is_file():
                 return path / name
+        if any((path / name).is_file() for name in _ADAPTER_NAMES):
+            raise _adapter_error(path, path)
         raise DatasetError(f"{path} holds neither {' nor '.join(NAMES)}; give the folder or file of a checkpoint")
     if path.is_file():
+        if path.name in _ADAPTER_NAMES:
+            raise _adapter_error(path, path.parent)
         return path
     hub = _HUB_ID.fullmatch(source)
     if hub is None or source.endswith(_SUFFIXES):
         raise DatasetError(
             f"checkpoint {source} is neither a file, nor a folder, nor a hub id such as facebook/VGGT-1B"
         )
+    print(f"there is no file or folder {source} here; asking the hub", file=sys.stderr, flush=True)
     return _download(hub["repo"], hub["revision"])
 
 
@@ -90,6 +100,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _adapter_error(path: Path, folder: Path) -> DatasetError:
+    return DatasetError(
+        f"{path} is an adapter, no checkpoint: give adapter={folder}, and the base model it was trained from as "
+        "checkpoint="
+    )
 
 
 def _download(repo: str, revision: str | None) -> Path:
