@@ -112,6 +112,18 @@ def test_if_all_checkpoints_are_damaged_the_run_does_not_start_again_by_itself(t
     shorten(tmp_path / "step_00000001" / "weights.safetensors")
     with pytest.raises(DatasetError, match=r"no checkpoint .* is intact .*weights\.safetensors"):
         latest_checkpoint(tmp_path, lambda text: None)
+    with pytest.raises(DatasetError, match=r"no checkpoint .* is intact .*damaged_step_00000001 was set aside"):
+        latest_checkpoint(tmp_path, silent)
+
+
+def test_a_file_damaged_after_it_was_checked_is_named(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, tensors(1), {}, keep=2)
+    found = latest_checkpoint(tmp_path, silent)
+    assert found is not None
+    for damage in (shorten, Path.unlink):
+        damage(found.path / "weights.safetensors")
+        with pytest.raises(DatasetError, match=r"step_00000001/weights\.safetensors cannot be read"):
+            found.tensors("weights")
 
 
 def test_a_full_disk_is_an_environment_problem_and_older_checkpoints_stay(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ import synthetic
 from megasynth_attr.dataset.files import json_bytes
 from megasynth_attr.dataset.writer import finalise, open_for_writing
 from megasynth_attr.errors import ConfigError, DatasetError, ExitCode, Interrupted, run_main
-from megasynth_train import cluster
-from megasynth_train.cluster import ClusterSettings, Outcome, adapter_seed, run_cluster
+from megasynth_train import cluster, cluster_manifest
+from megasynth_train.cluster import Outcome, run_cluster
+from megasynth_train.cluster_manifest import ClusterSettings, adapter_seed
 from megasynth_train.command import parse
 
 NAMES = ("texture_00", "texture_01", "texture_02")
@@ -229,6 +230,61 @@ def test_words_that_make_no_cluster_are_refused(word: str, message: str, experim
     with pytest.raises(ConfigError, match=message):
         run_cluster(settings(experiment, tmp_path / "out", word))
     assert not (tmp_path / "out" / "cluster.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("data.width_px=57", "use 56 or 70"),
+        ("data.views=9", "less than the 9 views"),
+        ("adapter.targets=nothing_like_this", "adapter.targets"),
+        ("adapter.train_encoder=true", "needs mode=full"),
+    ],
+)
+def test_settings_wrong_for_all_datasets_are_refused_before_the_manifest(
+    word: str, message: str, experiment: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_cluster(settings(experiment, tmp_path / "out", word))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_command_can_be_corrected_until_an_adapter_has_begun(experiment: Path, tmp_path: Path) -> None:
+    out, one = tmp_path / "out", "datasets=texture_01"
+    wrong = run_cluster(settings(experiment, out, one, "data.views=8", "data.images_per_step=8"))
+    assert status(wrong) == {"texture_01": "failed"} and "no usable scene" in wrong[0].message
+    assert status(run_cluster(settings(experiment, out, one, "steps=1"))) == {"texture_01": "trained"}
+    assert json.loads((out / "cluster.json").read_text())["settings"]["optim"]["steps"] == 1
+    with pytest.raises(ConfigError, match=r"optim\.steps"):
+        run_cluster(settings(experiment, out, one))
+
+
+def test_a_manifest_replaced_meanwhile_is_told(experiment: Path, tmp_path: Path) -> None:
+    first = cluster_manifest.open_manifest(tmp_path, settings(experiment, tmp_path))
+    cluster_manifest.check_unchanged(tmp_path, first)
+    cluster_manifest.open_manifest(tmp_path, settings(experiment, tmp_path, "rank=3"))
+    with pytest.raises(ConfigError, match="was replaced by a command with other settings"):
+        cluster_manifest.check_unchanged(tmp_path, first)
+
+
+@pytest.mark.parametrize("key", ["identity", "adapters"])
+def test_a_manifest_without_a_key_is_damaged(
+    key: str, whole: tuple[Path, list[Outcome]], experiment: Path, tmp_path: Path
+) -> None:
+    manifest = json.loads((whole[0] / "cluster.json").read_text())
+    del manifest[key]
+    (tmp_path / "cluster.json").write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match=rf"cluster\.json is damaged: {key} is missing"):
+        run_cluster(settings(experiment, tmp_path))
+
+
+def test_an_out_that_is_no_cluster_is_refused_and_left_as_it_is(experiment: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    for folder, named in ((experiment, ""), (experiment / "texture_00", "dataset"), (tmp_path, "thesis")):
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(ConfigError, match=rf"holds {named}.* it is no cluster; choose another out="):
+            run_cluster(settings(experiment, folder))
+        assert sorted(folder.rglob("*")) == before
 
 
 def test_experiment_and_out_must_be_given() -> None:

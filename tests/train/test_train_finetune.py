@@ -86,7 +86,7 @@ def test_a_checkpoint_that_is_none_is_refused(data: Path, tmp_path: Path) -> Non
 
 def test_the_best_model_is_saved_besides_the_last(data: Path, tmp_path: Path) -> None:
     # the rate explodes at the end: the best is not the last
-    words = ("steps=6", "run.validate_every=2", "optim.warmup=1", "optim.lr_start=1e-4", "lr=1", "optim.clip=0")
+    words = ("steps=6", "run.validate_every=2", "optim.warmup=1", "optim.lr_start=1e-4", "lr=0.3", "optim.clip=0")
     result = runs.train_here(data, tmp_path, *words)
     assert result.best_step == 2 and result.best.name == "best"
     best, last = (load_file(folder / "adapter_model.safetensors") for folder in (result.best, result.result))
@@ -118,11 +118,11 @@ def test_a_gpu_that_is_asked_for_and_absent_is_an_environment_problem(
 def test_a_disk_too_small_is_refused_before_the_first_step(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import megasynth_train.finetune as module
+    import megasynth_train.run_folder as module
 
     usage = module.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(EnvironmentProblem, match="a checkpoint and the result take"):
+    with pytest.raises(EnvironmentProblem, match=r"has 0\.001 MB left, a checkpoint and the result take 7\.\d+ MB"):
         runs.train_here(data, tmp_path / "run", "steps=2")
     assert not (tmp_path / "run" / "settings.json").exists()
 
@@ -136,6 +136,9 @@ def test_a_disk_too_small_is_refused_before_the_first_step(
         ("optim.stesp=3", "optim.steps"),
         ("model=vggt-7b", "model.size=vggt-7b"),
         ("data.views=[9,9]", "9"),
+        ("optim.beta1=1", "optim.beta1=1"),
+        ("optim.beta2=1", "optim.beta2=1"),
+        ("optim.eps=0", "optim.eps=0"),
     ],
 )
 def test_wrong_settings_are_refused_with_code_2(
@@ -143,6 +146,40 @@ def test_wrong_settings_are_refused_with_code_2(
 ) -> None:
     assert run_main(main, runs.words(data, tmp_path, word)) == ExitCode.USAGE
     assert message in capsys.readouterr().err
+
+
+def every_file(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "file", ["tmp/notes.txt", "adapter/mine.txt", "metrics.jsonl", "settings.json", "checkpoints/tmp/a", "best/a"]
+)
+def test_a_folder_that_is_no_run_is_refused_and_left_as_it_is(data: Path, tmp_path: Path, file: str) -> None:
+    out = tmp_path / "mine"
+    for name in ("thesis.txt", file):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text('{"step": 7}\n')
+    before = every_file(out)
+    with pytest.raises(ConfigError, match="holds something that is no training run; choose another out="):
+        runs.train_here(data, out, "steps=1")
+    assert every_file(out) == before
+
+
+def test_what_the_user_keeps_in_tmp_stays(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp" / "notes.txt").write_text("mine")
+    runs.train_here(data, tmp_path, "steps=1", "run.validate_every=0")
+    assert (tmp_path / "tmp" / "notes.txt").read_text() == "mine"
+
+
+def test_an_out_that_is_a_file_or_has_a_folder_for_settings_is_a_clear_error(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file; name a folder"):
+        runs.train_here(data, tmp_path / "file", "steps=1")
+    (tmp_path / "run" / "settings.json").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"settings\.json is a folder"):
+        runs.train_here(data, tmp_path / "run", "steps=1")
 
 
 def test_the_identity_of_a_run_has_every_key_but_the_free_ones() -> None:

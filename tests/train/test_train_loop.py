@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import multiprocessing
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +15,14 @@ import training_runs as runs
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.errors import ConfigError, EnvironmentProblem
+from megasynth_attr.farm.stop import StopRequest
 from megasynth_train.adapters import adapt
 from megasynth_train.data.device import prepare
 from megasynth_train.data.loader import make_loader
 from megasynth_train.data.sources import open_sources
 from megasynth_train.finetune import base_model, settings_identity
-from megasynth_train.loop import Run
+from megasynth_train.loop import Run, train
 from megasynth_train.losses import losses
 from megasynth_train.metrics import read_metrics
 from megasynth_train.optimiser import build_optimiser, clip_by_group, load_moments, moments, step_unless
@@ -245,6 +249,64 @@ def test_an_exploding_run_stops_and_keeps_its_checkpoints(data: Path, tmp_path: 
         runs.train_here(data, tmp_path, "lr=1e30", *words)
     assert len(list((tmp_path / "checkpoints").glob("step_*/state.json"))) == 2
     assert not (tmp_path / "done.json").exists()
+
+
+def poison_steps(run: Run, bad: set[int]) -> None:
+    switch = poison(run)
+    run.adapted.model.register_forward_pre_hook(lambda module, inputs: switch.__setitem__(0, run.position.step in bad))
+
+
+@pytest.mark.parametrize("bad", [{3}, {0, 1, 2}], ids=["the last step", "most steps"])
+def test_a_diverged_run_is_no_success_and_keeps_its_checkpoint(data: Path, tmp_path: Path, bad: set[int]) -> None:
+    words = ("steps=4", "run.validate_every=0", "run.checkpoint_every=0")
+    run = make_run(data, tmp_path, *words)
+    poison_steps(run, bad)
+    with pytest.raises(ConfigError, match=rf"diverged: {len(bad)} of 4 steps .*Lower optim\.lr"):
+        train(run, StopRequest())
+    again = make_run(data, tmp_path, *words)
+    assert again.position.step == 4, "the checkpoint is kept"
+    with pytest.raises(ConfigError, match="diverged"):  # and no second call makes a success of it
+        train(again, StopRequest())
+
+
+def test_a_run_that_skipped_a_few_steps_is_done(data: Path, tmp_path: Path) -> None:
+    run = make_run(data, tmp_path, "steps=4", "run.validate_every=0")
+    poison_steps(run, {0, 2})
+    assert train(run, StopRequest()).skipped_steps == 2
+
+
+def test_a_loader_process_killed_during_the_forward_pass_is_an_environment_problem(data: Path, tmp_path: Path) -> None:
+    run = make_run(data, tmp_path, "steps=50", "workers=1", "run.validate_every=0")
+
+    def kill_the_worker(module: nn.Module, inputs: object) -> None:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:  # torch's handler of SIGCHLD raises here
+            time.sleep(0.01)
+
+    run.adapted.model.register_forward_pre_hook(kill_the_worker)
+    with pytest.raises(EnvironmentProblem, match=r"a loader process died .*data\.workers=0"):
+        train(run, StopRequest())
+
+
+def test_another_error_in_the_loop_is_not_taken_for_a_dead_worker(data: Path, tmp_path: Path) -> None:
+    run = make_run(data, tmp_path, "steps=2")
+    run.adapted.model.register_forward_pre_hook(lambda module, inputs: torch.zeros(2).reshape(3))
+    with pytest.raises(RuntimeError, match="shape"):
+        train(run, StopRequest())
+
+
+def test_a_result_with_weights_that_are_not_finite_can_be_saved(data: Path, tmp_path: Path) -> None:
+    run = make_run(data, tmp_path / "run", "steps=2")
+    name = next(name for name in run.adapted.trainable if ".lora_A." in name)
+    with torch.no_grad():
+        run.adapted.trainable[name].view(-1)[0] = math.inf
+    run.adapted.save(tmp_path / "adapter", {})
+    record = json.loads((tmp_path / "adapter" / "drift.json").read_text())
+    spoilt = [layer for layer in record["layers"] if layer["relative_change"] is None]
+    assert len(spoilt) == 1 and spoilt[0]["module"] in name and set(spoilt[0]["angles_deg"]) == {None}
+    assert record["summary"]["default"]["max_relative_change"] is None
 
 
 def test_lora_xs_matrices_start_at_the_identity_and_are_not_decayed(data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -51,6 +52,13 @@ def wait_for(condition, process: BaseProcess, seconds: float = 60.0) -> None:
         time.sleep(0.005)
 
 
+def unfinished(run: Path, copy: Path) -> Path:
+    """Return a copy of a finished run as if it had been killed before it was done."""
+    out = Path(shutil.copytree(run, copy))
+    (out / "done.json").unlink()
+    return out
+
+
 @pytest.mark.slow
 def test_kill_9_at_random_moments_changes_nothing(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
     """Killed at two random moments after a checkpoint has appeared, and once while one is being written."""
@@ -83,7 +91,7 @@ def kill(process: BaseProcess) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["adalora", "lora_xs", "pissa"])
+@pytest.mark.parametrize("mode", ["lora", "heads", "full", "adalora", "lora_xs", "pissa"])
 def test_every_mode_continues_to_the_bit(data: Path, tmp_path: Path, mode: str) -> None:
     words = ("steps=3", f"mode={mode}", "adapter.rank=4", "run.validate_every=0", "run.checkpoint_every=0")
     runs.train_here(data, tmp_path / "whole", *words)
@@ -114,6 +122,53 @@ def test_a_finished_run_says_so_and_changes_nothing(
     assert {p for p in after if p.name != ".lock" and after[p] != before.get(p)} == set()
     with pytest.raises(ConfigError, match=r"optim\.lr is 0\.01, but the run in .* 0\.001"):
         runs.train_here(data, uninterrupted, STEPS, "lr=0.01")
+
+
+@pytest.mark.parametrize("folder", ["result", "best"])
+def test_a_finished_run_without_its_result_is_no_success(
+    data: Path, uninterrupted: Path, tmp_path: Path, folder: str
+) -> None:
+    out = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    lost = out / json.loads((out / "done.json").read_text())[folder] / "adapter.json"
+    lost.unlink()
+    with pytest.raises(DatasetError, match=rf"{lost} is missing; remove .*done\.json to finish again"):
+        runs.train_here(data, out, STEPS)
+    (out / "done.json").unlink()
+    assert not runs.train_here(data, out, STEPS).already_done
+    assert lost.is_file()
+
+
+@pytest.mark.parametrize("key", ["identity", "result", "skipped_steps"])
+def test_a_done_json_without_a_key_is_damaged(data: Path, uninterrupted: Path, tmp_path: Path, key: str) -> None:
+    out = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    done = json.loads((out / "done.json").read_text())
+    del done[key]
+    (out / "done.json").write_text(json.dumps(done))
+    with pytest.raises(DatasetError, match=rf"done\.json is damaged: {key} is missing"):
+        runs.train_here(data, out, STEPS)
+
+
+def test_if_all_checkpoints_are_damaged_every_start_refuses(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    out = unfinished(uninterrupted, tmp_path / "run")
+    for file in (out / "checkpoints").glob("step_*/weights.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    for _ in range(2):
+        with pytest.raises(DatasetError, match=r"no checkpoint in .* is intact .*choose another out="):
+            runs.train_here(data, out, STEPS)
+
+
+def test_a_run_of_before_settings_had_a_format_and_one_killed_at_once_are_still_runs(
+    data: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    out = unfinished(uninterrupted, tmp_path / "old")
+    settings = json.loads((out / "settings.json").read_text())
+    del settings["format"]
+    (out / "settings.json").write_text(json.dumps(settings))
+    assert runs.train_here(data, out, STEPS).steps == 10
+    killed = tmp_path / "killed"
+    (killed / "tmp" / "file.host.1.0").mkdir(parents=True)
+    (killed / ".lock").touch()
+    stop_after_one_step(data, killed, STEPS)
 
 
 def test_a_crash_after_the_last_step_is_mended(data: Path, uninterrupted: Path, tmp_path: Path) -> None:

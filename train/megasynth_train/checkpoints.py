@@ -33,6 +33,7 @@ FORMAT = "megasynth-attr training checkpoint 1"
 STATE = "state.json"
 BEST = "best/weights.safetensors"
 TMP = "tmp"
+_ASIDE = "damaged_"
 _STEP = re.compile(r"step_(\d{8,})")
 
 Tensors = Mapping[str, Tensor]
@@ -51,8 +52,12 @@ class Checkpoint:
         return int(self.state["step"])
 
     def tensors(self, file: str) -> dict[str, Tensor]:
-        """Return the tensors of ``<file>.safetensors``, on the CPU."""
-        return load_file(self.path / f"{file}.safetensors")
+        """Return the tensors of ``<file>.safetensors``, on the CPU; DatasetError if it cannot be read."""
+        path = self.path / f"{file}.safetensors"
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise DatasetError(f"{path} cannot be read ({error}); remove {self.path} to continue before it") from None
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ def saved_steps(folder: Path) -> list[int]:
 def latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     """Return the latest intact checkpoint, or None if none was ever written; half-written ones are removed.
 
-    A damaged one is renamed and named in a warning. DatasetError if all are damaged.
+    A damaged one is renamed and named in a warning. DatasetError if all are damaged, found now
+    or by an earlier start.
     """
     for half_written in (folder / TMP, (folder / BEST).parent / TMP):
         shutil.rmtree(half_written, ignore_errors=True)  # the caller holds the run folder: nobody is writing there
@@ -102,13 +108,25 @@ def latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint |
             return Checkpoint(path, _checked_state(path))
         except DatasetError as error:
             damaged.append(str(error))
-            aside = path.with_name(f"damaged_{path.name}")
+            aside = path.with_name(f"{_ASIDE}{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
             warn(f"WARNING: {error}; set aside as {aside.name}, the checkpoint before it is used")
+    damaged += [f"{path.name} was set aside" for path in sorted(folder.glob(f"{_ASIDE}step_*"))]
     if damaged:
         raise DatasetError(f"no checkpoint in {folder} is intact ({damaged[0]}); to start again, choose another out=")
     return None
+
+
+def holds_checkpoint(folder: Path) -> bool:
+    """Return whether ``folder`` has something only checkpoints of ours have, intact or set aside as damaged."""
+    for path in [*folder.glob("step_*"), *folder.glob(f"{_ASIDE}step_*")]:
+        try:
+            read_json(path / STATE, FORMAT)
+        except DatasetError:
+            continue
+        return True
+    return False
 
 
 def recorded_identity(folder: Path) -> dict[str, Any] | None:

@@ -13,11 +13,9 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
-import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,18 +24,20 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
 
-from megasynth_attr.dataset.files import json_bytes, read_json, storage_errors
-from megasynth_attr.dataset.temporary import replace_atomically
-from megasynth_attr.errors import ConfigError, EnvironmentProblem, run_main
+from megasynth_attr.dataset.files import json_bytes
+from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.dataset.temporary import remove_leftovers, replace_atomically
+from megasynth_attr.errors import ConfigError, run_main
 from megasynth_attr.farm.stop import StopRequest
 from megasynth_attr.scene.codec import to_plain
 from megasynth_train.adapters import Adapted, adapt
 from megasynth_train.checkpoints import check_same_run, read_best, recorded_identity
 from megasynth_train.command import Help, parse
 from megasynth_train.data.sources import TrainingData, open_sources
-from megasynth_train.loop import CHECKPOINTS, Run, load_weights, say, train
+from megasynth_train.loop import Run, load_weights, say, train
 from megasynth_train.processes import make_accelerator, on_main
 from megasynth_train.reports import Position
+from megasynth_train.run_folder import CHECKPOINTS, DONE, DONE_FORMAT, begin, held, read_done
 from megasynth_train.settings import TrainSettings
 from megasynth_train.vggt.checkpoint import load_pretrained
 from megasynth_train.vggt.config import named_config
@@ -45,8 +45,7 @@ from megasynth_train.vggt.initialise import random_model
 from megasynth_train.vggt.model import VGGT, compile_blocks
 from megasynth_train.vggt.precision import resolve_precision, set_backends
 
-DONE_FORMAT = "megasynth-attr finished training 1"
-SETTINGS, DONE, ADAPTER, BEST, LOCK = "settings.json", "done.json", "adapter", "best", ".lock"
+ADAPTER, BEST = "adapter", "best"
 
 # Keys that may differ when a run is resumed. Paths of data and weights may, since their contents are compared; the
 # others change nothing but rounding, at most. All the rest do, optim.steps too: the learning rate depends on
@@ -106,11 +105,14 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
         set_backends()
-        with _held(out, accelerator):
+        with held(out, accelerator):
             same = settings_identity(settings, accelerator)
             if (done := on_main(accelerator, lambda: _finished(out, same))) is not None:
                 if accelerator.is_main_process:
-                    say(f"{out} holds a finished run of {done.steps} steps; nothing to do")
+                    say(
+                        f"{out} holds a finished run of {done.steps} steps; nothing to do (of the same settings; data "
+                        "and base model were not compared)"
+                    )
                 return done
             return _train(settings, out, accelerator, same, record or {}, stop)
 
@@ -131,7 +133,7 @@ def _train(
     if settings.model.compile:
         compile_blocks(adapted.model)
     identity |= dict(zip(CONTENT, (data.fingerprint, adapted.base.weights_sha256), strict=True))
-    on_main(accelerator, lambda: _begin(out, settings, adapted))
+    on_main(accelerator, lambda: begin(out, settings, _needed_bytes(adapted)))
     if accelerator.is_main_process:
         for note in [*notes, f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})"]:
             say(note)
@@ -174,7 +176,7 @@ def _finished(out: Path, same: Mapping[str, Any]) -> TrainResult | None:
 
     Settings are compared before anything large is loaded, the hashes of data and base model when it is.
     """
-    done = read_json(out / DONE, DONE_FORMAT) if (out / DONE).is_file() else None
+    done = read_done(out)
     identity = recorded_identity(out / CHECKPOINTS) if done is None else done["identity"]
     if identity is not None:
         check_same_run({key: value for key, value in identity.items() if key not in CONTENT}, same, out)
@@ -188,16 +190,9 @@ def _result(out: Path, done: Mapping[str, Any], already_done: bool) -> TrainResu
     )
 
 
-def _begin(out: Path, settings: TrainSettings, adapted: Adapted) -> None:
-    """Write settings.json; EnvironmentProblem if the disk could not even take one checkpoint and the result."""
-    needed = 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())  # weights, two moments, result
-    free = shutil.disk_usage(out).free
-    if free < needed:
-        raise EnvironmentProblem(
-            f"{out} has {free / 1e9:.2f} GB left, a checkpoint and the result take {needed / 1e9:.2f} GB; free some "
-            "space or choose another out="
-        )
-    replace_atomically(out / SETTINGS, json_bytes(settings))
+def _needed_bytes(adapted: Adapted) -> int:
+    """Return the size of one checkpoint and the result: weights, two moments, and the weights again."""
+    return 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())
 
 
 def _provenance(settings: TrainSettings, data: TrainingData, position: Position) -> dict[str, Any]:
@@ -220,7 +215,9 @@ def _finish(
         result |= _save_best(out, adapted, position, training)
     done = {**dataclasses.asdict(position), **result, "format": DONE_FORMAT, "identity": dict(identity)}
     replace_atomically(out / DONE, json_bytes(done))
-    shutil.rmtree(out / "tmp", ignore_errors=True)  # emptied by now; it is made anew when something is written
+    remove_leftovers(out / TMP)
+    with suppress(OSError):  # it holds something of the user's; else it is made anew when something is written
+        (out / TMP).rmdir()
     return _result(out, done, already_done=False)
 
 
@@ -236,33 +233,6 @@ def _save_best(out: Path, adapted: Adapted, position: Position, training: Mappin
     load_weights(adapted.trainable, best.weights, out / CHECKPOINTS)
     adapted.save(out / BEST, {**training, "step": best.step, "objective": best.objective})
     return {**facts, "best": BEST}
-
-
-@contextmanager
-def _held(out: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Hold the run folder, so that two runs cannot write into it; the kernel lets go when the process ends, even by -9.
-
-    ConfigError on all processes if another run holds it.
-    """
-
-    def take() -> None:
-        with storage_errors("the run folder", out):
-            out.mkdir(parents=True, exist_ok=True)
-            file = (out / LOCK).open("w")
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise ConfigError(f"another run is writing to {out}; wait for it, or choose another out=") from None
-        held.append(file)
-
-    held: list[Any] = []
-    on_main(accelerator, take)
-    try:
-        yield
-    finally:
-        for file in held:
-            file.close()
 
 
 def main(words: list[str]) -> None:

@@ -33,7 +33,7 @@ from megasynth_train.adapters import Adapted
 from megasynth_train.adapters.lean import make_lean
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare
-from megasynth_train.data.loader import StepLoader, make_loader
+from megasynth_train.data.loader import StepLoader, dead_workers_named, make_loader
 from megasynth_train.data.sources import TrainingData
 from megasynth_train.losses import losses
 from megasynth_train.metrics import Interval, MetricsWriter, null_if_not_finite
@@ -46,16 +46,15 @@ from megasynth_train.optimiser import (
     step_unless,
 )
 from megasynth_train.processes import on_main
-from megasynth_train.reports import Position, Reports
+from megasynth_train.reports import Position, Reports, refuse_diverged
+from megasynth_train.run_folder import CHECKPOINTS
 from megasynth_train.schedule import learning_rate
 from megasynth_train.settings import TrainSettings
 from megasynth_train.vggt.precision import autocast, resolve_precision
 
-CHECKPOINTS = "checkpoints"
-
 
 def train(run: Run, stop: StopRequest) -> Position:
-    """Train to the last step and return where that is; Interrupted, with everything saved, if ``stop`` says so."""
+    """Train, save and return where it ended; Interrupted if ``stop`` says so, ConfigError if the run diverged."""
     settings, position = run.settings.run, run.position
     steps = run.settings.optim.steps
     keep = 1 if run.device.type == "cuda" else 0  # reports the device may still be working on
@@ -67,7 +66,7 @@ def train(run: Run, stop: StopRequest) -> Position:
         mininterval=0.5 if sys.stderr.isatty() else 30.0,  # a log file wants no bar twice a second
         disable=not (settings.progress and run.accelerator.is_main_process),
     )  # fmt: skip
-    with writer, bar:
+    with writer, bar, dead_workers_named():
         for raw in run.batches(position.step, steps, training=True):
             run.step(raw, wanted := asked_to_stop(stop))
             run.reports.read(keep)
@@ -89,6 +88,7 @@ def train(run: Run, stop: StopRequest) -> Position:
                     f"{wanted or 'another process was asked to stop'} ({position.step} of {steps} steps are done and "
                     f"saved in {run.out})"
                 )
+    refuse_diverged(position, run.out)
     return position
 
 

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -31,6 +32,20 @@ class Position:
     objective: float | None = None  # of the last line of metrics
     best_step: int | None = None
     best_objective: float | None = None  # of validation
+
+
+def refuse_diverged(position: Position, out: Path) -> None:
+    """Raise ConfigError if a run of ``position.step`` steps ended in several skipped ones or skipped more than half.
+
+    Its weights are those of the last step that counted: no result of all these steps.
+    """
+    if position.bad_in_a_row <= 1 and 2 * position.skipped_steps <= position.step:
+        return
+    raise ConfigError(
+        f"the run diverged: {position.skipped_steps} of {position.step} steps were not finite and were skipped, the "
+        f"last {position.bad_in_a_row} in a row. No result is saved; the checkpoints in {out} are kept. Lower "
+        f"optim.lr or try model.precision=fp32, with another out="
+    )
 
 
 @dataclass(frozen=True)

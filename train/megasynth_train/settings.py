@@ -140,9 +140,9 @@ class OptimSettings:
     lr_end: float = setting(1e-8, "learning rate of the last step", minimum=0)
     warmup: float = setting(0.05, "share of the steps that warm up", minimum=0, maximum=1)
     weight_decay: float = setting(0.05, "decoupled weight decay of every trained parameter", minimum=0)
-    beta1: float = setting(0.9, "AdamW", minimum=0, maximum=1)
-    beta2: float = setting(0.999, "AdamW", minimum=0, maximum=1)
-    eps: float = setting(1e-8, "AdamW", minimum=0)
+    beta1: float = setting(0.9, "AdamW", minimum=0, maximum=0.9999)
+    beta2: float = setting(0.999, "AdamW", minimum=0, maximum=0.9999)
+    eps: float = setting(1e-8, "AdamW", minimum=1e-20)
     clip: float = setting(
         0.5, "largest gradient 2-norm of each group (aggregator, camera head, depth head); 0: off", minimum=0
     )

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,9 @@ class StepLoader:
         try:
             item = next(items, None)
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if (problem := worker_death(error)) is None:
                 raise
-            return EnvironmentProblem(
-                f"a loader process died ({str(error).splitlines()[0]}): most likely memory or shared memory "
-                f"({_SHARED_MEMORY}) ran out; lower data.workers or data.prefetch, or use data.workers=0"
-            )
+            return problem
         return self._too_many_bad(item) or item if isinstance(item, RawBatch) else item
 
     def __enter__(self) -> StepLoader:
@@ -154,6 +152,27 @@ def make_loader(
         raise DatasetError(f"there is no {'training' if training else 'validation'} scene to load")
     dataset = StepDataset(scenes, settings, seed, rank, world, training)
     return StepLoader(dataset, range(first_step, steps), pin=pin, start_method=start_method)
+
+
+def worker_death(error: RuntimeError) -> EnvironmentProblem | None:
+    """Return what to raise in place of torch's ``error`` if that tells of a dead loader process, else None."""
+    if "DataLoader worker" not in str(error):
+        return None
+    return EnvironmentProblem(
+        f"a loader process died ({str(error).splitlines()[0]}): most likely memory or shared memory "
+        f"({_SHARED_MEMORY}) ran out; lower data.workers or data.prefetch, or use data.workers=0"
+    )
+
+
+@contextmanager
+def dead_workers_named() -> Iterator[None]:
+    """Raise EnvironmentProblem if a loader process dies inside: torch's signal handler may interrupt any statement."""
+    try:
+        yield
+    except RuntimeError as error:
+        if (problem := worker_death(error)) is None:
+            raise
+        raise problem from error
 
 
 def _start_method() -> str:
