@@ -256,7 +256,7 @@ def poison_steps(run: Run, bad: set[int]) -> None:
     run.adapted.model.register_forward_pre_hook(lambda module, inputs: switch.__setitem__(0, run.position.step in bad))
 
 
-@pytest.mark.parametrize("bad", [{3}, {0, 1, 2}], ids=["the last step", "most steps"])
+@pytest.mark.parametrize("bad", [{2, 3}, {0, 1, 2}], ids=["the last steps", "most steps"])
 def test_a_diverged_run_is_no_success_and_keeps_its_checkpoint(data: Path, tmp_path: Path, bad: set[int]) -> None:
     words = ("steps=4", "run.validate_every=0", "run.checkpoint_every=0")
     run = make_run(data, tmp_path, *words)
