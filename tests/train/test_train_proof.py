@@ -50,8 +50,8 @@ def overfitted(demo: Path) -> Path:
 
 def evaluated(demo: Path, out: Path, *words: object) -> dict[str, Any]:
     """Return the averages of an evaluation on the two scenes."""
-    common = (f"data={demo / 'geometry_00'}", "scenes=0-1", "views=12", "width_px=84", "model=vggt-tiny", f"out={out}")
-    run("megasynth_train.evaluate", *common, *words)
+    common = (f"data={demo / 'geometry_00'}", "scenes=0-1", "stride=4", "views=3", "width_px=98", "model=vggt-tiny")
+    run("megasynth_train.evaluate", *common, f"out={out}", *words)
     return json.loads((out / "results.json").read_text())["average"]
 
 
