@@ -66,7 +66,7 @@ esac
 stamp=".venv/.ready-$what-$(sha256sum pyproject.toml | cut -c1-16)"
 if [ ! -e "$stamp" ]; then
     echo "installing Python packages into .venv ($extras)"
-    # the tested version, by itself and first: a range would let pip take the newest build with gigabytes of CUDA
+    # the tested version, by itself and first: a range would let pip take a newer one
     case ",$extras," in *,train,*) .venv/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0 ;; esac
     .venv/bin/python -m pip install -q --disable-pip-version-check -e ".[$extras]"
     touch "$stamp"
