@@ -13,7 +13,7 @@ class ModelSettings:
     """The base model."""
 
     size: str = setting("vggt-1b", "width and depth of the model", options=list(SIZES))
-    checkpoint: str = setting("", "weights: a file, a folder or a hub id such as facebook/VGGT-1B; empty: random")
+    checkpoint: str = setting("", "weights: a file, a folder, a hub id such as facebook/VGGT-1B, or shipped:vggt-tiny; empty: random")
     seed: int = setting(0, "seed of random base weights (checkpoint empty)", minimum=0)
     precision: str = setting(
         "auto",

@@ -1,4 +1,4 @@
-"""Finding, opening and writing files of weights: safetensors or ``torch.save``, in a folder, alone, or on the hub."""
+"""Finding, opening and writing files of weights: safetensors or ``torch.save``, in a folder, alone, on the hub, shipped."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from megasynth_attr.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.resources import resource_dir
 
 NAMES = ("model.safetensors", "model.pt")  # in a folder and on the hub, in this order
 _ADAPTER_NAMES = ("adapter.json", "adapter_config.json", "adapter_model.safetensors")
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+SHIPPED = "shipped:"  # before the name of a file in assets/models
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
@@ -42,8 +44,11 @@ class StoredWeights:
 def locate(source: str) -> Path:
     """Return the local file of ``source``, downloading it if ``source`` is a hub id; then a line on stderr says so.
 
-    DatasetError if there is no such thing, or it is an adapter.
+    ``shipped:<name>`` is a model that comes with the project. DatasetError if there is no such thing, or it is an
+    adapter.
     """
+    if source.startswith(SHIPPED):
+        return _shipped(source.removeprefix(SHIPPED))
     path = Path(source).expanduser()
     if path.is_dir():
         for name in NAMES:
@@ -100,6 +105,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _shipped(name: str) -> Path:
+    folder = resource_dir("assets") / "models"
+    known = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    if name not in known:
+        raise DatasetError(
+            f"checkpoint {SHIPPED}{name}: no such model comes with the project; known: {', '.join(known)}"
+        )
+    return known[name]
 
 
 def _adapter_error(path: Path, folder: Path) -> DatasetError:

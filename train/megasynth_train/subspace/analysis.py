@@ -1,0 +1,136 @@
+"""What mining a cluster found, as it stands in ``analysis.json``: one row per layer and attribute, pair, split.
+
+Angles are principal angles in degrees, smallest first; ``out`` is the side of the layer's outputs (columns of A), ``in``
+that of its inputs (columns of B). Norms are Frobenius norms. λ of a pair is 1 − cos θ and 1 + cos θ (subspace/angles.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+FORMAT = "megasynth-attr subspaces 1"
+FILE = "analysis.json"
+
+
+@dataclass(frozen=True)
+class AdapterRow:
+    """One adapter of the cluster."""
+
+    name: str
+    attribute: str
+    folder: str
+    mode: str  # lora, rslora, dora, pissa, adalora, lora_xs, subspace
+    rank: int  # the largest rank of any layer
+    seed: int | None  # of its initial values; None: not recorded
+    sha256: str  # of its weights file
+
+
+@dataclass(frozen=True)
+class LayerKey:
+    """Where a layer is: ``depth`` counts the blocks of its attention type from 0."""
+
+    module: str
+    attention: str  # frame, global, or other
+    kind: str  # qkv, proj, fc1, fc2, or the module's last name
+    depth: int
+
+
+@dataclass(frozen=True)
+class ExtractorRow:
+    """What one extractor found in one layer of one attribute, adapters in the attribute's order."""
+
+    extractor: str
+    weights: tuple[float, ...]  # sum 1
+    residuals: tuple[float, ...]  # ‖dW_i − its best approximation in the basis‖ / ‖dW_i‖; 0 for a zero update
+    energy_inside: tuple[float, ...]  # ‖Aᵀ dW_i B‖² / ‖dW_i‖², 0..1; 0 for a zero update
+    singular_values: tuple[float, ...]  # d of them, of the weighted mean C (irls, svd) or √eigenvalues of the output side
+    iterations: int
+    converged: bool
+    objective: float
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of one attribute."""
+
+    layer: LayerKey
+    attribute: str
+    outputs: int
+    inputs: int
+    norms: tuple[float, ...]  # ‖dW_i‖, one per adapter
+    coherence: tuple[tuple[float, ...], ...]  # cos_ij = ⟨dW_i, dW_j⟩ / (‖dW_i‖ ‖dW_j‖), k × k
+    spectrum: tuple[float, ...]  # singular values of C = mean of the dW_i (first iteration), min(R, outputs, inputs)
+    null_median: tuple[float, ...]  # of the same mean after independent Haar rotations, per index
+    null_upper: tuple[float, ...]  # MiningSettings.null_quantile of it
+    significant: int  # leading singular values above null_upper (parallel analysis)
+    effective_rank: float  # (‖C‖_F / ‖C‖₂)², or of the base weight (allocate_from)
+    dimension: int  # allocated
+    extractors: tuple[ExtractorRow, ...]  # the one that makes the basis first
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """Two attributes in one layer: angles between their bases, and how much of one's updates the other's basis holds."""
+
+    layer: LayerKey
+    first: str
+    second: str
+    outputs: int
+    inputs: int
+    angles_out_deg: tuple[float, ...]  # min(d_first, d_second) of them; empty if one has no dimensions here
+    angles_in_deg: tuple[float, ...]
+    energy_first_in_second: float  # mean over first's adapters of ‖A₂ᵀ dW B₂‖² / ‖dW‖²
+    energy_second_in_first: float
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """Bases from half of the adapters: two halves of one attribute (first = second), or halves of two attributes."""
+
+    layer: LayerKey
+    split: int
+    first: str
+    second: str
+    angles_out_deg: tuple[float, ...]
+    angles_in_deg: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class DriftRow:
+    """How far one adapter's lora_A went in one layer from its start."""
+
+    layer: LayerKey
+    adapter: str
+    relative_change: float | None  # None: not finite
+    largest_angle_deg: float | None
+
+
+@dataclass(frozen=True)
+class ConcatenationRow:
+    """The attributes' columns of one layer beside each other."""
+
+    layer: LayerKey
+    dimension: int  # D after dropping
+    dropped: int
+    smallest_singular_out: float  # of the unit columns before orthonormalising; 1: all orthogonal, 0: dependent
+    smallest_singular_in: float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything; ``attributes`` in the order of the basis."""
+
+    format: str
+    attributes: tuple[str, ...]
+    adapters: tuple[AdapterRow, ...]
+    base: dict[str, Any]  # of the model the adapters belong to: size, config, weights_sha256
+    settings: dict[str, Any]  # MiningSettings
+    layers: tuple[LayerRow, ...]
+    pairs: tuple[PairRow, ...]
+    splits: tuple[SplitRow, ...]
+    drift: tuple[DriftRow, ...]
+    concatenation: tuple[ConcatenationRow, ...]
+    seconds: float
+    versions: dict[str, str]
+    notes: tuple[str, ...] = ()
