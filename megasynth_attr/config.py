@@ -27,7 +27,8 @@ PATCH_PX = 14  # the training layout's image sizes are multiples of the DINOv2 p
 SECTIONS: dict[str, type] = {"render": RenderSettings, "write": WriteSettings, "isolation": IsolationSettings}
 ALIASES = {"from": "from_stage", "max_runtime": "max_runtime_s", "timeout": "timeout_s"}
 # names and counts: more scenes of the same dataset are not another one, and plugins count by the hash of their source
-NOT_IDENTITY = ("preset", "members", "plugins", "dataset_count", "scene_count")
+NOT_IDENTITY = ("preset", "members", "plugins", "downstream", "downstream_count", "dataset_count", "scene_count")
+TRAINING = "training"  # a preset's section for the training half, which alone knows its keys
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,18 @@ class Config:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run: its name, output folder, one Config per attribute, and the words it came from (for other machines)."""
+    """One run: its name, output folder, one Config per attribute, and the words it came from (for other machines).
+
+    If ``has_downstream``, the last member is the data of the downstream comparison. ``training`` is the preset's section
+    of that name, unchecked: no byte of any dataset depends on it.
+    """
 
     preset: str
     out: Path
     members: tuple[Config, ...]
     words: tuple[str, ...] = ()
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    has_downstream: bool = False
 
     @property
     def run(self) -> RunSettings:
@@ -88,8 +95,9 @@ def resolve(words: Sequence[str]) -> Experiment:
 
     Raises ConfigError for an unknown preset or key (naming the nearest), a wrong type or an impossible value.
     """
-    preset_name, layers, top = read_layers(words)
-    configs = tuple(_build(merge(layer, top), preset_name) for layer in layers)
+    layers = read_layers(words)
+    preset_name = layers.preset
+    configs = tuple(_build(layer, preset_name) for layer in layers.members)
     attributes = [c.attribute for c in configs]
     if len(set(attributes)) != len(attributes):
         raise ConfigError(
@@ -97,25 +105,53 @@ def resolve(words: Sequence[str]) -> Experiment:
             "one folder cannot hold both"
         )
     out = Path(configs[0].run.out or Path("runs") / Path(preset_name).stem).absolute()
-    return Experiment(Path(preset_name).stem, out, configs, tuple(words))
+    return Experiment(
+        Path(preset_name).stem, out, configs, tuple(words), layers.training, has_downstream=layers.has_downstream
+    )
 
 
-def read_layers(words: Sequence[str]) -> tuple[str, list[dict[str, Any]], dict[str, Any]]:
-    """Return (preset name, one preset layer per member, the layer of file and words above them); loads their plugins.
+@dataclass(frozen=True)
+class Layers:
+    """Unchecked settings: of each member (preset, file and words merged), and of the training half."""
+
+    preset: str
+    members: tuple[dict[str, Any], ...]
+    training: Mapping[str, Any]
+    has_downstream: bool
+
+
+def read_layers(words: Sequence[str]) -> Layers:
+    """Return what the words and the presets they name say, unchecked; loads their plugins.
 
     Plugins declare keys of their own, so they are loaded before any key is checked.
     """
     overrides = parse_words(words, ALIASES)
     file_layer = read_yaml(Path(overrides.pop("config"))) if "config" in overrides else {}
     top = merge(file_layer, overrides)
+    if top.get("downstream", "") is None:
+        top["downstream"] = ""  # `downstream=` leaves the preset's out
     name = str(top.get("preset", ContentSettings().preset))
     preset = load_preset(name)
+    whole = merge(preset, top)
+    training = whole.get(TRAINING) or {}
+    if not isinstance(training, Mapping):
+        raise ConfigError(f"{TRAINING}={training}: this is a section, set one of its keys, e.g. {TRAINING}.optim.steps=…")
     shared = {k: v for k, v in preset.items() if k != "attribute"}
-    members = merge(preset, top).get("members", ())
-    layers = [merge(load_preset(str(m)), shared) for m in members] or [preset]
-    for layer in layers:
-        load_plugins(merge(layer, top).get("plugins", ()))
-    return name, layers, top
+    names = [str(member) for member in whole.get("members", ())]
+    members = [merge(merge(load_preset(member), shared), top) for member in names] or [whole]
+    if downstream := str(whole.get("downstream") or ""):
+        members.append(_downstream_layer(merge(load_preset(downstream), shared if names else {}), whole, top))
+    for member in members:
+        load_plugins(member.get("plugins", ()))
+    own = tuple({k: v for k, v in member.items() if k != TRAINING} for member in members)
+    return Layers(name, own, training, bool(downstream))
+
+
+def _downstream_layer(preset: Mapping[str, Any], whole: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the downstream member: it has its own number of datasets, all of them selected."""
+    count = whole.get("downstream_count", ContentSettings().downstream_count)
+    own = {"dataset_count": count, "datasets": RunSettings().datasets}
+    return merge(merge(preset, {k: v for k, v in top.items() if k != "attribute"}), own)
 
 
 def preset_names() -> list[str]:

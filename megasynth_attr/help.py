@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 import shutil
 import textwrap
 import types
@@ -11,11 +12,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from megasynth_attr.config import ALIASES, SECTIONS, preset_names, read_layers
+from megasynth_attr.config import ALIASES, SECTIONS, TRAINING, preset_names, read_layers
 from megasynth_attr.errors import ConfigError, ExitCode
 from megasynth_attr.resources import resource_dir
 from megasynth_attr.scene.factor import registered
 from megasynth_attr.settings import ContentSettings, RunSettings
+from megasynth_attr.stages import STAGES
 
 USAGE = """\
 usage: python -m megasynth_attr.pipeline preset=NAME [key=value ...]
@@ -30,7 +32,9 @@ examples:
   python -m megasynth_attr.pipeline preset=geometry datasets=0 scenes=0-9 out=runs/g
   python -m megasynth_attr.pipeline preset=texture shard=2/64 stages=generate
   python -m megasynth_attr.pipeline preset=lighting render.width_px=280 render.height_px=280 write.normal=true
-  python -m megasynth_attr.pipeline preset=camera from=verify"""
+  python -m megasynth_attr.pipeline preset=camera from=verify
+  python -m megasynth_attr.pipeline preset=paper_human plan=true
+  python -m megasynth_attr.pipeline preset=demo from=cluster training.optim.steps=200 out=runs/longer"""
 
 EXIT_CODES = {
     ExitCode.DONE: "everything asked for exists and is complete",
@@ -58,9 +62,22 @@ def help_text(words: list[str]) -> str:
         read_layers(given)  # a preset may bring plugins, whose keys belong here too
     kinds = section_kinds()
     if sections:
-        return "\n\n".join(_section(name, _known(name, kinds)) for name in sections)
-    parts = [USAGE, *(_section(name, kind) for name, kind in kinds.items()), EXAMPLES, _exit_code_text()]
-    return "\n\n".join(parts)
+        return "\n\n".join(
+            training_text() if name == TRAINING else _section(name, _known(name, kinds)) for name in sections
+        )
+    stages = "\n".join(["stages:", *(f"  {stage.name:9} {stage.meaning}" for stage in STAGES)])
+    parts = [USAGE, stages, *(_section(name, kind) for name, kind in kinds.items()), training_text()]
+    return "\n\n".join([*parts, EXAMPLES, _exit_code_text()])
+
+
+def training_text() -> str:
+    """Return the keys of the section ``training``, which the training half declares, or that it is not installed."""
+    if importlib.util.find_spec("megasynth_train") is None:
+        return f"{TRAINING}: keys of the stages pretrain to compare; install the extra [train] to see them"
+    from megasynth_train.experiment.settings import help_sections
+
+    sections = help_sections()
+    return "\n\n".join(section_text(name, f"{name}.", kind, {}) for name, kind in sections.items())
 
 
 def presets_text() -> str:
@@ -82,9 +99,9 @@ def section_kinds() -> dict[str, type]:
 
 def _known(name: str, kinds: dict[str, type]) -> type:
     if name not in kinds:
-        near = difflib.get_close_matches(name, kinds, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(name, [*kinds, TRAINING], n=1, cutoff=0.4)
         guess = f" (did you mean {near[0]}?)" if near else ""
-        raise ConfigError(f"--help {name}: there is no such section{guess}; known: {', '.join(kinds)}")
+        raise ConfigError(f"--help {name}: there is no such section{guess}; known: {', '.join(kinds)}, {TRAINING}")
     return kinds[name]
 
 

@@ -49,6 +49,10 @@ class ContentSettings:
     preset: str = setting("demo", "name of a file in presets/, or a path to a YAML file")
     members: tuple[str, ...] = setting((), "presets that together make one experiment, one attribute each")
     plugins: tuple[str, ...] = setting((), "Python files or modules that register further factors")
+    downstream: str = setting(
+        "", "preset of the data on which adaptation is compared: all its datasets but the last train, the last tests"
+    )
+    downstream_count: int = setting(2, "datasets of the downstream preset", minimum=2, maximum=100)
     attribute: str = setting("", "name of the attribute that varies; also the name of the dataset folders")
     seed: int = setting(0, "root seed; all randomness follows from it", minimum=0)
     dataset_count: int = setting(10, "datasets per attribute", minimum=1, maximum=100)
@@ -65,11 +69,14 @@ class RunSettings:
 
     out: str = setting("", "output folder; empty: runs/<preset> below the current folder")
     cache: str = setting("", "folder where procedural materials are kept once made; empty: <out>/cache")
-    datasets: str = setting("all", "which datasets: all, 0-4, 0,3,7")
+    datasets: str = setting("all", "which datasets of each member: all, 0-4, 0,3,7 (of downstream always all)")
     scenes: str = setting("all", "which scenes of each: all, 0-99, 3,7,9")
     shard: str = setting("1/1", "this machine's share of the selected scenes, i/n, counted from 1")
-    stages: str = setting("generate,verify,report", "pipeline stages to run, in order")
+    stages: str = setting(
+        "generate,verify,report", "stages to run, of generate, verify, pretrain, cluster, mine, compare, report"
+    )
     from_stage: str = setting("", "skip the stages before this one (short: from=)")
+    plan: bool = setting(False, "only say what the chosen stages would cost; nothing is written")
     executor: str = setting("local", "who renders", options=["local", "slurm"])
     blender: str = setting("auto", "auto, module (pip install bpy), or the path of a Blender binary")
     device: str = setting(

@@ -6,29 +6,46 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from megasynth_attr.config import Config, Experiment, resolve
-from megasynth_attr.dataset.paths import DATASET_FILE, dataset_dir
+from megasynth_attr.dataset.paths import DATASET_FILE, dataset_dir, dataset_name
 from megasynth_attr.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.farm.materials import material_records
 from megasynth_attr.scene.codec import to_plain
 from megasynth_attr.selection import parse_indices
 
+if TYPE_CHECKING:
+    from megasynth_train.experiment.settings import TrainingRun
+
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the pipeline: ``function`` is "module:name", imported when the stage runs. ``extra`` names the pip
-    extra that brings the module, if the base package does not."""
+    """One step of the pipeline: ``function`` is "module:name", imported before anything runs.
+
+    ``extra`` names the pip extra that brings the module, if the base package does not. ``training``: it belongs to the
+    training half and is told of the experiment what concerns it.
+    """
 
     name: str
+    meaning: str
     function: str
     extra: str = ""
+    training: bool = False
+
+
+def _training_stage(name: str, meaning: str) -> Stage:
+    return Stage(name, meaning, f"megasynth_train.experiment.stages:{name}", extra="train", training=True)
 
 
 STAGES = (
-    Stage("generate", "megasynth_attr.farm.generate:generate"),
-    Stage("verify", "megasynth_attr.stages:verify"),
-    Stage("report", "megasynth_attr.stages:report"),
+    Stage("generate", "render every scene that does not exist yet", "megasynth_attr.farm.generate:generate"),
+    Stage("verify", "check the datasets from their files and measure their isolation", "megasynth_attr.stages:verify"),
+    _training_stage("pretrain", "train the base model on the members' datasets (none unless training.pretrain says so)"),
+    _training_stage("cluster", "train one adapter for each dataset of the members"),
+    _training_stage("mine", "find and compare the subspaces the attributes' adapters share"),
+    _training_stage("compare", "train adapters of many kinds on the downstream data and evaluate them"),
+    Stage("report", "write pages about all that is there", "megasynth_attr.stages:report"),
 )
 
 
@@ -40,7 +57,7 @@ class VerificationFailed(DatasetError):
 
 
 def load(stage: Stage) -> Callable[[Experiment], None]:
-    """Return the stage's function; EnvironmentProblem if its module is not installed."""
+    """Return the stage's function; EnvironmentProblem if its module, or one it needs, is not installed."""
     module_name, _, function = stage.function.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -50,8 +67,19 @@ def load(stage: Stage) -> Callable[[Experiment], None]:
         raise EnvironmentProblem(
             f"stage {stage.name}: the module {error.name} is missing; `pip install megasynth-attr[{stage.extra}]`"
         ) from None
-    run: Callable[[Experiment], None] = getattr(module, function)
-    return run
+    run: Callable[[Any], None] = getattr(module, function)
+    return (lambda experiment: run(training_run(experiment))) if stage.training else run
+
+
+def training_run(experiment: Experiment) -> TrainingRun:
+    """Return what the training half is told of an experiment: its folder, its datasets' names, and its settings."""
+    from megasynth_train.experiment.settings import TrainingRun
+
+    names = [
+        tuple(dataset_name(config.attribute, index) for index in _selected(config)) for config in experiment.members
+    ]
+    downstream = names.pop() if experiment.has_downstream else ()
+    return TrainingRun(experiment.out, experiment.training, tuple(n for member in names for n in member), downstream)
 
 
 def verify(experiment: Experiment) -> None:
@@ -109,9 +137,13 @@ def report(experiment: Experiment) -> None:
 def _selected_folders(config: Config, out: Path) -> dict[int, Path]:
     """Return the folders of the selected datasets by index; DatasetError if one has not been generated."""
     folders = {}
-    for index in parse_indices(config.run.datasets, config.content.dataset_count, "datasets"):
+    for index in _selected(config):
         folder = dataset_dir(out, config.attribute, index)
         if not (folder / DATASET_FILE).is_file():
             raise DatasetError(f"{folder} does not exist yet; run the stage generate first")
         folders[index] = folder
     return folders
+
+
+def _selected(config: Config) -> list[int]:
+    return parse_indices(config.run.datasets, config.content.dataset_count, "datasets")

@@ -18,6 +18,7 @@ Settings = TypeVar("Settings")
 # short words for the keys people type most; a program that declares such a key itself means its own
 SHORT = {
     "data": "data.sources",
+    "test": "test.data",
     "model": "model.size",
     "checkpoint": "model.checkpoint",
     "mode": "adapter.mode",

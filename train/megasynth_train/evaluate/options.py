@@ -13,12 +13,10 @@ MIN_POINTS = 100  # fewer say nothing about a scene
 
 
 @dataclass(frozen=True)
-class EvaluateSettings:
-    """What is evaluated, on which scenes and views, and what is written."""
+class MeasureSettings:
+    """What is evaluated, on which scenes and views, and what is drawn."""
 
     data: tuple[str, ...] = setting((), "folders: datasets, experiments, or scenes in the paper's layout")
-    out: str = setting("", "output folder; an older evaluation in it is replaced when the new one is complete")
-    adapter: str = setting("", "folder of a trained adapter (or of mode=full); empty: the base model itself")
     split: str = setting("all", "which scenes: all, or a side of the split training makes", options=SPLITS)
     validation_share: float = setting(
         0.1, "share held out in training, for split=validation or training", minimum=0, maximum=0.9
@@ -48,17 +46,11 @@ class EvaluateSettings:
     pictures: bool = setting(True, "draw pictures/<scene>.png, which needs matplotlib")
     page: bool = setting(True, "write index.html, the interactive page of the point clouds, which needs jinja2")
     page_scenes: int = setting(12, "scenes on the page, the first evaluated ones", minimum=1)
-    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"])
-    threads: int = setting(0, "processor threads; 0: all", minimum=0)
-    progress: bool = setting(True, "progress bar")
-    model: ModelSettings = field(default_factory=ModelSettings)
 
     def check(self) -> None:
         """Raise ConfigError for keys that are missing or exclude each other."""
         if not self.data:
             raise ConfigError("data= is missing: name the folders of datasets, e.g. data=runs/demo/texture_00")
-        if not self.out:
-            raise ConfigError("out= is missing: name the output folder, e.g. out=runs/evaluation")
         if self.stride and self.view_ids:
             raise ConfigError("stride= and view_ids= exclude each other: give one of them")
         if len(set(self.view_ids)) < len(self.view_ids):
@@ -67,6 +59,24 @@ class EvaluateSettings:
             raise ConfigError(f"max_points={self.max_points} is too few: use {MIN_POINTS} or more, or 0 for all")
         if self.icp_distance == 0:
             raise ConfigError("icp_distance=0 finds no pairs; give a distance in scene units, e.g. 0.1")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings(MeasureSettings):
+    """What is evaluated, on which scenes and views, and what is written."""
+
+    out: str = setting("", "output folder; an older evaluation in it is replaced when the new one is complete")
+    adapter: str = setting("", "folder of a trained adapter (or of mode=full); empty: the base model itself")
+    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"])
+    threads: int = setting(0, "processor threads; 0: all", minimum=0)
+    progress: bool = setting(True, "progress bar")
+    model: ModelSettings = field(default_factory=ModelSettings)
+
+    def check(self) -> None:
+        """Raise ConfigError for keys that are missing or exclude each other."""
+        super().check()
+        if not self.out:
+            raise ConfigError("out= is missing: name the output folder, e.g. out=runs/evaluation")
 
     @property
     def workers(self) -> int:

@@ -1,4 +1,4 @@
-"""Finding, opening and writing files of weights: safetensors or ``torch.save``, in a folder, alone, on the hub, shipped."""
+"""Finding, opening and writing files of weights: safetensors or ``torch.save``, here, on the hub or shipped."""
 
 from __future__ import annotations
 

@@ -1,0 +1,119 @@
+"""The names of methods: what each stands for, as adapter settings. Free of PyTorch.
+
+::
+
+    base                       the base model as it is
+    full, heads                all weights but the encoder's; plain LoRA on the heads alone
+    lora-8                     rank 8; so also rslora, dora, pissa, adalora and lora_xs (no number: adapter.rank)
+    subspace                   a free M in the mined basis of all attributes
+    subspace-block             the same with a block-diagonal M: attributes do not mix
+    random, random-block       the same in a random basis of equal dimensions, another one for each seed
+    only-texture               subspace in the columns of these attributes (only-texture+geometry)
+    without-texture            subspace in the columns of all attributes but these
+    random-without-texture     and so after subspace-block-, random- and random-block-
+    paper                      stands for the whole list of the paper and the controls
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from megasynth_attr.errors import ConfigError
+from megasynth_attr.keys import nearest
+from megasynth_train.settings import AdapterSettings, OptimSettings
+
+BASE, PAPER = "base", "paper"
+RANKED = ("lora", "rslora", "dora", "pissa", "adalora", "lora_xs")
+FRAMES = ("subspace-block", "random-block", "subspace", "random")  # longer names first, they begin alike
+MINED, RANDOM = "mined", "random"
+_PAPER_RANKS = (16, 32, 64, 128, 256)
+_PAPER_OTHERS = ("rslora-16", "dora-16", "pissa-16", "adalora-16")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of a comparison. ``adapter`` is None for the base model; ``basis`` is "", mined or random."""
+
+    name: str
+    adapter: AdapterSettings | None
+    optim: OptimSettings
+    basis: str = ""
+
+
+def expand(names: Sequence[str], attributes: Sequence[str], dimension: int) -> tuple[str, ...]:
+    """Return ``names`` with ``paper`` replaced by its list, each name once.
+
+    ``attributes`` and ``dimension`` are those of the basis (all its columns in a layer); without attributes the list
+    has no method that needs a basis. LoRA-XS gets the rank at which it trains as much in a layer as ``subspace``.
+    """
+    listed = [BASE, "heads", "full", *(f"lora-{rank}" for rank in _PAPER_RANKS), *_PAPER_OTHERS]
+    listed.append(f"lora_xs-{dimension}")
+    if attributes:
+        listed += ["subspace", "subspace-block", "random"]
+    if len(attributes) > 1:
+        listed += [f"without-{attribute}" for attribute in attributes]
+    return tuple(dict.fromkeys(one for name in names for one in (listed if name == PAPER else [name])))
+
+
+def needs_basis(name: str) -> bool:
+    """Return whether a built-in name stands for a method that trains M in a basis."""
+    return frame_of(name) is not None
+
+
+def frame_of(name: str) -> tuple[str, str] | None:
+    """Return (frame, choice) of a built-in name, e.g. ("random", "without-texture"), or None if it needs no basis."""
+    if name.startswith(("only-", "without-")):
+        return "subspace", name
+    for frame in FRAMES:
+        if name == frame:
+            return frame, ""
+        if name.startswith((f"{frame}-only-", f"{frame}-without-")):
+            return frame, name.removeprefix(f"{frame}-")
+    return None
+
+
+def builtin(name: str, attributes: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Return the adapter's keys that a built-in name sets, and the basis it needs ("", mined or random).
+
+    ConfigError for a name that is none, naming the nearest, and for attributes that the basis lacks.
+    """
+    if name in ("full", "heads", BASE):
+        return ({} if name == BASE else {"mode": name}), ""
+    if (found := frame_of(name)) is not None:
+        frame, choice = found
+        mask = "block_diagonal" if frame.endswith("-block") else "full"
+        keys = {"mode": "subspace", "attributes": _chosen(name, choice, attributes), "mask": mask}
+        return keys, RANDOM if frame.startswith("random") else MINED
+    mode, _, rank = name.rpartition("-") if "-" in name else (name, "", "")
+    if mode in RANKED and (rank.isdigit() and int(rank) > 0 or not rank and mode == name):
+        return {"mode": mode} | ({"rank": int(rank)} if rank else {}), ""
+    if mode in RANKED:
+        raise ConfigError(f"methods={name}: the rank must be a whole number above 0, e.g. {mode}-16")
+    known = [BASE, "full", "heads", *RANKED, *FRAMES, "only-ATTRIBUTE", "without-ATTRIBUTE", PAPER]
+    raise ConfigError(
+        f"methods={name} is unknown{nearest(name, known)}; known: {', '.join(known)}, a rank follows after a hyphen "
+        f"(lora-16), and methods of your own are declared by define.{name}.adapter.mode=…"
+    )
+
+
+def _chosen(name: str, choice: str, attributes: Sequence[str]) -> list[str]:
+    """Return the attributes a choice (only-a+b, without-a+b, or empty for all) leaves, in the order of the basis."""
+    if not attributes:
+        raise ConfigError(
+            f"methods={name} needs a basis: give basis=, a folder of megasynth_train.mine or a basis file"
+        )
+    if not choice:
+        return []  # which is all of them
+    word, _, listed = choice.partition("-")
+    given = listed.split("+")
+    if unknown := [attribute for attribute in given if attribute not in attributes]:
+        raise ConfigError(
+            f"methods={name}: the basis has no attribute {unknown[0]!r}{nearest(unknown[0], list(attributes))}; it has "
+            f"{', '.join(attributes)}"
+        )
+    left = [attribute for attribute in attributes if (attribute in given) == (word == "only")]
+    if not left:
+        raise ConfigError(f"methods={name} leaves no attribute of {', '.join(attributes)}; use heads for that")
+    return left

@@ -1,0 +1,222 @@
+"""All keys of ``python -m megasynth_train.compare``; free of PyTorch, so that the pipeline can check them at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from megasynth_attr.errors import ConfigError
+from megasynth_attr.keys import fill, merge, nearest
+from megasynth_attr.scene.codec import to_plain
+from megasynth_attr.scene.fields import setting
+from megasynth_attr.selection import parse_shard
+from megasynth_train.compare.methods import BASE, PAPER, Method, builtin, expand, needs_basis
+from megasynth_train.evaluate.options import MeasureSettings
+from megasynth_train.settings import (
+    AdapterSettings,
+    DataSettings,
+    LossSettings,
+    ModelSettings,
+    OptimSettings,
+    RunSettings,
+    TrainSettings,
+)
+
+OWN_KEYS = ("like", "lr", "adapter", "optim")  # of a method in define
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+ALIGNMENTS = ("median", "scale", "scale_shift")
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """What is compared. adapter: what the methods have in common; mode, basis and attributes come from their names."""
+
+    methods: tuple[str, ...] = setting(
+        (PAPER,),
+        "base, full, heads, lora-16 (also rslora, dora, pissa, adalora, lora_xs), subspace, subspace-block, random, "
+        "only-texture+geometry, without-texture, random-without-texture, names of define; paper: the whole list",
+    )
+    define: dict[str, Any] = setting(
+        {}, "methods of your own, or changes of one above: define.slow.like=lora-16 define.slow.lr=1e-6 (keys: like, "
+        "lr, adapter.…, optim.…)",
+    )  # fmt: skip
+    seeds: tuple[int, ...] = setting(
+        (0, 1, 2), "each method is trained with each: data order, initial values, random basis", minimum=0
+    )
+    reference: str = setting("", "method that the others are compared with seed by seed; empty: subspace, or the first")
+    basis: str = setting("", "folder of megasynth_train.mine, or a basis file: what subspace and random methods use")
+    alignment: str = setting("median", "how depth is aligned before AbsRel and δ<1.25", options=ALIGNMENTS)
+    shard: str = setting("1/1", "this process's share of the runs, i/n, counted from 1")
+    plan: bool = setting(False, "print runs, trained parameters and cost, and stop")
+    test: MeasureSettings = field(default_factory=MeasureSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def training(self) -> TrainSettings:
+        """Return what is common to all runs."""
+        return TrainSettings(**{f.name: getattr(self, f.name) for f in fields(TrainSettings)}).resolved()
+
+    def check(self) -> None:
+        """Raise ConfigError for keys that are missing, contradict each other or are not this program's to set.
+
+        Names of methods are checked as far as that goes without a basis.
+        """
+        for key, value, example in (
+            ("data", self.data.sources, "data=runs/demo/everything_00"),
+            ("test.data", self.test.data, "test=runs/demo/everything_01"),
+            ("out", self.run.out, "out=runs/comparison"),
+        ):
+            if not value:
+                raise ConfigError(f"{key}= is missing, e.g. {example}")
+        self.test.check()
+        parse_shard(self.shard)
+        _check_seeds(self.seeds)
+        _check_foreign(self)
+        if self.test.split != "all" and self.test.validation_share != self.data.validation_share:
+            raise ConfigError(
+                f"test.validation_share={self.test.validation_share:g} and data.validation_share="
+                f"{self.data.validation_share:g} differ: with test.split={self.test.split} they name one split"
+            )
+        if not self.methods:
+            raise ConfigError("methods= is empty; name some, e.g. methods=[base,heads,lora-16]")
+        for name in {*self.methods, *self.define} - {PAPER}:
+            _check_name(name)
+            _check_definition(name, self.define)
+
+    def uses_basis(self) -> bool:
+        """Return whether a method (in ``paper``: with a basis given) trains in a basis."""
+        names = [_root(name, self.define) for name in self.methods]
+        return any(map(needs_basis, names)) or (PAPER in names and bool(self.basis))
+
+    def resolve(self, attributes: Sequence[str] = (), dimension: int = 0) -> tuple[Method, ...]:
+        """Return the methods to compare, in order; ``attributes`` and ``dimension`` (columns of a layer) of the basis.
+
+        ConfigError for an unknown method, naming the nearest, and for a definition that does not fit.
+        """
+        names = expand(self.methods, attributes, dimension or 64)
+        methods = tuple(_method(name, self, attributes) for name in names)
+        if self.reference and self.reference not in names:
+            raise ConfigError(f"reference={self.reference} is none of the methods {', '.join(names)}")
+        return methods
+
+    def reference_of(self, names: Sequence[str]) -> str:
+        """Return the method the others are compared with."""
+        return self.reference or next((name for name in ("subspace", *names) if name in names), "")
+
+
+def _method(name: str, settings: CompareSettings, attributes: Sequence[str]) -> Method:
+    """Return a method by name: the common settings, what the name sets, what define says, in this order."""
+    chain, keys, basis = _chain(name, settings.define), {}, ""
+    root = chain[-1]
+    if not _defines_mode(root, settings.define):
+        keys, basis = builtin(root, attributes)
+    layers = [{"adapter": keys}, *(_layer(settings.define[one]) for one in reversed(chain) if one in settings.define)]
+    common = {"adapter": to_plain(settings.adapter), "optim": to_plain(settings.optim)}
+    for layer in layers:
+        common = merge(common, layer)
+    try:
+        adapter, optim = fill(AdapterSettings, common["adapter"]), fill(OptimSettings, common["optim"])
+    except ConfigError as error:
+        raise ConfigError(f"method {name}: {error}") from None
+    if root == BASE:
+        if len(chain) > 1 or settings.define.get(BASE):
+            raise ConfigError(f"define.{name}: base is not trained, there is nothing to change about it")
+        return Method(name, None, optim)
+    return Method(name, adapter, optim, basis)
+
+
+def _chain(name: str, define: Mapping[str, Any]) -> list[str]:
+    """Return ``name``, the method it is like, the one that one is like, and so on; ConfigError for a circle."""
+    chain = [name]
+    while like := (define.get(chain[-1]) or {}).get("like"):
+        if like in chain:
+            raise ConfigError(f"define.{name}.like={like} goes round in a circle: {' → '.join([*chain, like])}")
+        chain.append(str(like))
+    return chain
+
+
+def _root(name: str, define: Mapping[str, Any]) -> str:
+    return _chain(name, define)[-1]
+
+
+def _defines_mode(name: str, define: Mapping[str, Any]) -> bool:
+    return "mode" in ((define.get(name) or {}).get("adapter") or {})
+
+
+def _layer(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a definition as keys of the sections adapter and optim."""
+    optim = dict(definition.get("optim") or {})
+    if "lr" in definition:
+        optim["lr"] = definition["lr"]
+    return {"adapter": dict(definition.get("adapter") or {}), "optim": optim}
+
+
+def _check_definition(name: str, define: Mapping[str, Any]) -> None:
+    definition = define.get(name, {})
+    if not isinstance(definition, Mapping):
+        raise ConfigError(
+            f"define.{name}={definition}: give keys, e.g. define.{name}.lr=1e-4 or define.{name}.like=lora"
+        )
+    for key, value in definition.items():
+        if key not in OWN_KEYS:
+            raise ConfigError(
+                f"unknown key define.{name}.{key}{nearest(str(key), OWN_KEYS)}; known: {', '.join(OWN_KEYS)}"
+            )
+        if key in ("adapter", "optim") and not isinstance(value, Mapping):
+            raise ConfigError(f"define.{name}.{key}={value}: this is a section, set one of its keys")
+    if "steps" in (definition.get("optim") or {}):
+        raise ConfigError(f"define.{name}.optim.steps: all methods have the same budget; set optim.steps for all")
+    if {"basis", "seed"} & set(definition.get("adapter") or {}):
+        raise ConfigError(f"define.{name}.adapter: basis and seed are the comparison's own; give basis= and seeds=")
+    if (definition.get("adapter") or {}).get("mode") == "subspace":
+        raise ConfigError(f"define.{name}.adapter.mode=subspace: say define.{name}.like=subspace (or random) instead")
+
+
+def _check_name(name: str) -> None:
+    if not _SAFE_NAME.fullmatch(name) or name.endswith("."):
+        raise ConfigError(
+            f"method {name!r}: a name becomes a folder; use letters, digits, hyphen, underscore, + and dot"
+        )
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds:
+        raise ConfigError("seeds= is empty; give at least one, e.g. seeds=[0,1,2]")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds={list(seeds)} names a seed twice: it would count as two runs")
+
+
+def _check_foreign(settings: CompareSettings) -> None:
+    """Raise ConfigError for keys of the common sections that methods= and seeds= decide."""
+    usual = AdapterSettings()
+    for key, instead in (
+        ("mode", "methods="),
+        ("seed", "seeds="),
+        ("basis", "basis="),
+        ("attributes", "methods=, e.g. only-texture"),
+        ("mask", "methods=, e.g. subspace-block"),
+    ):
+        if getattr(settings.adapter, key, None) != getattr(usual, key, None):
+            raise ConfigError(f"adapter.{key}= differs from method to method in a comparison; it is said by {instead}")
+    if settings.run.seed:
+        raise ConfigError("run.seed= is that of a single run; a comparison takes seeds=, e.g. seeds=[0,1,2]")
+
+
+def training_of(settings: CompareSettings, method: Method, seed: int, basis: str, out: str) -> TrainSettings:
+    """Return the settings of one run: data order and initial values from ``seed``, everything else in common.
+
+    ``basis`` is the basis file of a method that needs one, else empty.
+    """
+    if method.adapter is None:
+        raise ValueError(f"{method.name} is not trained")
+    common = settings.training()
+    adapter = replace(method.adapter, seed=seed)
+    if method.basis:
+        adapter = fill(AdapterSettings, to_plain(adapter) | {"basis": basis})
+    return replace(common, adapter=adapter, optim=method.optim, run=replace(common.run, seed=seed, out=out))

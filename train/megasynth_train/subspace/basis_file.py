@@ -1,0 +1,157 @@
+"""A basis on disk: one safetensors file.
+
+::
+
+    <module>.A      m × D, float32    directions of the layer's outputs
+    <module>.B      n × D, float32    directions of its inputs
+    <module>.S      D, float32        singular values
+    <module>.mean   D × D, float32    optional: the adapters' mean coordinates, block by block
+    metadata "megasynth"              JSON: format, attributes, columns, base, record, sha256
+
+The metadata is one entry, since the order of several is not fixed and equal bases shall be equal files.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from megasynth_attr.dataset.files import storage_errors, sync_folder
+from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.dataset.temporary import new_temporary_folder
+from megasynth_attr.errors import DatasetError
+from megasynth_attr.scene.codec import canonical_json
+from megasynth_train.subspace.basis import Basis, LayerBasis
+from megasynth_train.vggt.weight_files import write_tensors
+
+FORMAT = "megasynth-attr basis 1"
+METADATA = "megasynth"
+NAMES = ("A", "B", "S", "mean")
+ORTHONORMAL_TO = 1e-4  # float32 columns of unit length are orthonormal to about 1e-6
+_DAMAGED = "copy it again, or mine it again"
+
+
+def write_basis(path: Path, basis: Basis) -> None:
+    """Write ``basis`` to ``path``, whole or not at all, in place of what was there.
+
+    Raises ValueError if columns that should be orthonormal are not or a number is not finite, EnvironmentProblem if
+    the file cannot be written; an older one then stays.
+    """
+    if problem := _numbers_problem(basis):
+        raise ValueError(problem)
+    tensors = {
+        f"{module}.{name}": torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        for module, layer in basis.layers.items()
+        for name, array in layer.tensors().items()
+    }
+    text = canonical_json(
+        {
+            "format": FORMAT,
+            "attributes": basis.attributes,
+            "columns": basis.columns,
+            "base": dict(basis.base),
+            "record": dict(basis.record),
+            "sha256": basis.sha256,
+        }
+    )
+    write_tensor_file(path, tensors, {METADATA: text})
+
+
+def write_tensor_file(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, whole or not at all; EnvironmentProblem if that fails. Works in ``tmp`` beside it."""
+    with storage_errors("the basis", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = new_temporary_folder(path.parent / TMP, "basis")
+        try:
+            write_tensors(folder / path.name, tensors, metadata)
+            (folder / path.name).replace(path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        sync_folder(path.parent)
+
+
+def read_basis(path: str | Path) -> Basis:
+    """Return the basis in ``path``, all of it in memory; DatasetError if it is missing, damaged or something else."""
+    path = Path(path).expanduser()
+    tensors, metadata = read_arrays(path)
+    if METADATA not in metadata:
+        raise DatasetError(
+            f"{path} is no basis of this project: its metadata says nothing about attributes; a file with the paper's "
+            "keys is turned into one by python -m megasynth_train.basis import=FILE out=FILE"
+        )
+    try:
+        stored: dict[str, Any] = json.loads(metadata[METADATA])
+        if stored["format"] != FORMAT:
+            raise DatasetError(f"{path}: expected format {FORMAT!r}, found {stored['format']!r}; another version's?")
+        columns = {
+            module: {name: (int(span[0]), int(span[1])) for name, span in _in_order(spans, stored["attributes"])}
+            for module, spans in stored["columns"].items()
+        }
+        layers = _layers(tensors)
+        basis = Basis(layers, columns, tuple(stored["attributes"]), stored["base"], stored["record"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DatasetError(f"{path} is damaged ({type(error).__name__}: {error}); {_DAMAGED}") from None
+    if basis.sha256 != stored.get("sha256"):
+        raise DatasetError(f"{path} is damaged: its content does not have the checksum it records; {_DAMAGED}")
+    if problem := _numbers_problem(basis):
+        raise DatasetError(f"{path}: {problem}; {_DAMAGED}")
+    return basis
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the tensors and the metadata of a safetensors file; DatasetError if it cannot be read."""
+    if not path.is_file():
+        what = "is a folder; name the file in it" if path.is_dir() else "does not exist"
+        raise DatasetError(f"{path} {what}, e.g. all.safetensors of python -m megasynth_train.mine")
+    try:
+        with safe_open(path, framework="np") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(
+            f"{path} cannot be read as safetensors ({reason}); it is cut short or something else: {_DAMAGED}"
+        ) from None
+
+
+def _in_order(spans: Mapping[str, Any], attributes: list[str]) -> list[tuple[str, Any]]:
+    """Return an attribute's span in the order of the basis (JSON sorts its keys); unknown names last, to be refused."""
+    return sorted(spans.items(), key=lambda item: attributes.index(item[0]) if item[0] in attributes else len(spans))
+
+
+def _layers(tensors: Mapping[str, np.ndarray]) -> dict[str, LayerBasis]:
+    """Return the layers, sorted by name; KeyError or ValueError for tensors that are missing or unknown."""
+    of_module: dict[str, dict[str, np.ndarray]] = {}
+    for key, array in tensors.items():
+        module, _, name = key.rpartition(".")
+        if name not in NAMES:
+            raise ValueError(f"{key} is no tensor of a basis")
+        of_module.setdefault(module, {})[name] = array
+    return {
+        module: LayerBasis(found["A"], found["B"], found["S"], found.get("mean"))
+        for module, found in sorted(of_module.items())
+    }
+
+
+def _numbers_problem(basis: Basis) -> str:
+    """Return what is wrong with the numbers, or nothing: not finite, or not orthonormal where they must be.
+
+    AᵀA is compared with the identity on one random vector: a wrong column goes unnoticed with probability 0.
+    """
+    for module, layer in basis.layers.items():
+        if not all(np.isfinite(array).all() for array in layer.tensors().values()):
+            return f"{module} holds NaN or infinite numbers"
+        for start, end in basis.blocks(module):
+            probe = np.random.default_rng(0).standard_normal(end - start)
+            for name, side in (("A", layer.left), ("B", layer.right)):
+                part = side[:, start:end]
+                difference = part.T @ (part @ probe) - probe
+                if np.linalg.norm(difference) > ORTHONORMAL_TO * np.linalg.norm(probe):
+                    return f"columns {start} to {end - 1} of {module}.{name} are not orthonormal"
+    return ""

@@ -1,0 +1,100 @@
+"""Random halves of the adapters: how alike are two bases of the same attribute, compared with those of two attributes?
+
+Which adapters are in a half is the same in all layers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from megasynth_train.subspace.analysis import LayerKey, SplitRow
+from megasynth_train.subspace.angles import principal_angles
+from megasynth_train.subspace.core import Core, Update, core_coordinates
+from megasynth_train.subspace.extract import Options, extract
+
+Halves = tuple[tuple[int, ...], tuple[int, ...]]  # positions of adapters among those of their attribute
+Sides = tuple[np.ndarray, np.ndarray]  # a basis: m × d of the outputs, n × d of the inputs
+
+
+def draw_halves(counts: Mapping[str, int], splits: int, seed: int) -> dict[str, tuple[Halves, ...]]:
+    """Return ``splits`` random halves of every attribute with at least two adapters; ``counts`` says how many it has.
+
+    An odd adapter is left out, so that both halves are equally large. An attribute's halves depend on its name, its
+    count and ``seed`` only.
+    """
+    return {
+        name: tuple(_one_draw(name, count, split, seed) for split in range(splits))
+        for name, count in counts.items()
+        if count >= 2
+    }
+
+
+def _one_draw(name: str, count: int, split: int, seed: int) -> Halves:
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    order = np.random.default_rng([seed, number, split]).permutation(count).tolist()
+    size = count // 2
+    return tuple(sorted(order[:size])), tuple(sorted(order[size : 2 * size]))
+
+
+@dataclass(frozen=True)
+class _HalfBases:
+    """The bases of both halves in the core coordinates of all of the attribute's adapters, and the first in full."""
+
+    first: Sides
+    second: Sides
+    first_in_full: Sides
+
+
+def split_rows(
+    layer: LayerKey,
+    cores: Mapping[str, Core],
+    dimensions: Mapping[str, int],
+    halves: Mapping[str, Sequence[Halves]],
+    extractor: str,
+    options: Options,
+) -> tuple[SplitRow, ...]:
+    """Return the angles between both halves of every attribute, and between first halves of every two attributes.
+
+    ``dimensions`` says how many each attribute's basis has in this layer; a half with less room has fewer.
+    """
+    rows = []
+    for split in range(max((len(draws) for draws in halves.values()), default=0)):
+        bases = {
+            name: _half_bases(cores[name], dimensions[name], draws[split], extractor, options)
+            for name, draws in halves.items()
+        }
+        for name, both in bases.items():
+            rows.append(SplitRow(layer, split, name, name, *angles_of(both.first, both.second)))
+        for one, other in combinations(bases, 2):
+            found = angles_of(bases[one].first_in_full, bases[other].first_in_full)
+            rows.append(SplitRow(layer, split, one, other, *found))
+    return tuple(rows)
+
+
+def angles_of(one: Sides, other: Sides) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the principal angles of the outputs and of the inputs in degrees, smallest first; none without columns."""
+    return _degrees(one[0], other[0]), _degrees(one[1], other[1])
+
+
+def _degrees(one: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
+    if not (one.shape[1] and other.shape[1]):
+        return ()
+    return tuple(np.degrees(principal_angles(one, other)).tolist())
+
+
+def _half_bases(core: Core, dimension: int, halves: Halves, extractor: str, options: Options) -> _HalfBases:
+    first, second = (_basis_of(core, half, dimension, extractor, options) for half in halves)
+    return _HalfBases(first, second, (core.left @ first[0], core.right @ first[1]))
+
+
+def _basis_of(core: Core, half: Sequence[int], dimension: int, extractor: str, options: Options) -> Sides:
+    if dimension == 0:
+        return np.zeros((core.left.shape[1], 0)), np.zeros((core.right.shape[1], 0))
+    small = core_coordinates([Update(core.factors_left[i], core.factors_right[i]) for i in half])
+    found = extract(small, dimension, extractor, options)
+    return found.left, found.right

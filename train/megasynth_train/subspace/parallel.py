@@ -1,0 +1,126 @@
+"""Work shared among spawned processes with one BLAS thread each, so that no result depends on how many there are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
+
+from megasynth_attr.errors import EnvironmentProblem, MegaSynthError
+from megasynth_attr.farm.stop import SIGNALS, StopRequest
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+STOP_POLL_S = 0.2
+
+
+def for_each(
+    make: Callable[[], Callable[[Item], Result]],
+    items: Sequence[Item],
+    processes: int,
+    stop: StopRequest,
+    on_result: Callable[[Item, Result], None],
+) -> None:
+    """Call ``on_result(item, function(item))`` for every item as they are done; ``function`` is made in each process.
+
+    ``make``, items and results are pickled. A process takes the next item when it has done one, in the order of
+    ``items``. What a process raises is raised here and ends the others; Interrupted if ``stop`` asks for it, after
+    which no process is left; EnvironmentProblem if one was killed. Processes end by themselves if this one is killed.
+    """
+    waiting = iter(items)
+    links: dict[Any, tuple[BaseProcess, Item | None]] = {}  # and what each works at
+    try:
+        with _one_blas_thread():
+            for _ in range(min(processes, len(items))):
+                process, link = _start(make)
+                links[link] = (process, None)
+        for link in links:
+            _give_next(links, link, waiting)
+        while any(item is not None for _, item in links.values()):
+            stop.check()
+            busy = [link for link, (_, item) in links.items() if item is not None]
+            for link in wait(busy, timeout=STOP_POLL_S):
+                process, item = links[link]
+                assert item is not None
+                on_result(item, _received(link, process, item, stop))
+                _give_next(links, link, waiting)
+    finally:
+        for link, (process, item) in links.items():
+            link.close()
+            if item is not None:  # an idle one ends because its link is closed
+                process.kill()
+        for process, _ in links.values():
+            process.join()
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Set the variables that processes started inside read when they load NumPy; here they change nothing."""
+    before = {name: os.environ.get(name) for name in BLAS_THREADS}
+    os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _start(make: Callable[[], Callable[[Item], Result]]) -> tuple[BaseProcess, Any]:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, make))
+    process.start()
+    there.close()  # the other process alone holds it, so that its end is seen here
+    return process, here
+
+
+def _give_next(links: dict[Any, tuple[BaseProcess, Item | None]], link: Any, waiting: Iterator[Item]) -> None:
+    item = next(waiting, None)
+    links[link] = (links[link][0], item)
+    if item is not None:
+        with suppress(BrokenPipeError):  # it has just ended; that is found when its answer is waited for
+            link.send(item)
+
+
+def _received(link: Any, process: BaseProcess, item: Item, stop: StopRequest) -> Any:
+    try:
+        result, error, trace = link.recv()
+    except (EOFError, ConnectionResetError):
+        process.join()
+        stop.check()  # who asked this process to stop may have killed the others
+        raise EnvironmentProblem(
+            f"the process that worked at {item} was ended from outside (exit code {process.exitcode}); if memory was "
+            "short, take fewer with run.workers=1; running the same command again continues"
+        ) from None
+    if error is not None:
+        if not isinstance(error, MegaSynthError):  # a defect: what the process saw belongs to its report
+            error.add_note(f"while a process worked at {item}:\n{trace}")
+        raise error
+    return result
+
+
+def _serve(link: Connection[Any, Any], make: Callable[[], Callable[[Any], Any]]) -> None:
+    """Be one process: answer every item with its result or error until the other end is closed."""
+    for number in SIGNALS:  # a terminal sends them to all processes; the one that started this one decides
+        signal.signal(number, signal.SIG_IGN)
+    function = None
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            item = link.recv()
+            try:
+                function = function or make()
+                answer = (function(item), None, "")
+            except Exception as error:  # raised again where it is received
+                answer = (None, error, traceback.format_exc())
+            link.send(answer)
