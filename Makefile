@@ -2,7 +2,7 @@
 PYTHON = .venv/bin/python
 
 .PHONY: demo test lint setup-demo setup-train setup-test clean
-demo: setup-demo  ## render four small datasets and their report into runs/demo
+demo: setup-demo  ## datasets, adapters, their subspaces, a comparison, and a page about it all, in runs/demo
 	$(PYTHON) -m megasynth_attr.pipeline preset=demo
 
 test: setup-test lint  ## everything: style, types, tests on both Blenders
@@ -16,8 +16,7 @@ lint: setup-test
 setup-demo:
 	@tools/setup.sh demo
 
-setup-train:  ## the training half, too
-	@tools/setup.sh train
+setup-train: setup-demo  ## the same: the demo trains, too
 
 setup-test:
 	@tools/setup.sh test

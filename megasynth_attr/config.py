@@ -74,8 +74,8 @@ class Config:
 class Experiment:
     """One run: its name, output folder, one Config per attribute, and the words it came from (for other machines).
 
-    If ``has_downstream``, the last member is the data of the downstream comparison. ``training`` is the preset's section
-    of that name, unchecked: no byte of any dataset depends on it.
+    If ``has_downstream``, the last member is the data of the downstream comparison. ``training`` is the preset's
+    section of that name, unchecked: no byte of any dataset depends on it.
     """
 
     preset: str
@@ -135,7 +135,9 @@ def read_layers(words: Sequence[str]) -> Layers:
     whole = merge(preset, top)
     training = whole.get(TRAINING) or {}
     if not isinstance(training, Mapping):
-        raise ConfigError(f"{TRAINING}={training}: this is a section, set one of its keys, e.g. {TRAINING}.optim.steps=…")
+        raise ConfigError(
+            f"{TRAINING}={training}: this is a section, set one of its keys, e.g. {TRAINING}.optim.steps=…"
+        )
     shared = {k: v for k, v in preset.items() if k != "attribute"}
     names = [str(member) for member in whole.get("members", ())]
     members = [merge(merge(load_preset(member), shared), top) for member in names] or [whole]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from megasynth_attr.config import resolve
-from megasynth_attr.errors import ConfigError, MegaSynthError, ScenesFailed, run_main
+from megasynth_attr.config import Experiment, resolve
+from megasynth_attr.cost import cost_text
+from megasynth_attr.errors import ConfigError, ExitCode, Interrupted, MegaSynthError, run_main
 from megasynth_attr.farm.experiment import open_experiment_for_writing
 from megasynth_attr.farm.stop import StopRequest
 from megasynth_attr.help import help_text, wants_help
@@ -16,26 +20,57 @@ from megasynth_attr.stages import STAGES, Stage, VerificationFailed, load
 def main(words: list[str]) -> None:
     """Run the chosen stages one after another; raises a MegaSynthError with the exit code if one could not finish.
 
-    Scenes that failed for good, or a dataset that is not what it should be, do not keep the later stages from looking
-    at what there is; the first such error is raised at the end.
+    Everything that can be known to fail, in the last stage too, is looked for before the first one starts. After
+    scenes, adapters or methods that failed for good, or a dataset that is not what it should be, nothing more is
+    trained, but the other stages look at what there is; the first such error is raised at the end.
     """
     if wants_help(words):
         print(help_text(words))
         return
+    started = time.monotonic()
     with StopRequest(patient=False):
         experiment = resolve(words)
         stages = chosen_stages(experiment.run.stages, experiment.run.from_stage)
+        text = cost_text(experiment, stages)  # which checks the settings of the chosen stages
+        if text:
+            print(text, flush=True)
+        if experiment.run.plan:
+            return
+        functions = [load(stage) for stage in stages]
         open_experiment_for_writing(experiment)
-        failed: MegaSynthError | None = None
-        for stage in stages:
-            try:
-                load(stage)(experiment)
-            except (ScenesFailed, VerificationFailed) as error:
-                if stage is not stages[-1]:
-                    print(f"{stage.name}: {error}", file=sys.stderr, flush=True)
-                failed = failed or error
-        if failed is not None:
-            raise failed
+        _run(experiment, stages, functions, started)
+
+
+def _run(
+    experiment: Experiment, stages: Sequence[Stage], functions: Sequence[Callable[[Experiment], None]], started: float
+) -> None:
+    failed: MegaSynthError | None = None
+    for stage, function in zip(stages, functions, strict=True):
+        if failed is not None and stage.training:
+            print(f"{stage.name}: not run, since an earlier stage did not end well", file=sys.stderr, flush=True)
+            continue
+        try:
+            function(_with_time_left(experiment, started) if stage is not stages[0] else experiment)
+        except MegaSynthError as error:
+            if error.exit_code != ExitCode.SCENES_FAILED and not isinstance(error, VerificationFailed):
+                raise
+            if stage is not stages[-1]:
+                print(f"{stage.name}: {error}", file=sys.stderr, flush=True)
+            failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+def _with_time_left(experiment: Experiment, started: float) -> Experiment:
+    """Return the experiment with what is left of max_runtime_s; Interrupted if nothing is."""
+    limit_s = experiment.run.max_runtime_s
+    if not limit_s:
+        return experiment
+    left_s = limit_s - (time.monotonic() - started)
+    if left_s <= 0:
+        raise Interrupted(f"max_runtime_s={limit_s:g} is over; run the same command again to resume")
+    members = (replace(config, run=replace(config.run, max_runtime_s=left_s)) for config in experiment.members)
+    return replace(experiment, members=tuple(members))
 
 
 def chosen_stages(names: str, first: str) -> tuple[Stage, ...]:

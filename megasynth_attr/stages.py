@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,9 @@ def _training_stage(name: str, meaning: str) -> Stage:
 STAGES = (
     Stage("generate", "render every scene that does not exist yet", "megasynth_attr.farm.generate:generate"),
     Stage("verify", "check the datasets from their files and measure their isolation", "megasynth_attr.stages:verify"),
-    _training_stage("pretrain", "train the base model on the members' datasets (none unless training.pretrain says so)"),
+    _training_stage(
+        "pretrain", "train the base model on the members' datasets (none unless training.pretrain says so)"
+    ),
     _training_stage("cluster", "train one adapter for each dataset of the members"),
     _training_stage("mine", "find and compare the subspaces the attributes' adapters share"),
     _training_stage("compare", "train adapters of many kinds on the downstream data and evaluate them"),
@@ -71,15 +74,26 @@ def load(stage: Stage) -> Callable[[Experiment], None]:
     return (lambda experiment: run(training_run(experiment))) if stage.training else run
 
 
+def check_training_half(stage: str) -> None:
+    """Raise EnvironmentProblem unless the training half is there, which a wheel always has and a checkout beside it."""
+    if importlib.util.find_spec("megasynth_train") is None:
+        raise EnvironmentProblem(
+            f"stage {stage}: the training half (module megasynth_train) is not installed; "
+            "`pip install megasynth-attr[train]`, or choose stages=generate,verify,report"
+        )
+
+
 def training_run(experiment: Experiment) -> TrainingRun:
-    """Return what the training half is told of an experiment: its folder, its datasets' names, and its settings."""
+    """Return what the training half is told of an experiment: folder, settings, and the datasets by attribute."""
     from megasynth_train.experiment.settings import TrainingRun
 
-    names = [
-        tuple(dataset_name(config.attribute, index) for index in _selected(config)) for config in experiment.members
-    ]
-    downstream = names.pop() if experiment.has_downstream else ()
-    return TrainingRun(experiment.out, experiment.training, tuple(n for member in names for n in member), downstream)
+    names = {
+        config.attribute: tuple(dataset_name(config.attribute, index) for index in _selected(config))
+        for config in experiment.members
+    }
+    run = experiment.run
+    downstream = names.pop(experiment.members[-1].attribute) if experiment.has_downstream else ()
+    return TrainingRun(experiment.out, experiment.training, names, downstream, run.shard, run.max_runtime_s)
 
 
 def verify(experiment: Experiment) -> None:

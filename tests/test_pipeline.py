@@ -70,7 +70,7 @@ def test_presets_are_listed_with_what_they_are() -> None:
 
 
 def test_stages_run_in_the_pipelines_order() -> None:
-    assert [s.name for s in STAGES] == ["generate", "verify", "report"]
+    assert [s.name for s in STAGES] == ["generate", "verify", "pretrain", "cluster", "mine", "compare", "report"]
     assert [s.name for s in chosen_stages("report, generate", "")] == ["generate", "report"]
     assert [s.name for s in chosen_stages("generate,verify,report", "verify")] == ["verify", "report"]
 
@@ -105,4 +105,4 @@ def test_usage_errors_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
 
 def test_verify_before_generate_says_so(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="does not exist yet; run the stage generate first"):
-        main(["preset=demo", "from=verify", f"out={tmp_path / 'out'}"])
+        main(["preset=demo", "stages=verify,report", f"out={tmp_path / 'out'}"])

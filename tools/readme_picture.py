@@ -1,7 +1,7 @@
 """Makes docs/images/demo.png: one row per dataset of an experiment, one column per scene.
 
-    python -m megasynth_attr.pipeline preset=demo scene_count=6 frames=2 render.width_px=252 \\
-        render.height_px=252 quality=reference stages=generate out=runs/picture
+    python -m megasynth_attr.pipeline preset=demo downstream= dataset_count=1 scene_count=6 frames=2 \\
+        render.width_px=252 render.height_px=252 quality=reference stages=generate out=runs/picture
     python tools/readme_picture.py runs/picture docs/images/demo.png
 """
 

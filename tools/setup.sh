@@ -1,7 +1,7 @@
 #!/bin/sh
-# Sets up everything for `make demo`, `make test` or training on a Debian machine with Python 3.11: system libraries,
+# Sets up everything for `make demo` (and training) or `make test` on a Debian machine with Python 3.11: system libraries,
 # virtual environment, packages. As root it installs what is missing; otherwise it names it and stops.
-# usage: tools/setup.sh demo|train|test
+# usage: tools/setup.sh demo|test
 set -eu
 what=$1
 cd "$(dirname "$0")/.."
@@ -58,10 +58,9 @@ fi
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 case $what in
-demo) extras="blender,report" ;;
-train) extras="blender,report,train" ;;
+demo) extras="blender,report,train" ;;
 test) extras="blender,matsynth,farm,report,export,train,dev" ;;
-*) echo "usage: tools/setup.sh demo|train|test" >&2; exit 2 ;;
+*) echo "usage: tools/setup.sh demo|test" >&2; exit 2 ;;
 esac
 stamp=".venv/.ready-$what-$(sha256sum pyproject.toml | cut -c1-16)"
 if [ ! -e "$stamp" ]; then

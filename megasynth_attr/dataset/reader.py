@@ -217,6 +217,12 @@ def open_experiment(path: str | Path) -> list[Dataset]:
     return [open_dataset(file.parent) for file in found]
 
 
+def downstream_attributes(path: str | Path) -> frozenset[str]:
+    """Return the attributes of an experiment whose datasets are for the downstream comparison, not for a cluster."""
+    file = Path(path) / paths.EXPERIMENT_FILE
+    return frozenset(read_json(file).get("downstream", ())) if file.is_file() else frozenset()
+
+
 def _shape(value: Any) -> tuple[int, ...]:
     """Return the shape of nested lists of numbers, () for anything else."""
     try:

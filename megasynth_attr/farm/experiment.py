@@ -48,9 +48,10 @@ def open_experiment_for_writing(experiment: Experiment) -> None:
             entry["scene_count"] > attributes[name]["scene_count"]
         ):  # fmt: skip
             attributes[name] = entry
-    if attributes != existing["attributes"]:
+    downstream = sorted({*existing.get("downstream", []), *fresh["downstream"]})
+    if attributes != existing["attributes"] or downstream != existing.get("downstream", []):
         with storage_errors("the experiment", file):
-            replace_atomically(file, json_bytes(existing | {"attributes": attributes}))
+            replace_atomically(file, json_bytes(existing | {"attributes": attributes, "downstream": downstream}))
 
 
 def _record(experiment: Experiment) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def _record(experiment: Experiment) -> dict[str, Any]:
         "preset": experiment.preset,
         "versions": versions,
         "attributes": {config.attribute: _attribute_record(config) for config in experiment.members},
+        "downstream": [config.attribute for config in experiment.members[-1:] if experiment.has_downstream],
     }
 
 

@@ -21,7 +21,7 @@ from megasynth_attr.farm.slurm import MOST_JOBS, SCENES_PER_JOB
 
 SPECIFICATION = "jobtemplate-2023-09"
 KILL_AFTER_S = 60  # between SIGTERM and SIGKILL; the pipeline needs a second
-OWN_KEYS = ("shard", "stages", "from", "from_stage", "executor", "out", "openjd_progress", "file")
+OWN_KEYS = ("shard", "stages", "from", "from_stage", "executor", "out", "openjd_progress", "plan", "file")
 
 
 def main(words: list[str]) -> None:

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from megasynth_attr.dataset.files import storage_errors
 from megasynth_attr.dataset.paths import DATASET_FILE, REPORT, TMP
-from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
+from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
 from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers
+from megasynth_attr.report.chapters import Chapter, read_chapter
 from megasynth_attr.report.facts import Facts, hash_rows, licence_counts, read_facts
 from megasynth_attr.report.images import id_colour
 from megasynth_attr.report.libraries import require_report_libraries
@@ -30,6 +31,8 @@ from megasynth_attr.report.pictures import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 INDEX = "index.html"
+TRAINING = "training"  # the folder in which the training half writes chapters, in the order in which they are read
+CHAPTERS = ("pretrain", "cluster", "subspaces", "comparison")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,19 @@ class DatasetPage:
 
     facts: Facts
     pictures: Pictures | None
+
+
+@dataclass(frozen=True)
+class ChapterPart:
+    """A chapter of the summary: its folder's name, and its pictures, tables and links as the summary refers to them."""
+
+    name: str
+    chapter: Chapter
+    missing: tuple[str, ...]  # files it names that are not there
+
+    def address(self, file: str) -> str:
+        """Return a file of the chapter as seen from the summary."""
+        return f"../{TRAINING}/{self.name}/{file}"
 
 
 def write_report(out: Path, *, limits: Limits | None = None, progress: bool = True) -> Path:
@@ -104,9 +120,24 @@ def _write_summary(out: Path, pages: Sequence[DatasetPage]) -> Path:
             scenes=sum(len(page.facts.scene_indices) for page in pages),
             frames=sum(page.facts.frames for page in pages),
             size_bytes=sum(page.facts.size_bytes for page in pages),
+            parts=read_chapters(out),
+            downstream=downstream_attributes(out),
         )
         (folder / INDEX).write_text(text, encoding="utf-8")
     return out / REPORT / INDEX
+
+
+def read_chapters(out: Path) -> list[ChapterPart]:
+    """Return the chapters of the training half in reading order, unknown ones last; DatasetError if one is damaged."""
+    folders = [path for path in (out / TRAINING).iterdir() if path.is_dir()] if (out / TRAINING).is_dir() else []
+    known = {name: place for place, name in enumerate(CHAPTERS)}
+    parts = []
+    for folder in sorted(folders, key=lambda path: (known.get(path.name, len(known)), path.name)):
+        if (chapter := read_chapter(folder)) is not None:
+            files = [part.file for part in (*chapter.pictures, *chapter.links)]
+            missing = tuple(file for file in files if not (folder / file).is_file())
+            parts.append(ChapterPart(folder.name, chapter, missing))
+    return parts
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def test_the_time_limit() -> None:
 
 
 def test_a_plan_selects_and_counts(tmp_path: Path) -> None:
-    words = ["preset=demo", "frames=10", "scene_count=20", f"out={tmp_path}"]
+    words = ["preset=demo", "dataset_count=1", "downstream=", "frames=10", "scene_count=20", f"out={tmp_path}"]
     everything = make_plan(resolve(words))
     assert len(everything.selected) == len(everything.todo) == 4 * 20
     assert everything.frames_todo == 800
@@ -157,7 +157,7 @@ def test_a_plan_selects_and_counts(tmp_path: Path) -> None:
 
 
 def test_shards_are_disjoint_and_complete() -> None:
-    whole = resolve(["preset=demo", "scenes=0-2"])
+    whole = resolve(["preset=demo", "dataset_count=1", "downstream=", "scenes=0-2"])
     for count in (1, 3, 5, 12):
         parts = []
         for index in range(1, count + 1):

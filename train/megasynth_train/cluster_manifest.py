@@ -11,13 +11,15 @@ from typing import Any
 
 from megasynth_attr.dataset.files import json_bytes, read_json, storage_errors
 from megasynth_attr.dataset.paths import DATASET_FILE, TMP
-from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
+from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
 from megasynth_attr.dataset.temporary import create_exclusively, replace_atomically
 from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_attr.scene.codec import to_plain
 from megasynth_attr.scene.fields import setting
 from megasynth_train import finetune
 from megasynth_train.adapters import trainable_counts
+from megasynth_train.adapters.subspace.opening import identity as basis_identity
+from megasynth_train.adapters.subspace.opening import open_for_base
 from megasynth_train.checkpoints import check_same_run
 from megasynth_train.data.plan import check_settings
 from megasynth_train.run_folder import has_begun
@@ -46,7 +48,7 @@ class ClusterSettings:
     """All keys of ``python -m megasynth_train.cluster``."""
 
     experiment: str = setting("", "folder with datasets, as the generator writes it")
-    datasets: tuple[str, ...] = setting((), "names of the datasets to train on; empty: all")
+    datasets: tuple[str, ...] = setting((), "names of the datasets to train on; empty: all but those for the comparison")
     shard: str = setting("1/1", "this process's share of the datasets, i/n, counted from 1")
     seed: int = setting(0, "each adapter's seed is derived from this one and the dataset's name", minimum=0)
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -131,7 +133,10 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
         if f"{section.name}.{key}" not in FREE_KEYS
     }
     identity |= {"seed": settings.seed, "datasets": sorted(_name(dataset) for dataset in datasets)}
-    identity["the base model of model.checkpoint and model.seed (SHA-256)"] = weights_hash(model)
+    weights = weights_hash(model)
+    open_for_base(training.adapter, weights)  # which would stop every single run
+    identity["the base model of model.checkpoint and model.seed (SHA-256)"] = weights
+    identity |= basis_identity(training.adapter)
     identity |= {f"the content of {_name(dataset)} (SHA-256)": content_sha256(dataset) for dataset in datasets}
     return {
         "format": FORMAT,
@@ -179,7 +184,8 @@ def _name(dataset: Dataset) -> str:
 def _chosen(settings: ClusterSettings) -> list[Dataset]:
     experiment = Path(settings.experiment).expanduser()
     if not settings.datasets:
-        return open_experiment(experiment)
+        reserved = downstream_attributes(experiment)
+        return [dataset for dataset in open_experiment(experiment) if dataset.attribute not in reserved]
     known = sorted(file.parent.name for file in experiment.glob(f"*/{DATASET_FILE}"))
     if unknown := [name for name in settings.datasets if name not in known]:
         raise ConfigError(f"datasets={unknown[0]}: not in {experiment}; it holds {', '.join(known) or 'no dataset'}")

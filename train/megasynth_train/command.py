@@ -15,20 +15,26 @@ from megasynth_attr.keys import fill, merge, parse_words, read_yaml
 
 Settings = TypeVar("Settings")
 
-# short words for the keys people type most; a program that declares such a key itself means its own
+# short words for the keys people type most, and what they stand for: the first of these that a program declares; a
+# program that declares such a key itself means its own
 SHORT = {
-    "data": "data.sources",
-    "test": "test.data",
-    "model": "model.size",
-    "checkpoint": "model.checkpoint",
-    "mode": "adapter.mode",
-    "rank": "adapter.rank",
-    "steps": "optim.steps",
-    "lr": "optim.lr",
-    "out": "run.out",
-    "device": "run.device",
-    "seed": "run.seed",
-    "workers": "data.workers",
+    "data": ("data.sources",),
+    "test": ("test.data",),
+    "model": ("model.size",),
+    "checkpoint": ("model.checkpoint",),
+    "mode": ("adapter.mode",),
+    "rank": ("adapter.rank",),
+    "steps": ("optim.steps",),
+    "lr": ("optim.lr",),
+    "out": ("run.out",),
+    "device": ("run.device",),
+    "seed": ("run.seed", "mining.seed"),
+    "workers": ("data.workers", "run.workers"),
+    "attributes": ("mining.attributes",),
+    "modules": ("mining.modules",),
+    "dimension": ("mining.dimension",),
+    "extractor": ("mining.extractor",),
+    "allocation": ("mining.allocation",),
 }
 
 
@@ -53,19 +59,28 @@ def parse(kind: type[Settings], words: Sequence[str], help: Help) -> Settings:
         raise SystemExit(0)
     given = parse_words(words, short)
     layer = read_yaml(Path(str(given.pop("config")))) if "config" in given else {}
-    return fill(kind, _listed(kind, merge(layer, given)))
+    return fill_listed(kind, merge(layer, given))
+
+
+def fill_listed(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Return ``keys.fill`` of ``values`` with single ones made lists where ``kind`` wants a list: seeds=3."""
+    return fill(kind, _listed(kind, values))
 
 
 def short_words(kind: type) -> dict[str, str]:
     """Return the short words whose full key ``kind`` declares and that are no keys of values themselves."""
     hints = typing.get_type_hints(kind)
     found = {}
-    for word, key in SHORT.items():
-        section, _, name = key.partition(".")
-        declared = dataclasses.is_dataclass(hints.get(section)) and name in typing.get_type_hints(hints[section])
+    for word, keys in SHORT.items():
+        declared = [key for key in keys if _declares(hints, key)]
         if declared and (word not in hints or dataclasses.is_dataclass(hints[word])):
-            found[word] = key
+            found[word] = declared[0]
     return found
+
+
+def _declares(hints: Mapping[str, Any], key: str) -> bool:
+    section, _, name = key.partition(".")
+    return dataclasses.is_dataclass(hints.get(section)) and name in typing.get_type_hints(hints[section])
 
 
 def help_text(kind: type, help: Help, short: Mapping[str, str]) -> str:
@@ -73,17 +88,23 @@ def help_text(kind: type, help: Help, short: Mapping[str, str]) -> str:
     parts = [f"usage: {help.usage}", help.explanation.strip()]
     parts.append("Defaults < config=file.yaml < command line. Values are YAML: data.views=[4,8] run.progress=false")
     hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(typing.cast(Any, kind))
-    sections = [f.name for f in fields if dataclasses.is_dataclass(hints[f.name])]
-    own = [f for f in fields if f.name not in sections]
-    if own:
-        flat = dataclasses.make_dataclass("Own", [(f.name, hints[f.name], _declared(f)) for f in own], frozen=True)
-        flat.__doc__ = kind.__doc__
+    sections = [f.name for f in dataclasses.fields(typing.cast(Any, kind)) if dataclasses.is_dataclass(hints[f.name])]
+    flat = without_sections(kind)
+    if dataclasses.fields(flat):
         parts.append(section_text("keys", "", flat, short))
     parts += [section_text(name, f"{name}.", hints[name], short) for name in sections]
     if help.examples:
         parts.append("\n".join(["examples:", *(f"  {line}" for line in help.examples)]))
     return "\n\n".join(parts)
+
+
+def without_sections(kind: type) -> Any:
+    """Return a dataclass with the docstring and those keys of ``kind`` that are no sections."""
+    hints = typing.get_type_hints(kind)
+    own = [f for f in dataclasses.fields(typing.cast(Any, kind)) if not dataclasses.is_dataclass(hints[f.name])]
+    flat = dataclasses.make_dataclass("Own", [(f.name, hints[f.name], _declared(f)) for f in own], frozen=True)
+    flat.__doc__ = kind.__doc__
+    return flat
 
 
 def _declared(field: dataclasses.Field[Any]) -> Any:

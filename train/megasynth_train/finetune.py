@@ -31,6 +31,7 @@ from megasynth_attr.errors import ConfigError, run_main
 from megasynth_attr.farm.stop import StopRequest
 from megasynth_attr.scene.codec import to_plain
 from megasynth_train.adapters import Adapted, adapt
+from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.checkpoints import check_same_run, read_best, recorded_identity
 from megasynth_train.command import Help, parse
 from megasynth_train.data.sources import TrainingData, open_sources
@@ -47,12 +48,12 @@ from megasynth_train.vggt.precision import resolve_precision, set_backends
 
 ADAPTER, BEST = "adapter", "best"
 
-# Keys that may differ when a run is resumed. Paths of data and weights may, since their contents are compared; the
+# Keys that may differ when a run is resumed. Paths of data, weights and basis may: their contents are compared. The
 # others change nothing but rounding, at most. All the rest do, optim.steps too: the learning rate depends on
 # step / steps.
 FREE_KEYS = {
     "model.checkpoint", "model.seed", "model.gradient_checkpointing", "model.compile",
-    "data.sources", "data.workers", "data.prefetch", "data.on_bad_file", "data.max_bad_share",
+    "data.sources", "data.workers", "data.prefetch", "data.on_bad_file", "data.max_bad_share", "adapter.basis",
     "optim.max_bad_steps",
     "run.out", "run.device", "run.threads", "run.log_every", "run.checkpoint_every", "run.keep", "run.validate_every",
     "run.tensorboard", "run.progress", "run.max_runtime_s",
@@ -135,7 +136,11 @@ def _train(
     identity |= dict(zip(CONTENT, (data.fingerprint, adapted.base.weights_sha256), strict=True))
     on_main(accelerator, lambda: begin(out, settings, _needed_bytes(adapted)))
     if accelerator.is_main_process:
-        for note in [*notes, f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})"]:
+        for note in [
+            *notes,
+            *adapted.notes,
+            f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})",
+        ]:
             say(note)
     position = train(Run(adapted, data, settings, accelerator, out, identity), stop)
     training = {**record, **_provenance(settings, data, position)}
@@ -161,14 +166,14 @@ def base_model(settings: TrainSettings, notes: list[str]) -> VGGT:
 
 
 def settings_identity(settings: TrainSettings, accelerator: Accelerator) -> dict[str, Any]:
-    """Return every setting that changes the result, by key, and the number of processes."""
+    """Return every setting that changes the result, by key, the number of processes, and what is in the basis."""
     flat = {}
     for section in dataclasses.fields(settings):
         for key, value in to_plain(getattr(settings, section.name)).items():
             flat[f"{section.name}.{key}"] = value
     flat["model.precision"] = resolve_precision(settings.model.precision, accelerator.device)
     flat["the number of processes"] = accelerator.num_processes
-    return {key: value for key, value in flat.items() if key not in FREE_KEYS}
+    return {key: value for key, value in flat.items() if key not in FREE_KEYS} | basis_identity(settings.adapter)
 
 
 def _finished(out: Path, same: Mapping[str, Any]) -> TrainResult | None:

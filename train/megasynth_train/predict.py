@@ -68,6 +68,7 @@ class PredictSettings:
     images: str = setting("", "folder of pictures of one scene: PNG, JPEG or WebP")
     out: str = setting("", "output folder")
     adapter: str = setting("", "folder of a trained adapter, for the same base model; empty: the base model itself")
+    basis: str = setting("", "adapters of mode=subspace: file of their basis, if it was moved since training")
     mode: str = setting(
         "crop", "crop: full width, tall pictures lose top and bottom; pad: everything, on a white square", options=MODES
     )
@@ -187,7 +188,7 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     notes: list[str] = []
     model = base_model(TrainSettings(model=settings.model), notes)
     if settings.adapter:
-        model = load_adapter(model, Path(settings.adapter).expanduser()).model
+        model = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis).model
     if settings.model.compile:
         compile_blocks(model)
     scene = predict(model, as_images(pictures), device, settings.model.precision, pixel_centre=settings.pixel_centre)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,12 +17,13 @@ from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem
 from megasynth_attr.scene.codec import to_plain
 from megasynth_train.adapters.storage import RECORD
 from megasynth_train.checkpoints import holds_checkpoint
+from megasynth_train.folder_lock import LOCK, take_lock
 from megasynth_train.processes import on_main
 from megasynth_train.settings import TrainSettings
 
 DONE_FORMAT = "megasynth-attr finished training 1"
 SETTINGS_FORMAT = "megasynth-attr training settings 1"
-SETTINGS, DONE, LOCK, CHECKPOINTS = "settings.json", "done.json", ".lock", "checkpoints"
+SETTINGS, DONE, CHECKPOINTS = "settings.json", "done.json", "checkpoints"
 _DONE_KEYS = (
     "identity", "step", "result", "best", "skipped_steps", "bad_files", "objective", "best_step", "best_objective",
 )  # fmt: skip
@@ -66,15 +66,7 @@ def held(out: Path, accelerator: Accelerator) -> Iterator[None]:
 
     def take() -> None:
         check_is_run(out)
-        with storage_errors("the run folder", out):
-            out.mkdir(parents=True, exist_ok=True)
-            file = (out / LOCK).open("a")
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise ConfigError(f"another run is writing to {out}; wait for it, or choose another out=") from None
-        locks.append(file)
+        locks.append(take_lock(out, "the run folder"))
 
     locks: list[Any] = []
     on_main(accelerator, take)

@@ -13,7 +13,9 @@ class ModelSettings:
     """The base model."""
 
     size: str = setting("vggt-1b", "width and depth of the model", options=list(SIZES))
-    checkpoint: str = setting("", "weights: a file, a folder, a hub id such as facebook/VGGT-1B, or shipped:vggt-tiny; empty: random")
+    checkpoint: str = setting(
+        "", "weights: a file, a folder, a hub id such as facebook/VGGT-1B, or shipped:vggt-tiny; empty: random"
+    )
     seed: int = setting(0, "seed of random base weights (checkpoint empty)", minimum=0)
     precision: str = setting(
         "auto",
@@ -114,20 +116,40 @@ class AdapterSettings:
     mode: str = setting(
         "lora",
         "which parameters are trained and how",
-        options=["full", "lora", "rslora", "dora", "pissa", "adalora", "lora_xs", "heads"],
+        options=["full", "lora", "rslora", "dora", "pissa", "adalora", "lora_xs", "subspace", "heads"],
     )
     rank: int = setting(16, "rank of the adapters (adalora: the average at the end)", minimum=1)
     alpha: float = setting(
-        0.0, "scale is alpha / rank (rslora: alpha / √rank; lora_xs: heads only); 0: twice the rank", minimum=0
+        0.0,
+        "scale is alpha / rank (rslora: alpha / √rank; lora_xs, subspace: heads only); 0: twice the rank",
+        minimum=0,
     )
     train_encoder: bool = setting(False, "mode=full: also train the image encoder, for training from scratch")
     targets: str = setting(
         "", "regular expression of adapted modules; empty: all linears and convolutions outside the encoder"
     )
     head_rank: int = setting(
-        0, "rank of the plain LoRA on the heads; 0: as rank (lora_xs, pissa, adalora: 16)", minimum=0
+        0, "rank of the plain LoRA on the heads; 0: as rank (lora_xs, pissa, adalora, subspace: 16)", minimum=0
     )
     seed: int = setting(0, "seed of the adapters' initial values", minimum=0)
+    basis: str = setting("", "mode=subspace: file of the basis A, B in which dW = scale · A M Bᵀ is trained")
+    attributes: tuple[str, ...] = setting((), "mode=subspace: use the basis' columns of these attributes; empty: all")
+    mask: str = setting(
+        "full",
+        "mode=subspace: M is free, or 0 between the columns of different attributes",
+        options=["full", "block_diagonal"],
+    )
+    basis_norm: str = setting(
+        "orthonormal",
+        "mode=subspace: the basis as it is, or every column times the root of its singular value",
+        options=["orthonormal", "sqrt_sigma"],
+    )
+    m_init: str = setting(
+        "zeros",
+        "mode=subspace: start of M: the base model itself, or the mean of the cluster's adapters",
+        options=["zeros", "mean"],
+    )
+    scale: float = setting(2.0, "mode=subspace: scale of dW = scale · A M Bᵀ", minimum=1e-6)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from megasynth_attr.errors import DatasetError
 from megasynth_train.adapters import basis, parts, storage
 from megasynth_train.adapters.allocation import PREFIX, Allocation
+from megasynth_train.adapters.subspace.layer import free_numbers
 from megasynth_train.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
 
@@ -47,6 +48,7 @@ class Adapted:
         wrapped: Mapping[str, PeftModel],
         allocation: Allocation | None = None,
         initial: Mapping[str, Tensor] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.model = model
         self.settings = settings
@@ -59,6 +61,8 @@ class Adapted:
         self.undecayed = frozenset(name for name in self.trainable if ".psoft_R." in name)
         self.initial = dict(initial) if initial is not None else initial_values(self.trainable, settings.mode)
         self._allocation = allocation
+        self._free = free_numbers(model)
+        self.notes = tuple(notes)  # what the user should know
 
     @property
     def mode(self) -> str:
@@ -67,11 +71,11 @@ class Adapted:
 
     def parameter_count(self) -> int:
         """Return how many numbers are trained."""
-        return sum(parameter.numel() for parameter in self.trainable.values())
+        return sum(row.parameters for row in self.parameter_table())
 
     def parameter_table(self) -> tuple[parts.Row, ...]:
         """Return the trained parameters by part and kind."""
-        return parts.parameter_rows(self.trainable)
+        return parts.parameter_rows(self.trainable, self._free)
 
     def penalty(self) -> Tensor | None:
         """Return what the method adds to the objective (AdaLoRA: orthogonality), or None."""

@@ -17,10 +17,13 @@ from megasynth_attr.errors import ConfigError
 from megasynth_attr.scene.codec import to_plain
 from megasynth_train.adapters.adapted import Adapted, Base
 from megasynth_train.adapters.allocation import Allocation
-from megasynth_train.adapters.methods import MAIN, Part, plan
+from megasynth_train.adapters.methods import MAIN, SUBSPACE, Part, check_subspace_keys, plan, uncovered
 from megasynth_train.adapters.parts import Row, parameter_rows
+from megasynth_train.adapters.subspace.layer import free_numbers
+from megasynth_train.adapters.subspace.opening import open_basis, open_for_base
 from megasynth_train.adapters.targets import find_targets, inside
 from megasynth_train.settings import AdapterSettings
+from megasynth_train.subspace.basis import Basis
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.config import SIZES, VGGTConfig
 from megasynth_train.vggt.model import VGGT, freeze_encoder
@@ -38,7 +41,9 @@ def adapt(model: VGGT, settings: AdapterSettings, *, total_steps: int, seed: int
     """
     seed = settings.seed if seed is None else seed
     base = base_of(model)
-    wrapped = prepare(model, settings, total_steps, seed)
+    basis = open_for_base(settings, base.weights_sha256)
+    notes = uncovered(find_targets(model, settings.targets), basis) if basis is not None else ()
+    wrapped = prepare(model, settings, total_steps, seed, basis)
     return Adapted(
         model,
         settings,
@@ -47,15 +52,23 @@ def adapt(model: VGGT, settings: AdapterSettings, *, total_steps: int, seed: int
         total_steps=total_steps,
         wrapped=wrapped,
         allocation=allocation_of(wrapped),
+        notes=notes,
     )
 
 
-def trainable_counts(config: VGGTConfig, settings: AdapterSettings, total_steps: int = 24_000) -> tuple[Row, ...]:
-    """Return the trained parameters of a model of that size by part and kind; allocates no memory for weights."""
+def trainable_counts(
+    config: VGGTConfig, settings: AdapterSettings, total_steps: int = 24_000, basis: Basis | None = None
+) -> tuple[Row, ...]:
+    """Return the trained parameters of a model of that size by part and kind; allocates no memory for weights.
+
+    ``basis`` takes the place of the file mode=subspace names; of its arrays only the shapes are looked at.
+    """
+    if settings.mode == SUBSPACE and basis is None:
+        basis = open_basis(settings.basis, settings.attributes)
     with torch.device("meta"):
         model = VGGT(config)
-        prepare(model, settings, total_steps, seed=0)
-    return parameter_rows({name: p for name, p in model.named_parameters() if p.requires_grad})
+        prepare(model, settings, total_steps, seed=0, basis=basis)
+    return parameter_rows({name: p for name, p in model.named_parameters() if p.requires_grad}, free_numbers(model))
 
 
 def base_of(model: VGGT) -> Base:
@@ -68,14 +81,17 @@ def base_of(model: VGGT) -> Base:
     return Base(size, config, weights_hash(model))
 
 
-def prepare(model: VGGT, settings: AdapterSettings, total_steps: int, seed: int) -> dict[str, PeftModel]:
+def prepare(
+    model: VGGT, settings: AdapterSettings, total_steps: int, seed: int, basis: Basis | None = None
+) -> dict[str, PeftModel]:
     """Set ``requires_grad`` everywhere and put the adapters in place; return PEFT's view of each."""
+    check_subspace_keys(settings)
     if settings.mode == "full":
         train_all(model, settings)
         return {}
     if settings.train_encoder:
         raise ConfigError(f"adapter.train_encoder=true needs mode=full, not mode={settings.mode}")
-    parts = plan(model, settings, find_targets(model, settings.targets), total_steps)
+    parts = plan(model, settings, find_targets(model, settings.targets), total_steps, basis)
     with seeded(seed):
         return inject(model, parts)
 

@@ -12,12 +12,12 @@ from peft import LoraConfig, PeftConfig, PeftModel, PsoftConfig, set_peft_model_
 from peft.utils import CONFIG_NAME
 from torch import Tensor
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_attr.scene.codec import from_plain
-from megasynth_train.adapters import basis
+from megasynth_train.adapters import basis as frozen
 from megasynth_train.adapters.adapted import Adapted, Base, initial_values
 from megasynth_train.adapters.inject import allocation_of, base_of, inject, seeded, train_all
-from megasynth_train.adapters.methods import MAIN, Part
+from megasynth_train.adapters.methods import MAIN, SUBSPACE, Part
 from megasynth_train.adapters.storage import (
     BASIS,
     INITIAL,
@@ -28,6 +28,8 @@ from megasynth_train.adapters.storage import (
     adapter_tensors,
     read_record,
 )
+from megasynth_train.adapters.subspace.config import SubspaceConfig
+from megasynth_train.adapters.subspace.opening import check_base, open_basis
 from megasynth_train.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.weight_files import read_weights
@@ -35,11 +37,14 @@ from megasynth_train.vggt.weight_files import read_weights
 ADAPTER = "adapter"  # where a run keeps its result
 
 
-def load_adapter(model: VGGT, folder: str | Path) -> Adapted:
+def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     """Return ``model`` with the adapter in ``folder`` put into it in place, for prediction or further training.
 
     Raises DatasetError if the folder is incomplete or damaged, or was made for another base model: the message says for
     which, and which this is; the model is then as it was. mode=full replaces all weights, whatever they were.
+
+    ``basis`` says where the basis of mode=subspace lies if not where it was in training. ConfigError if it is given for
+    another mode, or is another basis than that of training.
     """
     folder = Path(folder)
     if not (folder / RECORD).exists() and (folder / ADAPTER / RECORD).is_file():
@@ -51,6 +56,8 @@ def load_adapter(model: VGGT, folder: str | Path) -> Adapted:
         seed, total_steps = int(record["seed"]), int(record["total_steps"])
     except (TypeError, ValueError) as error:
         raise DatasetError(f"{folder / RECORD} is damaged: {error}; copy the adapter's folder again") from None
+    if basis and settings.mode != SUBSPACE:
+        raise ConfigError(f"basis={basis}: {folder} is an adapter of mode={settings.mode}, which has no basis")
     if settings.mode == "full":
         _load_model(model, folder, base, here)
         train_all(model, settings)
@@ -62,6 +69,8 @@ def load_adapter(model: VGGT, folder: str | Path) -> Adapted:
         )
     tensors = {name: read_weights(adapter_folder(folder, name) / WEIGHTS).tensors for name in record["adapters"]}
     configs = {name: _stored_config(adapter_folder(folder, name)) for name in tensors}
+    if isinstance(main := configs[MAIN], SubspaceConfig):
+        _attach_basis(main, base, basis, folder)
     with seeded(seed):
         wrapped = inject(model, [_quick_part(model, name, config) for name, config in configs.items()])
     initial = _restore_frozen(model, wrapped, configs, settings.mode, folder)
@@ -91,6 +100,19 @@ def _stored_config(folder: Path) -> PeftConfig:
     return config
 
 
+def _attach_basis(config: SubspaceConfig, base: Base, basis: str, folder: Path) -> None:
+    """Give the configuration its basis, from ``basis`` or where it was in training; the errors are open_basis's."""
+    if not basis and not Path(config.basis).is_file():
+        raise DatasetError(
+            f"the basis of {folder} is no longer at {config.basis}; say where it is with basis=FILE (it is not part of "
+            "the adapter's folder)"
+        )
+    config.basis = basis or config.basis
+    opened = open_basis(config.basis, config.attributes or (), config.basis_sha256)
+    check_base(opened, base.weights_sha256, config.basis)
+    config.attach(opened)
+
+
 def _quick_part(model: VGGT, name: str, stored: PeftConfig) -> Part:
     """Return a stored adapter as one to inject, without singular value decompositions: their results are stored."""
     config = copy.copy(stored)
@@ -109,11 +131,11 @@ def _restore_frozen(
     """Put back what the method derived from the base weights; return the trained parameters' initial values."""
     if mode == "pissa":
         initial = dict(read_weights(folder / INITIAL).tensors)
-        basis.subtract_start(model, initial, MAIN)
+        frozen.subtract_start(model, initial, MAIN)
     else:
         initial = initial_values({n: p for n, p in model.named_parameters() if p.requires_grad}, mode)
     if mode == "lora_xs":
-        basis.set_bases(model, read_weights(folder / BASIS).tensors)
+        frozen.set_bases(model, read_weights(folder / BASIS).tensors)
     if mode in ("pissa", "lora_xs"):
         stored = configs[MAIN]
         stored.inference_mode = False

@@ -1,12 +1,13 @@
 """From ``AdapterSettings`` to PEFT configurations: which method on which modules, with which rank and scale.
 
-Every method is PEFT's own. PiSSA and PSOFT work on linears only and AdaLoRA shares one budget of ranks, so these
-three adapt the aggregator and the heads get plain LoRA, as a second adapter named ``heads``. ``task_type`` stays
-unset: with it PEFT would wrap the forward pass and pass ``input_ids``.
+Every method but ``subspace`` is PEFT's own. PiSSA and PSOFT work on linears only and AdaLoRA shares one budget of
+ranks, so these three adapt the aggregator and the heads get plain LoRA, as a second adapter named ``heads``.
+``task_type`` stays unset: with it PEFT would wrap the forward pass and pass ``input_ids``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,17 @@ from peft import AdaLoraConfig, LoraConfig, PeftConfig, PsoftConfig
 from torch import nn
 
 from megasynth_attr.errors import ConfigError
+from megasynth_train.adapters.subspace.config import SubspaceConfig
+from megasynth_train.adapters.subspace.opening import MODE as SUBSPACE
 from megasynth_train.adapters.targets import Targets, exact_pattern
 from megasynth_train.settings import AdapterSettings
+from megasynth_train.subspace.basis import Basis
 
 MAIN, HEADS = "default", "heads"  # names of the two adapters; PEFT saves "default" at the top of the folder
 TWO_ADAPTERS = ("pissa", "adalora", "lora_xs")
+SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")
 SPECTRAL = ("pissa", "lora_xs")  # start from the singular vectors of the base weight
+OWN_HEADS = (*TWO_ADAPTERS, SUBSPACE)  # what rank means there says nothing about the heads
 DEFAULT_HEAD_RANK = 16
 ADALORA_EXTRA = 1.5  # rank at the start / rank at the end, the ratio of the AdaLoRA paper and of PEFT's defaults
 
@@ -55,8 +61,15 @@ def adalora_schedule(total_steps: int) -> AdaLoraSchedule:
     return AdaLoraSchedule(tinit, tfinal, max(1, total_steps // 1000))
 
 
-def plan(model: nn.Module, settings: AdapterSettings, targets: Targets, total_steps: int) -> tuple[Part, ...]:
-    """Return the adapters of a mode other than ``full``; ConfigError if mode, targets and rank do not go together."""
+def plan(
+    model: nn.Module, settings: AdapterSettings, targets: Targets, total_steps: int, basis: Basis | None = None
+) -> tuple[Part, ...]:
+    """Return the adapters of a mode other than ``full``; ConfigError if mode, targets and rank do not go together.
+
+    ``basis`` is that of mode=subspace, chosen and checked.
+    """
+    if basis is not None:
+        return (_subspace(settings, targets, basis),)
     heads_only = settings.mode == "heads"
     if heads_only and not targets.heads:
         raise ConfigError(f"adapter.mode=heads: adapter.targets={settings.targets} names no module of the heads")
@@ -79,7 +92,59 @@ def plan(model: nn.Module, settings: AdapterSettings, targets: Targets, total_st
 
 def head_rank(settings: AdapterSettings) -> int:
     """Return the rank of the heads' plain LoRA."""
-    return settings.head_rank or (DEFAULT_HEAD_RANK if settings.mode in TWO_ADAPTERS else settings.rank)
+    return settings.head_rank or (DEFAULT_HEAD_RANK if settings.mode in OWN_HEADS else settings.rank)
+
+
+def check_subspace_keys(settings: AdapterSettings) -> None:
+    """Raise ConfigError for a key of mode=subspace that another mode would ignore."""
+    if settings.mode == SUBSPACE:
+        return
+    defaults = AdapterSettings()
+    for field in dataclasses.fields(settings):
+        if field.name in SUBSPACE_KEYS and getattr(settings, field.name) != getattr(defaults, field.name):
+            raise ConfigError(f"adapter.{field.name} is for mode=subspace; mode={settings.mode} does not use it")
+
+
+def uncovered(targets: Targets, basis: Basis) -> tuple[str, ...]:
+    """Return what to tell the user of layers that the basis or the targets leave out."""
+    bare = [name for name in targets.aggregator if name not in basis.layers]
+    unused = [name for name in basis.layers if name not in targets.all]
+    notes = []
+    if bare:
+        notes.append(
+            f"{len(bare)} of {len(targets.aggregator)} aggregator layers have no columns in the basis and stay as they "
+            f"are; the first is {bare[0]}"
+        )
+    if unused:
+        notes.append(
+            f"adapter.targets leaves {len(unused)} of {len(basis.layers)} layers of the basis unused; the first is "
+            f"{unused[0]}"
+        )
+    return tuple(notes)
+
+
+def _subspace(settings: AdapterSettings, targets: Targets, basis: Basis) -> Part:
+    """Return the one adapter of mode=subspace: M in the basis' layers, plain LoRA on the heads."""
+    covered = tuple(name for name in targets.aggregator if name in basis.layers)
+    if not covered:
+        raise ConfigError(
+            f"adapter.mode=subspace: none of the {len(targets.aggregator)} aggregator layers chosen has columns in the "
+            f"basis {settings.basis}; it is for other layers, or use mode=heads for the heads alone"
+        )
+    modules, rank = covered + targets.heads, head_rank(settings)
+    config = SubspaceConfig(
+        r=rank,
+        lora_alpha=_alpha(settings, rank),
+        target_modules=exact_pattern(modules),
+        basis=settings.basis,
+        attributes=list(basis.attributes),
+        mask=settings.mask,
+        basis_norm=settings.basis_norm,
+        m_init=settings.m_init,
+        scale=settings.scale,
+    )
+    config.attach(basis)
+    return Part(MAIN, config, modules)
 
 
 def _alpha(settings: AdapterSettings, rank: int) -> int:

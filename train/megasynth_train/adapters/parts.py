@@ -45,14 +45,18 @@ def groups(trainable: Mapping[str, nn.Parameter]) -> dict[str, list[nn.Parameter
     return {group: found[group] for group in GROUPS if group in found}
 
 
-def parameter_rows(trainable: Mapping[str, nn.Parameter]) -> tuple[Row, ...]:
-    """Return the trained parameters by part and kind, in the order of the model's parameters."""
+def parameter_rows(trainable: Mapping[str, nn.Parameter], free: Mapping[str, int] | None = None) -> tuple[Row, ...]:
+    """Return the trained parameters by part and kind, in the order of the model's parameters.
+
+    ``free`` says how many numbers train in tensors where others are held at 0.
+    """
+    free = free or {}
     tensors: Counter[tuple[str, str]] = Counter()
     parameters: Counter[tuple[str, str]] = Counter()
     for name, parameter in trainable.items():
         key = _part_and_kind(name)
         tensors[key] += 1
-        parameters[key] += parameter.numel()
+        parameters[key] += free.get(name, parameter.numel())
     return tuple(Row(*key, tensors[key], parameters[key]) for key in tensors)
 
 

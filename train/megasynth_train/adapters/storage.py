@@ -7,6 +7,7 @@
     <folder>/initial.safetensors                              pissa: the factors at the start
     <folder>/basis.safetensors                                lora_xs: the frozen singular vectors
     <folder>/model.safetensors                                mode=full: instead of all these
+    (mode=subspace: adapter_model.safetensors holds every M and the heads' LoRA; the basis stays where it is)
     <folder>/drift.json                                       how far each lora_A went (megasynth_train.drift)
     <folder>/adapter.json                                     mode, settings, seed, base, training data, checksums
 
@@ -35,6 +36,7 @@ from megasynth_attr.scene.codec import to_plain
 from megasynth_train import drift
 from megasynth_train.adapters.basis import bases
 from megasynth_train.adapters.methods import MAIN
+from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.vggt.checkpoint import save_model
 from megasynth_train.vggt.weight_files import write_tensors
 
@@ -133,7 +135,22 @@ def _record(adapted: Adapted, folder: Path, training: Mapping[str, Any]) -> dict
         "adapters": list(adapted.wrapped),
         "parameters": {"total": adapted.parameter_count(), "parts": to_plain(adapted.parameter_table())},
         "ranks": adapted.ranks(),
+        **_basis_record(adapted),
         "training": dict(training),
         "versions": {"megasynth-attr": __version__} | {name: version(name) for name in PACKAGES},
         "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in files},
     }
+
+
+def _basis_record(adapted: Adapted) -> dict[str, Any]:
+    """Return which basis the adapter is bound to, and D of every layer; nothing for modes without one."""
+    config = adapted.wrapped[MAIN].peft_config[MAIN] if MAIN in adapted.wrapped else None
+    if not isinstance(config, SubspaceConfig):
+        return {}
+    dimensions = {
+        name.partition(".lora_M.")[0]: len(parameter)
+        for name, parameter in adapted.trainable.items()
+        if ".lora_M." in name
+    }
+    basis = {"path": config.basis, "attributes": config.attributes, "sha256": config.basis_sha256}
+    return {"basis": {**basis, "dimensions": dimensions}}

@@ -86,9 +86,11 @@ def builtin(name: str, attributes: Sequence[str]) -> tuple[dict[str, Any], str]:
         mask = "block_diagonal" if frame.endswith("-block") else "full"
         keys = {"mode": "subspace", "attributes": _chosen(name, choice, attributes), "mask": mask}
         return keys, RANDOM if frame.startswith("random") else MINED
-    mode, _, rank = name.rpartition("-") if "-" in name else (name, "", "")
-    if mode in RANKED and (rank.isdigit() and int(rank) > 0 or not rank and mode == name):
-        return {"mode": mode} | ({"rank": int(rank)} if rank else {}), ""
+    mode, hyphen, rank = name.partition("-")
+    if mode in RANKED and not hyphen:
+        return {"mode": mode}, ""
+    if mode in RANKED and rank.isascii() and rank.isdigit() and int(rank) > 0:
+        return {"mode": mode, "rank": int(rank)}, ""
     if mode in RANKED:
         raise ConfigError(f"methods={name}: the rank must be a whole number above 0, e.g. {mode}-16")
     known = [BASE, "full", "heads", *RANKED, *FRAMES, "only-ATTRIBUTE", "without-ATTRIBUTE", PAPER]

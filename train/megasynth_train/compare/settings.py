@@ -38,10 +38,11 @@ class CompareSettings:
         "base, full, heads, lora-16 (also rslora, dora, pissa, adalora, lora_xs), subspace, subspace-block, random, "
         "only-texture+geometry, without-texture, random-without-texture, names of define; paper: the whole list",
     )
-    define: dict[str, Any] = setting(
-        {}, "methods of your own, or changes of one above: define.slow.like=lora-16 define.slow.lr=1e-6 (keys: like, "
-        "lr, adapter.…, optim.…)",
-    )  # fmt: skip
+    define: dict[str, Any] = setting(  # noqa: RUF009  a field with a default_factory
+        {},
+        "methods of your own, or changes of one above: define.slow.like=lora-16 define.slow.lr=1e-6 (keys: like, lr, "
+        "adapter.…, optim.…)",
+    )
     seeds: tuple[int, ...] = setting(
         (0, 1, 2), "each method is trained with each: data order, initial values, random basis", minimum=0
     )
@@ -112,8 +113,10 @@ class CompareSettings:
 
 def _method(name: str, settings: CompareSettings, attributes: Sequence[str]) -> Method:
     """Return a method by name: the common settings, what the name sets, what define says, in this order."""
-    chain, keys, basis = _chain(name, settings.define), {}, ""
+    chain = _chain(name, settings.define)
     root = chain[-1]
+    keys: dict[str, Any] = {}
+    basis = ""
     if not _defines_mode(root, settings.define):
         keys, basis = builtin(root, attributes)
     layers = [{"adapter": keys}, *(_layer(settings.define[one]) for one in reversed(chain) if one in settings.define)]
@@ -165,9 +168,8 @@ def _check_definition(name: str, define: Mapping[str, Any]) -> None:
         )
     for key, value in definition.items():
         if key not in OWN_KEYS:
-            raise ConfigError(
-                f"unknown key define.{name}.{key}{nearest(str(key), OWN_KEYS)}; known: {', '.join(OWN_KEYS)}"
-            )
+            guess = nearest(str(key), OWN_KEYS)
+            raise ConfigError(f"unknown key define.{name}.{key}{guess}; known: {', '.join(OWN_KEYS)}")
         if key in ("adapter", "optim") and not isinstance(value, Mapping):
             raise ConfigError(f"define.{name}.{key}={value}: this is a section, set one of its keys")
     if "steps" in (definition.get("optim") or {}):
@@ -180,9 +182,7 @@ def _check_definition(name: str, define: Mapping[str, Any]) -> None:
 
 def _check_name(name: str) -> None:
     if not _SAFE_NAME.fullmatch(name) or name.endswith("."):
-        raise ConfigError(
-            f"method {name!r}: a name becomes a folder; use letters, digits, hyphen, underscore, + and dot"
-        )
+        raise ConfigError(f"method {name!r}: a name becomes a folder; use letters, digits and -_+.")
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:

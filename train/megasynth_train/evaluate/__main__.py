@@ -94,7 +94,7 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
     model, digest, adapter, mode = base, "", "", ""
     if settings.adapter:
         folder = Path(settings.adapter).expanduser()
-        adapted = load_adapter(base, folder)
+        adapted = load_adapter(base, folder, settings.basis)
         model, mode, adapter = adapted.model, adapted.mode, sha256_of(folder / RECORD)
         digest = "" if mode == "full" else adapted.base.weights_sha256
     if mode != "full":  # which replaces all weights, so that nothing said of the base is true any more

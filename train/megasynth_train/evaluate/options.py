@@ -17,6 +17,7 @@ class MeasureSettings:
     """What is evaluated, on which scenes and views, and what is drawn."""
 
     data: tuple[str, ...] = setting((), "folders: datasets, experiments, or scenes in the paper's layout")
+    basis: str = setting("", "adapters of mode=subspace: file of their basis, if it was moved since training")
     split: str = setting("all", "which scenes: all, or a side of the split training makes", options=SPLITS)
     validation_share: float = setting(
         0.1, "share held out in training, for split=validation or training", minimum=0, maximum=0.9

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 
 from megasynth_attr.dataset.files import storage_errors, sync_folder
 from megasynth_attr.dataset.paths import TMP
 from megasynth_attr.dataset.temporary import new_temporary_folder
 from megasynth_attr.errors import DatasetError
 from megasynth_attr.scene.codec import canonical_json
+from megasynth_train.subspace.arrays import opened
 from megasynth_train.subspace.basis import Basis, LayerBasis
 from megasynth_train.vggt.weight_files import write_tensors
 
@@ -80,11 +80,11 @@ def write_tensor_file(path: Path, tensors: Mapping[str, torch.Tensor], metadata:
 def read_basis(path: str | Path) -> Basis:
     """Return the basis in ``path``, all of it in memory; DatasetError if it is missing, damaged or something else."""
     path = Path(path).expanduser()
-    tensors, metadata = read_arrays(path)
+    tensors, metadata = _arrays(path)
     if METADATA not in metadata:
         raise DatasetError(
             f"{path} is no basis of this project: its metadata says nothing about attributes; a file with the paper's "
-            "keys is turned into one by python -m megasynth_train.basis import=FILE out=FILE"
+            "keys is turned into one by python -m megasynth_train.basis from_paper=FILE out=FILE"
         )
     try:
         stored: dict[str, Any] = json.loads(metadata[METADATA])
@@ -105,19 +105,15 @@ def read_basis(path: str | Path) -> Basis:
     return basis
 
 
-def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the tensors and the metadata of a safetensors file; DatasetError if it cannot be read."""
-    if not path.is_file():
-        what = "is a folder; name the file in it" if path.is_dir() else "does not exist"
-        raise DatasetError(f"{path} {what}, e.g. all.safetensors of python -m megasynth_train.mine")
-    try:
-        with safe_open(path, framework="np") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DatasetError(
-            f"{path} cannot be read as safetensors ({reason}); it is cut short or something else: {_DAMAGED}"
-        ) from None
+def _arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the tensors, all float32, and the metadata of a file; DatasetError if it cannot be read."""
+    with opened(path, "name a file of bases, such as all.safetensors of python -m megasynth_train.mine") as file:
+        names = list(file.keys())
+        if other := [name for name in names if file.get_slice(name).get_dtype() != "F32"]:
+            raise DatasetError(
+                f"{path}: {other[0]} is {file.get_slice(other[0]).get_dtype()}, expected F32; {_DAMAGED}"
+            )
+        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
 
 
 def _in_order(spans: Mapping[str, Any], attributes: list[str]) -> list[tuple[str, Any]]:

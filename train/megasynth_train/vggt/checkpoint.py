@@ -75,7 +75,7 @@ def save_model(model: VGGT, path: Path) -> None:
         sync_folder(path.parent)
 
 
-def weights_hash(model: VGGT) -> str:
+def weights_hash(model: nn.Module) -> str:
     """Return the SHA-256 (hex) of the names, types, shapes and bytes of the weights, sorted by name: a base's identity.
 
     The point head is left out: adapters never touch it, so whether it is loaded must not decide whether an adapter

@@ -1,0 +1,200 @@
+"""Spectra and their null against dense matrices, and the design's statements about cliffs (subspace.md §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import planted
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ortho_group
+
+from megasynth_train.subspace.core import Update, core_coordinates
+from megasynth_train.subspace.spectrum import FrameBank, null_spectrum, significant, spectrum
+
+
+def dense_spectrum(updates: Sequence[Update]) -> np.ndarray:
+    return np.linalg.svd(np.mean([planted.dense(update) for update in updates], axis=0), compute_uv=False)
+
+
+def found_significant(updates: Sequence[Update], seed: int = 0) -> int:
+    core = core_coordinates(updates)
+    return significant(spectrum(core), null_spectrum(core, FrameBank(20, seed), 0.95).upper)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    m=st.integers(1, 30),
+    n=st.integers(1, 30),
+    ranks=st.lists(st.integers(1, 8), min_size=1, max_size=6),
+    seed=st.integers(0, 99),
+)
+def test_the_spectrum_is_that_of_the_dense_mean(m: int, n: int, ranks: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    updates = [Update(rng.standard_normal((m, rank)), rng.standard_normal((n, rank))) for rank in ranks]
+    found, dense = spectrum(core_coordinates(updates)), dense_spectrum(updates)
+    assert len(found) == min(m, n, sum(ranks))
+    np.testing.assert_allclose(found, dense[: len(found)], atol=1e-13 * dense[0])
+    np.testing.assert_allclose(dense[len(found) :], 0, atol=1e-13 * dense[0])
+    null = null_spectrum(core_coordinates(updates), FrameBank(5, seed), 0.9)
+    assert len(null.median) == len(null.upper) == len(found)
+    assert (null.median <= null.upper).all() and (np.diff(null.median) <= 0).all() and (np.diff(null.upper) <= 0).all()
+
+
+def test_zero_updates_count_in_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    updates = (*planted.random_updates(2, 20, 15, 3, rng), planted.zero_update(20, 15, 3, rng))
+    np.testing.assert_allclose(spectrum(core_coordinates(updates))[:9], dense_spectrum(updates)[:9], atol=1e-14)
+
+
+def test_a_cluster_without_any_update_has_nothing_significant() -> None:
+    rng = np.random.default_rng(0)
+    assert found_significant([planted.zero_update(20, 15, 3, rng) for _ in range(3)]) == 0
+
+
+def test_neither_spectrum_nor_null_depends_on_the_gauge() -> None:
+    rng = np.random.default_rng(3)
+    updates = planted.planted(rng, k=5, noise=0.5).updates
+    other = [planted.regauged(update, rng, condition=1e4) for update in updates]
+    one, two = core_coordinates(updates), core_coordinates(other)
+    np.testing.assert_allclose(spectrum(one), spectrum(two), atol=1e-9)
+    bank = FrameBank(4, 0)
+    np.testing.assert_allclose(null_spectrum(one, bank, 0.95).upper, null_spectrum(two, bank, 0.95).upper, atol=1e-9)
+
+
+def test_the_null_is_the_dense_spectrum_of_turned_cores() -> None:
+    """Same law as full Haar matrices on both sides of dense cores, by medians and quantiles of many draws."""
+    rng = np.random.default_rng(7)
+    updates = [planted.random_update(30, 25, rank, rng, scale) for rank, scale in ((2, 1.0), (3, 2.0), (1, 3.0))]
+    core = core_coordinates(updates)
+    draws = 3000
+    turn = ortho_group(6, seed=11)
+    left, right = (turn.rvs(draws * 3).reshape(draws, 3, 6, 6) for _ in range(2))
+    means = np.mean(left @ core.cores @ right.swapaxes(-1, -2), axis=1)
+    dense = np.linalg.svd(means, compute_uv=False)
+    null = null_spectrum(core, FrameBank(draws, 5), 0.9)
+    np.testing.assert_allclose(null.median, np.median(dense, axis=0), atol=0.02)
+    np.testing.assert_allclose(null.upper, np.quantile(dense, 0.9, axis=0), atol=0.02)
+
+
+def test_the_null_is_exactly_the_mean_of_the_turned_cores() -> None:
+    updates = planted.planted(np.random.default_rng(7), k=3, m=20, n=9, dimension=4).updates  # p = 12, q = 9
+    core, bank = core_coordinates(updates), FrameBank(3, 5)
+    left, right = bank.frames("left", 12, 3, 4), bank.frames("right", 9, 3, 4)
+    dense = []
+    for draw in range(3):
+        mean = np.zeros((12, 9))
+        for i, x in enumerate(core.cores):
+            values = np.linalg.svd(x, compute_uv=False)[:4]
+            columns = slice(4 * i, 4 * i + 4)
+            mean += left[draw][:, columns] @ np.diag(values) @ right[draw][:, columns].T / 3
+        dense.append(np.linalg.svd(mean, compute_uv=False))
+    null = null_spectrum(core, bank, 0.75)
+    np.testing.assert_allclose(null.median, np.median(dense, axis=0), atol=1e-8 * dense[0][0])
+    np.testing.assert_allclose(null.upper, np.quantile(dense, 0.75, axis=0), atol=1e-8 * dense[0][0])
+
+
+def test_frames_are_orthonormal_uniform_and_independent() -> None:
+    drawn = FrameBank(4000, 1).frames("left", 5, 2, 2)
+    np.testing.assert_allclose(
+        drawn[:, :, :2].swapaxes(1, 2) @ drawn[:, :, :2], np.broadcast_to(np.eye(2), (4000, 2, 2)), atol=1e-12
+    )
+    # the moments of a uniform direction of R^5: mean 0, E x² = 1/5, E x⁴ = 3/35
+    np.testing.assert_allclose(drawn.mean(axis=0), 0, atol=0.03)
+    np.testing.assert_allclose((drawn**2).mean(axis=0), 1 / 5, atol=0.02)
+    np.testing.assert_allclose((drawn**4).mean(axis=0), 3 / 35, atol=0.015)
+    # the two frames of one draw: cos² between independent directions is 1/5
+    np.testing.assert_allclose(
+        (np.einsum("dpi,dpj->dij", drawn[..., :2], drawn[..., 2:]) ** 2).mean(axis=0), 1 / 5, atol=0.02
+    )
+
+
+def test_frames_depend_on_seed_side_and_sizes_only() -> None:
+    first, second = FrameBank(2, 8), FrameBank(2, 8)
+    second.frames("right", 9, 3, 2)
+    wanted = first.frames("left", 12, 3, 4)
+    np.testing.assert_array_equal(second.frames("left", 12, 3, 4), wanted)
+    assert first.frames("left", 12, 3, 4) is wanted  # drawn once
+    assert not np.allclose(first.frames("right", 12, 3, 4), wanted)
+    assert not np.allclose(FrameBank(2, 9).frames("left", 12, 3, 4), wanted)
+    assert not np.allclose(wanted[0], wanted[1])
+
+
+def test_one_start_for_all_adapters_makes_a_cliff_without_any_shared_structure() -> None:
+    """✓ 9.5× where the start is shared and drifts by a tenth, 1.0× with seeds of their own.
+
+    The null finds the shared row space significant: it is one, wherever it comes from. Only seeds and drift tell that.
+    """
+    rank, cliffs, plain = 16, [], []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        start = rng.standard_normal((192, rank))
+        shared = [
+            Update(rng.standard_normal((256, rank)), start + 0.1 * rng.standard_normal((192, rank))) for _ in range(10)
+        ]
+        values = spectrum(core_coordinates(shared))
+        cliffs.append(values[rank - 1] / values[rank])
+        assert found_significant(shared) == rank
+        own = planted.random_updates(10, 256, 192, rank, rng)
+        values = spectrum(core_coordinates(own))
+        plain.append(values[rank - 1] / values[rank])
+        assert found_significant(own) == 0
+    assert np.mean(cliffs) == pytest.approx(9.5, rel=0.1)
+    assert np.mean(plain) == pytest.approx(1.0, abs=0.03)
+
+
+def test_the_shared_dimensions_are_counted_and_chance_gives_none() -> None:
+    counts, chance = [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        counts.append(found_significant(planted.planted(rng, m=96, n=80, dimension=4, noise=0.5).updates, seed))
+        chance.append(found_significant(planted.random_updates(10, 96, 80, 4, rng), seed))
+    assert counts == [4] * 8
+    assert chance == [0] * 8
+
+
+def test_the_largest_gap_of_the_logarithms_does_not_find_the_dimension() -> None:
+    """Why parallel analysis: one strong direction ahead of five weaker shared ones, well above the noise all six."""
+    rng = np.random.default_rng(2)
+    left, right = planted.frame(96, 6, rng), planted.frame(80, 6, rng)
+    common = left * [2.0, 0.5, 0.45, 0.4, 0.35, 0.3]
+    updates = [planted.plus(Update(common, right), planted.random_update(96, 80, 3, rng, 0.5)) for _ in range(8)]
+    values = spectrum(core_coordinates(updates))
+    gap = 1 + int(np.argmax(-np.diff(np.log(values[: 6 + 24]))))  # of the non-zero ones
+    assert found_significant(updates) == 6
+    assert gap == 1
+
+
+def test_a_single_adapter_is_its_own_null() -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        assert found_significant([planted.random_update(40, 30, 6, rng)], seed) == 0
+
+
+def test_copies_share_all_their_dimensions() -> None:
+    update = planted.random_update(40, 30, 6, np.random.default_rng(0))
+    assert found_significant([update] * 4) == 6
+
+
+@pytest.mark.parametrize(
+    ("values", "upper", "count"),
+    [
+        ([3.0, 2.0, 1.0], [2.0, 1.0, 0.5], 3),
+        ([3.0, 2.0, 1.0], [2.0, 2.0, 0.5], 1),  # at the null is not above; what comes later does not count
+        ([3.0, 2.0, 1.0], [4.0, 1.0, 0.5], 0),
+        ([0.0, 0.0], [0.0, 0.0], 0),
+        ([1.0 + 1e-12], [1.0], 0),  # rounding
+        ([], [], 0),
+    ],
+)
+def test_indices_count_up_to_the_first_at_or_below_the_null(
+    values: list[float], upper: list[float], count: int
+) -> None:
+    assert significant(np.array(values), np.array(upper)) == count
+
+
+def test_a_null_needs_draws() -> None:
+    with pytest.raises(ValueError, match="at least one draw"):
+        FrameBank(0, 1)

@@ -1,0 +1,82 @@
+"""The PEFT tuner: LoRA's, with our layer in place of its linear one."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NoReturn, cast
+
+from peft.tuners.lora import LoraModel
+from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
+from torch import Tensor, nn
+
+from megasynth_attr.errors import ConfigError
+from megasynth_train.adapters.subspace.config import SubspaceConfig
+from megasynth_train.adapters.subspace.layer import SubspaceLinear
+from megasynth_train.adapters.subspace.opening import check_base, check_layers, check_options, open_basis
+from megasynth_train.adapters.targets import exact_pattern
+from megasynth_train.subspace.basis import Basis
+from megasynth_train.vggt.checkpoint import weights_hash
+
+
+class SubspaceModel(LoraModel):
+    """Puts adapters in a basis into a model; everything is checked before the model is touched."""
+
+    def inject_adapter(
+        self,
+        model: nn.Module,
+        adapter_name: str,
+        autocast_adapter_dtype: bool = True,
+        low_cpu_mem_usage: bool = False,
+        state_dict: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Add the adapter; ConfigError or DatasetError, and no change, if its basis is missing or does not fit."""
+        config = cast(SubspaceConfig, self.peft_config[adapter_name])
+        config.make_absolute()
+        basis = config.opened or _opened(config, model)
+        check_layers(basis, model)
+        check_options(basis, config)
+        if not config.basis_sha256 and not any(weight.is_meta for weight in model.parameters()):
+            config.basis_sha256 = basis.sha256
+        if config.target_modules is None:
+            config.target_modules = exact_pattern(list(basis.layers))
+        config.attach(basis)
+        try:
+            super().inject_adapter(model, adapter_name, autocast_adapter_dtype, low_cpu_mem_usage, state_dict)
+        finally:
+            config.attach(None)
+
+    @staticmethod
+    def _create_new_module(
+        lora_config: SubspaceConfig, adapter_name: str, target: nn.Module, **kwargs: Any
+    ) -> nn.Module:
+        # plain linears get our layer even where the basis has nothing: another adapter's basis may
+        if type(target) is nn.Linear:
+            return SubspaceLinear(target, adapter_name, config=lora_config, **kwargs)
+        module: nn.Module = LoraModel._create_new_module(lora_config, adapter_name, target, **kwargs)
+        return module
+
+    def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise ConfigError: PEFT would combine the frozen A and B, which is none of these adapters' sums."""
+        raise ConfigError(
+            "add_weighted_adapter does not know adapters in a basis; export them to plain LoRA (python -m "
+            "megasynth_train.export_lora) and combine those, or, in one and the same basis, add up their M"
+        )
+
+
+def _opened(config: SubspaceConfig, model: nn.Module) -> Basis:
+    """Return the basis that the configuration names, checked against the base model's weights; warn of unused layers.
+
+    Beside another adapter the weights are no longer those of the base alone: then names and shapes must do.
+    """
+    basis = open_basis(config.basis, config.attributes or (), config.basis_sha256)
+    if not any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+        check_base(basis, weights_hash(model), config.basis)
+    if config.target_modules is not None:
+        unused = [name for name in basis.layers if not check_target_module_exists(config, name)]
+        if unused:
+            warnings.warn(
+                f"target_modules leaves {len(unused)} of the {len(basis.layers)} layers of the basis unadapted, the "
+                f"first is {unused[0]}",
+                stacklevel=2,
+            )
+    return basis

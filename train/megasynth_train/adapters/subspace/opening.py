@@ -1,0 +1,104 @@
+"""Opening the basis an adapter is trained in, and making sure that it is the right one for this model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from megasynth_attr.errors import ConfigError
+from megasynth_train.adapters.subspace.config import SubspaceConfig
+from megasynth_train.adapters.subspace.layer import SubspaceLinear
+from megasynth_train.settings import AdapterSettings
+from megasynth_train.subspace.basis import Basis
+from megasynth_train.subspace.basis_file import read_basis
+
+MODE = "subspace"
+IDENTITY = "the columns of adapter.basis (SHA-256)"
+
+
+def open_basis(path: str, attributes: Sequence[str] = (), sha256: str = "") -> Basis:
+    """Return the columns of ``attributes`` (none: of all) in the file ``path``.
+
+    Raises DatasetError for a file that is no basis, ConfigError for an unknown attribute, and if the columns are not
+    those with the hash ``sha256`` (empty: not compared).
+    """
+    if not path:
+        raise ConfigError(
+            "the adapter's basis is missing: name a file of python -m megasynth_train.mine, e.g. "
+            "adapter.basis=runs/subspaces/all.safetensors"
+        )
+    basis = read_basis(path)
+    chosen = basis.select(attributes) if attributes else basis
+    if sha256 and chosen.sha256 != sha256:
+        raise ConfigError(
+            f"{path} is another basis than the one this adapter was trained in: the columns of "
+            f"{', '.join(chosen.attributes)} have the SHA-256 {chosen.sha256[:12]}, expected {sha256[:12]}; an adapter "
+            "means nothing in other directions, give the file it was trained with"
+        )
+    return chosen
+
+
+def open_for_base(settings: AdapterSettings, weights_sha256: str) -> Basis | None:
+    """Return the basis of mode=subspace for a base model with this hash, None for other modes.
+
+    The errors are those of ``open_basis`` and ``check_base``.
+    """
+    if settings.mode != MODE:
+        return None
+    basis = open_basis(settings.basis, settings.attributes)
+    check_base(basis, weights_sha256, settings.basis)
+    return basis
+
+
+def identity(settings: AdapterSettings) -> dict[str, str]:
+    """Return what decides a run's result besides its settings: the columns' hash; nothing for other modes."""
+    return {IDENTITY: open_basis(settings.basis, settings.attributes).sha256} if settings.mode == MODE else {}
+
+
+def check_base(basis: Basis, weights_sha256: str, path: str) -> None:
+    """Raise ConfigError if ``basis`` says that it belongs to a model with other weights.
+
+    A basis of another origin may not say; then only names and shapes can be compared.
+    """
+    recorded = basis.base.get("weights_sha256")
+    if recorded and recorded != weights_sha256:
+        size = basis.base.get("size") or "a model"
+        raise ConfigError(
+            f"{path} was mined from adapters of {size} with weights {recorded[:12]}, this model's weights are "
+            f"{weights_sha256[:12]}; use the base model of its cluster (model.size, model.checkpoint), or mine a basis "
+            "for this one"
+        )
+
+
+def check_layers(basis: Basis, model: nn.Module) -> None:
+    """Raise ConfigError naming the first layer of ``basis`` that ``model`` lacks or has in another kind or shape."""
+    modules = dict(model.named_modules())
+    for name, layer in basis.layers.items():
+        if name not in modules:
+            raise ConfigError(f"the basis has directions for {name}, which this model lacks: it is for another model")
+        module = modules[name]
+        if isinstance(module, BaseTunerLayer) and not isinstance(module, SubspaceLinear):
+            raise ConfigError(f"{name} already has an adapter of another method; load the base model anew")
+        base = module.get_base_layer() if isinstance(module, SubspaceLinear) else module
+        if type(base) is not nn.Linear:
+            raise ConfigError(f"the basis has directions for {name}, which is a {type(base).__name__}, not a Linear")
+        shape, expected = tuple(base.weight.shape), (len(layer.left), len(layer.right))
+        if shape != expected:
+            raise ConfigError(
+                f"the basis is for a layer {name} of {expected[0]} outputs and {expected[1]} inputs, here it has "
+                f"{shape[0]} and {shape[1]}: it is for another model"
+            )
+
+
+def check_options(basis: Basis, config: SubspaceConfig) -> None:
+    """Raise ConfigError where an option asks for what the basis does not hold."""
+    for name, layer in basis.layers.items():
+        if config.m_init == "mean" and layer.mean is None:
+            raise ConfigError(f"m_init=mean: the basis {config.basis} holds no mean of {name}; use m_init=zeros")
+        if config.basis_norm == "sqrt_sigma" and not (layer.scales > 0).all():
+            raise ConfigError(
+                f"basis_norm=sqrt_sigma: {name} has a direction of singular value 0, which could not be trained; use "
+                "basis_norm=orthonormal"
+            )

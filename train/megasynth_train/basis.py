@@ -1,0 +1,167 @@
+"""``python -m megasynth_train.basis``: look at bases, make random ones, take attributes out, exchange them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from megasynth_attr.errors import ConfigError, run_main
+from megasynth_attr.scene.fields import setting
+from megasynth_train.command import Help, parse
+from megasynth_train.subspace.basis import Basis, random_basis
+from megasynth_train.subspace.basis_file import read_basis, write_basis
+from megasynth_train.subspace.layer_key import layer_key
+from megasynth_train.subspace.paper_scheme import export_paper, import_paper
+
+HELP = Help(
+    usage="python -m megasynth_train.basis show|random|select|from_paper|to_paper=FILE [out=FILE] [key=value ...]",
+    explanation=(
+        "Works on files of bases, as python -m megasynth_train.mine writes them. Name one file with what is to be done\n"
+        "with it; all but show= write out=, which must not exist yet."
+    ),
+    examples=(
+        "python -m megasynth_train.basis show=runs/subspaces/all.safetensors",
+        "python -m megasynth_train.basis select=runs/subspaces/all.safetensors attributes=[texture,geometry] out=two.safetensors",
+        "python -m megasynth_train.basis random=runs/subspaces/all.safetensors seed=1 out=random.safetensors",
+        "python -m megasynth_train.basis from_paper=space.safetensors attributes=[texture,lighting] out=basis.safetensors",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class BasisSettings:
+    """What is done with a file of a basis; exactly one of the first five."""
+
+    show: str = setting("", "print what the basis is: attributes, layers, dimensions, origin")
+    random: str = setting("", "write random directions of the same shapes and columns, the control of an experiment")
+    select: str = setting("", "write a basis with the columns of attributes= only")
+    from_paper: str = setting(
+        "", "write the basis of a file with the released code's keys (frame_blocks.attn.qkv.0.A …)"
+    )
+    to_paper: str = setting("", "write a file with the released code's keys")
+    out: str = setting("", "file to write; must not exist")
+    attributes: tuple[str, ...] = setting(
+        (), "select: which to keep; from_paper: what equal parts of the columns belong to, in order (none: all)"
+    )
+    seed: int = setting(0, "random: seed of the directions", minimum=0)
+    orthonormalise: bool = setting(
+        False, "from_paper: make columns orthonormal that are not; spans stay, an M trained on them is lost"
+    )
+
+
+def table(basis: Basis) -> str:
+    """Return what ``show=`` prints: facts, then one line per kind of layer with sizes and dimensions."""
+    record, base = basis.record, basis.base
+    facts = {
+        "attributes": ", ".join(basis.attributes),
+        "layers": f"{len(basis.layers)}" + _without(basis),
+        "columns": "orthonormal" if basis.orthonormal else "orthonormal within each attribute",
+        "extractor": record.get("extractor", "not recorded"),
+        "base": base.get("size") or base.get("base_model_name_or_path") or "not recorded",
+        "base SHA-256": base.get("weights_sha256", "not recorded"),
+        "basis SHA-256": basis.sha256,
+        "trained by M": f"{sum(layer.dimension**2 for layer in basis.layers.values()):,} numbers",
+    }
+    width = max(map(len, facts)) + 2
+    lines = [f"{name + ':':{width}}{value}" for name, value in facts.items()]
+    rows = [("attention", "kind", "layers", "outputs", "inputs", "D", *basis.attributes), *_rows(basis)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines += ["", *("  ".join(text.rjust(size) for text, size in zip(row, widths, strict=True)) for row in rows)]
+    return "\n".join(lines)
+
+
+def _without(basis: Basis) -> str:
+    empty = sum(module not in basis.layers for module in basis.record.get("ranks", {}))
+    return f", {empty} more have no dimensions" if empty else ""
+
+
+def _rows(basis: Basis) -> list[tuple[str, ...]]:
+    groups: dict[tuple[str, str, int, int], list[str]] = {}
+    for module, layer in basis.layers.items():
+        key = layer_key(module)
+        groups.setdefault((key.attention, key.kind, len(layer.left), len(layer.right)), []).append(module)
+    rows = []
+    for (attention, kind, outputs, inputs), modules in groups.items():
+        of_attributes = []
+        for name in basis.attributes:
+            spans = [basis.columns[module].get(name, (0, 0)) for module in modules]
+            of_attributes.append(_range(end - start for start, end in spans))
+        dimensions = _range(map(basis.dimension, modules))
+        rows.append((attention, kind, str(len(modules)), str(outputs), str(inputs), dimensions, *of_attributes))
+    return rows
+
+
+def _range(numbers: Iterable[int]) -> str:
+    found = sorted(set(numbers))
+    return str(found[0]) if len(found) == 1 else f"{found[0]}–{found[-1]}"
+
+
+def _show(settings: BasisSettings) -> None:
+    print(table(read_basis(settings.show)))
+
+
+def _random(settings: BasisSettings) -> None:
+    write_basis(_new_file(settings), random_basis(read_basis(settings.random), settings.seed))
+
+
+def _select(settings: BasisSettings) -> None:
+    write_basis(_new_file(settings), read_basis(settings.select).select(settings.attributes))
+
+
+def _from_paper(settings: BasisSettings) -> None:
+    names = settings.attributes or ("all",)
+    basis = import_paper(settings.from_paper, attributes=names, orthonormalise=settings.orthonormalise)
+    write_basis(_new_file(settings), basis)
+
+
+def _to_paper(settings: BasisSettings) -> None:
+    export_paper(read_basis(settings.to_paper), _new_file(settings))
+
+
+ACTIONS: dict[str, Callable[[BasisSettings], None]] = {
+    "show": _show,
+    "random": _random,
+    "select": _select,
+    "from_paper": _from_paper,
+    "to_paper": _to_paper,
+}
+# keys that only some actions use
+USES = {
+    "out": set(ACTIONS) - {"show"},
+    "attributes": {"select", "from_paper"},
+    "seed": {"random"},
+    "orthonormalise": {"from_paper"},
+}
+
+
+def run(settings: BasisSettings) -> None:
+    """Do what ``settings`` ask for; ConfigError if that is not exactly one thing, or a key has no part in it."""
+    chosen = [name for name in ACTIONS if getattr(settings, name)]
+    if len(chosen) != 1:
+        what = f"{' and '.join(chosen)} are given" if chosen else "nothing is to be done"
+        raise ConfigError(f"{what}: name one file with one of {', '.join(f'{name}=' for name in ACTIONS)}")
+    defaults = BasisSettings()
+    for key, users in USES.items():
+        if chosen[0] not in users and getattr(settings, key) != getattr(defaults, key):
+            raise ConfigError(f"{key}= has no part in {chosen[0]}=; it belongs to {', '.join(sorted(users))}")
+    ACTIONS[chosen[0]](settings)
+
+
+def _new_file(settings: BasisSettings) -> Path:
+    if not settings.out:
+        raise ConfigError("out= is missing: name the file to write, e.g. out=runs/random.safetensors")
+    out = Path(settings.out).expanduser()
+    if out.exists():
+        raise ConfigError(f"out={out} exists; name another file or remove it")
+    return out
+
+
+def main(words: list[str]) -> None:
+    """Do what the words say."""
+    run(parse(BasisSettings, words, HELP))
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

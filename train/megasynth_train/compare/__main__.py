@@ -1,0 +1,62 @@
+"""``python -m megasynth_train.compare``: methods of fine-tuning on the same data, seeds and budget, in one table.
+
+trainings.py says where trainings lie, report.py where the results do.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from accelerate.state import PartialState
+
+from megasynth_attr.errors import ExitCode, MegaSynthError, run_main
+from megasynth_train.command import Help, parse
+from megasynth_train.compare.cost import plan_text
+from megasynth_train.compare.report import MARKDOWN
+from megasynth_train.compare.run import run
+from megasynth_train.compare.trainings import prepare
+from megasynth_train.compare.settings import CompareSettings
+
+HELP = Help(
+    usage="python -m megasynth_train.compare data=FOLDER test=FOLDER out=FOLDER [key=value ...]",
+    explanation=(
+        "Trains and evaluates every method with every seed and writes one table: comparison.md, comparison.json,\n"
+        "index.html. Running the same command again continues; methods= and seeds= may be added to later. A method\n"
+        "that fails does not stop the others: it is named at the end, with exit code 3. plan=true prints runs,\n"
+        "trained parameters and cost, and stops."
+    ),
+    examples=(
+        "python -m megasynth_train.compare config=presets/train/compare_tiny.yaml data=runs/demo/texture_00 "
+        "test=runs/demo/texture_01 out=runs/comparison",
+        "python -m megasynth_train.compare data=runs/everything/everything_00 test=runs/everything/everything_01 "
+        "basis=runs/subspaces checkpoint=facebook/VGGT-1B out=runs/comparison methods=paper plan=true",
+        "python -m megasynth_train.compare … methods=[base,heads,subspace,random,slow] define.slow.like=full "
+        "define.slow.lr=1e-6 seeds=[0,1,2,3,4]",
+    ),
+)
+
+
+class MethodsFailed(MegaSynthError):
+    """Some runs of a comparison failed; the others are complete and in the table."""
+
+    exit_code = ExitCode.SCENES_FAILED
+
+
+def main(words: list[str]) -> None:
+    """Compare as the words say and print the table; MethodsFailed at the end if some runs failed."""
+    settings = parse(CompareSettings, words, HELP)
+    if settings.plan:
+        print(plan_text(prepare(settings)))
+        return
+    done = run(settings)
+    if PartialState().is_main_process:
+        print((done.report.out / MARKDOWN).read_text(encoding="utf-8"))
+        print(f"{len(done.outcomes)} runs, {len(done.failed)} failed: {done.report.out / 'index.html'}")
+    PartialState().destroy_process_group()
+    if done.failed:
+        texts = "; ".join(f"{outcome.name}: {outcome.message}" for outcome in done.failed)
+        raise MethodsFailed(f"{len(done.failed)} of {len(done.outcomes)} runs failed: {texts}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -1,0 +1,188 @@
+"""What the finished runs of a comparison came to, read from their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megasynth_attr.dataset.files import read_json, sha256_of
+from megasynth_attr.errors import DatasetError
+from megasynth_train.adapters.storage import RECORD
+from megasynth_train.compare.manifest import (
+    BASE_MODEL,
+    EVALUATION,
+    TEST_DATA,
+    measured_keys,
+    run_folder,
+    runs_of,
+)
+from megasynth_train.compare.statistics import METRICS
+from megasynth_train.evaluate.results import FORMAT as EVALUATION_FORMAT
+from megasynth_train.metrics import FILE as METRICS_FILE
+from megasynth_train.metrics import read_metrics
+from megasynth_train.run_folder import read_done
+
+RESULTS, PAGE = "results.json", "index.html"
+HEADS = ("camera head", "depth head", "point head")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished run. ``parameters``: trained numbers of aggregator, heads, encoder; ``scenes``: metric by scene."""
+
+    method: str
+    seed: int | None  # None: not trained
+    parameters: dict[str, int]
+    seconds: float | None
+    objective: float | None  # mean over the last interval of training
+    skipped_steps: int
+    scenes: dict[str, dict[str, float | None]]  # scene → metric → value
+    excluded: tuple[str, ...]
+    evaluation: Path
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run without a result, and why."""
+
+    method: str
+    seed: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """All runs of a manifest, finished or not, in the order of its methods; ``alignment`` is that of depth metrics."""
+
+    rows: tuple[Row, ...]
+    missing: tuple[Missing, ...]
+    alignment: str
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Return the methods with at least one finished run."""
+        return tuple(dict.fromkeys(row.method for row in self.rows))
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """Return the scenes that every run could be measured on: the only ones that compare."""
+        sets = [set(row.scenes) for row in self.rows]
+        return tuple(sorted(set.intersection(*sets))) if sets else ()
+
+    @property
+    def uneven(self) -> tuple[Row, ...]:
+        """Return the runs that left out scenes others were measured on."""
+        everything = set().union(*(row.scenes for row in self.rows))
+        return tuple(row for row in self.rows if set(row.scenes) != everything)
+
+    def values(self, method: str, metric: str) -> dict[int | None, float]:
+        """Return a method's mean over the common scenes, by seed; seeds without such a number are left out."""
+        found: dict[int | None, float] = {}
+        for row in self.rows:
+            numbers = [row.scenes[scene][metric] for scene in self.scenes]
+            known = [number for number in numbers if number is not None]
+            if row.method == method and known and len(known) == len(numbers):
+                found[row.seed] = sum(known) / len(known)
+        return found
+
+    def of(self, method: str) -> tuple[Row, ...]:
+        """Return a method's finished runs."""
+        return tuple(row for row in self.rows if row.method == method)
+
+
+def collect(
+    out: Path, manifest: Mapping[str, Any], alignment: str, failures: Mapping[tuple[str, int | None], str]
+) -> Results:
+    """Return the results of all runs of ``manifest``; ``failures`` says why a run of this command has none."""
+    rows, missing = [], []
+    for name in manifest["order"]:
+        for run in runs_of(name, manifest["methods"][name], manifest["seeds"]):
+            folder = run_folder(out, *run)
+            if run in failures:
+                missing.append(Missing(*run, failures[run]))
+                continue
+            try:
+                record = current_evaluation(folder, manifest, trained=run[1] is not None)
+                if record is None:
+                    missing.append(Missing(*run, "not finished"))
+                else:
+                    rows.append(_row(run, folder, record, alignment))
+            except DatasetError as error:
+                missing.append(Missing(*run, str(error)))
+    return Results(tuple(rows), tuple(missing), alignment)
+
+
+def current_evaluation(
+    folder: Path, manifest: Mapping[str, Any], *, trained: bool, page: bool = False
+) -> dict[str, Any] | None:
+    """Return the evaluation in a run's folder if it is of this run's adapter and of what ``manifest`` measures.
+
+    None if there is none, it is of something else, or (``page``) it lacks the page of point clouds.
+    """
+    file = folder / EVALUATION / RESULTS
+    if not file.is_file() or (page and not (file.parent / PAGE).is_file()):
+        return None
+    record = read_json(file, EVALUATION_FORMAT)
+    identity = manifest["identity"]
+    asked = {key.removeprefix("test."): value for key, value in identity.items() if key.startswith("test.")}
+    measured = {key: value for key, value in measured_keys(record["settings"]).items() if key in asked}
+    if measured != asked or record["data"]["fingerprint"] != identity[TEST_DATA]:
+        return None
+    return record if _is_of(record["model"], folder, identity[BASE_MODEL], trained) else None
+
+
+def learning_curve(folder: Path) -> list[tuple[int, float]]:
+    """Return (step, mean objective) of every interval of a run that had a finite step."""
+    lines = read_metrics(folder) if (folder / METRICS_FILE).is_file() else []
+    return [(line["step"], line["objective"]) for line in lines if line.get("objective") is not None]
+
+
+def _is_of(model: Mapping[str, Any], folder: Path, base_sha256: str, trained: bool) -> bool:
+    """Return whether an evaluation's model is the result of the run in ``folder`` (or the base model)."""
+    if not trained:
+        return not model["adapter"] and bool(model["weights_sha256"] == base_sha256)
+    done = read_done(folder)
+    return done is not None and bool(model["adapter_record_sha256"] == sha256_of(folder / done["result"] / RECORD))
+
+
+def _row(run: tuple[str, int | None], folder: Path, record: Mapping[str, Any], alignment: str) -> Row:
+    parameters, done, seconds = {"aggregator": 0, "heads": 0, "encoder": 0}, None, None
+    if run[1] is not None:
+        done = read_done(folder)
+        if done is None:
+            raise DatasetError(f"{folder} lost its done.json while it was read; run the same command again")
+        parts = read_json(folder / done["result"] / RECORD)["parameters"]["parts"]
+        parameters = by_part([(part["part"], part["parameters"]) for part in parts])
+        seconds = sum(line["seconds"] for line in read_metrics(folder)) if (folder / METRICS_FILE).is_file() else None
+    return Row(
+        method=run[0],
+        seed=run[1],
+        parameters=parameters,
+        seconds=seconds,
+        objective=done["objective"] if done else None,
+        skipped_steps=done["skipped_steps"] if done else 0,
+        scenes={scene["name"]: _numbers(scene, alignment) for scene in record["scenes"]},
+        excluded=tuple(bad["scene"] for bad in record["excluded"]),
+        evaluation=folder / EVALUATION,
+    )
+
+
+def by_part(parts: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Return trained numbers of aggregator, heads and encoder from those of a model's finer parts."""
+    total = {"aggregator": 0, "heads": 0, "encoder": 0}
+    for part, count in parts:
+        key = "heads" if part in HEADS else "encoder" if part == "encoder" else "aggregator"
+        total[key] += count
+    return total
+
+
+def _numbers(scene: Mapping[str, Any], alignment: str) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for metric in METRICS:
+        value: Any = scene
+        for key in metric.path:
+            value = value[key.format(alignment=alignment)]
+        found[metric.key] = value
+    return found

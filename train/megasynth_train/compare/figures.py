@@ -1,0 +1,196 @@
+"""The pictures of a comparison: every seed's number by method, errors against trained numbers, learning curves.
+
+Figures are about 5 inches wide with text of 9 points, so that they stay readable on a phone; built without pyplot.
+Colours are those of Okabe and Ito, which colour-blind people tell apart; families of methods also differ in marker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megasynth_train.compare.collect import Results
+from megasynth_train.compare.methods import BASE, frame_of
+from megasynth_train.compare.statistics import METRICS, Metric
+from megasynth_train.compare.table import Table
+
+DPI = 180
+INK, PAPER, FAINT = "#1d2128", "#f6f7f9", "#c9cfd7"
+WIDTH_INCHES, FONT = 5.2, 9
+LABEL_OFFSETS = (
+    (7, 0, "left"),
+    (-7, 0, "right"),
+    (0, 9, "center"),
+    (0, -10, "center"),
+    (7, 9, "left"),
+    (7, -10, "left"),
+)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a family of methods is drawn."""
+
+    family: str
+    colour: str
+    marker: str
+
+
+STYLES = (
+    Style("base model", "#5b6472", "s"),
+    Style("all weights", "#000000", "D"),
+    Style("heads only", "#E69F00", "v"),
+    Style("mined basis", "#0072B2", "o"),
+    Style("random basis", "#D55E00", "X"),
+    Style("low rank", "#009E73", "^"),
+)
+_LINES = ("-", "--", ":", "-.")
+Curves = Mapping[str, Sequence[Sequence[tuple[int, float]]]]  # method → one curve per seed
+
+
+def style_of(method: str, mode: str, basis: str) -> Style:
+    """Return the style of a method, by its name, the adapter's mode and its basis ("", mined or random)."""
+    frame = frame_of(method)
+    family = {"full": "all weights", "heads": "heads only"}.get(mode, "low rank")
+    if method == BASE:
+        family = "base model"
+    if basis or frame is not None:
+        family = "random basis" if basis == "random" or (frame and frame[0].startswith("random")) else "mined basis"
+    return next(style for style in STYLES if style.family == family)
+
+
+def save_dots(path: Path, results: Results, table: Table, styles: Mapping[str, Style]) -> None:
+    """Write the picture of all five metrics: a dot per seed, a bar at the mean, methods below each other."""
+    methods = [row.method for row in table.rows]
+    row_inches = 0.2
+    height = len(METRICS) * (len(methods) * row_inches + 0.62) + 0.1
+    figure, axes = _figure(WIDTH_INCHES, height, len(METRICS))
+    for metric, plot in zip(METRICS, axes, strict=True):
+        for y, method in enumerate(methods):
+            values = list(results.values(method, metric.key).values())
+            style = styles[method]
+            plot.plot(values, [y] * len(values), style.marker, color=style.colour, ms=4.5, alpha=0.75, mew=0)
+            if values:
+                plot.plot([np.mean(values)] * 2, [y - 0.38, y + 0.38], color=style.colour, lw=2)
+        plot.set_yticks(range(len(methods)), methods)
+        plot.set_ylim(len(methods) - 0.4, -0.6)
+        plot.margins(x=0.06)
+        direction = "more" if metric.higher_is_better else "less"
+        plot.set_title(f"{metric.name} {metric.arrow}   {direction} is better", fontsize=FONT, loc="left", color=INK)
+        plot.grid(axis="x", color=FAINT, lw=0.6)
+    _save(figure, path)
+
+
+def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style], metric: Metric) -> None:
+    """Write a metric's mean against trained numbers (log), ± the standard deviation; the base model as a line."""
+    figure, (plot,) = _figure(WIDTH_INCHES, 3.9, 1)
+    shown = [row for row in table.rows if row.metrics[metric.key].mean is not None]
+    points = []
+    for row in shown:
+        value, style = row.metrics[metric.key], styles[row.method]
+        mean = value.mean or 0.0
+        if not row.total:
+            plot.axhline(mean, color=style.colour, lw=1.2, ls="--", label=f"{style.family} ({row.method})")
+            continue
+        plot.errorbar(
+            row.total, mean, yerr=value.std or 0, fmt=style.marker, color=style.colour, ms=6.5, capsize=3, lw=1.2,
+            label=style.family,
+        )  # fmt: skip
+        points.append((row.total, mean, row.method, style.colour))
+    if points:
+        plot.set_xscale("log")
+        plot.margins(x=0.22, y=0.14)
+        plot.set_xlabel("trained numbers", fontsize=FONT)
+    plot.set_ylabel(f"{metric.name} {metric.arrow}", fontsize=FONT)
+    plot.grid(color=FAINT, lw=0.6)
+    _legend(plot, columns=3)
+    _label_points(figure, plot, points)
+    _save(figure, path)
+
+
+def save_curves(path: Path, curves: Curves, styles: Mapping[str, Style]) -> None:
+    """Write the objective of training by step: the mean over seeds, and the range of the seeds as a band."""
+    rows = -(-len(curves) // 3)
+    figure, (plot,) = _figure(WIDTH_INCHES, 3.4 + 0.17 * rows, 1)
+    used: dict[str, int] = {}
+    for method, seeds in curves.items():
+        style = styles[method]
+        line = _LINES[used.get(style.family, 0) % len(_LINES)]
+        used[style.family] = used.get(style.family, 0) + 1
+        common = sorted(set.intersection(*(set(dict(curve)) for curve in seeds)))
+        values = np.array([[dict(curve)[step] for step in common] for curve in seeds])
+        if len(seeds) > 1 and common:
+            plot.fill_between(common, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.13, lw=0)
+        marker = "o" if len(common) == 1 else None
+        plot.plot(common, values.mean(axis=0), line, color=style.colour, lw=1.5, label=method, marker=marker, ms=4)
+    plot.set_xlabel("step", fontsize=FONT)
+    plot.set_ylabel("objective", fontsize=FONT)
+    plot.grid(color=FAINT, lw=0.6)
+    _legend(plot, columns=3)
+    _save(figure, path)
+
+
+def _legend(plot: Any, columns: int) -> None:
+    handles, labels = plot.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    if unique:
+        plot.legend(
+            unique.values(), unique.keys(), ncols=columns, fontsize=FONT - 1, frameon=False,
+            loc="lower center", bbox_to_anchor=(0.45, 1.0), columnspacing=1.2, handlelength=2.2,
+        )  # fmt: skip
+
+
+def _label_points(figure: Any, plot: Any, points: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write each point's method beside it, where the fewest labels and points are in the way."""
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()  # the layout must stand before places are known
+    taken: list[Any] = []
+    for x, y, *_ in points:
+        place = plot.transData.transform((x, y))
+        taken.append(Bbox.from_extents(*(place - 6), *(place + 6)))
+    frame = plot.get_window_extent()
+    for x, y, method, colour in points:
+        best: tuple[int, Any] | None = None
+        for dx, dy, side in LABEL_OFFSETS:
+            label = plot.annotate(
+                method, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=FONT - 1.5,
+                color=colour, annotation_clip=False,
+            )  # fmt: skip
+            box = label.get_window_extent(figure.canvas.get_renderer())
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            clashes = box.count_overlaps(taken) + 3 * (not inside)
+            if best is None or clashes < best[0]:
+                if best is not None:
+                    best[1].remove()
+                best = (clashes, label)
+            else:
+                label.remove()
+            if best[0] == 0:
+                break
+        if best is not None:
+            taken.append(best[1].get_window_extent(figure.canvas.get_renderer()))
+
+
+def _figure(width: float, height: float, rows: int) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
+    for plot in axes:
+        plot.set_facecolor(PAPER)
+        plot.tick_params(labelsize=FONT - 1, colors=INK, length=2.5)
+        for side, spine in plot.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(FAINT)
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, metadata={"Software": None})

@@ -1,0 +1,130 @@
+"""The numbers of a comparison as a table: methods by metrics, and as words of the right length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from megasynth_train.compare.collect import Results
+from megasynth_train.compare.statistics import METRICS, Difference, Metric, Spread, difference, spread
+
+HEADER = ("method", "aggregator", "heads", "encoder", "all", *(f"{m.name} {m.arrow}" for m in METRICS), "seconds", "n")
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A method over its seeds. ``parameters``: trained numbers of aggregator, heads and encoder."""
+
+    method: str
+    parameters: dict[str, int]
+    metrics: dict[str, Spread]
+    seconds: Spread
+    runs: int
+
+    @property
+    def total(self) -> int:
+        """Return all trained numbers."""
+        return sum(self.parameters.values())
+
+
+@dataclass(frozen=True)
+class Table:
+    """Methods in their order, and their differences to the reference ("" if that has no result)."""
+
+    rows: tuple[MethodRow, ...]
+    reference: str
+    differences: tuple[Difference, ...]
+
+    def difference(self, method: str, metric: Metric) -> Difference | None:
+        """Return one of the differences, or None if the two share no seed."""
+        return next((d for d in self.differences if (d.method, d.metric) == (method, metric.key)), None)
+
+
+def make_table(results: Results, reference: str) -> Table:
+    """Return means and spreads over seeds of every method, and the paired differences to ``reference``."""
+    rows = []
+    for method in results.methods:
+        runs = results.of(method)
+        metrics = {m.key: spread(list(results.values(method, m.key).values())) for m in METRICS}
+        seconds = spread([row.seconds for row in runs if row.seconds is not None])
+        rows.append(MethodRow(method, runs[0].parameters, metrics, seconds, len(runs)))
+    if reference not in results.methods:
+        return Table(tuple(rows), "", ())
+    found = [
+        difference(m, method, results.values(method, m.key), results.values(reference, m.key))
+        for method in results.methods
+        if method != reference
+        for m in METRICS
+    ]
+    return Table(tuple(rows), reference, tuple(one for one in found if one is not None))
+
+
+def meaning(metric: Metric, alignment: str) -> str:
+    """Return what a metric is, with its unit and alignment."""
+    if metric.path[0] == "depth":
+        return f"{metric.meaning} (alignment: {alignment})"
+    return metric.meaning + ("" if metric.key == "normals" else ", in scene units")
+
+
+def cells(row: MethodRow) -> list[str]:
+    """Return a method's line of the table of results."""
+    parts = [number(row.parameters[part]) for part in ("aggregator", "heads", "encoder")]
+    seconds = "–" if row.seconds.mean is None else f"{row.seconds.mean:.3g}"
+    numbers = [spread_words(row.metrics[m.key]) for m in METRICS]
+    return [row.method, *parts, number(row.total), *numbers, seconds, str(row.runs)]
+
+
+def spread_words(value: Spread) -> str:
+    """Return "mean ± std" to two digits of the spread; the mean alone to four digits; a dash for nothing."""
+    if value.mean is None:
+        return "–"
+    if value.std is None:
+        return f"{value.mean:.{_decimals(value.mean, 4)}f}"
+    decimals = _decimals(value.std, 2) if value.std else _decimals(value.mean, 4)
+    return f"{value.mean:.{decimals}f} ± {value.std:.{decimals}f}"
+
+
+def difference_words(value: Difference | None) -> str:
+    """Return "mean [low, high] verdict" to two digits of the interval, or a dash."""
+    if value is None:
+        return "–"
+    if value.low is None or value.high is None:
+        return f"{signed(value.mean, _decimals(value.mean, 3))} (one seed)"
+    decimals = _decimals((value.high - value.low) / 2 or value.mean, 2)
+    mean, low, high = (signed(number, decimals) for number in (value.mean, value.low, value.high))
+    return f"{mean} [{low}, {high}] {value.verdict}"
+
+
+def run_words(method: str, seed: int | None) -> str:
+    """Return a run in words."""
+    return method if seed is None else f"{method}, seed {seed}"
+
+
+def number(count: int) -> str:
+    """Return a count with thin spaces between thousands."""
+    return f"{count:,}".replace(",", "\u202f")
+
+
+def padded(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as plain text in columns, the first left-aligned."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for first, *others in rows:
+        lines.append("  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]).rstrip())
+    return "\n".join(lines)
+
+
+def table_row(table: Table, method: str) -> MethodRow:
+    """Return a method's row."""
+    return next(row for row in table.rows if row.method == method)
+
+
+def signed(value: float, decimals: int) -> str:
+    """Return a number with its sign, a true minus for the negative ones."""
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def _decimals(value: float, digits: int) -> int:
+    """Return how many decimals show ``digits`` significant digits of ``value``, 1 to 8."""
+    return min(max(digits - 1 - math.floor(math.log10(abs(value))), 1), 8) if value else 1

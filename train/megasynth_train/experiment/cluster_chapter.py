@@ -1,0 +1,192 @@
+"""What the summary page says about a cluster: how its adapters' objective fell, and how far they left their start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megasynth_attr.dataset.files import read_json, storage_errors
+from megasynth_attr.report.chapters import Chapter, Picture, Table, write_chapter
+from megasynth_train import drift
+from megasynth_train.cluster_manifest import read_manifest
+from megasynth_train.finetune import ADAPTER
+from megasynth_train.metrics import read_metrics
+from megasynth_train.run_folder import read_done
+from megasynth_train.subspace.figures.canvas import attribute_colours, figure_style, save, sheet, short
+
+CURVES = "objectives"
+PAPER_STEPS = 24_000
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A trained adapter: its objective by step, and the drift of its ``lora_A`` (None: it has none)."""
+
+    name: str
+    attribute: str
+    scenes: int
+    steps: np.ndarray
+    objective: np.ndarray  # mean over the steps since the value before
+    change: float | None
+    angle_deg: float | None
+
+
+def write_cluster_chapter(folder: Path) -> Chapter:
+    """Write ``chapter.json`` and its picture into the cluster's folder; return the chapter.
+
+    Adapters that are not finished are counted, not shown. DatasetError if a file of a finished one is damaged.
+    """
+    manifest = read_manifest(folder)
+    adapters = [_read(folder, name, entry) for name, entry in manifest["adapters"].items() if _is_done(folder / name)]
+    attributes = tuple(dict.fromkeys(str(entry["attribute"]) for entry in manifest["adapters"].values()))
+    pictures = ()
+    if drawn := [adapter for adapter in adapters if len(adapter.steps) > 1]:
+        with storage_errors("the cluster's picture", folder):
+            _draw(folder, drawn, attributes)
+        pictures = (Picture(f"{CURVES}.png", _caption(manifest), _alt(drawn, attributes)),)
+    chapter = Chapter(
+        title="Adapters",
+        lead=_lead(manifest, adapters, attributes),
+        facts=_facts(manifest, adapters),
+        pictures=pictures,
+        tables=(_table(adapters, attributes),),
+        caveat=_caveat(manifest, adapters),
+    )
+    write_chapter(folder, chapter)
+    return chapter
+
+
+def _is_done(run: Path) -> bool:
+    return read_done(run) is not None
+
+
+def _read(folder: Path, name: str, entry: Mapping[str, Any]) -> Adapter:
+    lines = [line for line in read_metrics(folder / name, "train") if line.get("objective") is not None]
+    file = folder / name / ADAPTER / drift.FILE
+    moved = read_json(file, drift.FORMAT)["summary"].get("default", {}) if file.is_file() else {}
+    return Adapter(
+        name,
+        str(entry["attribute"]),
+        int(entry["scenes"]),
+        np.array([line["step"] for line in lines]),
+        np.array([line["objective"] for line in lines]),
+        moved.get("median_relative_change"),
+        moved.get("median_largest_angle_deg"),
+    )
+
+
+def _draw(folder: Path, adapters: Sequence[Adapter], attributes: Sequence[str]) -> None:
+    """One line per adapter, one colour per attribute."""
+    colours = attribute_colours(attributes)
+    with figure_style():
+        page = sheet(1, 1, 2.4, top=0.45)
+        axes = page.axes[0, 0]
+        labelled: set[str] = set()
+        for adapter in adapters:
+            label = adapter.attribute if adapter.attribute not in labelled else None
+            labelled.add(adapter.attribute)
+            axes.plot(adapter.steps, adapter.objective, color=colours[adapter.attribute], lw=1.2, label=label)
+        axes.set_xlabel("training step")
+        axes.set_ylabel("objective")
+        axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderaxespad=0.2, handlelength=1.2)
+        save(page, folder, CURVES)
+
+
+def _training(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    settings: Mapping[str, Any] = manifest["settings"]
+    return settings
+
+
+def _lead(manifest: Mapping[str, Any], adapters: Sequence[Adapter], attributes: Sequence[str]) -> str:
+    settings, total = _training(manifest), len(manifest["adapters"])
+    unfinished = f"; {total - len(adapters)} more are not finished" if len(adapters) < total else ""
+    trained = f"{len(adapters)} adapter{'s' * (len(adapters) != 1)}"
+    text = (
+        f"An adapter is a small update of a trained network. {trained} of {settings['model']['size']} "
+        f"({settings['adapter']['mode']}, rank {settings['adapter']['rank']}) were trained for "
+        f"{settings['optim']['steps']:,} steps, each on one dataset and from random numbers of its own{unfinished}."
+    )
+    falls = [adapter for adapter in adapters if len(adapter.steps) > 1]
+    if falls:
+        fell = sum(adapter.objective[-1] < adapter.objective[0] for adapter in falls)
+        text += f" The objective ended below where it began for {fell} of {len(falls)}."
+    return text
+
+
+def _facts(manifest: Mapping[str, Any], adapters: Sequence[Adapter]) -> tuple[tuple[str, str], ...]:
+    settings = _training(manifest)
+    seeds = {entry["seed"] for entry in manifest["adapters"].values()}
+    return (
+        ("Adapters", f"{len(adapters)} of {len(manifest['adapters'])}"),
+        ("Base model", str(settings["model"]["checkpoint"] or "random weights")),
+        ("Method", f"{settings['adapter']['mode']}, rank {settings['adapter']['rank']}"),
+        ("Steps each", f"{settings['optim']['steps']:,}"),
+        ("Different seeds", str(len(seeds))),
+    )
+
+
+def _table(adapters: Sequence[Adapter], attributes: Sequence[str]) -> Table:
+    rows = []
+    for attribute in attributes:
+        own = [adapter for adapter in adapters if adapter.attribute == attribute]
+        curves = [adapter.objective for adapter in own if len(adapter.steps)]
+        rows.append(
+            (
+                attribute,
+                str(len(own)),
+                short(_mean([float(curve[0]) for curve in curves])),
+                short(_mean([float(curve[-1]) for curve in curves])),
+                short(_mean([adapter.change for adapter in own])),
+                short(_mean([adapter.angle_deg for adapter in own])) + "°",
+            )
+        )
+    return Table(
+        "Means over the adapters of each attribute. Change of A: how far the numbers that every adapter draws at random "
+        "moved from their start, relative to it (median over the layers); angle: the largest between the directions it "
+        "reads now and at the start. Adapters that hardly move would be alike if they started alike; these did not.",
+        ("Attribute", "Adapters", "Objective, first", "Objective, last", "Change of A", "Angle"),
+        tuple(rows),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _caption(manifest: Mapping[str, Any]) -> str:
+    every = _training(manifest)["run"]["log_every"]
+    return (
+        f"The objective of every adapter, mean of each {every} steps. It holds a reward for confidence, so it may be "
+        "negative; lower is better."
+    )
+
+
+def _alt(adapters: Sequence[Adapter], attributes: Sequence[str]) -> str:
+    parts = []
+    for attribute in attributes:
+        own = [adapter.objective for adapter in adapters if adapter.attribute == attribute]
+        if own:
+            first, last = (_mean([float(curve[i]) for curve in own]) for i in (0, -1))
+            parts.append(f"{attribute} from {short(first)} to {short(last)}")
+    return f"Curves of the objective over the training steps; means: {', '.join(parts)}."
+
+
+def _caveat(manifest: Mapping[str, Any], adapters: Sequence[Adapter]) -> str:
+    settings = _training(manifest)
+    steps, scenes = settings["optim"]["steps"], sorted({adapter.scenes for adapter in adapters})
+    text = (
+        "The objective is measured on the scenes an adapter is trained on: it says that it learned, not how well that "
+        "carries over."
+    )
+    if steps < PAPER_STEPS or settings["model"]["size"] != "vggt-1b":
+        counts = " to ".join(str(count) for count in dict.fromkeys((scenes[0], scenes[-1]))) if scenes else "0"
+        text += (
+            f" The paper trains VGGT-1B for {PAPER_STEPS:,} steps on 200 scenes a dataset; here it is "
+            f"{settings['model']['size']}, {steps:,} steps, {counts} scenes."
+        )
+    return text

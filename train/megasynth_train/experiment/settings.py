@@ -1,0 +1,204 @@
+"""A preset's section ``training``: every key checked before anything runs. Free of PyTorch.
+
+::
+
+    training:
+      model: {size: vggt-tiny}          model, data, loss and run hold for every stage
+      adapter: {mode: lora, rank: 8}    of the cluster
+      optim: {steps: 80, lr: 2.0e-3}    of the cluster, and what the other stages do not say otherwise
+      mining: {dimension: 8}
+      compare: {methods: [...], seeds: [0, 1], optim: {steps: 60}}
+      pretrain: {optim: {steps: 4000}}  only where the base model is trained first
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.keys import merge
+from megasynth_attr.resources import resource_dir
+from megasynth_attr.scene.fields import setting
+from megasynth_train.command import fill_listed, without_sections
+from megasynth_train.compare.settings import CompareSettings
+from megasynth_train.evaluate.options import MeasureSettings
+from megasynth_train.settings import (
+    AdapterSettings,
+    DataSettings,
+    LossSettings,
+    ModelSettings,
+    OptimSettings,
+    RunSettings,
+    TrainSettings,
+)
+from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
+
+SECTION = "training"
+PRETRAIN, CLUSTER, SUBSPACES, COMPARISON = "pretrain", "cluster", "subspaces", "comparison"  # folders of the stages
+SHIPPED = "shipped:"
+PRETRAIN_ADAPTER = {"mode": "full", "train_encoder": True}
+_COMMON = ("model", "data", "loss", "optim", "run")  # what a stage's own section may say otherwise
+# what the pipeline decides itself
+_TAKEN = {
+    ("data", "sources"): "the datasets of the experiment are the data",
+    ("run", "out"): "the pipeline's out= holds everything",
+    ("run", "max_runtime_s"): "use max_runtime=",
+    ("run", "seed"): "give training.seed=, or training.compare.seeds=",
+    ("adapter", "seed"): "it is derived for each adapter, give training.seed=",
+    ("compare", "basis"): "the stage mine makes it",
+    ("compare", "plan"): "use plan=true",
+}
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What the training half is told of an experiment: its folder, the section ``training``, the datasets' names."""
+
+    out: Path
+    values: Mapping[str, Any]
+    members: Mapping[str, tuple[str, ...]]  # attribute → datasets, of which the cluster is made
+    downstream: tuple[str, ...]  # all but the last train in the comparison, the last tests; empty: none
+    shard: str = "1/1"
+    max_runtime_s: float = 0.0
+
+    @property
+    def cluster_datasets(self) -> tuple[str, ...]:
+        return tuple(name for names in self.members.values() for name in names)
+
+    def folder(self, stage: str) -> Path:
+        """Return the folder of a stage's results."""
+        return self.out / "training" / stage
+
+    def paths(self, names: tuple[str, ...]) -> list[str]:
+        return [str(self.out / name) for name in names]
+
+
+@dataclass(frozen=True)
+class PretrainKeys:
+    """Training the base model on the members' datasets, before the cluster. It happens if optim.steps is given."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The section ``training``. training.pretrain and training.compare may say any key of model, data, loss, optim and
+    run otherwise for their stage, e.g. training.compare.optim.steps=60."""
+
+    seed: int = setting(0, "each adapter's seed is derived from this one and the dataset's name", minimum=0)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+    mining: MiningSettings = field(default_factory=MiningSettings)
+    mine: MineRunSettings = field(default_factory=MineRunSettings)
+    pretrain: PretrainKeys = field(default_factory=PretrainKeys)
+    compare: CompareSettings = field(default_factory=CompareSettings)
+
+
+@dataclass(frozen=True)
+class _Section:
+    training: Keys = field(default_factory=Keys)
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """The settings of every stage, folders included, so that each stage is what its own program would do."""
+
+    seed: int
+    pretrain: TrainSettings | None  # None: the base model is taken as it is
+    cluster: TrainSettings  # what all adapters have in common
+    mining: MiningSettings
+    mine: MineRunSettings
+    compare: CompareSettings | None  # None: the experiment has no downstream data
+
+
+def stage_settings(run: TrainingRun) -> StageSettings:
+    """Return what the section ``training`` says; ConfigError, naming the key, for anything that cannot work.
+
+    Looks at no file of the experiment, so that it can be asked before the first frame is rendered.
+    """
+    values = {SECTION: dict(run.values)}
+    keys = fill_listed(_Section, values).training
+    _refuse_taken(run.values)
+    _check_shipped(keys.model.checkpoint)
+    common = {name: run.values[name] for name in _COMMON if name in run.values}
+    limit = {"run": {"max_runtime_s": run.max_runtime_s}}
+    own = dict(run.values.get("pretrain") or {})
+    pretrain = None
+    if "steps" in (own.get("optim") or {}):
+        sources = keys.pretrain.data.sources or run.paths(run.cluster_datasets)
+        place = {"data": {"sources": sources}, "run": {"out": str(run.folder(PRETRAIN))}}
+        pretrain = _filled(TrainSettings, common, own, {"adapter": PRETRAIN_ADAPTER}, place, limit)
+        common = merge(common, {"model": {"checkpoint": str(run.folder(PRETRAIN) / "adapter")}})
+    adapter = {"adapter": run.values.get("adapter") or {}}
+    cluster = _filled(TrainSettings, common, adapter, {"run": {"out": str(run.folder(CLUSTER))}}, limit)
+    compare = _compare(run, common, limit, keys) if run.downstream else None
+    return StageSettings(keys.seed, pretrain, cluster, keys.mining, keys.mine, compare)
+
+
+def _compare(run: TrainingRun, common: Mapping[str, Any], limit: Mapping[str, Any], keys: Keys) -> CompareSettings:
+    """Return the comparison's settings; its names of methods are checked against the attributes to be mined."""
+    own = dict(run.values.get("compare") or {})
+    place = {
+        "data": {"sources": keys.compare.data.sources or run.paths(run.downstream[:-1])},
+        "test": {"data": keys.compare.test.data or run.paths(run.downstream[-1:])},
+        "basis": str(run.folder(SUBSPACES)),
+        "run": {"out": str(run.folder(COMPARISON))},
+    }
+    settings = _filled(CompareSettings, common, own, place, limit)
+    attributes = keys.mining.attributes or tuple(run.members)
+    try:
+        settings.check()
+        settings.resolve(attributes, keys.mining.dimension * len(attributes))
+    except ConfigError as error:
+        raise ConfigError(f"{SECTION}.compare: {error}") from None
+    return settings
+
+
+def _filled(kind: Any, *layers: Mapping[str, Any]) -> Any:
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer)
+    return fill_listed(kind, merged)
+
+
+def _refuse_taken(values: Mapping[str, Any]) -> None:
+    for path, advice in _TAKEN.items():
+        for where in (path, *((stage, *path) for stage in ("pretrain", "compare") if path[0] in ("run", "adapter"))):
+            if _get(values, where) is not None:
+                raise ConfigError(f"{SECTION}.{'.'.join(where)}= cannot be set in a pipeline: {advice}")
+
+
+def _get(values: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
+
+
+def _check_shipped(checkpoint: str) -> None:
+    name = checkpoint.removeprefix(SHIPPED)
+    if checkpoint != name and not (resource_dir("assets") / "models" / f"{name}.safetensors").is_file():
+        raise DatasetError(
+            f"{SECTION}.model.checkpoint={checkpoint}: no such model comes with the project; leave it empty for random "
+            "weights, or give a file, a folder or a hub id"
+        )
+
+
+def help_sections() -> dict[str, type]:
+    """Return the dataclass of every section of ``--help``, by its full name; common keys are listed once."""
+    hints = typing.get_type_hints(Keys)
+    sections = {
+        f"{SECTION}.{name}": kind for name, kind in hints.items() if name not in ("seed", "pretrain", "compare")
+    }
+    compare = {f"{SECTION}.compare": without_sections(CompareSettings), f"{SECTION}.compare.test": MeasureSettings}
+    return {SECTION: without_sections(Keys), **sections, **compare}

@@ -1,0 +1,198 @@
+"""``python -m megasynth_train.mine``: from a cluster of adapters to the subspace of every attribute.
+
+What is in ``out`` afterwards: subspace/result_folder.py. The same command again continues, or finds all done.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from megasynth_attr.dataset.files import read_json, storage_errors
+from megasynth_attr.dataset.temporary import replace_atomically
+from megasynth_attr.errors import ConfigError, run_main
+from megasynth_attr.farm.stop import StopRequest
+from megasynth_attr.report.chapters import write_chapter
+from megasynth_attr.report.libraries import require_report_libraries
+from megasynth_attr.scene.codec import canonical_json, from_plain, to_plain
+from megasynth_attr.scene.fields import setting
+from megasynth_train.command import Help, parse
+from megasynth_train.settings import ModelSettings
+from megasynth_train.subspace import mining, result_folder
+from megasynth_train.subspace.allocation import weight_effective_rank
+from megasynth_train.subspace.analysis import FILE, FORMAT, Analysis
+from megasynth_train.subspace.mine_layer import WHOLE
+from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
+from megasynth_train.subspace.updates import Cluster, open_cluster
+
+HELP = Help(
+    usage="python -m megasynth_train.mine cluster=FOLDER out=FOLDER [key=value ...]",
+    explanation=(
+        "Finds, for every attribute and layer, the directions in which the cluster's adapters changed the model: one\n"
+        "basis file per attribute, all of them beside each other (all.safetensors), and analysis.json with spectra,\n"
+        "angles, overlaps and what chance would give, drawn in report/index.html. cluster= is the folder of\n"
+        "python -m megasynth_train.cluster, or one with PEFT adapters in folders named <attribute>_<number>."
+    ),
+    examples=(
+        "python -m megasynth_train.mine cluster=runs/loras out=runs/subspaces dimension=16",
+        "python -m megasynth_train.mine cluster=runs/loras out=runs/joint extractor=joint allocation=null workers=8",
+        "python -m megasynth_train.mine cluster=runs/loras out=runs/attn attributes=[texture,geometry] modules='.*attn.*'",
+    ),
+)
+_ATTRIBUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")  # it names a file
+
+
+@dataclass(frozen=True)
+class MineSettings:
+    """All keys of ``python -m megasynth_train.mine``."""
+
+    cluster: str = setting("", "folder with the adapters")
+    out: str = setting("", "folder for the bases and the analysis")
+    model: ModelSettings = field(default_factory=ModelSettings)
+    mining: MiningSettings = field(default_factory=MiningSettings)
+    run: MineRunSettings = field(default_factory=MineRunSettings)
+
+
+@dataclass(frozen=True)
+class MiningResult:
+    """What a run left behind; ``report`` is None where none was asked for."""
+
+    out: Path
+    analysis: Analysis
+    bases: dict[str, Path]  # by attribute
+    concatenated: Path
+    report: Path | None
+    already_done: bool
+
+
+def run(settings: MineSettings) -> MiningResult:
+    """Mine the cluster and return what was found; ConfigError or DatasetError for what cannot be mined.
+
+    Raises Interrupted if asked to stop by a signal; then, as after any other end, the same settings continue.
+    """
+    started = time.monotonic()
+    for key in ("cluster", "out"):
+        if not getattr(settings, key):
+            raise ConfigError(f"{key}= is missing, e.g. cluster=runs/loras out=runs/subspaces")
+    if settings.run.figures:
+        require_report_libraries()
+    out = Path(settings.out).expanduser().resolve()
+    with StopRequest() as stop:
+        cluster, base_ranks = _opened(settings)
+        identity = _identity(settings.mining, cluster)
+        stop.check()
+        with result_folder.held(out):
+            done = result_folder.finished(out, identity)
+            if not done:
+                result_folder.begin(out, to_plain(settings), identity)
+                mining.mine_layers(cluster, settings.mining, base_ranks, settings.run, out, stop)
+                _write_results(cluster, settings.mining, out, started, stop)
+            analysis = read_analysis(out)
+            report = _write_report(analysis, out) if settings.run.figures else None
+            stop.check()
+            if not done:
+                result_folder.finish(out, identity, [out / FILE, *_basis_files(cluster, out).values()])
+            result_folder.clear(out)
+    files = _basis_files(cluster, out)
+    return MiningResult(out, analysis, files, files.pop(WHOLE), report, done)
+
+
+def read_analysis(out: Path) -> Analysis:
+    """Return the analysis in a folder of subspaces; DatasetError if it is missing or damaged."""
+    record = read_json(out / FILE, FORMAT)
+    return from_plain(Analysis, record, str(out / FILE))
+
+
+def _opened(settings: MineSettings) -> tuple[Cluster, dict[str, float]]:
+    """Return the cluster, checked, and its base weights' effective ranks if the allocation is to use these.
+
+    The base model is loaded for these, and if any key names it: DoRA's updates depend on it.
+    """
+    mining_settings = settings.mining
+    from_base = mining_settings.allocate_from == "base"
+    base = None
+    if settings.model != ModelSettings():
+        # imported here: it brings PyTorch, and the processes that mine the layers import this module as their main one
+        from megasynth_train.subspace.base_weights import load_base_weights
+
+        base = load_base_weights(settings.model)
+    elif from_base:
+        raise ConfigError("allocate_from=base needs the base model: name it, e.g. checkpoint=facebook/VGGT-1B")
+    cluster = open_cluster(settings.cluster, mining_settings.attributes, mining_settings.modules, base)
+    for attribute in cluster.attributes:
+        if attribute == WHOLE or not _ATTRIBUTE.fullmatch(attribute):
+            raise ConfigError(
+                f"attribute {attribute!r} cannot name a basis file beside {WHOLE}.safetensors; rename it in the cluster"
+            )
+    if base is None or not from_base:
+        return cluster, {}
+    if cluster.base.get("weights_sha256", base.sha256) != base.sha256:
+        raise ConfigError(
+            f"the cluster belongs to a model with weights {cluster.base['weights_sha256'][:12]}, the base model given has "
+            f"{base.sha256[:12]}; give the checkpoint it was trained from"
+        )
+    return cluster, {module: weight_effective_rank(base.weight(module)) for module in cluster.modules}
+
+
+def _identity(settings: MiningSettings, cluster: Cluster) -> dict[str, Any]:
+    """Return everything that decides the result, in words of the command line where there are some."""
+    return to_plain(
+        {
+            "mining": {**to_plain(settings), "attributes": cluster.attributes},
+            "adapters": {row.name: {"attribute": row.attribute, "sha256": row.sha256} for row in cluster.adapters},
+            "layers": cluster.modules,
+            "base": dict(cluster.base),
+        }
+    )
+
+
+def _write_results(
+    cluster: Cluster, settings: MiningSettings, out: Path, started: float, stop: StopRequest
+) -> None:
+    """Write the bases and the analysis from the layers' files."""
+    from megasynth_train.subspace.basis_file import write_basis  # brings PyTorch, see above
+
+    rows = mining.all_rows(cluster, out)
+    analysis = mining.assemble_analysis(cluster, settings, rows, time.monotonic() - started)
+    for name, path in _basis_files(cluster, out).items():
+        stop.check()
+        write_basis(path, mining.assemble_basis(name, analysis, rows, out))
+    with storage_errors("the analysis", out):
+        # on one line: an encoder for people takes ten times as long for a million numbers
+        replace_atomically(out / FILE, canonical_json(analysis).encode())
+
+
+def _basis_files(cluster: Cluster, out: Path) -> dict[str, Path]:
+    return {name: out / f"{name}.safetensors" for name in (*cluster.attributes, WHOLE)}
+
+
+def _write_report(analysis: Analysis, out: Path) -> Path:
+    """Return the report's page, drawn unless a finished run has drawn it already."""
+    page = out / result_folder.REPORT / "index.html"
+    if (out / result_folder.DONE).exists() and page.is_file():
+        return page
+    from megasynth_train.subspace.figures import chapter, write_report  # only where figures are wanted
+
+    page = write_report(analysis, out / result_folder.REPORT)
+    write_chapter(out, chapter(analysis, out))
+    return page
+
+
+def summary(result: MiningResult) -> str:
+    """Return one line per attribute and per pair of attributes: the medians over the layers, and chance."""
+    return "\n".join(summary_lines(result.analysis))
+
+
+def main(words: list[str]) -> None:
+    """Mine as the words say and print what was found."""
+    result = run(parse(MineSettings, words, HELP))
+    print(summary(result))
+    print(f"{'found done' if result.already_done else 'mined'}: {result.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -1,0 +1,76 @@
+"""How far apart two subspaces are: principal angles, the paper's λ and d, and what they say of operators.
+
+The paper's distance d(S, S') = min ‖Sx − S'x'‖ / (‖Sx‖ + ‖S'x'‖) depends on the two column spaces only: it is
+sin(θ₁/2), θ₁ their smallest principal angle. Its generalised eigenvalue problem has the eigenvalues λ = 1 − cos θ_j and
+1 + cos θ_j (and 1, as often as the dimensions differ), so the smallest is 2 d². Everything here comes from the angles:
+the problem itself loses them to rounding when they are small.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import orth
+
+from megasynth_train.subspace.core import Core
+
+_ORTHONORMAL = 1e-13  # largest error of BᵀB at which a basis is used as it is; float32 files are further off
+
+
+def principal_angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the principal angles in radians, smallest first, between the column spaces of m × d and m × d' matrices.
+
+    min(d, d') of them; columns need not be orthonormal, and dependent ones (to rounding) count once. No angle is off by
+    more than some 1e-15, however small: sines and cosines each come from singular values, and the angle from both.
+    """
+    if first.ndim != 2 or second.ndim != 2 or len(first) != len(second):
+        raise ValueError(f"subspaces of one space are needed, got matrices {first.shape} and {second.shape}")
+    large, small = sorted((_orthonormal(first), _orthonormal(second)), key=lambda basis: -basis.shape[1])
+    if not small.shape[1]:
+        return np.zeros(0)
+    overlap = large.T @ small
+    cosines = np.linalg.svd(overlap, compute_uv=False)
+    sines = np.linalg.svd(small - large @ overlap, compute_uv=False)
+    return np.arctan2(sines[::-1], cosines)
+
+
+def lambdas(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return 1 − cos θ and 1 + cos θ of angles in radians: the eigenvalues of the paper's problem, in that order."""
+    return 2.0 * np.sin(angles / 2.0) ** 2, 2.0 * np.cos(angles / 2.0) ** 2
+
+
+def distance(angles: np.ndarray) -> float:
+    """Return the paper's d = sin(θ₁/2) = √(λ_min / 2), 0 (a shared direction) to √½ (orthogonal subspaces)."""
+    if not len(angles):
+        raise ValueError("a subspace without dimensions has no distance")
+    return float(np.sin(np.min(angles) / 2.0))
+
+
+def operator_cosines(angles_out: np.ndarray, angles_in: np.ndarray) -> np.ndarray:
+    """Return the principal cosines, largest first, between the operator spaces {A M Bᵀ} and {A' M' B'ᵀ}.
+
+    All products cos θ_i cos φ_j of the output side's angles θ (A, A') and the input side's φ (B, B'), in radians.
+    """
+    return np.sort(np.outer(np.cos(angles_out), np.cos(angles_in)), axis=None)[::-1]
+
+
+def energy_overlap(core: Core, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return ‖Aᵀ dW_i B‖² / ‖dW_i‖² of every adapter of a layer, 0 for a zero update.
+
+    ``left`` A (m × d) and ``right`` B (n × d') are orthonormal bases of the output and input side, of any attribute.
+    """
+    outputs, inputs = left.T @ core.left, right.T @ core.right
+    inside = np.array(
+        [
+            np.linalg.norm((outputs @ factor_left) @ (inputs @ factor_right).T) ** 2
+            for factor_left, factor_right in zip(core.factors_left, core.factors_right, strict=True)
+        ]
+    )
+    energy = core.norms**2
+    return np.divide(inside, energy, out=np.zeros_like(inside), where=energy > 0)
+
+
+def _orthonormal(basis: np.ndarray) -> np.ndarray:
+    """Return orthonormal columns with the column space of ``basis``, itself if it is such a matrix."""
+    basis = np.asarray(basis, dtype=np.float64)
+    error = np.abs(basis.T @ basis - np.eye(basis.shape[1])).max(initial=0.0)
+    return basis if error <= _ORTHONORMAL else np.asarray(orth(basis))

@@ -1,0 +1,40 @@
+"""Reading safetensors files as NumPy arrays, without PyTorch where possible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from megasynth_attr.errors import DatasetError
+
+
+@contextmanager
+def opened(path: Path, advice: str) -> Iterator[Any]:
+    """Open a safetensors file; DatasetError with ``advice`` if it is missing, cut short or something else."""
+    if not path.is_file():
+        raise DatasetError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; {advice}")
+    try:
+        with safe_open(path, framework="np") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(
+            f"{path} cannot be read as safetensors ({reason}); it is cut short or something else: {advice}"
+        ) from None
+
+
+def float64(file: Any, path: Path, key: str) -> np.ndarray:
+    """Return a floating-point tensor of the open ``file`` at ``path`` as float64; DatasetError for NaN and infinity."""
+    if file.get_slice(key).get_dtype() == "BF16":  # which NumPy does not have
+        with safe_open(path, framework="pt") as again:
+            array = again.get_tensor(key).double().numpy()
+    else:
+        array = file.get_tensor(key).astype(np.float64)
+    if not np.isfinite(array).all():
+        raise DatasetError(f"{path}: {key} holds NaN or infinite numbers; train this adapter again or leave it out")
+    return np.asarray(array)

@@ -1,0 +1,242 @@
+"""The adapters themselves: how alike they are, what robust mining made of them, and how far they went from the start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megasynth_train.subspace.analysis import Analysis, DriftRow
+from megasynth_train.subspace.figures.canvas import (
+    CHANCE,
+    Drawing,
+    attribute_colours,
+    bar_axes,
+    colour_bar,
+    legend_room,
+    save,
+    sheet,
+    short,
+    top_legend,
+)
+from megasynth_train.subspace.figures.layout import layers_of, spread
+from megasynth_train.subspace.figures.numbers import AttributeNumbers
+
+DASHED = (0, (4, 2))
+_PRINTED = 12  # adapters up to which a matrix shows its numbers
+
+
+def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder: Path) -> tuple[Drawing, ...]:
+    """Draw one matrix of cosines per attribute, the mean over its layers; nothing if no attribute has two adapters."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    chosen = [n for n in numbers if n.adapters > 1 and n.layers]
+    if not chosen:
+        return ()
+    columns = min(2, len(chosen))
+    lines = math.ceil(len(chosen) / columns)
+    size = (4.8 - 0.4 - 0.12 - (columns - 1) * 0.45) / columns if columns > 1 else 2.6
+    page = sheet(
+        lines, columns, size, left=0.4, right=0.12 if columns > 1 else 1.8, top=0.36, bottom=0.95, gap_x=0.45, gap_y=0.55
+    )
+    # One colour scale for all; the ones of the diagonal say nothing
+    matrices = {n.name: _mean_coherence(analysis, n.name) for n in chosen}
+    largest = max(float(np.abs(m[~np.eye(len(m), dtype=bool)]).max()) for m in matrices.values())
+    limit = max(0.1, math.ceil(largest * 10) / 10)
+    for axes, n in zip(page.axes.ravel(), chosen, strict=False):
+        _draw_matrix(axes, matrices[n.name], colormaps["RdBu"], limit)
+        axes.set_title(n.name, loc="left", fontweight="bold")
+    for axes in page.axes.ravel()[len(chosen) :]:
+        axes.remove()
+    for axes in page.axes[-1]:
+        axes.set_xlabel("adapter", labelpad=2)
+    mappable = ScalarMappable(Normalize(-limit, limit), colormaps["RdBu"])
+    colour_bar(page, bar_axes(page, 0.9, 3.0), mappable, "cosine of two updates, mean over the layers")
+    save(page, folder, "coherence")
+    words = "; ".join(f"{n.name} {short(n.coherence.median)}" for n in chosen)
+    by_chance = short(max(n.coherence_chance or 0 for n in chosen))
+    return (
+        Drawing(
+            "coherence",
+            "Coherence of the adapters",
+            "Cosine between the updates of two adapters of one attribute, mean over all layers: 1 the same direction, "
+            "0 none in common.",
+            f"Independently rotated updates give 0 in every cell but the diagonal, in one layer within ± {by_chance}.",
+            f"Square matrices, one per attribute. Median over the layers of the mean off the diagonal: {words}.",
+        ),
+    )
+
+
+def _mean_coherence(analysis: Analysis, attribute: str) -> np.ndarray:
+    return np.mean([row.coherence for row in layers_of(analysis, attribute)], axis=0)
+
+
+def _draw_matrix(axes: Any, matrix: np.ndarray, colours: Any, limit: float) -> None:
+    count = len(matrix)
+    shown = np.ma.masked_array(matrix, np.eye(count, dtype=bool))
+    axes.grid(False)
+    axes.patch.set(hatch="////", edgecolor="#c3c8d0", linewidth=0)
+    axes.pcolormesh(shown, cmap=colours, vmin=-limit, vmax=limit, edgecolors="#f6f7f9", linewidth=0.5)
+    axes.invert_yaxis()
+    if count <= _PRINTED:
+        for i, j in np.ndindex(count, count):
+            if i != j:
+                dark = abs(matrix[i, j]) > 0.6 * limit
+                text = f"{matrix[i, j]:.2f}".replace("0.", ".").replace("-", "−")
+                axes.text(
+                    j + 0.5, i + 0.5, text, ha="center", va="center", color="white" if dark else "#3a404a",
+                    fontsize=7.2 if count > 8 else 8.5,
+                )  # fmt: skip
+    step = max(1, math.ceil(count / 10))
+    ticks = range(0, count, step)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks([t + 0.5 for t in ticks], [str(t + 1) for t in ticks])
+    axes.tick_params(length=0, labelsize=8)
+    axes.spines[:].set_visible(False)
+
+
+def draw_weights(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder: Path) -> tuple[Drawing, ...]:
+    """Draw every adapter's weight in the basis relative to equal weights: median and 5–95 % over the layers."""
+    chosen = [n for n in numbers if n.adapters > 1 and n.layers]
+    if not chosen:
+        return ()
+    colours = attribute_colours(analysis.attributes)
+    columns = min(2, len(chosen))
+    page = sheet(math.ceil(len(chosen) / columns), columns, 1.15, left=0.55, gap_y=0.5)
+    words, reach = [], [0.9, 1.1]
+    for axes, n in zip(page.axes.ravel(), chosen, strict=False):
+        table = np.array([row.extractors[0].weights for row in layers_of(analysis, n.name) if row.extractors])
+        low, middle, high = np.percentile(table * n.adapters, (5, 50, 95), axis=0)
+        place = np.arange(1, n.adapters + 1)
+        axes.vlines(place, low, high, color=colours[n.name], linewidth=2.2, alpha=0.45)
+        axes.plot(place, middle, "o", color=colours[n.name], markersize=4)
+        axes.axhline(1, color=CHANCE, linestyle=DASHED, linewidth=1)
+        axes.set_title(n.name, loc="left")
+        axes.set_xlim(0.4, n.adapters + 0.6)
+        axes.locator_params(axis="x", integer=True, nbins=10)
+        axes.locator_params(axis="y", nbins=4)
+        words.append(f"{n.name} {short(float(middle.min()))} to {short(float(middle.max()))}")
+        reach += [float(low.min()), float(high.max())]
+    for axes in page.axes.ravel()[: len(chosen)]:
+        axes.set_ylim(max(0, min(reach) - 0.08), max(reach) + 0.08)
+    for axes in page.axes.ravel()[len(chosen) :]:
+        axes.remove()
+    for axes in page.axes[-1]:
+        axes.set_xlabel("adapter", labelpad=2)
+    for axes in page.axes[:, 0]:
+        axes.set_ylabel("weight × adapters")
+    save(page, folder, "weights")
+    return (
+        Drawing(
+            "weights",
+            "Robust weights",
+            "How much each adapter counts in its attribute's basis, relative to equal weights; dot: median over the "
+            "layers, bar: 5–95 %.",
+            "Adapters of which none is an outlier, related or not, weigh 1 each (dashed); an outlier falls far below.",
+            f"Dots with bars, one panel per attribute. Smallest and largest median weight: {'; '.join(words)}.",
+        ),
+    )
+
+
+def draw_drift(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
+    """Draw change and largest angle of ``lora_A`` since its start by depth; nothing if no drift was recorded."""
+    rows = [row for row in analysis.drift if row.relative_change is not None and row.largest_angle_deg is not None]
+    if not rows:
+        return ()
+    attribute_of = {adapter.name: adapter.attribute for adapter in analysis.adapters}
+    colours = attribute_colours(analysis.attributes)
+    page = sheet(2, 1, 1.25, left=0.62, top=0.36 + legend_room(len(analysis.attributes)), bottom=0.48, gap_y=0.42)
+    words = []
+    for attribute in analysis.attributes:
+        own = [row for row in rows if attribute_of.get(row.adapter) == attribute]
+        if own:
+            for axes, field in zip(page.axes[:, 0], ("relative_change", "largest_angle_deg"), strict=True):
+                _draw_by_depth(axes, own, field, colours[attribute], attribute)
+            change, angle = (spread(getattr(r, f) for r in own) for f in ("relative_change", "largest_angle_deg"))
+            words.append(f"{attribute} {short(change.median)} and {short(angle.median)}°")
+    upper, lower = page.axes[:, 0]
+    upper.set_title("‖A − A₀‖ / ‖A₀‖", loc="left")
+    lower.set_title("largest angle between row spaces of A and A₀, degrees", loc="left")
+    lower.axhline(90, color=CHANCE, linestyle=DASHED, linewidth=1)
+    lower.set_ylim(0, 96)
+    lower.set_yticks([0, 30, 60, 90])
+    upper.set_ylim(0, None)
+    lower.set_xlabel("depth of the layer", labelpad=2)
+    for axes in (upper, lower):
+        axes.locator_params(axis="x", integer=True)
+    top_legend(page, *upper.get_legend_handles_labels())
+    save(page, folder, "drift")
+    return (
+        Drawing(
+            "drift",
+            "Drift from the start",
+            "How far training moved lora_A from its initial values, by depth; line: median over adapters and layers of "
+            "one depth, shade: 5–95 %.",
+            "Row spaces that have nothing to do with the start reach almost 90° (dashed); adapters with a common start "
+            "that stay near 0 share a row space whatever they learned.",
+            f"Two line plots by depth, one line per attribute. Medians of change and largest angle: {'; '.join(words)}.",
+        ),
+    )
+
+
+def _draw_by_depth(axes: Any, rows: Sequence[DriftRow], field: str, colour: str, label: str) -> None:
+    depths = sorted({row.layer.depth for row in rows})
+    spreads = [spread(getattr(row, field) for row in rows if row.layer.depth == depth) for depth in depths]
+    low, middle, high = (np.array([getattr(s, name) for s in spreads]) for name in ("low", "median", "high"))
+    marker = "o" if len(depths) < 8 else None
+    axes.fill_between(depths, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(depths, middle, color=colour, linewidth=1.5, marker=marker, markersize=3.5, label=label)
+
+
+def draw_energy(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder: Path) -> tuple[Drawing, ...]:
+    """Draw what share of its adapters' energy each attribute's basis holds, by extractor, beside two kinds of chance."""
+    chosen = [n for n in numbers if n.energy and any(s.count for s in n.energy.values())]
+    if not chosen:
+        return ()
+    colours = attribute_colours(analysis.attributes)
+    extractors = tuple(dict.fromkeys(name for n in chosen for name in n.energy))
+    # Text grows with the number of rows, not smaller: extractors down, attributes side by side in colour
+    page = sheet(1, 1, 0.17 * len(extractors) * (len(chosen) + 1) + 0.1, left=0.95, top=0.36 + legend_room(len(chosen)), bottom=0.48)
+    axes = page.axes[0, 0]
+    for line, extractor in enumerate(extractors):
+        for step, n in enumerate(chosen):
+            share = n.energy.get(extractor)
+            if share is None or share.median is None:
+                continue
+            y = line * (len(chosen) + 1) + step
+            axes.plot((share.low, share.high), (y, y), color=colours[n.name], linewidth=2.2, alpha=0.45)
+            axes.plot(share.median, y, "o", color=colours[n.name], markersize=4.5, label=n.name if not line else None)
+    unrelated = [n.energy_unrelated for n in chosen if n.energy_unrelated is not None]
+    random = max((n.energy_chance or 0.0) for n in chosen)
+    _chance_lines(axes, random, min(unrelated, default=random))
+    axes.set_yticks([line * (len(chosen) + 1) + (len(chosen) - 1) / 2 for line in range(len(extractors))], extractors)
+    axes.set_ylim(len(extractors) * (len(chosen) + 1) - 1, -1)
+    axes.set_xlim(-0.01, 1.01)
+    axes.grid(False, axis="y")
+    axes.set_xlabel("share of an adapter's energy inside the basis", labelpad=2)
+    top_legend(page, *axes.get_legend_handles_labels())
+    save(page, folder, "energy")
+    words = "; ".join(
+        f"{n.name}: " + ", ".join(f"{name} {short(share.median)}" for name, share in n.energy.items()) for n in chosen
+    )
+    return (
+        Drawing(
+            "energy",
+            "Explained energy",
+            "Share of an adapter's squared norm that lies inside its attribute's basis, by extractor; dot: median over "
+            "layers and adapters, bar: 5–95 %.",
+            f"A random basis holds {short(random)} (dotted); but a basis fitted to unrelated adapters already holds "
+            f"about {short(min(unrelated, default=random))} of them or more (dashed: dimensions ÷ total rank).",
+            f"Dots with bars, grouped by extractor. Medians: {words}.",
+        ),
+    )
+
+
+def _chance_lines(axes: Any, random: float, unrelated: float) -> None:
+    axes.axvline(random, color=CHANCE, linestyle=":", linewidth=1.2)
+    axes.axvline(unrelated, color=CHANCE, linestyle=DASHED, linewidth=1)

@@ -1,0 +1,103 @@
+"""Where a layer stands in a figure: attention type, kind and depth, in the model's order; and spreads over layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from megasynth_train.subspace.analysis import Analysis, LayerKey, LayerRow, PairRow
+
+ATTENTIONS, KINDS = ("frame", "global"), ("qkv", "proj", "fc1", "fc2")  # first, in this order; then others by name
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and 5–95 % range of some numbers; all None if there are none."""
+
+    median: float | None
+    low: float | None
+    high: float | None
+    count: int
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Return the spread of ``values``."""
+    numbers = np.asarray(list(values), dtype=np.float64)
+    if not len(numbers):
+        return Spread(None, None, None, 0)
+    low, middle, high = np.percentile(numbers, (5, 50, 95))
+    return Spread(float(middle), float(low), float(high), len(numbers))
+
+
+@dataclass(frozen=True)
+class Places:
+    """All places of an analysis; a heat map has one row per (attention, kind) and one column per depth."""
+
+    rows: tuple[tuple[str, str], ...]
+    depths: int
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of layers, in order."""
+        return _ordered((kind for _, kind in self.rows), KINDS)
+
+    @property
+    def attentions(self) -> tuple[str, ...]:
+        """Return the attention types, in order."""
+        return _ordered((attention for attention, _ in self.rows), ATTENTIONS)
+
+    def grid(self, values: Iterable[tuple[LayerKey, float]]) -> np.ndarray:
+        """Return rows × depths; NaN where no value is given. Of two layers in one place the last one counts."""
+        filled = np.full((len(self.rows), self.depths), np.nan)
+        for layer, value in values:
+            filled[self.rows.index((layer.attention, layer.kind)), layer.depth] = value
+        return filled
+
+
+def places(analysis: Analysis) -> Places:
+    """Return where the layers of ``analysis`` are."""
+    found = {(row.layer.attention, row.layer.kind) for row in analysis.layers}
+    attentions = _ordered((attention for attention, _ in found), ATTENTIONS)
+    kinds = _ordered((kind for _, kind in found), KINDS)
+    rows = tuple((a, k) for a in attentions for k in kinds if (a, k) in found)
+    return Places(rows, 1 + max((row.layer.depth for row in analysis.layers), default=0))
+
+
+def _ordered(names: Iterable[str], first: Sequence[str]) -> tuple[str, ...]:
+    unique = set(names)
+    return tuple(n for n in first if n in unique) + tuple(sorted(unique - set(first)))
+
+
+def layers_of(analysis: Analysis, attribute: str) -> tuple[LayerRow, ...]:
+    """Return the rows of one attribute, by depth."""
+    return by_depth((row for row in analysis.layers if row.attribute == attribute), lambda row: row.layer)
+
+
+def by_depth(rows: Iterable[Row], layer: Callable[[Row], LayerKey]) -> tuple[Row, ...]:
+    """Return ``rows`` sorted by the depth of their layer."""
+    return tuple(sorted(rows, key=lambda row: (layer(row).depth, layer(row).module)))
+
+
+def pair_names(analysis: Analysis) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of attributes, in the analysis' order."""
+    return tuple(dict.fromkeys((row.first, row.second) for row in analysis.pairs))
+
+
+def rows_of_pair(analysis: Analysis, pair: tuple[str, str]) -> tuple[PairRow, ...]:
+    """Return the rows of one pair, by depth."""
+    return by_depth((row for row in analysis.pairs if (row.first, row.second) == pair), lambda row: row.layer)
+
+
+def module_count(analysis: Analysis) -> int:
+    """Return how many layers of the model were mined."""
+    return len({row.layer.module for row in analysis.layers})
+
+
+def file_stem(*words: str) -> str:
+    """Return a file name that is safe in any folder and address: other characters than letters and digits become -."""
+    return "_".join(re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") or "x" for word in words)

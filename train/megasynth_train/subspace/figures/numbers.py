@@ -1,0 +1,216 @@
+"""The numbers behind the figures and the tables: an analysis reduced layer by layer, then over layers, beside chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from megasynth_train.subspace.analysis import Analysis, LayerKey, LayerRow, PairRow, SplitRow
+from megasynth_train.subspace.angles import lambdas, operator_cosines
+from megasynth_train.subspace.figures.chance import Chance
+from megasynth_train.subspace.figures.layout import Spread, layers_of, pair_names, rows_of_pair, spread
+from megasynth_train.subspace.null_angles import expected_energy_overlap, expected_squared_cosine
+
+
+@dataclass(frozen=True)
+class PairLayer:
+    """Two attributes in one layer; ratios are measured ÷ chance, and energies the mean of both directions."""
+
+    layer: LayerKey
+    lambda_out: float  # 1 − cos of the smallest principal angle: 0 shared direction, 1 orthogonal
+    lambda_in: float
+    lambda_out_ratio: float
+    lambda_in_ratio: float
+    energy: float
+    energy_ratio: float
+    joint: float  # largest cosine between operators A M Bᵀ of the two
+    joint_chance: float
+
+
+@dataclass(frozen=True)
+class PairNumbers:
+    """Two attributes over all layers in which both have dimensions."""
+
+    first: str
+    second: str
+    layers: tuple[PairLayer, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the pair in words."""
+        return f"{self.first} – {self.second}"
+
+    def over_layers(self, field: str) -> Spread:
+        """Return the spread of one field of PairLayer."""
+        return spread(getattr(layer, field) for layer in self.layers)
+
+    @property
+    def closer_share(self) -> float | None:
+        """Return the share of layers and sides whose λ_min is below the chance median; by chance 0.5."""
+        ratios = [r for layer in self.layers for r in (layer.lambda_out_ratio, layer.lambda_in_ratio)]
+        return float(np.mean(np.asarray(ratios) < 1)) if ratios else None
+
+
+@dataclass(frozen=True)
+class SplitNumbers:
+    """Bases from halves: mean cos² of their principal angles, over layers and splits, and its expectation by chance."""
+
+    first: str
+    second: str
+    out: Spread
+    out_chance: Spread
+    inner: Spread
+    inner_chance: Spread
+
+    @property
+    def same(self) -> bool:
+        """Return whether both halves are of one attribute."""
+        return self.first == self.second
+
+    @property
+    def name(self) -> str:
+        """Return the pair in words."""
+        return self.first if self.same else f"{self.first} – {self.second}"
+
+
+@dataclass(frozen=True)
+class AttributeNumbers:
+    """One attribute over all its layers."""
+
+    name: str
+    adapters: int
+    layers: int
+    coherence: Spread  # mean off-diagonal cosine of each layer
+    coherence_chance: float | None  # standard deviation of one cosine between independently rotated updates
+    significant: Spread
+    effective_rank: Spread
+    dimension: tuple[int, int]  # smallest, largest
+    without: int  # layers with no dimension
+    energy: dict[str, Spread]  # by extractor
+    energy_chance: float | None  # random basis of the same dimensions
+    energy_unrelated: float | None  # the least a fitted basis holds of unrelated adapters: dimension / total rank
+    not_converged: int
+
+
+def dimensions(analysis: Analysis) -> dict[tuple[str, str], int]:
+    """Return (module, attribute) → dimensions of its basis."""
+    return {(row.layer.module, row.attribute): row.dimension for row in analysis.layers}
+
+
+def pair_numbers(analysis: Analysis, chance: Chance) -> tuple[PairNumbers, ...]:
+    """Return every pair of attributes; layers in which one has no dimension are left out."""
+    known = dimensions(analysis)
+    found = []
+    for first, second in pair_names(analysis):
+        rows = [r for r in rows_of_pair(analysis, (first, second)) if r.angles_out_deg and r.angles_in_deg]
+        found.append(PairNumbers(first, second, tuple(_pair_layer(row, known, chance) for row in rows)))
+    return tuple(found)
+
+
+def _pair_layer(row: PairRow, known: dict[tuple[str, str], int], chance: Chance) -> PairLayer:
+    sizes = pair_sizes(row, known)
+    out, inner = np.radians(row.angles_out_deg), np.radians(row.angles_in_deg)
+    random_out, random_in = (chance.smallest(size, *sizes) for size in (row.outputs, row.inputs))
+    energy = (row.energy_first_in_second + row.energy_second_in_first) / 2
+    expected = sum(expected_energy_overlap(row.outputs, row.inputs, d, d) for d in sizes) / 2
+    return PairLayer(
+        row.layer,
+        lambda_out=smallest_lambda(out[0]),
+        lambda_in=smallest_lambda(inner[0]),
+        lambda_out_ratio=_ratio(smallest_lambda(out[0]), smallest_lambda(random_out)),
+        lambda_in_ratio=_ratio(smallest_lambda(inner[0]), smallest_lambda(random_in)),
+        energy=energy,
+        energy_ratio=_ratio(energy, expected),
+        joint=float(operator_cosines(out[:1], inner[:1])[0]),
+        joint_chance=float(np.cos(random_out) * np.cos(random_in)),
+    )
+
+
+def smallest_lambda(angle: float) -> float:
+    """Return λ_min = 1 − cos of the smallest angle, radians."""
+    return float(lambdas(np.asarray([angle]))[0][0])
+
+
+def pair_sizes(row: PairRow, known: dict[tuple[str, str], int]) -> tuple[int, int]:
+    """Return the dimensions of both bases of a pair in its layer."""
+    module = row.layer.module
+    return known[module, row.first], known[module, row.second]
+
+
+def _ratio(value: float, by_chance: float) -> float:
+    """Return value ÷ chance; 1 where chance leaves no room (bases that fill the space must meet)."""
+    return float(value / by_chance) if by_chance > 1e-9 else 1.0
+
+
+def split_numbers(analysis: Analysis) -> tuple[SplitNumbers, ...]:
+    """Return every pair of halves, those of one attribute first."""
+    sizes = {row.layer.module: (row.outputs, row.inputs) for row in analysis.layers}
+    known = dimensions(analysis)
+    found = []
+    for first, second in dict.fromkeys((row.first, row.second) for row in analysis.splits):
+        rows = [r for r in analysis.splits if (r.first, r.second) == (first, second) and r.angles_out_deg]
+        rows = [r for r in rows if r.angles_in_deg]
+        out, inner = (
+            [float(np.mean(np.cos(np.radians(angles)) ** 2)) for angles in sides]
+            for sides in ([r.angles_out_deg for r in rows], [r.angles_in_deg for r in rows])
+        )
+        chances = [[_mean_squared_cosine(row, sizes[row.layer.module][side], known) for row in rows] for side in (0, 1)]
+        found.append(SplitNumbers(first, second, spread(out), spread(chances[0]), spread(inner), spread(chances[1])))
+    return tuple(sorted(found, key=lambda numbers: not numbers.same))
+
+
+def _mean_squared_cosine(row: SplitRow, size: int, known: dict[tuple[str, str], int]) -> float:
+    """Return its expectation for random subspaces of R^size.
+
+    A half may have room for fewer dimensions than its attribute; the number of angles then says how many both have.
+    """
+    module, count = row.layer.module, len(row.angles_out_deg)
+    wanted = known[module, row.first], known[module, row.second]
+    return expected_squared_cosine(size, *(wanted if count == min(wanted) else (count, count)))
+
+
+def attribute_numbers(analysis: Analysis) -> tuple[AttributeNumbers, ...]:
+    """Return every attribute."""
+    return tuple(_attribute(analysis, name) for name in analysis.attributes)
+
+
+def _attribute(analysis: Analysis, name: str) -> AttributeNumbers:
+    rows = layers_of(analysis, name)
+    used = [row for row in rows if row.dimension]
+    extractors = dict.fromkeys(e.extractor for row in rows for e in row.extractors)
+    return AttributeNumbers(
+        name,
+        adapters=sum(adapter.attribute == name for adapter in analysis.adapters),
+        layers=len(rows),
+        coherence=spread(_off_diagonal(rows)),
+        coherence_chance=_median((row.outputs * row.inputs) ** -0.5 for row in rows),
+        significant=spread(row.significant for row in rows),
+        effective_rank=spread(row.effective_rank for row in rows),
+        dimension=(min((r.dimension for r in rows), default=0), max((r.dimension for r in rows), default=0)),
+        without=len(rows) - len(used),
+        energy={
+            extractor: spread(
+                share for row in used for e in row.extractors if e.extractor == extractor for share in e.energy_inside
+            )
+            for extractor in extractors
+        },
+        energy_chance=_median(
+            expected_energy_overlap(row.outputs, row.inputs, row.dimension, row.dimension) for row in used
+        ),
+        energy_unrelated=_median(min(1.0, row.dimension / len(row.spectrum)) for row in used if row.spectrum),
+        not_converged=sum(not e.converged for row in rows for e in row.extractors[:1]),
+    )
+
+
+def _off_diagonal(rows: Iterable[LayerRow]) -> Iterable[float]:
+    """Yield each layer's mean cosine between different adapters; nothing where there is one adapter."""
+    for row in rows:
+        matrix = np.asarray(row.coherence, dtype=np.float64)
+        if len(matrix) > 1:
+            yield float(matrix[~np.eye(len(matrix), dtype=bool)].mean())
+
+
+def _median(values: Iterable[float]) -> float | None:
+    return spread(values).median

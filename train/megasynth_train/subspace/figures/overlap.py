@@ -1,0 +1,281 @@
+"""How close two attributes are: λ distributions (the paper's Figures 35–40), maps over the layers, joint operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megasynth_train.subspace.analysis import Analysis, PairRow
+from megasynth_train.subspace.angles import lambdas, operator_cosines
+from megasynth_train.subspace.figures.canvas import (
+    CHANCE,
+    COLOURS,
+    MUTED,
+    Drawing,
+    Sheet,
+    bar_axes,
+    colour_bar,
+    log_axis,
+    save,
+    sheet,
+    short,
+)
+from megasynth_train.subspace.figures.chance import Chance
+from megasynth_train.subspace.figures.layout import Places, file_stem, rows_of_pair
+from megasynth_train.subspace.figures.numbers import PairNumbers, dimensions, pair_sizes
+
+BINS = 30
+MOST_COSINES = 64  # of a joint operator space, beginning with the largest
+SIDES = ("outputs", "inputs")
+
+
+def draw_lambdas(
+    analysis: Analysis, pairs: Sequence[PairNumbers], place: Places, chance: Chance, folder: Path
+) -> tuple[Drawing, ...]:
+    """Draw one figure per pair: λ of all layers, by kind and side, beside λ of random subspaces of the same sizes."""
+    known, drawn = dimensions(analysis), []
+    for number, pair in enumerate(pairs):
+        rows = rows_with_angles(analysis, pair)
+        kinds = [kind for kind in place.kinds if any(row.layer.kind == kind for row in rows)]
+        if not kinds:
+            continue
+        page = sheet(len(kinds), 2, 0.78, left=0.52, top=0.78, bottom=0.5, gap_y=0.42)
+        groups = {
+            (line, side): _Group([row for row in rows if row.layer.kind == kind], side, known, chance)
+            for line, kind in enumerate(kinds)
+            for side in (0, 1)
+        }
+        low = min(group.lowest for group in groups.values())
+        for (line, side), group in groups.items():
+            _draw_histogram(page.axes[line, side], group, place.attentions, low)
+            title = f"{kinds[line]}, {SIDES[side]} ({group.sizes_text})"
+            page.axes[line, side].set_title(title, loc="left", fontsize=8.5)
+            if line == len(kinds) - 1:
+                page.axes[line, side].set_xlabel("λ = 1 − cos θ", labelpad=2)
+        _legend(page, place.attentions, pair.name)
+        stem = file_stem("lambda", str(number), pair.first, pair.second)
+        save(page, folder, stem)
+        drawn.append(_describe_lambdas(pair, stem))
+    return tuple(drawn)
+
+
+def rows_with_angles(analysis: Analysis, pair: PairNumbers) -> list[PairRow]:
+    """Return the layers of a pair in which both attributes have dimensions, by depth."""
+    return [r for r in rows_of_pair(analysis, (pair.first, pair.second)) if r.angles_out_deg and r.angles_in_deg]
+
+
+class _Group:
+    """λ of one kind of layer on one side: by attention type, and of random subspaces."""
+
+    def __init__(
+        self, rows: Sequence[PairRow], side: int, known: dict[tuple[str, str], int], chance: Chance
+    ) -> None:
+        sizes = [(row.inputs if side else row.outputs, *pair_sizes(row, known)) for row in rows]
+        self.sizes_text = " or ".join(str(size) for size in sorted({size[0] for size in sizes}))
+        self.by_attention: dict[str, np.ndarray] = {}
+        for attention in dict.fromkeys(row.layer.attention for row in rows):
+            chosen = [row for row in rows if row.layer.attention == attention]
+            angles = [row.angles_in_deg if side else row.angles_out_deg for row in chosen]
+            self.by_attention[attention] = lambdas(np.radians(np.concatenate(angles)))[0]
+        drawn = {size: lambdas(chance.angles(*size))[0].ravel() for size in sorted(set(sizes))}
+        self.random = np.concatenate(list(drawn.values()))
+        # Every layer counts as often as it is there, whatever the number of draws
+        self.weights = np.concatenate([np.full(len(v), sizes.count(size) / len(v)) for size, v in drawn.items()])
+        self.lowest = float(min(self.random.min(), *(values.min() for values in self.by_attention.values())))
+
+
+def _draw_histogram(axes: Any, group: _Group, attentions: Sequence[str], low: float) -> None:
+    edges = np.linspace(math.floor(low * 20) / 20, 1, BINS + 1)
+    by_chance = np.histogram(group.random, edges, weights=group.weights)[0]
+    for attention, values in group.by_attention.items():
+        colour = COLOURS[attentions.index(attention) % len(COLOURS)]
+        share = 100 * np.histogram(values, edges)[0] / len(values)
+        axes.stairs(share, edges, fill=True, color=colour, alpha=0.22)
+        axes.stairs(share, edges, color=colour, linewidth=1.3)
+    axes.stairs(100 * by_chance / by_chance.sum(), edges, color=CHANCE, linewidth=1.1, linestyle=(0, (3, 1.5)), zorder=5)
+    axes.set_xlim(edges[0], 1.0)
+    axes.set_ylim(0, None)
+    axes.locator_params(axis="y", nbins=3)
+    axes.locator_params(axis="x", nbins=5)
+
+
+def _legend(page: Sheet, attentions: Sequence[str], title: str) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], label=name) for i, name in enumerate(attentions)]
+    handles.append(Line2D([], [], color=CHANCE, linestyle=(0, (3, 1.5)), label="chance"))
+    height = page.figure.get_figheight()
+    page.figure.text(0.06 / 4.8, 1 - 0.09 / height, title, va="top", fontweight="bold")
+    page.figure.legend(
+        handles=handles, loc="upper right", bbox_to_anchor=(1, 1 - 0.24 / height), ncols=len(handles),
+        handlelength=1.6, columnspacing=1.2, borderaxespad=0.2,
+    )  # fmt: skip
+    page.figure.text(0.06 / 4.8, 1 - 0.3 / height, "% of all λ per bin", va="top", fontsize=8.5, color=MUTED)
+
+
+def _describe_lambdas(pair: PairNumbers, stem: str) -> Drawing:
+    ratio_out, ratio_in = pair.over_layers("lambda_out_ratio"), pair.over_layers("lambda_in_ratio")
+    found = (
+        f"the smallest λ of a layer is a median of {short(ratio_out.median)} times chance on the output side and "
+        f"{short(ratio_in.median)} times on the input side"
+    )
+    return Drawing(
+        stem,
+        pair.name,
+        f"All λ = 1 − cos θ between the bases of {pair.first} and {pair.second} in {len(pair.layers)} layers, by kind "
+        f"and side of the layer; 0 is a shared direction, 1 an orthogonal one (the other half, 1 + cos θ, mirrors it).",
+        "Two unrelated bases of the same sizes give the dashed curve; only what lies left of it is overlap.",
+        f"Histograms of λ for {pair.name}: {found}.",
+    )
+
+
+def draw_maps(pairs: Sequence[PairNumbers], place: Places, folder: Path) -> tuple[Drawing, ...]:
+    """Draw one figure per pair: λ_min and energy overlap of every layer as ratios to chance, kind by depth."""
+    reach = _reach(r for p in pairs for layer in p.layers for r in (layer.lambda_out_ratio, layer.lambda_in_ratio))
+    energy_reach = _reach(layer.energy_ratio for p in pairs for layer in p.layers)
+    drawn = []
+    for number, pair in enumerate(pairs):
+        if not pair.layers:
+            continue
+        panel = 0.15 * len(place.rows) + 0.05
+        page = sheet(3, 1, panel, left=0.98, top=0.56, bottom=1.62, gap_y=0.26)
+        page.figure.text(0.06 / 4.8, 1 - 0.09 / page.figure.get_figheight(), pair.name, va="top", fontweight="bold")
+        fields = ("lambda_out_ratio", "lambda_in_ratio", "energy_ratio")
+        titles = ("λ min of outputs ÷ chance", "λ min of inputs ÷ chance", "energy overlap ÷ chance")
+        meshes = []
+        for axes, field, title in zip(page.axes[:, 0], fields, titles, strict=True):
+            # Blue is closer than chance everywhere: small λ, large energy
+            colours, limit = ("RdBu_r", reach) if field != "energy_ratio" else ("RdBu", energy_reach)
+            grid = place.grid((layer.layer, getattr(layer, field)) for layer in pair.layers)
+            meshes.append(draw_map(axes, np.log2(np.maximum(grid, 2.0**-limit)), place, colours, limit))
+            axes.set_title(title, loc="left", pad=3)
+        for axes in page.axes[:2, 0]:
+            axes.set_xticks([])
+        page.axes[2, 0].set_xlabel("depth of the layer", labelpad=2)
+        _ratio_bar(page, 0.94, meshes[0], reach, "λ min ÷ chance (blue: closer than chance)")
+        _ratio_bar(page, 0.38, meshes[2], energy_reach, "energy overlap ÷ chance (blue: more than chance)")
+        stem = file_stem("map", str(number), pair.first, pair.second)
+        save(page, folder, stem)
+        drawn.append(_describe_map(pair, stem))
+    return tuple(drawn)
+
+
+def _reach(ratios: Any) -> float:
+    """Return the end of a symmetric log₂ colour scale for these ratios: a half, whole octaves, at most 2⁸."""
+    logs = np.abs(np.log2(np.maximum(list(ratios), 2.0**-8))) if ratios else np.zeros(0)
+    largest = float(np.max(logs, initial=0.0))
+    return 0.5 if largest <= 0.5 else float(min(8, math.ceil(largest)))
+
+
+def draw_map(axes: Any, values: np.ndarray, place: Places, colours: str, limit: float, low: float | None = None) -> Any:
+    """Draw a grid of kinds × depths between ``low`` (default −limit) and ``limit``; places without a value hatched."""
+    from matplotlib import colormaps
+
+    axes.grid(False)
+    axes.patch.set(hatch="////", edgecolor="#c3c8d0", linewidth=0)
+    mesh = axes.pcolormesh(
+        np.ma.masked_invalid(values), cmap=colormaps[colours], vmin=-limit if low is None else low, vmax=limit,
+        edgecolors="#f6f7f9", linewidth=0.3,
+    )  # fmt: skip
+    axes.invert_yaxis()
+    axes.set_yticks(np.arange(len(place.rows)) + 0.5, [f"{a} {k}" for a, k in place.rows], fontsize=8)
+    step = max(1, math.ceil(place.depths / 12))
+    shown = range(0, place.depths, step)
+    axes.set_xticks([d + 0.5 for d in shown], [str(d) for d in shown], fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return mesh
+
+
+def _ratio_bar(page: Sheet, bottom: float, mesh: Any, limit: float, label: str) -> None:
+    ticks = [-0.5, 0, 0.5] if limit <= 0.5 else np.linspace(-limit, limit, 5 if limit % 2 == 0 else 3)
+    bar = colour_bar(page, bar_axes(page, 1.2, 3.2, bottom), mesh, label, ticks=list(ticks), extend="both")
+    bar.set_ticklabels([f"×{2.0**t:.2g}" for t in ticks])
+
+
+def _describe_map(pair: PairNumbers, stem: str) -> Drawing:
+    out, inner, energy = (pair.over_layers(f) for f in ("lambda_out_ratio", "lambda_in_ratio", "energy_ratio"))
+    return Drawing(
+        stem,
+        pair.name,
+        f"Where {pair.first} and {pair.second} come close: every cell is one layer, its λ min and its energy overlap "
+        f"divided by what chance gives.",
+        "Unrelated bases give ×1, white, with some scatter; blue is closer than chance, red farther, hatched is no layer.",
+        f"Three heat maps of kinds of layers by depth for {pair.name}. Medians over {len(pair.layers)} layers: "
+        f"λ min ×{short(out.median)} (outputs), ×{short(inner.median)} (inputs), energy overlap ×{short(energy.median)}.",
+    )
+
+
+def draw_joint(
+    analysis: Analysis, pairs: Sequence[PairNumbers], chance: Chance, folder: Path
+) -> tuple[Drawing, ...]:
+    """Draw the largest cosines between operators A M Bᵀ of every pair, beside chance, in one figure."""
+    pairs = [pair for pair in pairs if pair.layers]
+    if not pairs:
+        return ()
+    known = dimensions(analysis)
+    columns = min(2, len(pairs))
+    page = sheet(math.ceil(len(pairs) / columns), columns, 1.15, left=0.55, bottom=0.5, gap_y=0.5)
+    rows_of = {pair: rows_with_angles(analysis, pair) for pair in pairs}
+    measured = {
+        pair: np.stack([_largest(np.radians(r.angles_out_deg), np.radians(r.angles_in_deg)) for r in rows])
+        for pair, rows in rows_of.items()
+    }
+    random = {
+        pair: np.stack([_random_cosines(row, pair_sizes(row, known), chance) for row in rows])
+        for pair, rows in rows_of.items()
+    }
+    highest = max(float(np.nanpercentile(table[:, 0], 95)) for table in (*measured.values(), *random.values()))
+    for axes, pair in zip(page.axes.ravel(), pairs, strict=False):
+        _draw_joint(axes, measured[pair], random[pair], top=min(1.02, 1.08 * highest))
+        axes.set_title(pair.name, loc="left")
+    for axes in page.axes.ravel()[len(pairs) :]:
+        axes.remove()
+    for axes in page.axes[-1]:
+        axes.set_xlabel("cosine, largest first", labelpad=2)
+    save(page, folder, "joint_cosines")
+    words = "; ".join(
+        f"{pair.name}: {short(pair.over_layers('joint').median)} (chance {short(pair.over_layers('joint_chance').median)})"
+        for pair in pairs
+    )
+    return (
+        Drawing(
+            "joint_cosines",
+            "Joint operators",
+            "Largest cosines between the operators A M Bᵀ that two attributes can express: all products of an output "
+            "and an input cosine; line: median over the layers, shade: 5–95 % of them (layers of different sizes differ by chance, too).",
+            "Unrelated bases of the same sizes give the dashed line and the grey shade; a first value above it needs close directions on "
+            "both sides of a layer.",
+            f"Line plots, one per pair. Median of the largest cosine: {words}.",
+        ),
+    )
+
+
+def _largest(out: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Return the MOST_COSINES largest, filled with NaN."""
+    # Of sorted factors the k largest products are among the first k of each
+    found = operator_cosines(out[:MOST_COSINES], inner[:MOST_COSINES])[:MOST_COSINES]
+    return np.pad(found, (0, MOST_COSINES - len(found)), constant_values=np.nan)
+
+
+def _random_cosines(row: PairRow, sizes: tuple[int, int], chance: Chance) -> np.ndarray:
+    """Return the cosines that the median random angles of this layer's sizes give."""
+    out, inner = (np.median(chance.angles(size, *sizes), axis=0) for size in (row.outputs, row.inputs))
+    return _largest(out, inner)
+
+
+def _draw_joint(axes: Any, measured: np.ndarray, random: np.ndarray, top: float) -> None:
+    there = np.isfinite(measured).any(axis=0)
+    index = np.arange(1, MOST_COSINES + 1)[there]
+    for table, colour, shade, line in ((random, CHANCE, "#9aa2ae", (0, (3, 1.5))), (measured, *(COLOURS[:1] * 2), "-")):
+        low, middle, high = np.nanpercentile(table[:, there], (5, 50, 95), axis=0)
+        axes.fill_between(index, low, high, color=shade, alpha=0.3, linewidth=0)
+        axes.plot(index, middle, color=colour, linewidth=1.4, linestyle=line)
+    log_axis(axes, "x", [tick for tick in (1, 2, 5, 10, 20, 50) if tick <= index[-1]])
+    axes.set_xlim(0.9, index[-1] * 1.1 + 0.1)
+    axes.set_ylim(0, top)
+    axes.locator_params(axis="y", nbins=4)

@@ -1,0 +1,159 @@
+"""Singular values of the mean update, layer by layer: the paper's Figures 3–34, with what chance gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megasynth_train.subspace.analysis import Analysis, LayerRow
+from megasynth_train.subspace.figures.canvas import (
+    CHANCE,
+    INK,
+    MUTED,
+    Drawing,
+    Sheet,
+    bar_axes,
+    colour_bar,
+    depth_colours,
+    log_axis,
+    save,
+    sheet,
+    short,
+)
+from megasynth_train.subspace.figures.layout import Places, file_stem, layers_of, spread
+
+_TINY = 1e-6  # of the largest value: what is smaller is rounding, no direction
+
+
+def draw_spectra(analysis: Analysis, place: Places, folder: Path) -> dict[str, tuple[Drawing, ...]]:
+    """Draw one figure per attribute, attention type and kind; return them by attribute."""
+    quantile = float(analysis.settings.get("null_quantile", 0.95))
+    drawn = {}
+    for number, attribute in enumerate(analysis.attributes):
+        rows = layers_of(analysis, attribute)
+        figures = []
+        for attention, kind in place.rows:
+            chosen = [r for r in rows if (r.layer.attention, r.layer.kind) == (attention, kind) and any(r.spectrum)]
+            if chosen:
+                stem = file_stem("spectrum", str(number), attribute, attention, kind)
+                figures.append(_draw(chosen, place.depths, quantile, folder, stem))
+        drawn[attribute] = tuple(figures)
+    return drawn
+
+
+def _draw(rows: Sequence[LayerRow], depths: int, quantile: float, folder: Path, stem: str) -> Drawing:
+    first = rows[0]
+    page = sheet(2, 1, 1.55, left=0.68, top=0.42, bottom=0.92, gap_y=0.5)
+    values, ratios = page.axes[:, 0]
+    _draw_values(values, rows, depths)
+    _draw_ratios(ratios, rows, depths, quantile)
+    title = f"{first.layer.attention} {first.layer.kind}"
+    values.set_title(f"{first.attribute}: {title}, {first.outputs} × {first.inputs}", loc="left", fontweight="bold")
+    _depth_bar(page, depths)
+    save(page, folder, stem)
+    return _describe(rows, title, quantile, stem)
+
+
+def _describe(rows: Sequence[LayerRow], title: str, quantile: float, stem: str) -> Drawing:
+    attribute, count = rows[0].attribute, len(rows)
+    above = spread(row.significant for row in rows)
+    length = max(len(row.spectrum) for row in rows)
+    layers = f"{count} layer{'s' if count > 1 else ''}"
+    found = f"a median of {short(above.median)} (5–95 %: {short(above.low)} to {short(above.high)}) of {length}"
+    if len(rows[0].norms) < 2:
+        found = "nothing: with one adapter the rotated update has the same singular values"
+    return Drawing(
+        stem,
+        f"{attribute}, {title}",
+        f"Singular values of the mean update of {attribute} in {layers} ({title}), largest first; dots end the run of "
+        f"values above chance: {found}.",
+        f"If the adapters shared nothing, the upper curves would lie in the grey band and the lower ones near or under "
+        f"the dashed line, the {100 * quantile:g} % quantile of independently rotated updates of the same layer.",
+        f"Two line plots of {layers}. Above: singular values on a log scale from "
+        f"{short(max(row.spectrum[0] for row in rows))} down, with the grey band of chance. Below: the same values "
+        f"divided by their layer's chance level, {found} above 1.",
+    )
+
+
+def _draw_values(axes: Any, rows: Sequence[LayerRow], depths: int) -> None:
+    colours, norm = depth_colours(depths)
+    top = max(row.spectrum[0] for row in rows)
+    band = _band(rows)
+    index = np.arange(1, band.shape[1] + 1)
+    axes.fill_between(index, *band, color="#c3c8d0", alpha=0.75, linewidth=0, zorder=1)
+    for row in rows:
+        line = np.asarray(row.spectrum)
+        shown = np.where(line > _TINY * top, line, np.nan)
+        colour = colours(norm(row.layer.depth))
+        place = np.arange(1, len(line) + 1)
+        axes.plot(place, shown, color=colour, linewidth=0.8, alpha=0.45, zorder=2)
+        axes.plot(place[: row.significant], shown[: row.significant], color=colour, linewidth=1.5, zorder=3)
+        if row.significant:
+            last = row.significant - 1
+            axes.plot(place[last], shown[last], "o", color=colour, markersize=3.2, zorder=4)
+    log_axis(axes, "y")
+    shown = np.concatenate([np.asarray(row.spectrum)[np.asarray(row.spectrum) > _TINY * top] for row in rows])
+    axes.set_ylim(0.8 * shown.min(), 1.35 * top)
+    _index_axis(axes, len(index))
+    axes.set_ylabel("singular value")
+    axes.annotate(
+        "grey: chance", (1, 1), xycoords="axes fraction", xytext=(-3, -3), textcoords="offset points",
+        ha="right", va="top", fontsize=8.5, color=MUTED,
+    )  # fmt: skip
+
+
+def _band(rows: Sequence[LayerRow]) -> np.ndarray:
+    """Return 2 × indices: from the smallest null median to the largest upper quantile over the layers."""
+    length = max(len(row.null_upper) for row in rows)
+    low, high = np.full((len(rows), length), np.nan), np.full((len(rows), length), np.nan)
+    for number, row in enumerate(rows):
+        low[number, : len(row.null_median)] = row.null_median
+        high[number, : len(row.null_upper)] = row.null_upper
+    return np.stack([np.nanmin(low, axis=0), np.nanmax(high, axis=0)])
+
+
+def _draw_ratios(axes: Any, rows: Sequence[LayerRow], depths: int, quantile: float) -> None:
+    colours, norm = depth_colours(depths)
+    length = max(len(row.spectrum) for row in rows)
+    extremes = [1.0]
+    for row in rows:
+        ratio = over_chance(row)
+        colour = colours(norm(row.layer.depth))
+        axes.plot(np.arange(1, len(ratio) + 1), ratio, color=colour, linewidth=0.9, alpha=0.8, zorder=2)
+        if row.significant:
+            axes.plot(row.significant, ratio[row.significant - 1], "o", color=colour, markersize=3.2, zorder=4)
+        extremes += ratio[np.isfinite(ratio)].tolist()
+    axes.axhline(1, color=CHANCE, linewidth=1.1, linestyle=(0, (4, 2)), zorder=3)
+    low, high = max(min(extremes), 0.2) / 1.12, max(max(extremes), 1.25) * 1.12
+    ticks = [0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000]
+    if high / low < 4:
+        ticks = [0.3, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 2.5, 3]
+    log_axis(axes, "y", [t for t in ticks if low <= t <= high])
+    axes.set_ylim(low, high)
+    _index_axis(axes, length)
+    axes.set_ylabel("÷ chance")
+    axes.set_title(f"divided by the {100 * quantile:g} % quantile of chance in the same layer", loc="left", color=INK)
+
+
+def over_chance(row: LayerRow) -> np.ndarray:
+    """Return singular value ÷ its upper null quantile per index; NaN where both are rounding errors."""
+    value, upper = np.asarray(row.spectrum, dtype=np.float64), np.asarray(row.null_upper, dtype=np.float64)
+    floor = _TINY * max(value.max(initial=0.0), upper.max(initial=0.0))
+    return np.divide(value, upper, out=np.full(len(value), np.nan), where=(upper > floor) & (value > floor))
+
+
+def _index_axis(axes: Any, length: int) -> None:
+    log_axis(axes, "x", [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if tick <= length])
+    axes.set_xlim(0.93, max(length, 2) * 1.07)
+
+
+def _depth_bar(page: Sheet, depths: int) -> None:
+    from matplotlib.cm import ScalarMappable
+
+    colours, norm = depth_colours(depths)
+    page.axes[1, 0].set_xlabel("index of the singular value", labelpad=2)
+    ticks = sorted({0, (depths - 1) // 2, depths - 1})
+    colour_bar(page, bar_axes(page, 1.4, 2.3, 0.36), ScalarMappable(norm, colours), "depth of the layer", ticks=ticks)

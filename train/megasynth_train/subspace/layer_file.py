@@ -1,0 +1,69 @@
+"""A mined layer on disk while the others are being mined: one safetensors file, its rows of the analysis in the header.
+
+A killed run goes on with the files that are there.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from megasynth_attr.dataset.files import storage_errors
+from megasynth_attr.dataset.temporary import replace_atomically
+from megasynth_attr.errors import DatasetError
+from megasynth_attr.scene.codec import from_plain, to_plain
+from megasynth_train.subspace.arrays import opened
+from megasynth_train.subspace.basis import LayerBasis
+from megasynth_train.subspace.mine_layer import LayerRows, MinedLayer
+
+METADATA = "rows"
+AGAIN = "remove it, then run the same command again"
+PARTS = {"A": "left", "B": "right", "S": "scales", "mean": "mean"}
+
+
+def layer_file(folder: Path, module: str) -> Path:
+    """Return where a layer's file is."""
+    return folder / f"{module}.safetensors"
+
+
+def write_layer(path: Path, mined: MinedLayer) -> None:
+    """Write the layer, whole or not at all; EnvironmentProblem if that fails."""
+    tensors = {
+        f"{basis}/{part}": np.ascontiguousarray(array)
+        for basis, layer in mined.bases.items()
+        for part, array in layer.tensors().items()
+    }
+    with storage_errors("a mined layer", path):
+        replace_atomically(path, save(tensors, {METADATA: json.dumps(to_plain(mined.rows))}))
+
+
+def read_rows(path: Path) -> LayerRows:
+    """Return what the layer adds to the analysis; DatasetError if the file is damaged."""
+    with opened(path, AGAIN) as opened:
+        return from_plain(LayerRows, json.loads(opened.metadata()[METADATA]), str(path))
+
+
+def read_layer_basis(path: Path, basis: str) -> LayerBasis | None:
+    """Return the layer's part of one basis, None if it has no dimensions there; DatasetError if the file is damaged."""
+    with opened(path, AGAIN) as opened:
+        names = {name: f"{basis}/{part}" for part, name in PARTS.items()}
+        stored = set(opened.keys())
+        arrays: dict[str, Any] = {
+            name: opened.get_tensor(key) for name, key in names.items() if key in stored
+        }
+    return LayerBasis(**arrays) if arrays else None
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether the file is there and can be read to its end."""
+    if not path.is_file():
+        return False
+    try:
+        read_rows(path)
+    except DatasetError:
+        return False
+    return True

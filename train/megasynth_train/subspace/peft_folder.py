@@ -1,0 +1,165 @@
+"""Opening an adapter's folder: which layers it has, of which shapes, made by which method, for which base."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megasynth_attr.dataset.files import read_json, sha256_of
+from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_train.subspace.arrays import opened
+from megasynth_train.subspace.peft_updates import COPY_AGAIN, INITIAL, VECTORS, WEIGHTS, StoredAdapter
+
+CONFIG, RECORD = "adapter_config.json", "adapter.json"
+_KEY = re.compile(r"base_model\.model\.(.+)\.(lora_[ABEM]|lora_magnitude_vector|psoft_R)(?:\.weight)?")
+_MODES = {"LORA": "lora", "ADALORA": "adalora", "PSOFT": "lora_xs", "SUBSPACE": "subspace"}
+# Initial values that leave the base weight as it was; the others (OLoRA, LoftQ, CorDA, LoRA-GA …) change it.
+_HARMLESS_STARTS = (True, False, "gaussian", "eva", "orthogonal")
+_OTHER_FORMULAS = (
+    "use_qalora",
+    "use_bdlora",
+    "kasa_config",
+    "monteclora_config",
+    "arrow_config",
+    "psoft_orth",
+    "psoft_mag_a",
+    "psoft_mag_b",
+)
+
+Shape = tuple[int, ...]
+
+
+def open_adapter(folder: Path, name: str, attribute: str, wanted: Callable[[str], bool]) -> StoredAdapter:
+    """Return the adapter in ``folder`` with its linear layers whose name is ``wanted``; reads no values.
+
+    Raises DatasetError for files that are missing, damaged or not those adapter.json lists, and ConfigError for a
+    method whose update is not a low-rank matrix that can be read off: full training, heads only, foreign starts.
+    """
+    record = _record(folder)
+    mode = record.get("mode", "")
+    if mode in ("full", "heads"):
+        what = "changes all weights" if mode == "full" else "adapts no layer of the aggregator"
+        raise ConfigError(f"{folder}: mode={mode} {what}; subspaces are mined from adapters such as mode=lora")
+    config = read_json(folder / CONFIG)
+    mode = mode or _mode_of(config, folder)
+    _check_start(config, folder, mode)
+    with opened(folder / WEIGHTS, COPY_AGAIN) as file:
+        sizes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    keys = _linear_layers(sizes, wanted)
+    columns = _basis_columns(config, keys, folder) if mode == "subspace" else {}
+    shapes, rank = _shapes(folder, config, keys, sizes, mode)
+    base = record.get("base") or {"base_model_name_or_path": config.get("base_model_name_or_path")}
+    files = record.get("files", {})
+    sha256 = files[WEIGHTS] if WEIGHTS in files else sha256_of(folder / WEIGHTS)
+    return StoredAdapter(
+        folder, name, attribute, mode, config, keys, shapes, rank, base, record.get("seed"), sha256, columns
+    )
+
+
+def adapted_modules(folder: Path) -> tuple[str, ...]:
+    """Return the names of all modules an adapter has tensors of."""
+    with opened(folder / WEIGHTS, COPY_AGAIN) as file:
+        found = (_KEY.fullmatch(key) for key in file.keys())  # noqa: SIM118
+    return tuple(dict.fromkeys(match[1] for match in found if match))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """Return adapter.json after checking the files it lists; nothing for an adapter that PEFT alone has written."""
+    if not (folder / RECORD).is_file():
+        return {}
+    # imported here: it brings PyTorch and PEFT, which the worker processes that unpickle adapters do not need
+    from megasynth_train.adapters.storage import read_record
+
+    return read_record(folder)
+
+
+def _mode_of(config: Mapping[str, Any], folder: Path) -> str:
+    kind = config.get("peft_type")
+    if kind not in _MODES:
+        raise ConfigError(f"{folder}: adapters of type {kind} cannot be read; known are {', '.join(_MODES)}")
+    if config.get("use_dora"):
+        return "dora"
+    if str(config.get("init_lora_weights")).startswith("pissa"):
+        return "pissa"
+    return "rslora" if config.get("use_rslora") else _MODES[kind]
+
+
+def _check_start(config: Mapping[str, Any], folder: Path, mode: str) -> None:
+    start = config.get("init_lora_weights", True)
+    if mode == "pissa" and not (folder / INITIAL).is_file():
+        raise ConfigError(
+            f"{folder}: PiSSA takes its start out of the base weight, and {INITIAL} with that start is missing; "
+            "convert it to plain LoRA with PEFT (save_pretrained(…, path_initial_model_for_weight_conversion=…))"
+        )
+    if mode == "lora_xs" and not (folder / VECTORS).is_file():
+        raise ConfigError(f"{folder}: {VECTORS} with the frozen vectors is missing; {COPY_AGAIN}")
+    if mode != "pissa" and start not in _HARMLESS_STARTS:
+        raise ConfigError(
+            f"{folder}: init_lora_weights={start} changes the base weight, so the update cannot be read off its "
+            "factors; convert it to plain LoRA with PEFT"
+        )
+    if other := [key for key in _OTHER_FORMULAS if config.get(key)]:
+        raise ConfigError(f"{folder}: adapters with {other[0]} cannot be read; their update is not B A")
+
+
+def _linear_layers(sizes: Mapping[str, Shape], wanted: Callable[[str], bool]) -> dict[str, dict[str, str]]:
+    """Return module → part → key of wanted layers whose factors are matrices: convolutions have other shapes."""
+    found: dict[str, dict[str, str]] = {}
+    for key in sizes:
+        if (match := _KEY.fullmatch(key)) and wanted(match[1]):
+            found.setdefault(match[1], {})[match[2]] = key
+    return {module: parts for module, parts in found.items() if all(len(sizes[key]) <= 2 for key in parts.values())}
+
+
+def _shapes(
+    folder: Path,
+    config: Mapping[str, Any],
+    keys: Mapping[str, Mapping[str, str]],
+    sizes: Mapping[str, Shape],
+    mode: str,
+) -> tuple[dict[str, tuple[int, int]], int]:
+    """Return module → (m, n), and the largest rank; DatasetError where the two factors have no common rank."""
+    frames = {"lora_xs": folder / VECTORS, "subspace": Path(config.get("basis", ""))}
+    fixed: dict[str, Shape] = {}
+    if mode in frames:
+        with opened(frames[mode], COPY_AGAIN) as file:
+            fixed = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    shapes, ranks = {}, [0]
+    for module, parts in keys.items():
+        if square := parts.get("lora_M", parts.get("psoft_R")):
+            a, b = fixed.get(f"{module}.A"), fixed.get(f"{module}.B")  # LoRA-XS: r × n, m × r; subspace: m × D, n × D
+            if a is None or b is None:
+                raise DatasetError(f"{frames[mode]} has no vectors of {module}, which {folder} needs; {COPY_AGAIN}")
+            shapes[module] = (a[0], b[0]) if "lora_M" in parts else (b[0], a[1])
+            ranks.append(sizes[square][0])
+            continue
+        pair = [sizes.get(parts.get(part, ""), ()) for part in ("lora_A", "lora_B")]
+        if [len(size) for size in pair] != [2, 2] or pair[0][0] != pair[1][1]:
+            raise DatasetError(f"{folder / WEIGHTS}: {module} has no two factors of a common rank; {COPY_AGAIN}")
+        shapes[module] = (pair[1][0], pair[0][1])
+        ranks.append(pair[0][0])
+    return shapes, max(ranks)
+
+
+def _basis_columns(
+    config: Mapping[str, Any], keys: Mapping[str, Mapping[str, str]], folder: Path
+) -> dict[str, np.ndarray]:
+    """Return which columns of its basis' file an adapter uses; DatasetError if the file is another than it was."""
+    from megasynth_train.subspace.basis_file import read_basis  # imported here, as in _record
+
+    basis = read_basis(config["basis"])
+    chosen = config.get("attributes") or basis.attributes
+    if basis.select(chosen).sha256 != config["basis_sha256"]:
+        raise DatasetError(f"{folder} was trained in another basis than {config['basis']} is now; put that one back")
+    spans = {
+        module: [
+            basis.columns[module][name] for name in basis.attributes if name in chosen and name in basis.columns[module]
+        ]
+        for module, parts in keys.items()
+        if "lora_M" in parts
+    }
+    return {module: np.concatenate([np.arange(*span) for span in of_module]) for module, of_module in spans.items()}

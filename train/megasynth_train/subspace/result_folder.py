@@ -1,0 +1,121 @@
+"""The folder of mined subspaces: whether it is one, what it was mined from, and whether it is complete.
+
+::
+
+    <out>/<attribute>.safetensors    the basis of one attribute
+    <out>/all.safetensors            the attributes' columns beside each other
+    <out>/analysis.json              all numbers (subspace/analysis.py)
+    <out>/report/index.html          figures, and <out>/chapter.json for the summary page of an experiment
+    <out>/settings.json              the settings, and what was mined
+    <out>/done.json                  written last: the checksums of all results
+    <out>/layers/                    while it runs: what is done already
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors
+from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.dataset.temporary import remove_leftovers, replace_atomically
+from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_train.folder_lock import LOCK, take_lock
+
+SETTINGS, DONE, LAYERS, REPORT = "settings.json", "done.json", "layers", "report"
+SETTINGS_FORMAT = "megasynth-attr mining settings 1"
+DONE_FORMAT = "megasynth-attr finished mining 1"
+
+Identity = Mapping[str, Any]  # everything that decides the result: settings, adapters, base model
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Hold the folder, made if need be; ConfigError if another run holds it or it is something else."""
+    _check_is_ours(out)
+    with closing(take_lock(out, "the folder of subspaces")):
+        for folder in (out / TMP, out / LAYERS / TMP):
+            remove_leftovers(folder)
+        yield
+
+
+def _check_is_ours(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out={out} is a file; name a folder")
+    with storage_errors("the folder of subspaces", out):
+        names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if names <= {LOCK, TMP}:
+        return
+    try:
+        read_json(out / SETTINGS, SETTINGS_FORMAT)
+    except DatasetError as error:
+        raise ConfigError(f"{out} holds something that was not mined here ({error}); choose another out=") from None
+
+
+def finished(out: Path, identity: Identity) -> bool:
+    """Return whether ``out`` holds all results of ``identity``.
+
+    ConfigError naming the first difference if it holds another's; DatasetError if a result is missing or damaged.
+    """
+    if not (out / DONE).exists():
+        return False
+    done = read_json(out / DONE, DONE_FORMAT)
+    again = f"remove {out / DONE} to mine again, or choose another out="
+    if not all(isinstance(done.get(key), dict) for key in ("identity", "files")):
+        raise DatasetError(f"{out / DONE} is damaged: identity or files are missing; {again}")
+    if difference := _difference(done["identity"], identity):
+        raise ConfigError(
+            f"{out} holds subspaces that were mined otherwise: {difference}; choose another out=, or remove the folder"
+        )
+    for name, digest in done["files"].items():
+        if not (out / name).is_file():
+            raise DatasetError(f"{out / DONE} says that all is done, but {out / name} is missing; {again}")
+        if sha256_of(out / name) != digest:
+            raise DatasetError(f"{out / name} is damaged: it does not have the checksum in {DONE}; {again}")
+    return True
+
+
+def begin(out: Path, settings: Mapping[str, Any], identity: Identity) -> None:
+    """Write settings.json; layers mined with another identity, by a run that was not finished, are removed first."""
+    file = out / SETTINGS
+    same = file.is_file() and not _difference(read_json(file, SETTINGS_FORMAT).get("identity", {}), identity)
+    if not same and (out / LAYERS).exists():
+        shutil.rmtree(out / LAYERS)
+    with storage_errors("the folder of subspaces", out):
+        (out / LAYERS).mkdir(exist_ok=True)
+        replace_atomically(file, json_bytes({"format": SETTINGS_FORMAT, "settings": settings, "identity": identity}))
+
+
+def finish(out: Path, identity: Identity, files: Sequence[Path]) -> None:
+    """Write done.json, and remove what only a run that was not finished needs."""
+    record = {"format": DONE_FORMAT, "identity": identity, "files": {path.name: sha256_of(path) for path in files}}
+    with storage_errors("the end of the mining", out):
+        replace_atomically(out / DONE, json_bytes(record))
+    clear(out)
+
+
+def clear(out: Path) -> None:
+    """Remove the layers of a finished run."""
+    with storage_errors("the folder of subspaces", out):
+        for folder in (out / LAYERS, out / TMP):
+            if folder.exists():
+                shutil.rmtree(folder)
+
+
+def _difference(before: Any, now: Any, key: str = "") -> str:
+    """Return the first key in which two JSON values differ and both values in words, or nothing."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in sorted({*before, *now}):
+            if found := _difference(before.get(name), now.get(name), f"{key}.{name}" if key else str(name)):
+                return found
+        return ""
+    if isinstance(now, tuple):
+        now = list(now)
+    return "" if before == now else f"{key} is {_shown(now)} now, it was {_shown(before)}"
+
+
+def _shown(value: Any) -> str:
+    return "missing" if value is None else str(value)

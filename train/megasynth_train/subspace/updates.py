@@ -1,0 +1,229 @@
+"""A cluster of adapters: what was trained for which attribute, checked to belong together, read layer by layer."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megasynth_attr.dataset.files import read_json
+from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.keys import nearest
+from megasynth_train.subspace.analysis import AdapterRow, DriftRow
+from megasynth_train.subspace.core import Update
+from megasynth_train.subspace.dora import BaseWeights, with_row_scales
+from megasynth_train.subspace.layer_key import layer_key
+from megasynth_train.subspace.peft_folder import CONFIG, RECORD, adapted_modules, open_adapter
+from megasynth_train.subspace.peft_updates import StoredAdapter, is_zero
+
+MANIFEST, ADAPTER, DRIFT = "cluster.json", "adapter", "drift.json"
+DEFAULT_PREFIX = "aggregator."  # the layers that are mined unless others are named
+_NAMED = 4  # adapters an error message names
+
+
+@dataclass(frozen=True, eq=False)
+class Cluster:
+    """Adapters of one base model on the same layers, by attribute and then by name; small to pickle."""
+
+    stored: tuple[StoredAdapter, ...]
+    attributes: tuple[str, ...]
+    modules: tuple[str, ...]  # the layers that all adapters have and that are mined, sorted
+    shapes: Mapping[str, tuple[int, int]]  # module → (m, n)
+    base: Mapping[str, Any]  # size, config, weights_sha256; for adapters of PEFT alone: base_model_name_or_path
+    drift: tuple[DriftRow, ...]  # of the adapters and layers it is recorded for
+    notes: tuple[str, ...]  # what makes results less trustworthy
+
+    @property
+    def adapters(self) -> tuple[AdapterRow, ...]:
+        """Return one row per adapter."""
+        return tuple(
+            AdapterRow(a.name, a.attribute, str(a.folder), a.mode, a.rank, a.seed, a.sha256) for a in self.stored
+        )
+
+    def of_attribute(self, attribute: str) -> tuple[str, ...]:
+        """Return the names of an attribute's adapters."""
+        return tuple(adapter.name for adapter in self.stored if adapter.attribute == attribute)
+
+    def updates(self, module: str) -> dict[str, Update]:
+        """Return adapter name → update of a layer, read from disk; DatasetError for damage or numbers not finite."""
+        return {adapter.name: adapter.update(module) for adapter in self.stored}
+
+
+def open_cluster(
+    folder: str | Path, attributes: Sequence[str] = (), modules: str = "", base: BaseWeights | None = None
+) -> Cluster:
+    """Return the cluster in ``folder``, checked, without reading all values.
+
+    ``folder`` is that of ``python -m megasynth_train.cluster``, or holds PEFT's adapter folders, each named
+    ``<attribute>_<number>``. ``attributes`` chooses some and their order (none: all, sorted). ``modules`` is a regular
+    expression that whole names of layers fit (empty: all linears of the aggregator). ``base`` is needed by DoRA alone.
+    Raises ConfigError for a choice that fits nothing, adapters that cannot be mined or are not finished, and
+    DatasetError for damage and for adapters of different base models, layers or shapes.
+    """
+    folder = Path(folder).expanduser().resolve()
+    chosen = _chosen(folder, attributes)
+    wanted = _wanted(modules)
+    stored = tuple(open_adapter(path, name, attribute, wanted) for name, attribute, path in chosen)
+    _check_layers(stored, modules)
+    _check_base(stored)
+    names = tuple(sorted(stored[0].keys))
+    stored, dora_notes = with_row_scales(stored, names, base)
+    return Cluster(
+        stored=stored,
+        attributes=tuple(dict.fromkeys(adapter.attribute for adapter in stored)),
+        modules=names,
+        shapes=stored[0].shapes,
+        base=stored[0].base,
+        drift=tuple(row for adapter in stored for row in _drift(adapter, set(names))),
+        notes=_notes(stored, names) + dora_notes,
+    )
+
+
+def _chosen(folder: Path, attributes: Sequence[str]) -> list[tuple[str, str, Path]]:
+    """Return name, attribute and folder of the adapters of ``attributes``, in this order, all of them finished."""
+    found = _of_manifest(folder) if (folder / MANIFEST).is_file() else _of_folders(folder)
+    known = sorted({attribute for _, attribute, _ in found})
+    for attribute in attributes:
+        if attribute not in known:
+            hint = nearest(attribute, known)
+            raise ConfigError(f"attributes={attribute}: {folder} has none of it{hint}; it has {', '.join(known)}")
+    order = list(dict.fromkeys(attributes)) or known
+    chosen = sorted(
+        ((order.index(attribute), name, attribute, path) for name, attribute, path in found if attribute in order)
+    )
+    unfinished = [name for _, name, _, path in chosen if not _is_adapter(path)]
+    if unfinished:
+        raise ConfigError(
+            f"{len(unfinished)} of {len(chosen)} adapters in {folder} are not finished: {_listed(unfinished)}; run the "
+            f"same python -m megasynth_train.cluster … out={folder} again, which finishes them, or choose attributes= "
+            "that are"
+        )
+    return [(name, attribute, path) for _, name, attribute, path in chosen]
+
+
+def _of_manifest(folder: Path) -> list[tuple[str, str, Path]]:
+    # imported here: it brings PyTorch, which the worker processes that unpickle a cluster do not need
+    from megasynth_train.cluster_manifest import read_manifest
+
+    entries = read_manifest(folder)["adapters"]
+    if not entries:
+        raise DatasetError(f"{folder / MANIFEST} lists no adapters; an empty cluster has no subspaces")
+    try:
+        return [(name, str(entry["attribute"]), folder / name / ADAPTER) for name, entry in entries.items()]
+    except (KeyError, TypeError) as error:
+        raise DatasetError(f"{folder / MANIFEST} is damaged ({error!r}); restore it") from None
+
+
+def _of_folders(folder: Path) -> list[tuple[str, str, Path]]:
+    """Return the adapters that lie in ``folder`` directly, or one level deeper as the result of a run."""
+    inside = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    places = {path.name: where for path in inside for where in (path, path / ADAPTER) if _is_adapter(where)}
+    if not places:
+        raise ConfigError(
+            f"{folder} holds no adapters: give the folder of python -m megasynth_train.cluster (with {MANIFEST}), or "
+            "one with PEFT adapter folders named <attribute>_<number>"
+        )
+    found = []
+    for name, where in places.items():
+        match = re.fullmatch(r"(.+?)_?\d+", name)
+        if match is None:
+            raise ConfigError(
+                f"{folder / name}: which attribute is it of? name it <attribute>_<number>, e.g. texture_00"
+            )
+        found.append((name, match[1], where))
+    return found
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() or (folder / RECORD).is_file()
+
+
+def _wanted(modules: str) -> Callable[[str], bool]:
+    if not modules:
+        return lambda name: name.startswith(DEFAULT_PREFIX)
+    try:
+        pattern = re.compile(modules)
+    except re.error as error:
+        raise ConfigError(f"modules={modules}: no regular expression ({error})") from None
+    return lambda name: pattern.fullmatch(name) is not None
+
+
+def _check_layers(stored: Sequence[StoredAdapter], modules: str) -> None:
+    """Raise ConfigError if there are no layers, DatasetError if an adapter has others than the first one has."""
+    first = stored[0]
+    if not first.keys:
+        others = adapted_modules(first.folder)
+        advice = (
+            f"modules={modules} fits none of the linear layers it adapts" if modules else "choose some with modules="
+        )
+        raise ConfigError(f"{first.folder} adapts no such layer of the aggregator; {advice}: {_listed(others)}")
+    for adapter in stored[1:]:
+        for one, other in ((first, adapter), (adapter, first)):
+            if missing := sorted(one.keys.keys() - other.keys.keys()):
+                raise DatasetError(
+                    f"{other.folder} does not adapt {_listed(missing)}, which {one.name} does; all adapters of a "
+                    "cluster need the same layers, choose common ones with modules="
+                )
+        for module, shape in adapter.shapes.items():
+            if shape != first.shapes[module]:
+                raise DatasetError(
+                    f"{module} is {shape[0]} × {shape[1]} in {adapter.folder}, {first.shapes[module][0]} × "
+                    f"{first.shapes[module][1]} in {first.name}; they belong to different models"
+                )
+
+
+def _check_base(stored: Sequence[StoredAdapter]) -> None:
+    first = stored[0]
+    for adapter in stored[1:]:
+        if _base_text(adapter) != _base_text(first):
+            raise DatasetError(
+                f"{adapter.name} was trained from {_base_text(adapter)}, {first.name} from {_base_text(first)}: "
+                "updates of different base models have no common subspace; leave one of them out"
+            )
+
+
+def _base_text(adapter: StoredAdapter) -> str:
+    if "weights_sha256" in adapter.base:
+        return f"{adapter.base.get('size') or 'a model'} with weights {adapter.base['weights_sha256']}"
+    return f"base_model_name_or_path={adapter.base['base_model_name_or_path']}"
+
+
+def _drift(adapter: StoredAdapter, modules: set[str]) -> list[DriftRow]:
+    file = adapter.folder / DRIFT
+    layers = read_json(file)["layers"] if file.is_file() else []
+    return [
+        DriftRow(layer_key(layer["module"]), adapter.name, layer["relative_change"], layer["angles_deg"][0])
+        for layer in layers
+        if layer["module"] in modules
+    ]
+
+
+def _notes(stored: Sequence[StoredAdapter], modules: Sequence[str]) -> tuple[str, ...]:
+    notes = []
+    seeds = Counter(adapter.seed for adapter in stored if adapter.seed is not None)
+    for seed in sorted(seed for seed, count in seeds.items() if count > 1):
+        same = [adapter.name for adapter in stored if adapter.seed == seed]
+        notes.append(
+            f"{_listed(same)} started from the same seed {seed}: they share the row space of their start, which "
+            "shows in spectra and angles whatever they learned"
+        )
+    if unknown := [adapter.name for adapter in stored if adapter.seed is None]:
+        notes.append(
+            f"the seeds of {_listed(unknown)} are not recorded: if they started alike, they share the row space of "
+            "their start whatever they learned"
+        )
+    if idle := [a.name for a in stored if all(is_zero(a.update(module)) for module in modules)]:
+        notes.append(f"{_listed(idle)} did not move from the base model: all updates are zero")
+    if stored[0].base.get("weights_sha256") is None and stored[0].base.get("base_model_name_or_path") is None:
+        notes.append(
+            "the adapters do not say which base model they belong to; that it is one and the same is not checked"
+        )
+    return tuple(notes)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
