@@ -38,12 +38,13 @@ def main(words: list[str]) -> None:
             return
         functions = [load(stage) for stage in stages]
         open_experiment_for_writing(experiment)
-        _run(experiment, stages, functions, started)
+        run_stages(experiment, stages, functions, started)
 
 
-def _run(
+def run_stages(
     experiment: Experiment, stages: Sequence[Stage], functions: Sequence[Callable[[Experiment], None]], started: float
 ) -> None:
+    """Run each stage's function; see ``main`` for what happens after a failure. ``started``: time.monotonic() then."""
     failed: MegaSynthError | None = None
     for stage, function in zip(stages, functions, strict=True):
         if failed is not None and stage.training:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from megasynth_attr.config import preset_names, schema
-from megasynth_attr.errors import ConfigError, ExitCode
+from megasynth_attr.config import Experiment, preset_names, resolve, schema
+from megasynth_attr.cost import cost_text
+from megasynth_attr.errors import ConfigError, ExitCode, Interrupted, MegaSynthError, ScenesFailed
 from megasynth_attr.help import help_text, section_kinds
-from megasynth_attr.pipeline import STAGES, chosen_stages, main
+from megasynth_attr.pipeline import chosen_stages, main, run_stages
+from megasynth_attr.stages import STAGES, VerificationFailed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -101,6 +103,79 @@ def test_usage_errors_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert done.returncode == 2 and time.monotonic() - started < 30
     assert done.stderr.splitlines() == ["ConfigError: unknown key framse (did you mean frames?); --help lists all keys"]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_says_what_the_papers_experiments_cost_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["preset=paper_human", "plan=true", "stages=generate,verify", f"out={tmp_path / 'out'}"])
+    text = capsys.readouterr().out
+    assert "840,000 of 518×518 px" in text and "everything 40,000" in text and "core hours" in text
+    assert "nothing is written" in text and not (tmp_path / "out").exists()
+    main(["preset=texture", "dataset_count=1", "scene_count=1", "frames=1", "stages=report", "plan=true"])
+    assert "these stages take little" in capsys.readouterr().out
+
+
+def test_a_short_run_has_no_table_of_costs(tmp_path: Path) -> None:
+    words = ["preset=texture", f"out={tmp_path}", "dataset_count=1", "render.width_px=28", "render.height_px=28"]
+    short = resolve([*words, "scene_count=1", "frames=1"])
+    assert cost_text(short, STAGES[:1]) == ""
+    assert "rendering" in cost_text(resolve([*words, "scene_count=200", "frames=100"]), STAGES[:1])
+
+
+def refusing(*names: str) -> str:
+    """Return a program that is the pipeline where the modules ``names`` are not installed."""
+    return f"""
+import importlib.util, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Refuse())
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in {names!r} else found(name, package)
+from megasynth_attr.errors import run_main
+from megasynth_attr.pipeline import main
+sys.exit(run_main(main, sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("module", ["megasynth_train", "torch"])
+def test_a_missing_training_half_is_named_before_anything_is_rendered(tmp_path: Path, module: str) -> None:
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'train'}"}
+    words = ["preset=demo", "training.model.checkpoint=", "stages=generate,cluster", f"out={tmp_path / 'out'}"]
+    command = [sys.executable, "-c", refusing(module), *words]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == ExitCode.ENVIRONMENT, done.stderr
+    assert done.stderr.startswith("EnvironmentProblem: stage cluster") and "megasynth-attr[train]" in done.stderr
+    assert not (tmp_path / "out").exists()
+    words[2] = "stages=generate"  # and without its stages nothing of it is needed
+    plan = subprocess.run([*command[:3], *words, "plan=true"], env=env, capture_output=True, text=True, timeout=60)
+    assert plan.returncode == 0, plan.stderr
+    helped = subprocess.run([*command[:3], "--help"], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert helped.returncode == 0 and "training" in helped.stdout
+
+
+@pytest.mark.parametrize("error", [ScenesFailed("some"), VerificationFailed("wrong")])
+def test_after_a_failure_nothing_is_trained_and_the_report_is_written(error: MegaSynthError) -> None:
+    ran: list[str] = []
+
+    def fail(experiment: Experiment) -> None:
+        raise error
+
+    functions = [fail, *((lambda _, name=stage.name: ran.append(name)) for stage in STAGES[1:])]
+    with pytest.raises(type(error)):
+        run_stages(resolve(["preset=demo"]), STAGES, functions, time.monotonic())
+    assert ran == ["verify", "report"]
+
+
+def test_later_stages_get_what_is_left_of_the_time() -> None:
+    left: list[float] = []
+    experiment = resolve(["preset=demo", "max_runtime=100"])
+    run_stages(experiment, STAGES[:2], [lambda e: left.append(e.run.max_runtime_s)] * 2, time.monotonic() - 40)
+    assert left[0] == 100 and 55 < left[1] < 60.1
+    with pytest.raises(Interrupted, match="max_runtime_s=100 is over"):
+        run_stages(experiment, STAGES[:2], [lambda e: None] * 2, time.monotonic() - 101)
 
 
 def test_verify_before_generate_says_so(tmp_path: Path) -> None:

@@ -37,7 +37,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("bpy", reason="the demo datasets are rendered with the bpy module")
     out = tmp_path_factory.mktemp("proof") / "demo"
     size = ("scene_count=4", "frames=12", "render.width_px=168", "render.height_px=168")
-    run("megasynth_attr.pipeline", "preset=demo", "stages=generate", "dataset_count=1", "downstream=", *size, f"out={out}")
+    run(
+        "megasynth_attr.pipeline",
+        "preset=demo",
+        "stages=generate",
+        "dataset_count=1",
+        "downstream=",
+        *size,
+        f"out={out}",
+    )
     return out
 
 

@@ -18,14 +18,14 @@ from megasynth_train.subspace.paper_scheme import export_paper, import_paper
 HELP = Help(
     usage="python -m megasynth_train.basis show|random|select|from_paper|to_paper=FILE [out=FILE] [key=value ...]",
     explanation=(
-        "Works on files of bases, as python -m megasynth_train.mine writes them. Name one file with what is to be done\n"
-        "with it; all but show= write out=, which must not exist yet."
+        "Works on files of bases, as python -m megasynth_train.mine writes them. Name one file with what is to be\n"
+        "done with it; all but show= write out=, which must not exist yet."
     ),
     examples=(
-        "python -m megasynth_train.basis show=runs/subspaces/all.safetensors",
-        "python -m megasynth_train.basis select=runs/subspaces/all.safetensors attributes=[texture,geometry] out=two.safetensors",
-        "python -m megasynth_train.basis random=runs/subspaces/all.safetensors seed=1 out=random.safetensors",
-        "python -m megasynth_train.basis from_paper=space.safetensors attributes=[texture,lighting] out=basis.safetensors",
+        "python -m megasynth_train.basis show=subspaces/all.safetensors",
+        "python -m megasynth_train.basis select=subspaces/all.safetensors attributes=[texture] out=texture.safetensors",
+        "python -m megasynth_train.basis random=subspaces/all.safetensors seed=1 out=random.safetensors",
+        "python -m megasynth_train.basis from_paper=space.safetensors attributes=[texture,lighting] out=b.safetensors",
     ),
 )
 

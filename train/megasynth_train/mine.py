@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.dataset.files import read_json, storage_errors
-from megasynth_attr.dataset.temporary import replace_atomically
 from megasynth_attr.errors import ConfigError, run_main
 from megasynth_attr.farm.stop import StopRequest
 from megasynth_attr.report.chapters import write_chapter
 from megasynth_attr.report.libraries import require_report_libraries
-from megasynth_attr.scene.codec import canonical_json, from_plain, to_plain
+from megasynth_attr.scene.codec import to_plain
 from megasynth_attr.scene.fields import setting
 from megasynth_train.command import Help, parse
 from megasynth_train.settings import ModelSettings
 from megasynth_train.subspace import mining, result_folder
 from megasynth_train.subspace.allocation import weight_effective_rank
-from megasynth_train.subspace.analysis import FILE, FORMAT, Analysis
+from megasynth_train.subspace.analysis import FILE, Analysis
+from megasynth_train.subspace.analysis_file import read_analysis, write_analysis
 from megasynth_train.subspace.mine_layer import WHOLE
+from megasynth_train.subspace.mine_summary import summary
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.subspace.updates import Cluster, open_cluster
 
@@ -40,7 +40,7 @@ HELP = Help(
     examples=(
         "python -m megasynth_train.mine cluster=runs/loras out=runs/subspaces dimension=16",
         "python -m megasynth_train.mine cluster=runs/loras out=runs/joint extractor=joint allocation=null workers=8",
-        "python -m megasynth_train.mine cluster=runs/loras out=runs/attn attributes=[texture,geometry] modules='.*attn.*'",
+        "python -m megasynth_train.mine cluster=runs/loras out=runs/attn attributes=[texture,geometry] modules='.*qkv'",
     ),
 )
 _ATTRIBUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")  # it names a file
@@ -81,6 +81,7 @@ def run(settings: MineSettings) -> MiningResult:
     if settings.run.figures:
         require_report_libraries()
     out = Path(settings.out).expanduser().resolve()
+    result_folder.check_is_ours(out)
     with StopRequest() as stop:
         cluster, base_ranks = _opened(settings)
         identity = _identity(settings.mining, cluster)
@@ -99,12 +100,6 @@ def run(settings: MineSettings) -> MiningResult:
             result_folder.clear(out)
     files = _basis_files(cluster, out)
     return MiningResult(out, analysis, files, files.pop(WHOLE), report, done)
-
-
-def read_analysis(out: Path) -> Analysis:
-    """Return the analysis in a folder of subspaces; DatasetError if it is missing or damaged."""
-    record = read_json(out / FILE, FORMAT)
-    return from_plain(Analysis, record, str(out / FILE))
 
 
 def _opened(settings: MineSettings) -> tuple[Cluster, dict[str, float]]:
@@ -132,8 +127,8 @@ def _opened(settings: MineSettings) -> tuple[Cluster, dict[str, float]]:
         return cluster, {}
     if cluster.base.get("weights_sha256", base.sha256) != base.sha256:
         raise ConfigError(
-            f"the cluster belongs to a model with weights {cluster.base['weights_sha256'][:12]}, the base model given has "
-            f"{base.sha256[:12]}; give the checkpoint it was trained from"
+            f"the cluster belongs to a model with weights {cluster.base['weights_sha256'][:12]}, the base model given "
+            f"has {base.sha256[:12]}; give the checkpoint it was trained from"
         )
     return cluster, {module: weight_effective_rank(base.weight(module)) for module in cluster.modules}
 
@@ -150,9 +145,7 @@ def _identity(settings: MiningSettings, cluster: Cluster) -> dict[str, Any]:
     )
 
 
-def _write_results(
-    cluster: Cluster, settings: MiningSettings, out: Path, started: float, stop: StopRequest
-) -> None:
+def _write_results(cluster: Cluster, settings: MiningSettings, out: Path, started: float, stop: StopRequest) -> None:
     """Write the bases and the analysis from the layers' files."""
     from megasynth_train.subspace.basis_file import write_basis  # brings PyTorch, see above
 
@@ -161,9 +154,7 @@ def _write_results(
     for name, path in _basis_files(cluster, out).items():
         stop.check()
         write_basis(path, mining.assemble_basis(name, analysis, rows, out))
-    with storage_errors("the analysis", out):
-        # on one line: an encoder for people takes ten times as long for a million numbers
-        replace_atomically(out / FILE, canonical_json(analysis).encode())
+    write_analysis(out, analysis)
 
 
 def _basis_files(cluster: Cluster, out: Path) -> dict[str, Path]:
@@ -182,15 +173,10 @@ def _write_report(analysis: Analysis, out: Path) -> Path:
     return page
 
 
-def summary(result: MiningResult) -> str:
-    """Return one line per attribute and per pair of attributes: the medians over the layers, and chance."""
-    return "\n".join(summary_lines(result.analysis))
-
-
 def main(words: list[str]) -> None:
     """Mine as the words say and print what was found."""
     result = run(parse(MineSettings, words, HELP))
-    print(summary(result))
+    print(summary(result.analysis))
     print(f"{'found done' if result.already_done else 'mined'}: {result.out}")
 
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from megasynth_train.adapters import Adapted, adapt
+from megasynth_train.adapters.targets import find_targets
 from megasynth_train.settings import AdapterSettings
+from megasynth_train.subspace.basis import Basis, LayerBasis, haar_frame
+from megasynth_train.subspace.basis_file import write_basis
+from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.config import SIZES, VGGTConfig
 from megasynth_train.vggt.initialise import random_model
 from megasynth_train.vggt.model import VGGT, Prediction
 
-ADAPTER_MODES = ("lora", "rslora", "dora", "pissa", "adalora", "lora_xs", "heads")
+ADAPTER_MODES = ("lora", "rslora", "dora", "pissa", "adalora", "lora_xs", "subspace", "heads")
 MODES = ("full", *ADAPTER_MODES)
 BASE_SEED = 3
 
@@ -45,11 +56,40 @@ def small_model(seed: int = BASE_SEED, **changes: Any) -> VGGT:
 
 
 def adapted_model(mode: str, total_steps: int = 10, **settings: Any) -> Adapted:
-    """Return a fresh small model adapted with rank 4 (unless said otherwise)."""
-    chosen = AdapterSettings(
-        **{"mode": mode, "rank": 4, "head_rank": 0 if mode == "heads" else 3, "seed": 5} | settings
-    )
+    """Return a fresh small model adapted with rank 4 (unless said otherwise), or in the basis of ``basis_file``."""
+    defaults: dict[str, Any] = {"mode": mode, "rank": 4, "head_rank": 0 if mode == "heads" else 3, "seed": 5}
+    if mode == "subspace":
+        defaults["basis"] = str(basis_file())
+    chosen = AdapterSettings(**defaults | settings)
     return adapt(small_model(), chosen, total_steps=total_steps)
+
+
+def basis_for(
+    model: nn.Module, widths: Mapping[str, int], modules: tuple[str, ...] = (), seed: int = 0, base: str = ""
+) -> Basis:
+    """Return an orthonormal basis with so many columns per attribute in these layers (of a VGGT: the aggregator's)."""
+    rng, layers, columns, size = np.random.default_rng(seed), {}, {}, sum(widths.values())
+    ends = np.cumsum(list(widths.values())).tolist()
+    spans = {name: (end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True)}
+    for module in modules or find_targets(model).aggregator:
+        outputs, inputs = model.get_submodule(module).weight.shape
+        left, right = (haar_frame(side, size, rng).astype(np.float32) for side in (outputs, inputs))
+        mean = np.zeros((size, size), np.float32)
+        for start, end in spans.values():
+            mean[start:end, start:end] = rng.normal(size=(end - start,) * 2)
+        layers[module] = LayerBasis(left, right, rng.uniform(0.5, 2.0, size).astype(np.float32), mean)
+        columns[module] = spans
+    return Basis(layers, columns, tuple(widths), {"weights_sha256": base}, {"orthonormal": True})
+
+
+@functools.cache
+def basis_file() -> Path:
+    """Return a basis for the small model on disk: texture has 3 columns in every layer, pose 2."""
+    folder = Path(tempfile.mkdtemp(prefix="basis-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    model = small_model()
+    write_basis(folder / "all.safetensors", basis_for(model, {"texture": 3, "pose": 2}, base=weights_hash(model)))
+    return folder / "all.safetensors"
 
 
 def images() -> Tensor:

@@ -33,7 +33,7 @@ def one_pass(adapted: Adapted) -> tuple[Tensor, dict[str, Tensor | None], int]:
     )
 
 
-@pytest.mark.parametrize("mode", ["lora", "rslora", "pissa", "adalora", "lora_xs", "heads"])
+@pytest.mark.parametrize("mode", ["lora", "rslora", "pissa", "adalora", "lora_xs", "subspace", "heads"])
 def test_the_result_is_the_same_and_less_is_kept(mode: str) -> None:
     adapted = adapted_model(mode)
     train(adapted, 2)  # so that no factor is zero any more
@@ -59,7 +59,7 @@ def test_modes_that_need_float32_weights_keep_them(mode: str) -> None:
     assert all(p.dtype == torch.float32 for p in adapted.model.parameters())
 
 
-@pytest.mark.parametrize("mode", ["lora", "pissa", "lora_xs"])
+@pytest.mark.parametrize("mode", ["lora", "pissa", "lora_xs", "subspace"])
 def test_what_is_saved_fits_the_float32_base(mode: str, tmp_path: Path) -> None:
     adapted, fat = adapted_model(mode), adapted_model(mode)
     make_lean(adapted)

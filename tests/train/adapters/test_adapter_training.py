@@ -161,7 +161,7 @@ def test_only_lora_xs_asks_for_no_weight_decay() -> None:
     assert adapted_model("lora").undecayed == frozenset()
 
 
-@pytest.mark.parametrize("mode", ["full", "lora", "dora", "pissa", "adalora", "lora_xs"])
+@pytest.mark.parametrize("mode", ["full", "lora", "dora", "pissa", "adalora", "lora_xs", "subspace"])
 def test_a_run_continued_from_trainable_and_extra_state_is_the_uninterrupted_one(mode: str) -> None:
     half = 4 if mode == "adalora" else 2  # enough for cuts before and after
     whole, begun, resumed = (adapted_model(mode, total_steps=2 * half) for _ in range(3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_a_larger_rank_never_gets_fewer_dimensions(layers: list[LayerBudget], di
     for method in ("proportional", "floor"):
         found = allocate(layers, method, dimension)
         by_rank = sorted(layers, key=lambda layer: layer.effective_rank)
-        for one, other in zip(by_rank, by_rank[1:], strict=False):
+        for one, other in pairwise(by_rank):
             tie = math.isclose(one.effective_rank, other.effective_rank)  # equal ones may differ by the last remainder
             assert found[one.module] <= found[other.module] + tie
 

@@ -86,7 +86,7 @@ def test_plain_concatenation_keeps_columns_as_they_are() -> None:
 
 
 def test_the_smallest_singular_value_says_how_close_attributes_come() -> None:
-    """Two subspaces at angle θ have √(1 − cos θ); it is that of unit columns, whatever their scale and what is dropped."""
+    """Two subspaces at angle θ have √(1 − cos θ); columns count at unit length, dropped ones too."""
     rng = np.random.default_rng(3)
     parts = random_parts(rng)
     found = concatenate([(name, left * 7, right) for name, left, right in parts], True, 0.9)

@@ -159,8 +159,8 @@ def test_the_largest_gap_of_the_logarithms_does_not_find_the_dimension() -> None
     """Why parallel analysis: one strong direction ahead of five weaker shared ones, well above the noise all six."""
     rng = np.random.default_rng(2)
     left, right = planted.frame(96, 6, rng), planted.frame(80, 6, rng)
-    common = left * [2.0, 0.5, 0.45, 0.4, 0.35, 0.3]
-    updates = [planted.plus(Update(common, right), planted.random_update(96, 80, 3, rng, 0.5)) for _ in range(8)]
+    common = left * [2.0, 0.6, 0.55, 0.5, 0.48, 0.46]
+    updates = [planted.plus(Update(common, right), planted.random_update(96, 80, 3, rng, 1.6)) for _ in range(8)]
     values = spectrum(core_coordinates(updates))
     gap = 1 + int(np.argmax(-np.diff(np.log(values[: 6 + 24]))))  # of the non-zero ones
     assert found_significant(updates) == 6

@@ -9,13 +9,12 @@ import sys
 
 from accelerate.state import PartialState
 
-from megasynth_attr.errors import ExitCode, MegaSynthError, run_main
+from megasynth_attr.errors import run_main
 from megasynth_train.command import Help, parse
 from megasynth_train.compare.cost import plan_text
-from megasynth_train.compare.report import MARKDOWN
 from megasynth_train.compare.run import run
-from megasynth_train.compare.trainings import prepare
 from megasynth_train.compare.settings import CompareSettings
+from megasynth_train.compare.trainings import prepare
 
 HELP = Help(
     usage="python -m megasynth_train.compare data=FOLDER test=FOLDER out=FOLDER [key=value ...]",
@@ -36,26 +35,16 @@ HELP = Help(
 )
 
 
-class MethodsFailed(MegaSynthError):
-    """Some runs of a comparison failed; the others are complete and in the table."""
-
-    exit_code = ExitCode.SCENES_FAILED
-
-
 def main(words: list[str]) -> None:
-    """Compare as the words say and print the table; MethodsFailed at the end if some runs failed."""
+    """Compare as the words say, or print the plan."""
     settings = parse(CompareSettings, words, HELP)
     if settings.plan:
         print(plan_text(prepare(settings)))
         return
-    done = run(settings)
-    if PartialState().is_main_process:
-        print((done.report.out / MARKDOWN).read_text(encoding="utf-8"))
-        print(f"{len(done.outcomes)} runs, {len(done.failed)} failed: {done.report.out / 'index.html'}")
-    PartialState().destroy_process_group()
-    if done.failed:
-        texts = "; ".join(f"{outcome.name}: {outcome.message}" for outcome in done.failed)
-        raise MethodsFailed(f"{len(done.failed)} of {len(done.outcomes)} runs failed: {texts}")
+    try:
+        run(settings)
+    finally:
+        PartialState().destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from megasynth_train.adapters.methods import head_rank
 from megasynth_train.compare.methods import Method
-from megasynth_train.compare.trainings import Prepared
 from megasynth_train.compare.table import number, padded
+from megasynth_train.compare.trainings import Prepared
 from megasynth_train.cost import StepCost, expected_s, mean_over_views, step_cost
 from megasynth_train.cost_layers import Tuning
 from megasynth_train.data.plan import PATCH_PX

@@ -129,7 +129,8 @@ def _pictures(work: Path, out: Path, manifest: Mapping[str, Any], results: Resul
     pictures = [
         Picture(
             f"{PICTURES}/methods.png",
-            "Every dot is one seed, the bar their mean. Where dots of two methods overlap, that metric does not tell them apart.",
+            "Every dot is one seed, the bar their mean. Where dots of two methods overlap, the metric tells no "
+            "difference.",
             f"Five panels of dots, one row for each of {', '.join(results.methods)}",
         )
     ]

@@ -35,11 +35,11 @@ from megasynth_train.evaluate.options import EvaluateSettings, MeasureSettings
 from megasynth_train.processes import make_accelerator, on_main
 from megasynth_train.subspace.basis import Basis, random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
-from megasynth_train.subspace.result_folder import WHOLE
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.config import named_config
 
 BASES = "bases"
+WHOLE_BASIS = "all.safetensors"  # of megasynth_train.mine: all attributes beside each other
 COUNTING = "counting"  # an out= that is never written to
 
 
@@ -92,7 +92,7 @@ def prepare(settings: CompareSettings) -> Prepared:
 def basis_path(given: str) -> Path:
     """Return the basis file that ``basis=`` names: itself, or the whole basis in a folder of megasynth_train.mine."""
     path = Path(given).expanduser().resolve()
-    return path / f"{WHOLE}.safetensors" if path.is_dir() else path
+    return path / WHOLE_BASIS if path.is_dir() else path
 
 
 def run_all(prepared: Prepared, out: Path) -> tuple[dict[str, Any], list[Outcome]]:

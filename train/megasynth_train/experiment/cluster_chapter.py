@@ -145,9 +145,9 @@ def _table(adapters: Sequence[Adapter], attributes: Sequence[str]) -> Table:
             )
         )
     return Table(
-        "Means over the adapters of each attribute. Change of A: how far the numbers that every adapter draws at random "
-        "moved from their start, relative to it (median over the layers); angle: the largest between the directions it "
-        "reads now and at the start. Adapters that hardly move would be alike if they started alike; these did not.",
+        "Means over the adapters of each attribute. Change of A: how far the numbers an adapter draws at random moved "
+        "from their start, relative to it (median over the layers); angle: the largest between the directions it reads "
+        "now and at the start. Adapters that hardly move would be alike if they started alike; these did not.",
         ("Attribute", "Adapters", "Objective, first", "Objective, last", "Change of A", "Angle"),
         tuple(rows),
     )

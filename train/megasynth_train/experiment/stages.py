@@ -26,7 +26,7 @@ from megasynth_train.compare.run import run as run_comparison
 from megasynth_train.experiment.cluster_chapter import write_cluster_chapter
 from megasynth_train.experiment.settings import CLUSTER, PRETRAIN, SUBSPACES, StageSettings, TrainingRun, stage_settings
 from megasynth_train.run_folder import DONE
-from megasynth_train.settings import TrainSettings
+from megasynth_train.settings import ModelSettings, TrainSettings
 
 
 def pretrain(run: TrainingRun) -> None:
@@ -71,13 +71,15 @@ def cluster(run: TrainingRun) -> None:
 def mine(run: TrainingRun) -> None:
     """Mine the subspaces of the members' attributes from the cluster."""
     settings = _with_base(run)
+    # loading the base model takes long, and most adapters mean the same without it
+    needs_base = settings.cluster.adapter.mode == "dora" or settings.mining.allocate_from == "base"
     result = miner.run(
         miner.MineSettings(
             cluster=str(run.folder(CLUSTER)),
             out=str(run.folder(SUBSPACES)),
+            model=settings.cluster.model if needs_base else ModelSettings(),
             mining=settings.mining,
             run=settings.mine,
-            model=settings.cluster.model,
         )
     )
     print(f"mine      {result.out}", flush=True)

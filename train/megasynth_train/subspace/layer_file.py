@@ -43,18 +43,16 @@ def write_layer(path: Path, mined: MinedLayer) -> None:
 
 def read_rows(path: Path) -> LayerRows:
     """Return what the layer adds to the analysis; DatasetError if the file is damaged."""
-    with opened(path, AGAIN) as opened:
-        return from_plain(LayerRows, json.loads(opened.metadata()[METADATA]), str(path))
+    with opened(path, AGAIN) as file:
+        return from_plain(LayerRows, json.loads(file.metadata()[METADATA]), str(path))
 
 
 def read_layer_basis(path: Path, basis: str) -> LayerBasis | None:
     """Return the layer's part of one basis, None if it has no dimensions there; DatasetError if the file is damaged."""
-    with opened(path, AGAIN) as opened:
+    with opened(path, AGAIN) as file:
         names = {name: f"{basis}/{part}" for part, name in PARTS.items()}
-        stored = set(opened.keys())
-        arrays: dict[str, Any] = {
-            name: opened.get_tensor(key) for name, key in names.items() if key in stored
-        }
+        stored = set(file.keys())
+        arrays: dict[str, Any] = {name: file.get_tensor(key) for name, key in names.items() if key in stored}
     return LayerBasis(**arrays) if arrays else None
 
 

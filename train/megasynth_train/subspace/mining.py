@@ -17,7 +17,7 @@ from megasynth_attr.farm.stop import StopRequest
 from megasynth_attr.scene.codec import to_plain
 from megasynth_train.subspace.allocation import LayerBudget, allocate
 from megasynth_train.subspace.analysis import FORMAT, AdapterRow, Analysis
-from megasynth_train.subspace.basis import Basis, Columns, ranks_of
+from megasynth_train.subspace.basis import Basis, ranks_of
 from megasynth_train.subspace.core import Update, core_coordinates
 from megasynth_train.subspace.half_splits import Halves, draw_halves
 from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, read_rows, write_layer

@@ -120,7 +120,7 @@ def _serve(link: Connection[Any, Any], make: Callable[[], Callable[[Any], Any]])
             item = link.recv()
             try:
                 function = function or make()
-                answer = (function(item), None, "")
+                answer: tuple[Any, Exception | None, str] = (function(item), None, "")
             except Exception as error:  # raised again where it is received
                 answer = (None, error, traceback.format_exc())
             link.send(answer)

@@ -35,14 +35,15 @@ Identity = Mapping[str, Any]  # everything that decides the result: settings, ad
 @contextmanager
 def held(out: Path) -> Iterator[None]:
     """Hold the folder, made if need be; ConfigError if another run holds it or it is something else."""
-    _check_is_ours(out)
+    check_is_ours(out)
     with closing(take_lock(out, "the folder of subspaces")):
         for folder in (out / TMP, out / LAYERS / TMP):
             remove_leftovers(folder)
         yield
 
 
-def _check_is_ours(out: Path) -> None:
+def check_is_ours(out: Path) -> None:
+    """Raise ConfigError unless ``out`` is absent, empty or a folder of subspaces; nothing else must be changed."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"out={out} is a file; name a folder")
     with storage_errors("the folder of subspaces", out):

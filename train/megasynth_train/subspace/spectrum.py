@@ -4,7 +4,8 @@ The paper's Figures 3–34 are ``spectrum``. The null spectrum keeps each adapte
 both sides, by rotations of its own: what the mean would be of adapters of the same sizes that agree on nothing.
 
 A cliff above the null means that something is shared, not that it was learned: adapters that start from the same
-``lora_A`` and drift little share a row space whatever they learn. Only distinct recorded seeds, and the drift, exclude it.
+``lora_A`` and drift little share a row space whatever they learn. Only distinct recorded seeds, and the drift, exclude
+that.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from megasynth_attr.dataset.files import sha256_of, storage_errors, sync_folder
 from megasynth_attr.dataset.paths import TMP

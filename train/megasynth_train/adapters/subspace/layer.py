@@ -98,7 +98,7 @@ class SubspaceLinear(Linear):
         self.lora_variant[adapter_name] = SubspaceVariant()
         self.lora_dropout[adapter_name] = nn.Dropout(config.lora_dropout) if config.lora_dropout else nn.Identity()
         left, right, start = _made(basis.layers[module], config, weight)
-        mask = _blocks(basis, module)
+        mask = blocks(basis, module)
         self.lora_A[adapter_name], self.lora_B[adapter_name] = Fixed(right), Fixed(left)
         self.lora_M[adapter_name] = nn.Parameter(start)
         self.free_numbers[adapter_name] = size * size
@@ -188,7 +188,7 @@ def columns_and_start(layer: LayerBasis, config: SubspaceConfig) -> tuple[np.nda
     return layer.left * roots, layer.right * roots, start
 
 
-def _blocks(basis: Basis, module: str) -> np.ndarray:
+def blocks(basis: Basis, module: str) -> np.ndarray:
     """Return D × D, true inside the blocks of the attributes."""
     mask = np.zeros((basis.dimension(module),) * 2, bool)
     for start, end in basis.columns[module].values():

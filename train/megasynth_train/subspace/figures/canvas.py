@@ -28,6 +28,7 @@ _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 9,
     "axes.titlesize": 9,
+    "axes.titley": 1.0,  # fixed: looking for room above the ticks takes a tenth of the time
     "axes.labelsize": 9,
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,

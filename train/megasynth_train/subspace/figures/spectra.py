@@ -84,25 +84,37 @@ def _draw_values(axes: Any, rows: Sequence[LayerRow], depths: int) -> None:
     band = _band(rows)
     index = np.arange(1, band.shape[1] + 1)
     axes.fill_between(index, *band, color="#c3c8d0", alpha=0.75, linewidth=0, zorder=1)
-    for row in rows:
-        line = np.asarray(row.spectrum)
-        shown = np.where(line > _TINY * top, line, np.nan)
-        colour = colours(norm(row.layer.depth))
-        place = np.arange(1, len(line) + 1)
-        axes.plot(place, shown, color=colour, linewidth=0.8, alpha=0.45, zorder=2)
-        axes.plot(place[: row.significant], shown[: row.significant], color=colour, linewidth=1.5, zorder=3)
-        if row.significant:
-            last = row.significant - 1
-            axes.plot(place[last], shown[last], "o", color=colour, markersize=3.2, zorder=4)
+    shown = [_curve(np.asarray(row.spectrum), np.asarray(row.spectrum) > _TINY * top) for row in rows]
+    shades = [colours(norm(row.layer.depth)) for row in rows]
+    _draw_curves(axes, shown, shades, linewidth=0.8, alpha=0.45)
+    _draw_curves(axes, [c[: r.significant] for c, r in zip(shown, rows, strict=True)], shades, linewidth=1.5)
+    _draw_ends(axes, shown, rows, shades)
     log_axis(axes, "y")
-    shown = np.concatenate([np.asarray(row.spectrum)[np.asarray(row.spectrum) > _TINY * top] for row in rows])
-    axes.set_ylim(0.8 * shown.min(), 1.35 * top)
+    axes.set_ylim(0.8 * min(np.nanmin(curve[:, 1]) for curve in shown), 1.35 * top)
     _index_axis(axes, len(index))
     axes.set_ylabel("singular value")
     axes.annotate(
         "grey: chance", (1, 1), xycoords="axes fraction", xytext=(-3, -3), textcoords="offset points",
         ha="right", va="top", fontsize=8.5, color=MUTED,
     )  # fmt: skip
+
+
+def _curve(values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Return points (index from 1, value), length × 2; NaN where there is nothing to draw."""
+    return np.stack([np.arange(1, len(values) + 1), np.where(there, values, np.nan)], axis=1)
+
+
+def _draw_curves(axes: Any, curves: Sequence[np.ndarray], shades: Sequence[Any], **style: float) -> None:
+    from matplotlib.collections import LineCollection
+
+    axes.add_collection(LineCollection(curves, colors=shades, zorder=2, **style), autolim=False)
+
+
+def _draw_ends(axes: Any, curves: Sequence[np.ndarray], rows: Sequence[LayerRow], shades: Sequence[Any]) -> None:
+    """Put a dot on the last value above chance of every layer that has one."""
+    ends = [i for i, row in enumerate(rows) if row.significant]
+    points = np.array([curves[i][rows[i].significant - 1] for i in ends]).reshape(-1, 2)
+    axes.scatter(*points.T, s=11, color=[shades[i] for i in ends], linewidths=0, zorder=4)
 
 
 def _band(rows: Sequence[LayerRow]) -> np.ndarray:
@@ -118,14 +130,15 @@ def _band(rows: Sequence[LayerRow]) -> np.ndarray:
 def _draw_ratios(axes: Any, rows: Sequence[LayerRow], depths: int, quantile: float) -> None:
     colours, norm = depth_colours(depths)
     length = max(len(row.spectrum) for row in rows)
-    extremes = [1.0]
+    shades = [colours(norm(row.layer.depth)) for row in rows]
+    curves = []
     for row in rows:
         ratio = over_chance(row)
-        colour = colours(norm(row.layer.depth))
-        axes.plot(np.arange(1, len(ratio) + 1), ratio, color=colour, linewidth=0.9, alpha=0.8, zorder=2)
-        if row.significant:
-            axes.plot(row.significant, ratio[row.significant - 1], "o", color=colour, markersize=3.2, zorder=4)
-        extremes += ratio[np.isfinite(ratio)].tolist()
+        curves.append(_curve(ratio, np.isfinite(ratio)))
+    _draw_curves(axes, curves, shades, linewidth=0.9, alpha=0.8)
+    _draw_ends(axes, curves, rows, shades)
+    ratios = np.concatenate([curve[:, 1] for curve in curves])
+    extremes = [1.0, *ratios[np.isfinite(ratios)]]
     axes.axhline(1, color=CHANCE, linewidth=1.1, linestyle=(0, (4, 2)), zorder=3)
     low, high = max(min(extremes), 0.2) / 1.12, max(max(extremes), 1.25) * 1.12
     ticks = [0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000]

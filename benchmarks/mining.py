@@ -1,0 +1,212 @@
+"""Time and memory of mining a whole cluster, and of one layer in core coordinates against dense matrices.
+
+    python benchmarks/mining.py out=runs/mining                       # vggt-1b, 4 attributes x 10 rank-16 adapters
+    python benchmarks/mining.py out=runs/mining size=vggt-tiny dense=false
+
+Adapters are Gaussian noise: the slowest content, as nothing converges early. They are written to ``<out>/cluster`` once
+(2 GB for vggt-1b) and mined by ``python -m megasynth_train.mine`` with its default settings in a process of its own.
+What counts on a machine that others use too is the processor time of all processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "train"), str(ROOT)]  # a checkout needs no installation
+
+try:
+    import numpy as np
+    import psutil
+    from safetensors.numpy import save_file
+
+    from megasynth_attr.errors import ConfigError, EnvironmentProblem, run_main
+    from megasynth_attr.scene.fields import setting
+    from megasynth_train.command import Help, parse
+    from megasynth_train.subspace.core import Update, core_coordinates
+    from megasynth_train.subspace.extract import Options, extract
+    from megasynth_train.subspace.parallel import BLAS_THREADS
+    from megasynth_train.subspace.settings import MiningSettings
+    from megasynth_train.vggt.config import SIZES, VGGTConfig
+except ModuleNotFoundError as missing:
+    print(f"EnvironmentProblem: {missing}; the benchmark needs pip install -e '.[train]'", file=sys.stderr)
+    sys.exit(4)
+
+HELP = Help(
+    usage="python benchmarks/mining.py out=FOLDER [key=value ...]",
+    explanation="Mines a cluster of random adapters and prints seconds, processor seconds and memory.",
+)
+POLL_S = 0.1
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """All keys of the benchmark."""
+
+    out: str = setting("", "folder for the cluster and what is mined")
+    size: str = setting("vggt-1b", "model whose layers' shapes are used", options=list(SIZES))
+    attributes: int = setting(4, "attributes", minimum=1)
+    adapters: int = setting(10, "adapters per attribute", minimum=1)
+    rank: int = setting(16, "rank of each", minimum=1)
+    dimension: int = setting(16, "dimensions of the basis per attribute", minimum=1)
+    workers: int = setting(2, "processes", minimum=1)
+    whole: bool = setting(True, "mine the whole cluster")
+    dense: bool = setting(True, "compare with dense matrices on one layer (a minute at vggt-1b)")
+    seed: int = setting(0, "seed of the adapters", minimum=0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of a program with all its processes."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int  # the sum of resident sets, so that shared libraries count once per process
+
+
+def layer_shapes(config: VGGTConfig) -> dict[str, tuple[int, int]]:
+    """Return outputs and inputs of the aggregator's linears by module."""
+    width, hidden = config.width, int(config.width * config.mlp_ratio)
+    kinds = {
+        "attn.qkv": (3 * width, width),
+        "attn.proj": (width, width),
+        "mlp.fc1": (hidden, width),
+        "mlp.fc2": (width, hidden),
+    }
+    return {
+        f"aggregator.{attention}_blocks.{depth}.{kind}": shape
+        for attention in ("frame", "global")
+        for depth in range(config.depth)
+        for kind, shape in kinds.items()
+    }
+
+
+def write_cluster(folder: Path, settings: BenchmarkSettings) -> None:
+    """Write the adapters as PEFT does, unless they are there."""
+    shapes = layer_shapes(SIZES[settings.size])
+    for attribute in range(settings.attributes):
+        for number in range(settings.adapters):
+            target = folder / f"attribute{chr(ord('a') + attribute)}_{number:02d}"
+            if target.exists():
+                continue
+            partial = folder / "partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            rng = np.random.default_rng([settings.seed, attribute, number])
+            tensors = {}
+            for module, (outputs, inputs) in shapes.items():
+                prefix = f"base_model.model.{module}"
+                tensors[f"{prefix}.lora_A.weight"] = rng.standard_normal((settings.rank, inputs), dtype=np.float32)
+                tensors[f"{prefix}.lora_B.weight"] = rng.standard_normal((outputs, settings.rank), dtype=np.float32)
+            save_file(tensors, partial / "adapter_model.safetensors")
+            config = {"peft_type": "LORA", "r": settings.rank, "lora_alpha": settings.rank}
+            (partial / "adapter_config.json").write_text(json.dumps(config))
+            partial.rename(target)
+
+
+def measure(command: list[str]) -> Measured:
+    """Return what a command took; EnvironmentProblem if it fails."""
+    before, started, peak = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic(), 0
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "train"), str(ROOT)])}
+    with subprocess.Popen(command, env=environment) as running:
+        tree = psutil.Process(running.pid)
+        while running.poll() is None:
+            peak = max(peak, _resident(tree))
+            time.sleep(POLL_S)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if running.returncode:
+        raise EnvironmentProblem(f"{' '.join(command)} ended with exit code {running.returncode}; see above")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Measured(time.monotonic() - started, cpu, peak)
+
+
+def _resident(tree: psutil.Process) -> int:
+    total = 0
+    try:
+        for process in (tree, *tree.children(recursive=True)):
+            total += process.memory_info().rss
+    except psutil.NoSuchProcess:  # it ended between two questions
+        return 0
+    return total
+
+
+def dense_irls(matrices: list[np.ndarray], dimension: int, options: Options, iterations: int) -> np.ndarray:
+    """Return the singular values that ``iterations`` of the paper's IRLS find, with nothing but m × n matrices."""
+    epsilon = options.epsilon * float(np.median([np.linalg.norm(matrix) for matrix in matrices]))
+    weights = np.ones(len(matrices))
+    for _ in range(iterations):
+        mean = sum(weight * matrix for weight, matrix in zip(weights, matrices, strict=True)) / weights.sum()
+        left, values, right = np.linalg.svd(mean, full_matrices=False)
+        approximation = (left[:, :dimension] * values[:dimension]) @ right[:dimension]
+        residuals = np.array([np.linalg.norm(approximation - matrix) for matrix in matrices])
+        weights = (epsilon**2 + residuals**2) ** ((options.power - 2) / 2)
+    return np.asarray(values[:dimension])
+
+
+def compare_one_layer(settings: BenchmarkSettings) -> str:
+    """Return a line on one qkv layer of one attribute: seconds dense and in core coordinates, and the difference."""
+    width = SIZES[settings.size].width
+    rng, shape = np.random.default_rng(settings.seed), (3 * width, width)
+    factors = [[rng.standard_normal((size, settings.rank)) for size in shape] for _ in range(settings.adapters)]
+    defaults = MiningSettings()
+    options = Options(defaults.power, defaults.epsilon, defaults.tolerance, defaults.max_iterations)
+    started = time.process_time()
+    core = core_coordinates([Update(left, right) for left, right in factors])
+    found = extract(core, settings.dimension, "irls", options)
+    core_s = time.process_time() - started
+    started = time.process_time()
+    values = dense_irls([left @ right.T for left, right in factors], settings.dimension, options, found.iterations)
+    dense_s = time.process_time() - started
+    error = float(np.max(np.abs(values - found.singular_values)) / values[0])
+    return (
+        f"one layer {shape[0]} x {shape[1]}, {settings.adapters} adapters, irls, {found.iterations} iterations: "
+        f"core coordinates {core_s:.3f} s, dense {dense_s:.1f} s of processor time ({dense_s / core_s:.0f} times); "
+        f"singular values agree to {error:.1e}"
+    )
+
+
+def mine_whole(settings: BenchmarkSettings, out: Path) -> str:
+    """Return a line on mining the whole cluster."""
+    cluster, result = out / "cluster", out / "subspaces"
+    write_cluster(cluster, settings)
+    shutil.rmtree(result, ignore_errors=True)
+    words = [
+        f"cluster={cluster}", f"out={result}", f"dimension={settings.dimension}", f"workers={settings.workers}",
+        "run.figures=false", "run.progress=false",
+    ]  # fmt: skip
+    found = measure([sys.executable, "-m", "megasynth_train.mine", *words])
+    files = sum(path.stat().st_size for path in result.iterdir() if path.is_file())
+    layers = len(layer_shapes(SIZES[settings.size]))
+    return (
+        f"{settings.size}: {layers} layers x {settings.attributes} attributes x {settings.adapters} adapters of rank "
+        f"{settings.rank}, dimension {settings.dimension}, {settings.workers} processes: {found.seconds:.1f} s, "
+        f"{found.cpu_seconds:.1f} s of processor time, at most {found.peak_bytes / GIB:.2f} GiB in all processes, "
+        f"{files / GIB:.2f} GiB of results"
+    )
+
+
+def main(words: list[str]) -> None:
+    """Measure what the words say."""
+    settings = parse(BenchmarkSettings, words, HELP)
+    if not settings.out:
+        raise ConfigError("out= is missing, e.g. out=runs/mining")
+    if any(os.environ.get(name) != "1" for name in BLAS_THREADS[:2]):
+        os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # NumPy reads them when it is loaded
+    if settings.dense:
+        print(compare_one_layer(settings), flush=True)
+    if settings.whole:
+        print(mine_whole(settings, Path(settings.out).expanduser().resolve()), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

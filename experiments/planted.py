@@ -1,0 +1,275 @@
+"""Do the tools find a subspace that is there, and nothing where nothing is? Clusters made by hand, with known answers.
+
+    python experiments/planted.py out=runs/planted [seeds=20]
+
+Every cluster has four attributes of six rank-4 adapters in four layers of 128 x 96 weights. The truth, where there is
+one, is a pair of 2-dimensional subspaces per attribute and layer, of which every adapter has a slightly wrong copy;
+``share`` is the part of its energy in there. Writes planted.json, planted.md and planted.png.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from megasynth_attr.errors import run_main
+from megasynth_attr.scene.fields import setting
+from megasynth_train.command import Help, parse
+from megasynth_train.subspace.angles import principal_angles
+from megasynth_train.subspace.basis import haar_frame
+from megasynth_train.subspace.core import Core, Update, core_coordinates
+from megasynth_train.subspace.extract import Options, extract
+from megasynth_train.subspace.settings import EXTRACTORS
+from megasynth_train.subspace.sharing import label_test, overlaps
+from megasynth_train.subspace.spectrum import FrameBank, null_spectrum, significant, spectrum
+
+OUTPUTS, INPUTS, RANK, DIMENSION = 128, 96, 4, 2
+ATTRIBUTES, ADAPTERS, LAYERS = 4, 6, 4
+WOBBLE = 0.3  # length of the error of every direction of an adapter's copy: 17 degrees
+LEVEL = 0.05  # of the label test
+HELP = Help(
+    "python experiments/planted.py out=FOLDER [seeds=20]", "Tests the mining tools on clusters with known answers."
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to run."""
+
+    out: str = setting("runs/planted", "output folder")
+    seeds: int = setting(20, "clusters per condition", minimum=2)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One kind of cluster: what its adapters share, and how much of their energy (``share``) that is."""
+
+    name: str
+    share: float = 0.0
+    coefficients: str = "same"  # of the shared part: the same in all adapters, or free
+    outliers: int = 0  # adapters per attribute that follow nothing
+    common: bool = False  # one subspace for all attributes
+    same_start: bool = False  # all adapters of all attributes have the same row space (lora_A), and nothing else
+
+
+CONDITIONS = (
+    Condition("nothing shared"),
+    Condition("same start, nothing shared", same_start=True),
+    *(Condition(f"same sign, {share:.0%}", share) for share in (0.02, 0.05, 0.1, 0.2, 0.5)),
+    *(Condition(f"free coefficients, {share:.0%}", share, "free") for share in (0.1, 0.2, 0.5)),
+    Condition("same sign, 50%, 2 of 6 outliers", 0.5, outliers=2),
+    Condition("one subspace for all attributes, 50%", 0.5, common=True),
+)
+
+
+def layer_cluster(
+    condition: Condition, rng: np.random.Generator
+) -> tuple[list[Core], list[tuple[np.ndarray, np.ndarray]]]:
+    """Return the cores of the four attributes in one layer and the true bases, one pair per attribute."""
+    start = rng.standard_normal((INPUTS, RANK))
+    everyone = haar_frame(OUTPUTS, DIMENSION, rng), haar_frame(INPUTS, DIMENSION, rng)
+    cores, truths = [], []
+    for _ in range(ATTRIBUTES):
+        own = haar_frame(OUTPUTS, DIMENSION, rng), haar_frame(INPUTS, DIMENSION, rng)
+        left, right = everyone if condition.common else own
+        fixed = np.diag([1.0, 0.7])
+        updates = []
+        for index in range(ADAPTERS):
+            row_space = (
+                start
+                if condition.same_start
+                else rng.standard_normal((INPUTS, RANK - DIMENSION * bool(condition.share)))
+            )
+            noise = _unit(Update(rng.standard_normal((OUTPUTS, row_space.shape[1])), row_space))
+            share = 0.0 if index >= ADAPTERS - condition.outliers else condition.share
+            middle = fixed if condition.coefficients == "same" else rng.standard_normal((DIMENSION, DIMENSION))
+            signal = _unit(Update(_wobbled(left, rng) @ middle, _wobbled(right, rng)))
+            parts = [(signal, share), (noise, 1 - share)] if share else [(noise, 1.0)]
+            updates.append(
+                Update(
+                    np.hstack([np.sqrt(part) * update.left for update, part in parts]),
+                    np.hstack([update.right for update, _ in parts]),
+                )
+            )
+        cores.append(core_coordinates(updates))
+        truths.append((left, right))
+    return cores, truths
+
+
+def _wobbled(basis: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    error = rng.standard_normal(basis.shape) / np.sqrt(len(basis))
+    frame, triangle = np.linalg.qr(basis + WOBBLE * error)
+    return np.asarray(frame * np.sign(np.diag(triangle)))  # QR alone would flip signs at random
+
+
+def _unit(update: Update) -> Update:
+    return Update(update.left / np.linalg.norm(update.left @ update.right.T), update.right)
+
+
+def measure(condition: Condition, seed: int) -> dict[str, Any]:
+    """Return what the tools say about one cluster, averaged over layers and attributes."""
+    rng = np.random.default_rng([seed, *condition.name.encode()])
+    bank = FrameBank(draws=20, seed=seed)
+    found: dict[str, list[float]] = {}
+    matrices = []
+
+    def add(name: str, value: float) -> None:
+        found.setdefault(name, []).append(float(value))
+
+    for _ in range(LAYERS):
+        cores, truths = layer_cluster(condition, rng)
+        for core, (left, right) in zip(cores, truths, strict=True):
+            add("significant", significant(spectrum(core), null_spectrum(core, bank, 0.95).upper))
+            for name in EXTRACTORS if condition.share else ():
+                mined = extract(core, DIMENSION, name, Options())
+                worst = max(principal_angles(mined.left, left)[-1], principal_angles(mined.right, right)[-1])
+                add(f"angle_{name}", np.degrees(worst))
+                if name == "irls" and condition.outliers:
+                    add("outlier_weight", mined.weights[-condition.outliers :].mean() * ADAPTERS)
+        _add_overlaps(cores, add)
+        together = [
+            Update(core.left @ f, core.right @ g)
+            for core in cores
+            for f, g in zip(core.factors_left, core.factors_right, strict=True)
+        ]
+        matrices.append(overlaps(core_coordinates(together), OUTPUTS, INPUTS))
+    labels = [str(a) for a in range(ATTRIBUTES) for _ in range(ADAPTERS)]
+    for side in ("out", "inner"):
+        matrix = np.mean([getattr(layer, side) for layer in matrices], axis=0)
+        add(f"p_{side}", label_test(matrix, labels, 400, rng).p_value)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def _add_overlaps(cores: list[Core], add: Callable[[str, float], None]) -> None:
+    """Add mean cos² of bases from halves of one attribute, and of two, relative to chance (d / m)."""
+    halves = []
+    for core in cores:
+        updates = [
+            Update(core.left @ f, core.right @ g) for f, g in zip(core.factors_left, core.factors_right, strict=True)
+        ]
+        halves.append(
+            [
+                extract(core_coordinates(half), DIMENSION, "irls", Options()).left
+                for half in (updates[::2], updates[1::2])
+            ]
+        )
+    chance = DIMENSION / OUTPUTS
+    for first, second in halves:
+        add("same_attribute", np.mean(np.cos(principal_angles(first, second)) ** 2) / chance)
+    for one, other in combinations(halves, 2):
+        add("two_attributes", np.mean(np.cos(principal_angles(one[0], other[0])) ** 2) / chance)
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return mean and standard deviation over seeds of every number, and how often the label test fired."""
+    summary: dict[str, Any] = {}
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows])
+        summary[name] = {"mean": float(values.mean()), "std": float(values.std(ddof=1))}
+        if name.startswith("p_"):
+            summary[name]["fired"] = float(np.mean(values <= LEVEL))
+    return summary
+
+
+def table(results: Mapping[str, Mapping[str, Any]], seeds: int) -> str:
+    """Return the markdown table."""
+    lines = [
+        f"{seeds} clusters per row; mean ± standard deviation over them. Angles: worst principal angle, of both sides,",
+        "between the mined basis and the truth, degrees (random: about 89). Overlap: mean cos² of 2-dimensional bases,",
+        "each from half of an attribute's adapters, relative to chance. Label test: share of clusters with",
+        f"p ≤ {LEVEL}, which chance gives to {LEVEL} of them.",
+        "",
+        "| cluster | dimensions found (truth 2) | "
+        + " | ".join(f"{name}°" for name in EXTRACTORS)
+        + " | overlap, one attribute | overlap, two attributes | label test, outputs | inputs |",
+        "|" + "---|" * (len(EXTRACTORS) + 6),
+    ]
+    for name, row in results.items():
+        angles = [
+            f"{row[f'angle_{e}']['mean']:.1f} ± {row[f'angle_{e}']['std']:.1f}" if f"angle_{e}" in row else ""
+            for e in EXTRACTORS
+        ]
+        cells = [
+            name,
+            f"{row['significant']['mean']:.2f} ± {row['significant']['std']:.2f}",
+            *angles,
+            *(f"{row[key]['mean']:.1f} ± {row[key]['std']:.1f}" for key in ("same_attribute", "two_attributes")),
+            *(f"{row[key]['fired']:.2f}" for key in ("p_out", "p_inner")),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    outliers = [(name, row["outlier_weight"]["mean"]) for name, row in results.items() if "outlier_weight" in row]
+    lines += [""] + [f"{name}: irls gives an outlier {weight:.2f} of an equal share." for name, weight in outliers]
+    return "\n".join(lines) + "\n"
+
+
+def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw recovery and overlap by condition."""
+    from matplotlib.figure import Figure
+
+    shared = [c for c in CONDITIONS if c.share]
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.4, 1])
+    places = np.arange(len(shared))
+    markers = "osD^v"
+    for offset, name in enumerate(EXTRACTORS):
+        rows = [results[c.name][f"angle_{name}"] for c in shared]
+        left.errorbar(
+            places + (offset - 2) * 0.12,
+            [r["mean"] for r in rows],
+            [r["std"] for r in rows],
+            fmt=markers[offset],
+            label=name,
+            ms=5,
+        )
+    left.set(xticks=places, ylabel="worst angle to the truth (°)", ylim=(0, 92), title="Is what is there found?")
+    left.set_xticklabels([c.name for c in shared], rotation=40, ha="right", fontsize=8)
+    left.legend(frameon=False, fontsize=8)
+    everywhere = np.arange(len(CONDITIONS))
+    for key, label, marker in (
+        ("same_attribute", "halves of one attribute", "o"),
+        ("two_attributes", "two attributes", "s"),
+    ):
+        rows = [results[c.name][key] for c in CONDITIONS]
+        right.errorbar(everywhere, [r["mean"] for r in rows], [r["std"] for r in rows], fmt=marker, label=label, ms=5)
+    right.axhline(1, color="0.5", ls="--", lw=1, label="chance")
+    right.set(
+        yscale="log",
+        ylabel="mean cos² relative to chance, outputs",
+        title="And nothing where nothing is?",
+        xticks=everywhere,
+    )
+    right.set_xticklabels([c.name for c in CONDITIONS], rotation=40, ha="right", fontsize=8)
+    right.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def main(words: list[str]) -> None:
+    """Run every condition with every seed and write the results."""
+    settings = parse(Settings, words, HELP)
+    out = Path(settings.out)
+    out.mkdir(parents=True, exist_ok=True)
+    results = {}
+    with tqdm(total=len(CONDITIONS) * settings.seeds, desc="planted", unit="cluster") as bar:
+        for condition in CONDITIONS:
+            rows = []
+            for seed in range(settings.seeds):
+                rows.append(measure(condition, seed))
+                bar.update()
+            results[condition.name] = summarise(rows)
+    (out / "planted.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = table(results, settings.seeds)
+    (out / "planted.md").write_text(text, encoding="utf-8")
+    draw(results, out / "planted.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""``python -m megasynth_train.export_lora``: a trained adapter in a basis as an ordinary LoRA folder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from megasynth_attr.errors import ConfigError, run_main
+from megasynth_attr.scene.fields import setting
+from megasynth_train.adapters.subspace.export import export_folder
+from megasynth_train.command import Help, parse
+
+HELP = Help(
+    usage="python -m megasynth_train.export_lora adapter=FOLDER out=FOLDER [basis=FILE]",
+    explanation=(
+        "Writes an adapter of mode=subspace as a plain LoRA with the same weights: lora_B = scale · A M, lora_A = Bᵀ.\n"
+        "PeftModel.from_pretrained(base, out) loads it where this package is not installed. The base model is not\n"
+        "needed for the export; the basis is, if it was moved since training say where it lies."
+    ),
+    examples=("python -m megasynth_train.export_lora adapter=runs/human/adapter out=runs/human_lora",),
+)
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What is exported and where to."""
+
+    adapter: str = setting("", "folder of a trained adapter of mode=subspace")
+    out: str = setting("", "folder of the plain LoRA; it must not exist yet")
+    basis: str = setting("", "file of the adapter's basis, if it was moved since training")
+
+
+def run(settings: ExportSettings) -> Path:
+    """Export as ``settings`` say and return the folder; see ``export_folder`` for the errors."""
+    for key, value in (("adapter", settings.adapter), ("out", settings.out)):
+        if not value:
+            raise ConfigError(f"{key}= is missing: {HELP.usage}")
+    out = Path(settings.out).expanduser()
+    export_folder(Path(settings.adapter).expanduser(), out, settings.basis)
+    return out
+
+
+def main(words: list[str]) -> None:
+    """Export as the words say."""
+    print(run(parse(ExportSettings, words, HELP)))
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

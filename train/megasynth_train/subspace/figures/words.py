@@ -1,0 +1,195 @@
+"""What an analysis says in a few sentences, and the chapter of the experiment's summary: only what the numbers carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from megasynth_attr.report.chapters import Chapter, Link, Picture, Table
+from megasynth_train.subspace.analysis import FILE, Analysis
+from megasynth_train.subspace.figures.canvas import short
+from megasynth_train.subspace.figures.chance import Chance
+from megasynth_train.subspace.figures.layout import Spread, module_count, spread
+from megasynth_train.subspace.figures.numbers import (
+    AttributeNumbers,
+    PairNumbers,
+    SplitNumbers,
+    attribute_numbers,
+    pair_numbers,
+    split_numbers,
+)
+
+REPORT, INDEX = "report", "index.html"
+_PICTURES = (
+    ("halves", "Do halves of the adapters find the same subspace? Grey marks: chance."),
+    ("energy", "Share of the adapters' energy inside their basis. Dashed: unrelated adapters; dotted: a random basis."),
+    ("significant", "How many directions of the mean update stand above chance, by depth and kind of layer."),
+    ("joint_cosines", "Largest cosines between the operators of two attributes. Dashed: chance."),
+)
+CAVEAT = (
+    "Overlap is measured between adapters of one base model, trained from one recipe on synthetic data; it says nothing "
+    "by itself about how useful a basis is: the comparison on held-out data does. Layers of one model are not "
+    "independent of each other, so medians over layers are no significance tests."
+)
+
+
+def what_was_mined(analysis: Analysis, numbers: Sequence[AttributeNumbers]) -> str:
+    """Return one sentence: adapters, attributes, layers."""
+    counts = sorted({n.adapters for n in numbers})
+    each = f"{counts[0]} each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} each"
+    attributes = count_of(len(numbers), "attribute") + (f" ({each})" if len(numbers) > 1 else "")
+    return (
+        f"{count_of(len(analysis.adapters), 'adapter')} of {attributes}, mined in "
+        f"{count_of(module_count(analysis), 'layer')}."
+    )
+
+
+def findings(
+    numbers: Sequence[AttributeNumbers], pairs: Sequence[PairNumbers], splits: Sequence[SplitNumbers]
+) -> tuple[str, ...]:
+    """Return what was found, one sentence each, every number beside what chance gives."""
+    return tuple(
+        text for text in (_shared(numbers), _coherent(numbers), _halves(splits), _overlap(pairs)) if text is not None
+    )
+
+
+def _shared(numbers: Sequence[AttributeNumbers]) -> str | None:
+    alone = [n.name for n in numbers if n.adapters < 2]
+    if not alone:
+        return None
+    of = "every attribute has" if len(alone) == len(numbers) else f"{', '.join(alone)} {'has' if len(alone) == 1 else 'have'}"
+    return f"With one adapter nothing can be said about what adapters share: {of} only one."
+
+
+def _coherent(numbers: Sequence[AttributeNumbers]) -> str | None:
+    several = [n for n in numbers if n.coherence.median is not None]
+    if not several:
+        return None
+    by_chance = max(n.coherence_chance or 0.0 for n in several)
+    return (
+        f"Two adapters of one attribute have a cosine of {_listed((n.name, n.coherence) for n in several)} "
+        f"(median over the layers; chance 0 ± {short(by_chance)})."
+    )
+
+
+def _halves(splits: Sequence[SplitNumbers]) -> str | None:
+    same = [n for n in splits if n.same and n.out.count]
+    cross = [n for n in splits if not n.same and n.out.count]
+    if not same:
+        return None
+    # Both sides together: medians of medians
+    mean = {name: _both(group) for name, group in (("same", same), ("cross", cross))}
+    chance = spread(s.median for n in same + cross for s in (n.out_chance, n.inner_chance) if s.median is not None)
+    text = f"Bases from two halves of one attribute's adapters overlap by {short(mean['same'].median)} (mean cos²)"
+    if cross:
+        text += f", halves of two attributes by {short(mean['cross'].median)}"
+    text += f"; chance gives {short(chance.median)}."
+    if cross and (mean["same"].median or 0) <= (mean["cross"].median or 0):
+        text += " Halves of one attribute are thus no closer than halves of two: no subspaces of their own are seen here."
+    return text
+
+
+def _both(splits: Sequence[SplitNumbers]) -> Spread:
+    return spread(side.median for n in splits for side in (n.out, n.inner) if side.median is not None)
+
+
+def _overlap(pairs: Sequence[PairNumbers]) -> str | None:
+    pairs = [pair for pair in pairs if pair.layers]
+    if not pairs:
+        return None
+    ratios = [
+        spread(r for layer in pair.layers for r in (layer.lambda_out_ratio, layer.lambda_in_ratio)) for pair in pairs
+    ]
+    closest = min(range(len(pairs)), key=lambda i: ratios[i].median or 0.0)
+    share = pairs[closest].closer_share or 0.0
+    first = "The two attributes" if len(pairs) == 1 else f"The closest pair, {pairs[closest].name},"
+    has = "have" if len(pairs) == 1 else "has"
+    return (
+        f"{first} {has} a smallest λ of {short(ratios[closest].median)} times chance (median over layers and sides; "
+        f"below 1 is closer than chance, which is so in {100 * share:.0f} % of them, by chance 50 %)."
+    )
+
+
+def _listed(found: object) -> str:
+    return ", ".join(f"{short(s.median)} ({name})" for name, s in found)  # type: ignore[attr-defined]
+
+
+def count_of(number: int, word: str) -> str:
+    """Return "1 layer", "2 layers"."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def chapter(analysis: Analysis, folder: Path) -> Chapter:
+    """Return the summary's section of an analysis, for ``folder``/chapter.json.
+
+    It names analysis.json, and the report's page and pictures if they are in ``folder``/report; without a report it has
+    tables only.
+    """
+    numbers, pairs, splits = attribute_numbers(analysis), pair_numbers(analysis, Chance()), split_numbers(analysis)
+    found = findings(numbers, pairs, splits)
+    pictures = tuple(
+        Picture(f"{REPORT}/figures/{stem}.png", caption, f"{caption} The numbers are in the tables of the report.")
+        for stem, caption in _PICTURES
+        if (folder / REPORT / "figures" / f"{stem}.png").is_file()
+    )
+    links = [Link("All figures: spectra, overlaps, drift, ranks", f"{REPORT}/{INDEX}")]
+    if not (folder / REPORT / INDEX).is_file():
+        links = []
+    return Chapter(
+        "Attribute subspaces",
+        " ".join([what_was_mined(analysis, numbers), *found]),
+        facts(analysis, numbers),
+        pictures,
+        tuple(table for table in (_attribute_table(numbers), _pair_table(pairs)) if table.rows),
+        (*links, Link("All numbers (JSON)", FILE)),
+        CAVEAT,
+    )
+
+
+def facts(analysis: Analysis, numbers: Sequence[AttributeNumbers]) -> tuple[tuple[str, str], ...]:
+    """Return label and value of the most important facts."""
+    settings = analysis.settings
+    dimensions = [d for n in numbers for d in n.dimension]
+    low, high = min(dimensions, default=0), max(dimensions, default=0)
+    return (
+        ("Adapters", str(len(analysis.adapters))),
+        ("Layers", str(module_count(analysis))),
+        ("Dimensions", str(low) if low == high else f"{low}–{high}"),
+        ("Extractor", str(settings.get("extractor", "–"))),
+        ("Allocation", str(settings.get("allocation", "–"))),
+        ("Base model", str(analysis.base.get("size") or "–")),
+    )
+
+
+def _attribute_table(numbers: Sequence[AttributeNumbers]) -> Table:
+    return Table(
+        "Medians over the layers",
+        ("Attribute", "Adapters", "Cosine of two adapters", "Directions above chance", "Energy in the basis"),
+        tuple(
+            (n.name, str(n.adapters), short(n.coherence.median), short(n.significant.median), short(basis_energy(n).median))
+            for n in numbers
+        ),
+    )
+
+
+def basis_energy(numbers: AttributeNumbers) -> Spread:
+    """Return the energy inside the basis that is used: that of the first extractor."""
+    return next(iter(numbers.energy.values()), spread(()))
+
+
+def _pair_table(pairs: Sequence[PairNumbers]) -> Table:
+    return Table(
+        "Pairs of attributes, medians over the layers, divided by chance (below 1: λ closer, above 1: more energy)",
+        ("Pair", "λ min, outputs", "λ min, inputs", "Energy overlap"),
+        tuple(
+            (
+                pair.name,
+                *(
+                    f"×{short(pair.over_layers(field).median)}"
+                    for field in ("lambda_out_ratio", "lambda_in_ratio", "energy_ratio")
+                ),
+            )
+            for pair in pairs
+            if pair.layers
+        ),
+    )
