@@ -139,7 +139,7 @@ def _identity(settings: MiningSettings, cluster: Cluster) -> dict[str, Any]:
         {
             "mining": {**to_plain(settings), "attributes": cluster.attributes},
             "adapters": {row.name: {"attribute": row.attribute, "sha256": row.sha256} for row in cluster.adapters},
-            "layers": cluster.modules,
+            "layers": {module: {"shape": shape} for module, shape in cluster.shapes.items()},
             "base": dict(cluster.base),
         }
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 import planted as make
 import pytest
 
 from megasynth_train.subspace.core import core_coordinates
-from megasynth_train.subspace.extractors.descent import Point, minimise, tangent
+from megasynth_train.subspace.extract import extract
+from megasynth_train.subspace.extractors.descent import Point, _inverse_hessian, minimise, tangent
 from megasynth_train.subspace.extractors.joint import _Fit
 from megasynth_train.subspace.extractors.solution import Options
 
@@ -48,7 +51,9 @@ def test_eigenvalue_problems_are_solved_and_values_fall() -> None:
     start = traces.at(make.frame(20, 3, rng), make.frame(15, 3, rng))
     point, values, settled = minimise(traces.at, start, Options(tolerance=0.0, max_iterations=500))
     assert settled and np.all(np.diff(values) < 1e-14)
-    assert make.angle_deg(point.bases[0], q[:, 17:]) < 1e-4 and make.angle_deg(point.bases[1], np.eye(15)[:, 12:]) < 1e-4
+    assert (
+        make.angle_deg(point.bases[0], q[:, 17:]) < 1e-4 and make.angle_deg(point.bases[1], np.eye(15)[:, 12:]) < 1e-4
+    )
 
 
 def test_a_start_at_the_minimum_stays_there_and_settles() -> None:
@@ -64,3 +69,24 @@ def test_the_limit_of_iterations_counts_the_start() -> None:
     start = traces.at(make.frame(8, 2, rng), make.frame(8, 2, rng))
     _, values, settled = minimise(traces.at, start, Options(max_iterations=3, tolerance=0.0))
     assert len(values) == 3 and not settled
+
+
+def test_the_inverse_hessian_maps_the_last_change_of_gradient_to_the_last_step() -> None:
+    """The secant equation, which holds exactly for BFGS with any memory and preconditioner."""
+    rng = np.random.default_rng(4)
+    bases = make.frame(7, 2, rng), make.frame(6, 2, rng)
+    steps = [rng.standard_normal((13, 2)) for _ in range(3)]
+    changes = [step + 0.2 * rng.standard_normal((13, 2)) for step in steps]
+    memory = deque(
+        (step, change, 1 / float(np.vdot(step, change))) for step, change in zip(steps, changes, strict=True)
+    )
+    curvatures = np.diag([2.0, 1.0]), np.diag([5.0, 0.1])
+    point = Point(0.0, bases, (changes[-1][:7], changes[-1][7:]), curvatures, np.ones(1))
+    np.testing.assert_allclose(_inverse_hessian(point, memory), steps[-1], atol=1e-12)
+
+
+def test_unrelated_adapters_settle_within_the_usual_limit() -> None:
+    """The hardest case, a flat landscape: alternating eigenvectors take about 300 turns."""
+    core = core_coordinates(make.random_updates(10, 384, 256, 8, np.random.default_rng(5)))
+    space = extract(core, 8, "joint", Options())
+    assert space.converged and space.iterations < 100

@@ -251,10 +251,11 @@ def test_zero_updates_have_no_say(name: str) -> None:
         assert make.angle_deg(space.left, without.left) < 8 and np.all(np.isfinite(space.weights))
 
 
+@pytest.mark.parametrize("epsilon", [0.0, 1e-3])
 @pytest.mark.parametrize("name", EXTRACTORS)
-def test_a_layer_in_which_nothing_was_learnt(name: str) -> None:
+def test_a_layer_in_which_nothing_was_learnt(name: str, epsilon: float) -> None:
     rng = np.random.default_rng(34)
-    space = found((make.zero_update(10, 8, 2, rng),) * 3, 2, name, Options())
+    space = found((make.zero_update(10, 8, 2, rng),) * 3, 2, name, Options(epsilon=epsilon))
     np.testing.assert_allclose(space.left.T @ space.left, np.eye(2), atol=1e-13)
     assert not space.residuals.any() and not space.energy_inside.any() and not space.singular_values.any()
     np.testing.assert_allclose(space.weights, 1 / 3)

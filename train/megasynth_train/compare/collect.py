@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Results:
         """Return the methods with at least one finished run."""
         return tuple(dict.fromkeys(row.method for row in self.rows))
 
-    @property
+    @cached_property
     def scenes(self) -> tuple[str, ...]:
         """Return the scenes that every run could be measured on: the only ones that compare."""
         sets = [set(row.scenes) for row in self.rows]

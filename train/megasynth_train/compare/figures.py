@@ -160,6 +160,7 @@ def _label_points(figure: Any, plot: Any, points: Sequence[tuple[float, float, s
             label = plot.annotate(
                 method, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=FONT - 1.5,
                 color=colour, annotation_clip=False,
+                bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
             )  # fmt: skip
             box = label.get_window_extent(figure.canvas.get_renderer())
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1

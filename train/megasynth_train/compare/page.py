@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from megasynth_attr.report import chapters
 from megasynth_train.compare import table as words
 from megasynth_train.compare.statistics import METRICS
-from megasynth_train.compare.text import caveat, difference_rows, lead
+from megasynth_train.compare.text import caveat, differences_by_method, lead
 
 if TYPE_CHECKING:
     from megasynth_train.compare.report import Report
@@ -35,11 +35,13 @@ def render(report: Report) -> str:
         lead=lead(results, table),
         caveat=caveat(results, table, report.manifest["scenes"]["test"]),
         facts=facts(report),
-        header=words.HEADER,
-        rows=[words.cells(row) for row in table.rows],
+        header=words.header(table),
+        rows=words.cells(table),
         reference=table.reference,
         metric_names=[f"{metric.name} {metric.arrow}" for metric in METRICS],
-        differences=difference_rows(table) if table.differences else [],
+        differences=differences_by_method(table) if table.differences else [],
+        signed=words.signed,
+        interval=words.interval_words,
         pictures=report.pictures,
         clouds=[
             (method, [(row.seed, point_page(report, row)) for row in results.of(method)]) for method in results.methods

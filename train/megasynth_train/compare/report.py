@@ -31,7 +31,7 @@ from megasynth_train.compare import figures, page
 from megasynth_train.compare.collect import PAGE, Results, Row, learning_curve
 from megasynth_train.compare.manifest import run_folder
 from megasynth_train.compare.statistics import METRICS
-from megasynth_train.compare.table import HEADER, Table, cells, make_table
+from megasynth_train.compare.table import Table, cells, header, make_table
 from megasynth_train.compare.text import caveat, lead, markdown
 
 JSON, MARKDOWN, PICTURES = "comparison.json", "comparison.md", "pictures"
@@ -79,7 +79,7 @@ def chapter(report: Report) -> Chapter:
         pictures=report.pictures[:2],
         tables=(
             chapters.Table(
-                "Mean ± standard deviation over n seeds.", HEADER, tuple(tuple(cells(row)) for row in table.rows)
+                "Mean ± standard deviation over n seeds.", tuple(header(table)), tuple(map(tuple, cells(table)))
             ),
         ),
         links=tuple(links),
@@ -90,14 +90,14 @@ def chapter(report: Report) -> Chapter:
 def facts(report: Report) -> tuple[tuple[str, str], ...]:
     """Return labels and values: what was trained and measured on what."""
     scenes, identity = report.manifest["scenes"], report.manifest["identity"]
-    seen = f", {len(scenes['seen'])} of them trained on" if scenes["seen"] else ", none of them trained on"
+    seen = len(scenes["seen"])
     return (
         ("base model", str(identity["model.size"])),
         ("methods", str(len(report.results.methods))),
         ("seeds", ", ".join(map(str, report.manifest["seeds"]))),
         ("steps of each training", f"{identity['optim.steps']}"),
         ("training scenes", str(scenes["training"])),
-        ("test scenes", f"{scenes['test']}{seen}"),
+        ("test scenes", f"{scenes['test']} ({seen or 'none'} trained on)"),
     )
 
 

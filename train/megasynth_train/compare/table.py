@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from megasynth_train.compare.collect import Results
 from megasynth_train.compare.statistics import METRICS, Difference, Metric, Spread, difference, spread
 
-HEADER = ("method", "aggregator", "heads", "encoder", "all", *(f"{m.name} {m.arrow}" for m in METRICS), "seconds", "n")
+PARTS = ("aggregator", "heads", "encoder")
 
 
 @dataclass(frozen=True)
@@ -67,33 +66,34 @@ def meaning(metric: Metric, alignment: str) -> str:
     return metric.meaning + ("" if metric.key == "normals" else ", in scene units")
 
 
-def cells(row: MethodRow) -> list[str]:
-    """Return a method's line of the table of results."""
-    parts = [number(row.parameters[part]) for part in ("aggregator", "heads", "encoder")]
-    seconds = "–" if row.seconds.mean is None else f"{row.seconds.mean:.3g}"
-    numbers = [spread_words(row.metrics[m.key]) for m in METRICS]
-    return [row.method, *parts, number(row.total), *numbers, seconds, str(row.runs)]
+def header(table: Table) -> list[str]:
+    """Return the names of the columns of ``cells``."""
+    return ["method", *_parts(table), "all", *(f"{m.name} {m.arrow}" for m in METRICS), "seconds", "n"]
+
+
+def cells(table: Table) -> list[list[str]]:
+    """Return the table of results as words, a line per method: trained numbers, metrics, seconds, count of seeds."""
+    lines = []
+    for row in table.rows:
+        parts = [number(row.parameters[part]) for part in _parts(table)]
+        seconds = "–" if row.seconds.mean is None else f"{row.seconds.mean:.3g}"
+        metrics = [spread_words(row.metrics[m.key]) for m in METRICS]
+        lines.append([row.method, *parts, number(row.total), *metrics, seconds, str(row.runs)])
+    return lines
 
 
 def spread_words(value: Spread) -> str:
-    """Return "mean ± std" to two digits of the spread; the mean alone to four digits; a dash for nothing."""
+    """Return "mean ± std", the mean alone if there is no spread, or a dash."""
     if value.mean is None:
         return "–"
-    if value.std is None:
-        return f"{value.mean:.{_decimals(value.mean, 4)}f}"
-    decimals = _decimals(value.std, 2) if value.std else _decimals(value.mean, 4)
-    return f"{value.mean:.{decimals}f} ± {value.std:.{decimals}f}"
+    return f"{value.mean:.4g}" if value.std is None else f"{value.mean:.4g} ± {value.std:.2g}"
 
 
-def difference_words(value: Difference | None) -> str:
-    """Return "mean [low, high] verdict" to two digits of the interval, or a dash."""
-    if value is None:
-        return "–"
+def interval_words(value: Difference) -> str:
+    """Return "[low, high]", or "one seed"."""
     if value.low is None or value.high is None:
-        return f"{signed(value.mean, _decimals(value.mean, 3))} (one seed)"
-    decimals = _decimals((value.high - value.low) / 2 or value.mean, 2)
-    mean, low, high = (signed(number, decimals) for number in (value.mean, value.low, value.high))
-    return f"{mean} [{low}, {high}] {value.verdict}"
+        return "one seed"
+    return f"[{signed(value.low)}, {signed(value.high)}]"
 
 
 def run_words(method: str, seed: int | None) -> str:
@@ -120,11 +120,11 @@ def table_row(table: Table, method: str) -> MethodRow:
     return next(row for row in table.rows if row.method == method)
 
 
-def signed(value: float, decimals: int) -> str:
+def signed(value: float) -> str:
     """Return a number with its sign, a true minus for the negative ones."""
-    return f"{value:+.{decimals}f}".replace("-", "−")
+    return f"{value:+.2g}".replace("-", "−")
 
 
-def _decimals(value: float, digits: int) -> int:
-    """Return how many decimals show ``digits`` significant digits of ``value``, 1 to 8."""
-    return min(max(digits - 1 - math.floor(math.log10(abs(value))), 1), 8) if value else 1
+def _parts(table: Table) -> list[str]:
+    """Return the parts of the model that some method trains."""
+    return [part for part in PARTS if any(row.parameters[part] for row in table.rows)]

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from megasynth_train.compare.collect import Results
-from megasynth_train.compare.statistics import METRICS, difference, ranking
+from megasynth_train.compare.statistics import METRICS, Difference, Metric, difference, ranking
 from megasynth_train.compare.table import (
-    HEADER,
     MethodRow,
     Table,
     cells,
-    difference_words,
+    header,
+    interval_words,
     meaning,
     number,
     run_words,
+    signed,
     spread_words,
     table_row,
 )
@@ -24,7 +25,7 @@ ACCURACY = METRICS[0]
 
 def lead(results: Results, table: Table) -> str:
     """Return two or three sentences computed from the numbers: who is best, and whether that exceeds the spread."""
-    ranked = _ranked(table)
+    ranked = _ranked(table, ACCURACY)
     if not ranked:
         return "No method has a result on a common scene yet."
     best = table_row(table, ranked[0])
@@ -38,36 +39,33 @@ def lead(results: Results, table: Table) -> str:
     if delta is None:
         return f"{text} The two share no seed, so that nothing can be said about their difference."
     if delta.count < 2:
-        return f"{text} They have one seed in common, so that their difference cannot be told from chance."
-    interval = difference_words(delta).rpartition(" ")[0]
+        return f"{text} They share one seed: the difference cannot be told from chance. {_others(table)}"
     does = "does not exceed" if delta.verdict == "unclear" else "exceeds"
-    return f"{text} Their difference, {interval} (95 % interval, {delta.count} seeds), {does} the spread between seeds."
+    return (
+        f"{text} Their difference, {signed(delta.mean)} {interval_words(delta)} (95 % interval, {delta.count} seeds), "
+        f"{does} the spread between seeds. {_others(table)}"
+    )
 
 
 def caveat(results: Results, table: Table, test_scenes: int) -> str:
     """Return what the numbers do not show."""
     most = max((row.runs for row in table.rows), default=0)
-    parts = []
-    if most < 2:
-        parts.append("One seed only: there is no spread, and no ranking can be claimed.")
-    else:
-        parts.append(f"{most} seeds differ in data order, initial values and random bases.")
+    parts = ["One seed only: there is no spread, and no ranking can be claimed."]
+    if most > 1:
+        parts = [f"The {most} seeds differ in data order, initial values and, where there are any, random bases."]
     parts.append(
-        f"The training data, the base model and the {test_scenes} test scenes are the same in all runs, so that "
-        "intervals say nothing about other scenes or models. All methods ran for the same steps; learning rates were "
-        "not tuned for each unless the plan says so."
+        f"Training data, base model and the {test_scenes} test scenes are the same in all runs, so that intervals say "
+        "nothing about other scenes or models. All methods ran for the same steps; no learning rate was tuned here."
     )
     if len(table.differences) > len(METRICS):
-        parts.append(
-            f"Of {len(table.differences)} differences about one in twenty lies outside its 95 % interval by chance."
-        )
+        parts.append(f"Of {len(table.differences)} differences, one in twenty would look clear by chance alone.")
     return " ".join(parts)
 
 
 def markdown(results: Results, table: Table, test_scenes: int) -> str:
     """Return comparison.md."""
     parts = ["# Comparison of methods", lead(results, table), caveat(results, table, test_scenes)]
-    rows = [HEADER, *(cells(row) for row in table.rows)]
+    rows = [header(table), *cells(table)]
     parts.append("## Results\n\nMean ± standard deviation over n seeds.\n\n" + _markdown_table(rows))
     if table.differences:
         heads = ["method", *(f"{m.name} {m.arrow}" for m in METRICS)]
@@ -87,18 +85,33 @@ def markdown(results: Results, table: Table, test_scenes: int) -> str:
 
 
 def difference_rows(table: Table) -> list[list[str]]:
-    """Return one line per method but the reference: its name, and the difference in every metric as words."""
-    return [
-        [row.method, *(difference_words(table.difference(row.method, m)) for m in METRICS)]
-        for row in table.rows
-        if row.method != table.reference
-    ]
+    """Return one line per method but the reference: its name, and in every metric "mean [low, high] verdict"."""
+    return [[name, *(_difference_words(one) for one in found)] for name, found in differences_by_method(table)]
 
 
-def _ranked(table: Table) -> list[str]:
-    """Return the methods from best to worst mean accuracy."""
-    means = {row.method: mean for row in table.rows if (mean := row.metrics[ACCURACY.key].mean) is not None}
-    return ranking(ACCURACY, means)
+def differences_by_method(table: Table) -> list[tuple[str, list[Difference | None]]]:
+    """Return every method but the reference with its differences, one per metric."""
+    names = [row.method for row in table.rows if row.method != table.reference]
+    return [(name, [table.difference(name, metric) for metric in METRICS]) for name in names]
+
+
+def _difference_words(value: Difference | None) -> str:
+    if value is None:
+        return "–"
+    verdict = "" if value.count < 2 else f" {value.verdict}"
+    return f"{signed(value.mean)} {interval_words(value)}{verdict}"
+
+
+def _others(table: Table) -> str:
+    """Return which method is best by each of the other metrics."""
+    best = {metric.name: ranked[0] for metric in METRICS[1:] if (ranked := _ranked(table, metric))}
+    return f"Best by {', by '.join(f'{name}: {method}' for name, method in best.items())}." if best else ""
+
+
+def _ranked(table: Table, metric: Metric) -> list[str]:
+    """Return the methods from best to worst mean."""
+    means = {row.method: mean for row in table.rows if (mean := row.metrics[metric.key].mean) is not None}
+    return ranking(metric, means)
 
 
 def _value(row: MethodRow) -> str:

@@ -151,6 +151,8 @@ def _basis_columns(
     """Return which columns of its basis' file an adapter uses; DatasetError if the file is another than it was."""
     from megasynth_train.subspace.basis_file import read_basis  # imported here, as in _record
 
+    if not Path(config["basis"]).is_file():
+        raise DatasetError(f"the basis of {folder} is no longer at {config['basis']}; put it back there")
     basis = read_basis(config["basis"])
     chosen = config.get("attributes") or basis.attributes
     if basis.select(chosen).sha256 != config["basis_sha256"]:

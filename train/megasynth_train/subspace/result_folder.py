@@ -113,10 +113,10 @@ def _difference(before: Any, now: Any, key: str = "") -> str:
             if found := _difference(before.get(name), now.get(name), f"{key}.{name}" if key else str(name)):
                 return found
         return ""
-    if isinstance(now, tuple):
-        now = list(now)
     return "" if before == now else f"{key} is {_shown(now)} now, it was {_shown(before)}"
 
 
 def _shown(value: Any) -> str:
-    return "missing" if value is None else str(value)
+    if value is None or isinstance(value, Mapping):  # a table against nothing; its content is of no interest
+        return "missing" if value is None else "there"
+    return str(value)

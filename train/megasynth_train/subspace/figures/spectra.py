@@ -68,10 +68,10 @@ def _describe(rows: Sequence[LayerRow], title: str, quantile: float, stem: str) 
     return Drawing(
         stem,
         f"{attribute}, {title}",
-        f"Singular values of the mean update of {attribute} in {layers} ({title}), largest first; dots end the run of "
-        f"values above chance: {found}.",
-        f"If the adapters shared nothing, the upper curves would lie in the grey band and the lower ones near or under "
-        f"the dashed line, the {100 * quantile:g} % quantile of independently rotated updates of the same layer.",
+        f"Singular values of the mean update in {layers}, largest first; a dot ends each layer's run of values above "
+        f"chance: {found}.",
+        f"If the adapters shared nothing, the upper curves would lie in the grey band and the lower ones near or below "
+        f"1, the {100 * quantile:g} % quantile of the layer's updates rotated at random.",
         f"Two line plots of {layers}. Above: singular values on a log scale from "
         f"{short(max(row.spectrum[0] for row in rows))} down, with the grey band of chance. Below: the same values "
         f"divided by their layer's chance level, {found} above 1.",

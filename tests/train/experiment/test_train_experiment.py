@@ -1,0 +1,194 @@
+"""The training half as stages of the pipeline: settings checked before anything runs, and one whole small run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import small_experiment
+
+from megasynth_attr.config import resolve
+from megasynth_attr.errors import ConfigError, DatasetError, ExitCode, MegaSynthError
+from megasynth_attr.pipeline import main
+from megasynth_attr.report.chapters import read_chapter
+from megasynth_attr.stages import training_run
+from megasynth_train.adapters import load_adapter  # noqa: F401  (PyTorch is imported here, not inside a timed test)
+from megasynth_train.cluster_manifest import ClusterSettings, new_manifest, read_manifest
+from megasynth_train.experiment.cost import stage_costs, step_seconds
+from megasynth_train.experiment.settings import TrainingRun, help_sections, stage_settings
+from megasynth_train.settings import AdapterSettings, DataSettings, ModelSettings, TrainSettings
+
+ROOT = Path(__file__).parents[3]
+TRAINING = ("pretrain", "cluster", "mine", "compare")
+
+
+def run_of(tmp_path: Path, *words: str) -> TrainingRun:
+    preset = small_experiment.write_preset(tmp_path)
+    return training_run(resolve([f"preset={preset}", f"out={tmp_path / 'out'}", *words]))
+
+
+def test_stages_inherit_the_section_and_may_say_otherwise(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "training.compare.data.views=[3,3]", "training.run.threads=2")
+    settings = stage_settings(run)
+    assert run.members == {"texture": ("texture_00", "texture_01"), "camera": ("camera_00", "camera_01")}
+    assert settings.cluster.optim.steps == 3 and settings.cluster.adapter.rank == 2
+    assert settings.pretrain is None and settings.mining.dimension == 2
+    compare = settings.compare
+    assert compare is not None and compare.optim.steps == 2 and compare.optim.lr == settings.cluster.optim.lr
+    assert compare.data.views == (3, 3) and settings.cluster.data.views == (2, 2)
+    assert compare.run.threads == settings.cluster.run.threads == 2
+    assert compare.data.sources == (str(tmp_path / "out/everything_00"),)
+    assert compare.test.data == (str(tmp_path / "out/everything_01"),)
+    assert compare.adapter.rank == AdapterSettings().rank  # the cluster's adapter is not the comparison's
+
+
+def test_pretraining_happens_if_it_is_told_how_long_and_the_rest_starts_from_it(tmp_path: Path) -> None:
+    settings = stage_settings(run_of(tmp_path, "training.pretrain.optim.steps=5", "training.pretrain.optim.lr=0.5"))
+    assert settings.pretrain is not None and settings.compare is not None
+    assert (settings.pretrain.optim.steps, settings.pretrain.optim.lr) == (5, 0.5)
+    assert settings.pretrain.adapter.mode == "full" and settings.pretrain.adapter.train_encoder
+    assert {Path(source).name for source in settings.pretrain.data.sources} == {
+        "texture_00", "texture_01", "camera_00", "camera_01",
+    }  # fmt: skip
+    made = str(tmp_path / "out/training/pretrain/adapter")
+    assert settings.cluster.model.checkpoint == settings.compare.model.checkpoint == made
+    assert settings.pretrain.model.checkpoint == ""
+
+
+def test_without_downstream_data_there_is_no_comparison(tmp_path: Path) -> None:
+    assert stage_settings(run_of(tmp_path, "downstream=")).compare is None
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("training.optim.stpes=3", "training.optim.stpes (did you mean training.optim.steps"),
+        ("training.mining.dimension=0", "training.mining.dimension=0: must be at least 1"),
+        ("training.adapter.mode=lorra", "must be one of"),
+        ("training.compare.methods=[heads,lora-x]", "training.compare: methods=lora-x"),
+        ("training.compare.methods=[only-colour]", "the basis has no attribute 'colour'"),
+        ("training.compare.adapter.mode=lora", "methods="),
+        ("training.data.sources=[x]", "training.data.sources= cannot be set in a pipeline"),
+        ("training.run.out=x", "training.run.out= cannot be set"),
+        ("training.compare.run.out=x", "training.compare.run.out= cannot be set"),
+        ("training.compare.basis=x", "training.compare.basis= cannot be set"),
+        ("training.model.checkpoint=shipped:nothing", "no such model comes with the project"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(tmp_path: Path, word: str, message: str) -> None:
+    preset = small_experiment.write_preset(tmp_path)
+    with pytest.raises(MegaSynthError) as caught:
+        main([f"preset={preset}", f"out={tmp_path / 'out'}", "stages=generate,cluster,mine,compare", word])
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_has_every_section_once() -> None:
+    names = list(help_sections())
+    assert names[0] == "training" and len(set(names)) == len(names)
+    assert {"training.optim", "training.mining", "training.compare", "training.compare.test"} <= set(names)
+
+
+def test_the_papers_cluster_costs_what_its_steps_cost() -> None:
+    """0.83 s a step (benchmarks/train_step.md) × 24,000 steps × 40 adapters."""
+    costs = {cost.stage: cost for cost in stage_costs(training_run(resolve(["preset=paper_human"])), TRAINING)}
+    seconds = costs["cluster"].seconds
+    assert seconds is not None and seconds / 3600 == pytest.approx(40 * 24_000 * 0.83 / 3600, rel=0.02)
+    assert "40 adapters × 24,000 steps of vggt-1b" in costs["cluster"].text
+    assert "computed" in costs["cluster"].text and "H200" in costs["compare"].text
+
+
+def test_a_step_on_processors_is_estimated_within_a_factor_of_three() -> None:
+    """docs/training.md: four adapters of 100 steps took 96 s on two cores, start-up included."""
+    settings = TrainSettings(
+        model=ModelSettings(size="vggt-tiny"),
+        data=DataSettings(width_px=98, views=(2, 4), images_per_step=8),
+        adapter=AdapterSettings(rank=4),
+    )
+    assert 0.08 < step_seconds(settings) < 0.72
+
+
+def test_finished_runs_cost_nothing_more(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    before = stage_costs(run, ["cluster"])[0].seconds
+    done = tmp_path / "out/training/cluster/texture_00/done.json"
+    done.parent.mkdir(parents=True)
+    done.write_text("{}")
+    after = stage_costs(run, ["cluster"])[0]
+    assert before is not None and after.seconds == pytest.approx(0.75 * before) and "3 of 4" in after.text
+
+
+def test_training_stages_need_the_datasets(tmp_path: Path) -> None:
+    preset = small_experiment.write_preset(tmp_path)
+    with pytest.raises(DatasetError, match=r"texture_00 does not exist yet; run the stage generate first"):
+        main([f"preset={preset}", "stages=cluster", f"out={tmp_path / 'out'}"])
+    with pytest.raises(ConfigError, match="no downstream data"):
+        main([f"preset={preset}", "stages=compare", "downstream=", f"out={tmp_path / 'out'}"])
+    with pytest.raises(DatasetError, match="run the stage pretrain first"):
+        words = ["stages=cluster", "training.pretrain.optim.steps=1"]
+        main([f"preset={preset}", *words, f"out={tmp_path / 'out'}"])
+
+
+def test_a_cluster_of_the_experiment_leaves_the_downstream_data_alone(tmp_path: Path) -> None:
+    preset, out = small_experiment.write_preset(tmp_path), tmp_path / "out"
+    small_experiment.write_datasets(preset, out)
+    main([f"preset={preset}", "stages=pretrain", f"out={out}"])  # which writes experiment.json and trains nothing
+    manifest = new_manifest(ClusterSettings(experiment=str(out), model=ModelSettings(size="vggt-tiny")))
+    assert sorted(manifest["adapters"]) == ["camera_00", "camera_01", "texture_00", "texture_01"]
+
+
+@pytest.mark.slow
+def test_the_whole_run_and_the_same_command_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    preset, out = small_experiment.write_preset(tmp_path), tmp_path / "out"
+    small_experiment.write_datasets(preset, out)
+    words = [f"preset={preset}", "stages=pretrain,cluster,mine,compare,report", f"out={out}"]
+    main(words)
+    training = out / "training"
+    manifest = read_manifest(training / "cluster")
+    assert sorted(manifest["adapters"]) == ["camera_00", "camera_01", "texture_00", "texture_01"]
+    assert (training / "subspaces/all.safetensors").is_file()
+    assert sorted(p.name for p in (training / "comparison/runs").iterdir()) == ["base", "heads", "subspace"]
+    chapters = [read_chapter(training / name) for name in ("cluster", "subspaces", "comparison")]
+    assert all(chapter is not None and chapter.lead and chapter.caveat for chapter in chapters)
+    page = (out / "report/index.html").read_text(encoding="utf-8")
+    assert [part for part in ('id="cluster"', 'id="subspaces"', 'id="comparison"') if part not in page] == []
+    assert "is no longer there" not in page
+
+    results = [p for p in training.rglob("*") if p.suffix in (".safetensors", ".json") and "tmp" not in p.parts]
+    before = {p: p.read_bytes() for p in results if p.name not in ("chapter.json",)}
+    capfd.readouterr()
+    main([*words, "from=cluster"])
+    assert "nothing to do" in capfd.readouterr().err
+    assert {p: p.read_bytes() for p in before} == before
+    with pytest.raises(ConfigError, match="steps"):  # another cluster does not take this one's place
+        main([*words, "training.optim.steps=4"])
+    assert {p: p.read_bytes() for p in before} == before
+
+
+@pytest.mark.slow
+def test_a_stage_that_is_told_to_stop_exits_with_75_and_resumes(tmp_path: Path) -> None:
+    preset, out = small_experiment.write_preset(tmp_path), tmp_path / "out"
+    small_experiment.write_datasets(preset, out)
+    words = [f"preset={preset}", "stages=cluster", f"out={out}", "training.optim.steps=40"]
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'train'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "megasynth_attr.pipeline", *words]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 120
+        while not list(out.glob("training/cluster/*/metrics.jsonl")):
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == ExitCode.INTERRUPTED, errors
+    assert "Interrupted: stopped by SIGTERM" in errors
+    main(words)
+    assert len(list(out.glob("training/cluster/*/done.json"))) == 4

@@ -1,0 +1,156 @@
+"""The parts of the program one by one: processes, halves, names of layers, files of layers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+from written_cluster import random_adapter
+
+from megasynth_attr.errors import DatasetError, EnvironmentProblem, Interrupted
+from megasynth_attr.farm.stop import StopRequest
+from megasynth_train.subspace.analysis import LayerKey
+from megasynth_train.subspace.half_splits import draw_halves
+from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, read_rows, write_layer
+from megasynth_train.subspace.layer_key import layer_key
+from megasynth_train.subspace.mine_layer import LayerTask, MinedLayer, mine_layer
+from megasynth_train.subspace.parallel import for_each
+from megasynth_train.subspace.settings import MiningSettings
+from megasynth_train.subspace.spectrum import FrameBank
+
+MODULE = "aggregator.frame_blocks.3.attn.qkv"
+
+
+def behave(how: str, item: int) -> tuple[int, str]:
+    """Return an item's square and what the process knows of BLAS threads, or go wrong at item 3."""
+    if item == 3 and how == "error":
+        raise DatasetError("item 3 is damaged")
+    if item == 3 and how == "defect":
+        raise ZeroDivisionError("nobody expected this")
+    if item == 3 and how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item**2, os.environ["OPENBLAS_NUM_THREADS"]
+
+
+def make(how: str) -> Callable[[int], tuple[int, str]]:
+    return partial(behave, how)
+
+
+def answers(how: str, processes: int, count: int = 6) -> dict[int, tuple[int, str]]:
+    found: dict[int, tuple[int, str]] = {}
+    with StopRequest() as stop:
+        for_each(partial(make, how), range(count), processes, stop, found.__setitem__)
+    return found
+
+
+def test_every_item_is_answered_with_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    assert answers("well", 2) == {item: (item**2, "1") for item in range(6)}
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "7" and "MKL_NUM_THREADS" not in os.environ
+    assert answers("well", 5, count=0) == {}
+
+
+def test_errors_of_processes_are_raised_here() -> None:
+    with pytest.raises(DatasetError, match="item 3 is damaged"):
+        answers("error", 1)
+    with pytest.raises(ZeroDivisionError) as raised:
+        answers("defect", 2)
+    assert "in behave" in raised.value.__notes__[0]
+    with pytest.raises(EnvironmentProblem, match=r"worked at 3 was ended from outside \(exit code -9\)"):
+        answers("kill", 1)
+
+
+def test_a_signal_ends_it_between_results() -> None:
+    seen = []
+
+    def stop_after_two(item: int, answer: object) -> None:
+        seen.append(item)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    with pytest.raises(Interrupted, match="SIGUSR1"), StopRequest() as stop:
+        for_each(partial(make, "well"), range(50), 1, stop, stop_after_two)
+    assert seen == [0, 1]
+
+
+@limits(max_examples=20, deadline=None)
+@given(count=st.integers(0, 15), splits=st.integers(0, 4), seed=st.integers(0, 99))
+def test_halves_are_disjoint_equal_and_their_own(count: int, splits: int, seed: int) -> None:
+    halves = draw_halves({"texture": count, "other": 3}, splits, seed)
+    assert ("texture" in halves) == (count >= 2)
+    for first, second in halves.get("texture", ()):
+        assert len(first) == len(second) == count // 2
+        assert not set(first) & set(second) and set(first) | set(second) <= set(range(count))
+    assert draw_halves({"texture": count}, splits, seed).get("texture") == halves.get("texture")
+    assert len(halves["other"]) == splits
+
+
+def test_halves_differ_between_draws_and_attributes() -> None:
+    halves = draw_halves({"a": 20, "b": 20}, 3, 0)
+    assert len({draw for draws in halves.values() for draw in draws}) == 6
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (MODULE, ("frame", "qkv", 3)),
+        ("aggregator.global_blocks.23.mlp.fc1", ("global", "fc1", 23)),
+        ("model.aggregator.global_blocks.0.attn.proj", ("global", "proj", 0)),
+        ("aggregator.global_blocks.7.ls1", ("global", "ls1", 7)),
+        ("camera_head.trunk.2.attn.qkv", ("other", "qkv", 2)),
+        ("depth_head.norm", ("other", "norm", 0)),
+        ("head", ("other", "head", 0)),
+    ],
+)
+def test_layer_keys(module: str, expected: tuple[str, str, int]) -> None:
+    assert layer_key(module) == LayerKey(module, *expected)
+
+
+def small_layer(dimension: int = 2) -> MinedLayer:
+    rng, settings = np.random.default_rng(0), MiningSettings(null_draws=3)
+    updates = {name: [random_adapter(rng, {MODULE: (9, 6)})[MODULE] for _ in range(4)] for name in ("a", "b")}
+    task = LayerTask(settings, {"a": dimension, "b": dimension}, draw_halves({"a": 4, "b": 4}, 1, 0))
+    return mine_layer(MODULE, updates, task, FrameBank(settings.null_draws, 0))
+
+
+def test_a_layer_file_gives_back_what_was_written(tmp_path: Path) -> None:
+    mined, path = small_layer(), layer_file(tmp_path, MODULE)
+    assert not is_whole(path)
+    write_layer(path, mined)
+    assert is_whole(path) and read_rows(path) == mined.rows
+    for name, basis in mined.bases.items():
+        stored = read_layer_basis(path, name)
+        assert stored is not None
+        for part, array in basis.tensors().items():
+            np.testing.assert_array_equal(stored.tensors()[part], array)
+    assert read_layer_basis(path, "c") is None
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not is_whole(path)
+    with pytest.raises(DatasetError, match="run the same command again"):
+        read_rows(path)
+
+
+def test_more_columns_than_there_are_inputs_are_dropped() -> None:
+    mined = small_layer(dimension=5)
+    assert [row.dimension for row in mined.rows.layers] == [5, 5]
+    assert mined.rows.concatenation.dimension == 6 and mined.rows.concatenation.dropped == 4
+    assert mined.rows.columns == {"a": (0, 5), "b": (5, 6)}
+    assert mined.rows.concatenation.smallest_singular_in == 0
+    left = mined.bases["all"].left
+    np.testing.assert_allclose(left.T @ left, np.eye(6), atol=1e-5)
+
+
+def test_a_layer_without_dimensions_has_rows_and_no_basis() -> None:
+    mined = small_layer(dimension=0)
+    assert not mined.bases and mined.rows.columns == {}
+    assert all(row.extractors == () and row.spectrum for row in mined.rows.layers)
+    assert mined.rows.pairs[0].angles_out_deg == () and mined.rows.splits[0].angles_in_deg == ()

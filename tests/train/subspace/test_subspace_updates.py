@@ -1,0 +1,387 @@
+"""The update read from a folder is what the adapted torch model does, for every method; bad clusters are refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
+from small_bases import small_basis
+from stored_adapters import (
+    cluster_of,
+    dense_update,
+    edit_config,
+    edit_record,
+    edit_tensors,
+    small_model,
+    store,
+    tiny_base,
+    weight_of,
+    write_manifest,
+)
+
+from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_train.adapters import load_adapter
+from megasynth_train.adapters.subspace import SubspaceConfig
+from megasynth_train.subspace.basis_file import write_basis
+from megasynth_train.subspace.dora import BaseWeights
+from megasynth_train.subspace.peft_updates import is_zero, pattern_value
+from megasynth_train.subspace.updates import open_cluster
+
+METHODS = ("lora", "rslora", "dora", "pissa", "adalora", "lora_xs")
+QKV = "aggregator.frame_blocks.0.attn.qkv"
+# PiSSA's residual weight is stored in float32, so the model itself is that far from its own factors
+TOLERANCE = dict.fromkeys(METHODS, 1e-11) | {"pissa": 3e-6}
+
+
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one stored adapter per method, named <method>_00; not to be changed."""
+    folder = tmp_path_factory.mktemp("stored")
+    for method in METHODS:
+        store(folder / f"{method}_00", method)
+    return folder
+
+
+@pytest.fixture
+def pair(adapters: Path, tmp_path: Path) -> Path:
+    """A cluster of two LoRA adapters, to be damaged."""
+    return cluster_of(tmp_path / "c", {name: adapters / "lora_00" for name in ("texture_00", "texture_01")})
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_update_is_what_the_adapted_model_adds(method: str, adapters: Path, tmp_path: Path) -> None:
+    shutil.copytree(adapters / f"{method}_00", tmp_path / "texture_00")
+    cluster = open_cluster(tmp_path, base=tiny_base() if method == "dora" else None)
+    model = load_adapter(small_model(), tmp_path / "texture_00").model
+    assert len(cluster.modules) == 32 and not any("head" in module for module in cluster.modules)
+    for module in cluster.modules:
+        update = cluster.updates(module)["texture_00"]
+        assert update.left.dtype == update.right.dtype == np.float64
+        assert (len(update.left), len(update.right)) == cluster.shapes[module] == tiny_base().weight(module).shape
+        found = update.left @ update.right.T
+        if method == "dora":  # the magnitudes' part has full rank and is left out on purpose
+            found = found + (cluster.stored[0].row_scales[module] - 1)[:, None] * tiny_base().weight(module)
+        assert relative_error(found, dense_update(model, module)) < TOLERANCE[method]
+    row = cluster.adapters[0]
+    assert (row.name, row.attribute, row.mode, row.seed) == ("texture_00", "texture", method, 5)
+    assert row.rank == (6 if method == "adalora" else 4)
+    width = {"pissa": 8, "adalora": 6}.get(method, 4)
+    assert cluster.updates(QKV)["texture_00"].left.shape[1] <= width
+    assert cluster.base["weights_sha256"] == tiny_base().sha256
+
+
+def test_what_dora_leaves_out_is_said(adapters: Path, tmp_path: Path) -> None:
+    cluster = open_cluster(cluster_of(tmp_path / "c", {"texture_00": adapters / "dora_00"}), base=tiny_base())
+    model = load_adapter(small_model(), adapters / "dora_00").model
+    shares = []
+    for module in cluster.modules:
+        dense, update = dense_update(model, module), cluster.updates(module)["texture_00"]
+        shares.append(np.linalg.norm(dense - update.left @ update.right.T) / np.linalg.norm(dense))
+    assert f"{np.median(shares):.2g} in the median layer and {max(shares):.2g} at most" in cluster.notes[0]
+    with pytest.raises(ConfigError, match=r"mode=dora: .* depend on the base weights"):
+        open_cluster(tmp_path / "c")
+    other = small_model(seed=4)
+    with pytest.raises(ConfigError, match=r"the base given has aaaaaaaaaaaa; give the checkpoint it was trained from"):
+        open_cluster(tmp_path / "c", base=BaseWeights("a" * 64, lambda module: weight_of(other, module)))
+
+
+def test_masked_ranks_of_adalora_are_left_out(adapters: Path, tmp_path: Path) -> None:
+    shutil.copytree(adapters / "adalora_00", tmp_path / "texture_00")
+
+    def mask(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        tensors[f"base_model.model.{QKV}.lora_E"][[0, 2, 3]] = 0
+        return tensors
+
+    before = open_cluster(tmp_path).updates(QKV)["texture_00"]
+    edit_tensors(tmp_path / "texture_00", mask)
+    after = open_cluster(tmp_path).updates(QKV)["texture_00"]
+    np.testing.assert_array_equal(after.left, before.left[:, [1, 4, 5]])
+    np.testing.assert_array_equal(after.right, before.right[:, [1, 4, 5]])
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+@pytest.mark.parametrize("half", [False, True])
+def test_adapters_of_peft_alone(rslora: bool, half: bool, tmp_path: Path) -> None:
+    """Ranks and alphas by pattern, as PEFT itself applies them; tensors in bfloat16."""
+    config = LoraConfig(
+        r=4, lora_alpha=6, use_rslora=rslora, target_modules=r"aggregator\.frame_blocks\.\d\.(attn\.(qkv|proj)|mlp\.fc1)",
+        rank_pattern={"attn.qkv": 3, r"0\.mlp\.fc1": 2}, alpha_pattern={r"frame_blocks\.1\.attn\.proj": 10, "fc1": 1},
+        init_lora_weights=False, base_model_name_or_path="tiny",
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        view = get_peft_model(small_model(), config)
+    view.save_pretrained(tmp_path / "geometry_3")
+    if half:
+        file = tmp_path / "geometry_3" / "adapter_model.safetensors"
+        save_torch({name: tensor.bfloat16() for name, tensor in load_torch(file).items()}, file)
+        view = PeftModel.from_pretrained(small_model(), tmp_path / "geometry_3")
+    cluster = open_cluster(tmp_path)
+    assert len(cluster.modules) == 12 and cluster.base == {"base_model_name_or_path": "tiny"}
+    ranks = {module: cluster.updates(module)["geometry_3"].left.shape[1] for module in cluster.modules}
+    assert ranks[QKV] == 3 and ranks["aggregator.frame_blocks.0.mlp.fc1"] == 2 and max(ranks.values()) == 4
+    for module in cluster.modules:
+        update = cluster.updates(module)["geometry_3"]
+        error = relative_error(update.left @ update.right.T, dense_update(view.base_model.model, module))
+        assert error < 1e-11
+    row = cluster.adapters[0]
+    assert (row.attribute, row.mode, row.rank, row.seed) == ("geometry", "rslora" if rslora else "lora", 4, None)
+    assert any("the seeds of geometry_3 are not recorded" in note for note in cluster.notes)
+
+
+@pytest.mark.parametrize("norm", ["orthonormal", "sqrt_sigma"])
+@pytest.mark.parametrize("attributes", [None, ["geometry"]])
+def test_an_adapter_in_a_basis(norm: str, attributes: list[str] | None, tmp_path: Path) -> None:
+    sizes = {module: tiny_base().weight(module).shape for module in (QKV, "aggregator.global_blocks.3.mlp.fc2")}
+    widths = {"texture": 2, "geometry": 3}
+    basis = small_basis(layers={module: (shape, widths) for module, shape in sizes.items()})
+    write_basis(tmp_path / "b.safetensors", basis)
+    config = SubspaceConfig(
+        basis=str(tmp_path / "b.safetensors"), attributes=attributes, basis_norm=norm, scale=1.5, r=2, lora_alpha=8,
+        target_modules=r"aggregator\.(frame_blocks\.0|global_blocks\.3)\.(attn\.qkv|mlp\.fc2)",
+    )  # fmt: skip
+    view = get_peft_model(small_model(), config)
+    rng = np.random.default_rng(0)
+    for name, parameter in view.named_parameters():
+        if parameter.requires_grad:  # M, and the plain LoRA of the layers that the basis lacks
+            parameter.data = torch.tensor(rng.standard_normal(parameter.shape), dtype=torch.float32)
+            assert "lora_" in name
+    view.save_pretrained(tmp_path / "cluster" / "texture_0")
+    cluster = open_cluster(tmp_path / "cluster")
+    assert len(cluster.modules) == 4 and cluster.adapters[0].mode == "subspace"
+    for module in cluster.modules:
+        update = cluster.updates(module)["texture_0"]
+        assert relative_error(update.left @ update.right.T, dense_update(view.base_model.model, module)) < 1e-6
+        assert update.left.shape[1] == ((3 if attributes else 5) if module in sizes else 2)
+    write_basis(tmp_path / "b.safetensors", small_basis(1, layers={m: (s, widths) for m, s in sizes.items()}))
+    with pytest.raises(DatasetError, match="was trained in another basis"):
+        open_cluster(tmp_path / "cluster")
+    (tmp_path / "b.safetensors").unlink()
+    with pytest.raises(DatasetError, match=r"the basis of .*texture_0 is no longer at .*b\.safetensors"):
+        open_cluster(tmp_path / "cluster")
+
+
+def test_a_cluster_in_order(adapters: Path, tmp_path: Path) -> None:
+    names = ("texture_01", "lighting_00", "texture_00", "geometry_00")
+    folder = cluster_of(tmp_path / "c", {name: adapters / "lora_00" for name in names})
+    edit_record(folder / "geometry_00" / "adapter", seed=9)
+    cluster = open_cluster(folder)
+    assert cluster.attributes == ("geometry", "lighting", "texture")
+    assert [row.name for row in cluster.adapters] == ["geometry_00", "lighting_00", "texture_00", "texture_01"]
+    assert cluster.modules == tuple(sorted(cluster.modules)) and cluster.of_attribute("texture") == names[2::-2]
+    assert cluster.notes == (
+        "lighting_00, texture_00, texture_01 started from the same seed 5: they share the row space of their start, "
+        "which shows in spectra and angles whatever they learned",
+    )
+    some = open_cluster(folder, ["texture", "geometry"], r"aggregator\..*\.qkv")
+    assert some.attributes == ("texture", "geometry") and len(some.modules) == 8
+    assert [row.name for row in some.adapters] == ["texture_00", "texture_01", "geometry_00"]
+    assert {row.adapter for row in some.drift} == {row.name for row in some.adapters} and len(some.drift) == 24
+    drift = json.loads((adapters / "lora_00" / "drift.json").read_text())["layers"]
+    expected = next(layer for layer in drift if layer["module"] == QKV)
+    row = next(row for row in some.drift if row.layer.module == QKV)
+    assert (row.relative_change, row.largest_angle_deg) == (expected["relative_change"], expected["angles_deg"][0])
+    assert (row.layer.attention, row.layer.kind, row.layer.depth) == ("frame", "qkv", 0)
+    heads = open_cluster(folder, ["geometry"], r"camera_head\.trunk\.0\.mlp\..*|depth_head.*")
+    assert heads.modules == ("camera_head.trunk.0.mlp.fc1", "camera_head.trunk.0.mlp.fc2")  # no convolutions
+
+
+def test_a_cluster_travels_to_a_process_without_torch(adapters: Path, tmp_path: Path) -> None:
+    cluster = open_cluster(cluster_of(tmp_path / "c", {"t_0": adapters / "pissa_00", "t_1": adapters / "adalora_00"}))
+    (tmp_path / "cluster.pickle").write_bytes(pickle.dumps(cluster))
+    script = f"""
+import pickle, sys, numpy
+cluster = pickle.load(open({str(tmp_path / "cluster.pickle")!r}, "rb"))
+updates = cluster.updates({QKV!r})
+assert "torch" not in sys.modules
+numpy.savez({str(tmp_path / "there.npz")!r}, **{{name: u.left @ u.right.T for name, u in updates.items()}})
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, env={"PYTHONPATH": ":".join(sys.path)})
+    there = np.load(tmp_path / "there.npz")
+    for name, update in cluster.updates(QKV).items():
+        np.testing.assert_allclose(there[name], update.left @ update.right.T, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("method", ["lora", "pissa", "adalora", "lora_xs"])
+def test_an_adapter_that_did_not_move_is_noted(method: str, tmp_path: Path) -> None:
+    store(tmp_path / "texture_00", method, steps=0, targets=r"aggregator\.frame_blocks\.0\..*")
+    cluster = open_cluster(tmp_path)
+    assert "texture_00 did not move from the base model: all updates are zero" in cluster.notes
+    assert all(is_zero(cluster.updates(module)["texture_00"]) for module in cluster.modules)
+
+
+def test_a_small_drift_from_pissas_start_keeps_its_digits(adapters: Path, tmp_path: Path) -> None:
+    """‖dW‖ of two nearly equal products, through their factors, without cancellation."""
+    shutil.copytree(adapters / "pissa_00", tmp_path / "texture_00")
+    start = load_torch(tmp_path / "texture_00" / "initial.safetensors")
+
+    def nudge(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        for side in ("A", "B"):
+            tensors[f"base_model.model.{QKV}.lora_{side}.weight"] = start[f"{QKV}.lora_{side}.default.weight"].numpy()
+        tensors[f"base_model.model.{QKV}.lora_B.weight"] = np.nextafter(
+            tensors[f"base_model.model.{QKV}.lora_B.weight"], np.float32(np.inf)
+        )
+        return tensors
+
+    edit_tensors(tmp_path / "texture_00", nudge)
+    update = open_cluster(tmp_path).updates(QKV)["texture_00"]
+    b0 = start[f"{QKV}.lora_B.default.weight"].double().numpy()
+    step = np.nextafter(b0.astype(np.float32), np.float32(np.inf)).astype(np.float64) - b0
+    expected = 2 * step @ start[f"{QKV}.lora_A.default.weight"].double().numpy()
+    assert relative_error(update.left @ update.right.T, expected) < 1e-12
+
+
+def test_patterns_fit_as_in_peft() -> None:
+    patterns = {"attn.qkv": 3, r"0\.mlp\.fc1": 2, "fc1": 5}
+    expected = {"a.0.attn.qkv": 3, "a.0.attn.qkvs": 1, "a.0.mlp.fc1": 2, "a.10.mlp.fc1": 5, "xfc1": 1, "fc1": 5}
+    assert {module: pattern_value(patterns, module, 1) for module in expected} == expected
+    assert pattern_value(None, "fc1", 1) == 1
+
+
+def test_an_empty_cluster_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="lists no adapters"):
+        open_cluster(write_manifest(tmp_path / "c", {}))
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "missing"):
+        with pytest.raises(
+            ConfigError, match=r"holds no adapters: give the folder of python -m megasynth_train\.cluster"
+        ):
+            open_cluster(folder)
+
+
+def test_unfinished_adapters_are_named_unless_they_are_not_wanted(pair: Path) -> None:
+    write_manifest(pair, {"texture_00": "texture", "texture_01": "texture", "geometry_00": "geometry"})
+    with pytest.raises(
+        ConfigError, match=r"1 of 3 adapters in .* are not finished: geometry_00; run the same python -m"
+    ):
+        open_cluster(pair)
+    assert len(open_cluster(pair, ["texture"]).adapters) == 2
+    with pytest.raises(
+        ConfigError, match=r"attributes=textur: .* \(did you mean texture\?\); it has geometry, texture"
+    ):
+        open_cluster(pair, ["textur"])
+
+
+def test_a_name_that_tells_no_attribute_is_refused(adapters: Path, tmp_path: Path) -> None:
+    shutil.copytree(adapters / "lora_00", tmp_path / "mine")
+    with pytest.raises(ConfigError, match=r"mine: which attribute is it of\? name it <attribute>_<number>"):
+        open_cluster(tmp_path)
+
+
+def test_other_base_models_are_refused(pair: Path) -> None:
+    edit_record(pair / "texture_01" / "adapter", base={"size": "", "config": {}, "weights_sha256": "b" * 64})
+    with pytest.raises(
+        DatasetError, match=rf"texture_01 was trained from a model with weights {'b' * 64}, texture_00 from"
+    ):
+        open_cluster(pair)
+
+
+def test_other_base_names_of_peft_are_refused(pair: Path) -> None:
+    for name, base in (("texture_00", "one"), ("texture_01", "other")):
+        (pair / name / "adapter" / "adapter.json").unlink()
+        edit_config(pair / name / "adapter", base_model_name_or_path=base)
+    with pytest.raises(
+        DatasetError, match=r"from base_model_name_or_path=other, texture_00 from base_model_name_or_path=o"
+    ):
+        open_cluster(pair)
+    edit_config(pair / "texture_01" / "adapter", base_model_name_or_path="one")
+    assert open_cluster(pair).base == {"base_model_name_or_path": "one"}
+
+
+def test_missing_layers_are_named(pair: Path) -> None:
+    edit_tensors(pair / "texture_01" / "adapter", lambda t: {n: a for n, a in t.items() if QKV not in n})
+    with pytest.raises(DatasetError, match=rf"texture_01/adapter does not adapt {QKV}, which texture_00 does"):
+        open_cluster(pair)
+    assert QKV not in open_cluster(pair, modules=r"aggregator\.frame_blocks\.[1-3]\..*").modules
+
+
+def test_a_selection_of_layers_that_fits_nothing(pair: Path) -> None:
+    with pytest.raises(ConfigError, match=r"modules=qkv fits none of the linear layers it adapts: aggregator\.frame"):
+        open_cluster(pair, modules="qkv")
+    with pytest.raises(ConfigError, match="no regular expression"):
+        open_cluster(pair, modules="((")
+
+
+def test_other_shapes_are_named(pair: Path) -> None:
+    def wider(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        key = f"base_model.model.{QKV}.lora_B.weight"
+        return {**tensors, key: np.vstack([tensors[key], tensors[key]])}
+
+    edit_tensors(pair / "texture_01" / "adapter", wider)
+    with pytest.raises(DatasetError, match=rf"{QKV} is 144 × 24 in .*texture_01/adapter, 72 × 24 in texture_00"):
+        open_cluster(pair)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_named(value: float, pair: Path) -> None:
+    def poison(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        tensors[f"base_model.model.{QKV}.lora_A.weight"][1, 2] = value
+        return tensors
+
+    edit_tensors(pair / "texture_01" / "adapter", poison)
+    with pytest.raises(
+        DatasetError, match=rf"texture_01/adapter/adapter_model.safetensors: .*{QKV}.lora_A.weight holds NaN"
+    ):
+        open_cluster(pair).updates(QKV)
+
+
+def test_damage_is_named(pair: Path) -> None:
+    adapter = pair / "texture_01" / "adapter"
+    content = bytearray((adapter / "adapter_model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (adapter / "adapter_model.safetensors").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"texture_01/adapter/adapter_model.safetensors is damaged: its checksum"):
+        open_cluster(pair)
+    (adapter / "adapter_model.safetensors").write_bytes(content[:1000])
+    edit_record(adapter)
+    with pytest.raises(DatasetError, match="cannot be read as safetensors"):
+        open_cluster(pair)
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter.json").unlink()
+    with pytest.raises(ConfigError, match="adapters of type None cannot be read"):
+        open_cluster(pair)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peft_type": "IA3"}, "adapters of type IA3 cannot be read"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights=olora changes the base weight"),
+        ({"init_lora_weights": "pissa_niter_4"}, r"initial.safetensors with that start is missing"),
+        ({"use_qalora": True}, "adapters with use_qalora cannot be read"),
+    ],
+)
+def test_methods_that_cannot_be_read_off_are_refused(changes: dict[str, object], message: str, pair: Path) -> None:
+    (pair / "texture_00" / "adapter" / "adapter.json").unlink()
+    edit_config(pair / "texture_00" / "adapter", **changes)
+    with pytest.raises(ConfigError, match=message):
+        open_cluster(pair)
+
+
+def test_a_rank_that_is_not_the_configured_one_is_refused(pair: Path) -> None:
+    edit_config(pair / "texture_01" / "adapter", r=8)
+    with pytest.raises(
+        DatasetError, match=r"attn.qkv does not fit its own adapter_config.json.*rank is 4, configured is 8"
+    ):
+        open_cluster(pair).updates(QKV)
+
+
+@pytest.mark.parametrize(("mode", "message"), [("heads", "adapts no layer of the aggregator"), ("full", "all weights")])
+def test_full_training_and_heads_alone_have_no_subspaces(mode: str, message: str, tmp_path: Path) -> None:
+    store(tmp_path / "texture_00", mode, steps=0)
+    with pytest.raises(ConfigError, match=message):
+        open_cluster(tmp_path)
