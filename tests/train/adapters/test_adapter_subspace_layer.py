@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ def set_m(model: nn.Module, adapter: str = "default", seed: int = 2) -> None:
                 parameter.copy_(torch.randn(parameter.shape, generator=rng))
 
 
-def test_the_formula_of_the_reference_fixture(tmp_path: Path) -> None:
-    """y = x Wᵀ + b + s · x Bᵀ… in the paper's file A is our Bᵀ, and B our A."""
+def test_the_formula_of_the_reference_fixture() -> None:
+    """y = x Wᵀ + b + s · x Aᵀ Mᵀ Bᵀ with the fixture's A and B, which are our Bᵀ and A."""
     stored = load_file(FIXTURES / "adapter.safetensors")
     scale = stored["scaling"].item()
     left, right = stored["B_out_basis"].numpy(), stored["A_in_basis"].numpy().T
@@ -240,6 +241,7 @@ def test_bf16_autocast_and_gradients_in_float32(file: Path) -> None:
     assert model.base_model.model.first.lora_M["default"].grad.dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", ["full", "block_diagonal"])
 def test_it_compiles_without_a_break(mask: str, file: Path) -> None:
     model = wrap(toy(), file, mask=mask, target_modules=r"first|second|conv", r=2)
@@ -264,17 +266,11 @@ def test_plain_layers_are_pefts_own_lora(file: Path) -> None:
         peft.LoraConfig(target_modules=r"last|conv", r=2, lora_alpha=4),
     ):
         torch.manual_seed(4)
-        with pytest.warns(UserWarning, match="leaves 2 of the 2") if config.peft_type == "SUBSPACE" else _nothing():
+        with pytest.warns(UserWarning, match="leaves 2 of the 2") if config.peft_type == "SUBSPACE" else nullcontext():
             model = peft.get_peft_model(toy(), config)
         set_m(model)
         found.append(model(inputs()))
     assert torch.equal(*found)
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 def test_registration_is_idempotent_and_refuses_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,13 +362,13 @@ def test_a_wrong_or_missing_basis_is_never_a_silent_lora(basis: Basis, file: Pat
     model.save_pretrained(tmp_path / "adapter")
     config = peft.PeftConfig.from_pretrained(str(tmp_path / "adapter"))
     config.basis = str(tmp_path / "gone.safetensors")
-    with pytest.raises(DatasetError, match="gone.safetensors does not exist"):
+    with pytest.raises(DatasetError, match=r"gone\.safetensors does not exist"):
         peft.PeftModel.from_pretrained(toy(), tmp_path / "adapter", config=config)
     write_basis(tmp_path / "random.safetensors", random_basis(basis, 0))
     config.basis = str(tmp_path / "random.safetensors")
     with pytest.raises(ConfigError, match=r"another basis than the one this adapter was trained in"):
         peft.PeftModel.from_pretrained(toy(), tmp_path / "adapter", config=config)
-    with pytest.raises(ConfigError, match="no attribute texure; did you mean texture|no attribute texure"):
+    with pytest.raises(ConfigError, match="no attribute texure"):
         wrap(toy(), file, attributes=["texure"])
     with pytest.raises(ConfigError, match="basis is missing"):
         peft.get_peft_model(toy(), SubspaceConfig())

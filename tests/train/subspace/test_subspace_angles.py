@@ -91,7 +91,7 @@ def test_lambdas_of_tiny_angles_keep_their_digits() -> None:
     """Where the eigenproblem has nothing left but rounding."""
     first, second = pair(np.array([1e-9, 0.5]), 12, np.random.default_rng(4))
     below, above = lambdas(principal_angles(first, second))
-    assert below[0] == pytest.approx(5e-19, rel=1e-5)
+    assert below[0] == pytest.approx(5e-19, rel=1e-5, abs=0)
     assert above[0] == 2.0
     identity = np.block([[np.eye(2), -first.T @ second], [-second.T @ first, np.eye(2)]])
     assert abs(eigh(identity)[0][0] - 5e-19) > 1e-17
@@ -133,11 +133,13 @@ def test_the_operator_space_has_all_products_of_cosines() -> None:
 
 def test_the_energy_inside_a_basis_is_that_of_the_dense_update() -> None:
     rng = np.random.default_rng(7)
-    updates = [*planted.random_updates(3, 20, 15, 4, rng), planted.zero_update(20, 15, 4, rng)]
+    updates = [planted.random_update(20, 15, 4, rng, scale) for scale in (1.0, 3.0, 0.01)]
+    updates.append(planted.zero_update(20, 15, 4, rng))
     left, right = planted.frame(20, 6, rng), planted.frame(15, 5, rng)
     core = core_coordinates(updates)
-    dense = [np.linalg.norm(left.T @ planted.dense(u) @ right) ** 2 for u in updates]
-    np.testing.assert_allclose(energy_overlap(core, left, right), dense, atol=1e-14)  # norms are 1, the last is 0
+    matrices = [planted.dense(update) for update in updates]
+    dense = [np.linalg.norm(left.T @ w @ right) ** 2 / np.linalg.norm(w) ** 2 for w in matrices[:3]] + [0.0]
+    np.testing.assert_allclose(energy_overlap(core, left, right), dense, atol=1e-14)
     np.testing.assert_allclose(energy_overlap(core, np.eye(20), np.eye(15)), [1, 1, 1, 0], atol=1e-13)
     other = core_coordinates([planted.regauged(update, rng, 1e3) for update in updates])
     np.testing.assert_allclose(energy_overlap(other, left, right), dense, atol=1e-10)

@@ -71,18 +71,23 @@ def test_the_limit_of_iterations_counts_the_start() -> None:
     assert len(values) == 3 and not settled
 
 
-def test_the_inverse_hessian_maps_the_last_change_of_gradient_to_the_last_step() -> None:
-    """The secant equation, which holds exactly for BFGS with any memory and preconditioner."""
+def test_the_inverse_hessian_is_symmetric_and_maps_the_last_change_of_gradient_to_the_last_step() -> None:
+    """The secant equation holds exactly for BFGS with any memory and preconditioner."""
     rng = np.random.default_rng(4)
     bases = make.frame(7, 2, rng), make.frame(6, 2, rng)
     steps = [rng.standard_normal((13, 2)) for _ in range(3)]
     changes = [step + 0.2 * rng.standard_normal((13, 2)) for step in steps]
-    memory = deque(
-        (step, change, 1 / float(np.vdot(step, change))) for step, change in zip(steps, changes, strict=True)
-    )
+    pairs = zip(steps, changes, strict=True)
+    memory = deque((step, change, 1 / float(np.vdot(step, change))) for step, change in pairs)
     curvatures = np.diag([2.0, 1.0]), np.diag([5.0, 0.1])
-    point = Point(0.0, bases, (changes[-1][:7], changes[-1][7:]), curvatures, np.ones(1))
-    np.testing.assert_allclose(_inverse_hessian(point, memory), steps[-1], atol=1e-12)
+
+    def solved(vector: np.ndarray) -> np.ndarray:
+        return _inverse_hessian(Point(0.0, bases, (vector[:7], vector[7:]), curvatures, np.ones(1)), memory)
+
+    np.testing.assert_allclose(solved(changes[-1]), steps[-1], atol=1e-12)
+    first, second = rng.standard_normal((2, 13, 2))
+    assert np.vdot(first, solved(second)) == pytest.approx(np.vdot(solved(first), second), rel=1e-10)
+    assert np.vdot(first, solved(first)) > 0
 
 
 def test_unrelated_adapters_settle_within_the_usual_limit() -> None:

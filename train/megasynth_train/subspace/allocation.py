@@ -13,7 +13,6 @@ from megasynth_attr.errors import ConfigError
 from megasynth_train.subspace.settings import ALLOCATIONS
 
 BUDGETS = ("dimensions", "parameters")
-_FLOOR_GUARD = 1e-9  # relative: equal ranks are their mean, and must not fall below it by a last digit
 _LANCZOS = 1e-6  # relative residual; the value itself is then exact to rounding
 _DENSE = 64  # up to this size all singular values cost less than Lanczos steps
 
@@ -79,8 +78,9 @@ def _floor(layers: Sequence[LayerBudget], dimension: int) -> list[int]:
     total = math.fsum(layer.effective_rank for layer in layers)
     if not total:
         return [0] * len(layers)
-    means = (layer.effective_rank * len(layers) / total for layer in layers)
-    return [dimension * math.floor(ratio * (1 + _FLOOR_GUARD)) for ratio in means]
+    # both sums rounded once: equal ranks are exactly their mean, and do not fall below it by a last digit
+    ratios = (layer.effective_rank * len(layers) / total for layer in layers)
+    return [dimension * math.floor(ratio) for ratio in ratios]
 
 
 def _shares(layers: Sequence[LayerBudget], sizes: list[float], dimension: int, budget: str) -> list[int]:

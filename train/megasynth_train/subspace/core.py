@@ -125,8 +125,8 @@ def core_coordinates(updates: Sequence[Update]) -> Core:
 
 def _frame(factors: Sequence[np.ndarray]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Return orthonormal columns that span all factors, and the factors in those coordinates."""
-    stack = np.concatenate(factors, axis=1, dtype=np.float64)
-    frame, triangle = qr(stack, mode="economic", overwrite_a=True)
+    rows = np.concatenate([factor.T for factor in factors], axis=0, dtype=np.float64)  # LAPACK wants columns together
+    frame, triangle = qr(rows.T, mode="economic", overwrite_a=True)
     ends = np.cumsum([factor.shape[1] for factor in factors])
     return np.asarray(frame), tuple(np.split(np.asarray(triangle), ends[:-1], axis=1))
 

@@ -37,7 +37,7 @@ def grassmann(core: Core, dimension: int, options: Options) -> Solution:
 def leading(gram: np.ndarray, dimension: int) -> np.ndarray:
     """Return the eigenvectors (p × d) of a symmetric matrix to its d largest eigenvalues, largest first."""
     size = len(gram)
-    _, vectors = eigh(gram, subset_by_index=(size - dimension, size - 1))
+    _, vectors = eigh(gram, subset_by_index=(size - dimension, size - 1), check_finite=False)
     return np.ascontiguousarray(np.asarray(vectors)[:, ::-1])  # products with negative strides bypass BLAS
 
 

@@ -42,7 +42,15 @@ def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], fold
     lines = math.ceil(len(chosen) / columns)
     size = (4.8 - 0.4 - 0.12 - (columns - 1) * 0.45) / columns if columns > 1 else 2.6
     page = sheet(
-        lines, columns, size, left=0.4, right=0.12 if columns > 1 else 1.8, top=0.36, bottom=0.95, gap_x=0.45, gap_y=0.55
+        lines,
+        columns,
+        size,
+        left=0.4,
+        right=0.12 if columns > 1 else 1.8,
+        top=0.36,
+        bottom=0.95,
+        gap_x=0.45,
+        gap_y=0.55,
     )
     # One colour scale for all; the ones of the diagonal say nothing
     matrices = {n.name: _mean_coherence(analysis, n.name) for n in chosen}
@@ -201,7 +209,14 @@ def draw_energy(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder:
     colours = attribute_colours(analysis.attributes)
     extractors = tuple(dict.fromkeys(name for n in chosen for name in n.energy))
     # Text grows with the number of rows, not smaller: extractors down, attributes side by side in colour
-    page = sheet(1, 1, 0.17 * len(extractors) * (len(chosen) + 1) + 0.1, left=0.95, top=0.36 + legend_room(len(chosen)), bottom=0.48)
+    page = sheet(
+        1,
+        1,
+        0.17 * len(extractors) * (len(chosen) + 1) + 0.1,
+        left=0.95,
+        top=0.36 + legend_room(len(chosen)),
+        bottom=0.48,
+    )
     axes = page.axes[0, 0]
     for line, extractor in enumerate(extractors):
         for step, n in enumerate(chosen):

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from megasynth_train.subspace.figures.canvas import CHANCE, COLOURS, Drawing, Sheet, legend_room, save, sheet, short, top_legend
+from megasynth_train.subspace.figures.canvas import (
+    CHANCE,
+    COLOURS,
+    Drawing,
+    Sheet,
+    legend_room,
+    save,
+    sheet,
+    short,
+    top_legend,
+)
 from megasynth_train.subspace.figures.numbers import SplitNumbers
 
 
@@ -16,7 +26,13 @@ def draw_halves(splits: Sequence[SplitNumbers], folder: Path) -> tuple[Drawing, 
         return ()
     longest = max(len(numbers.name) for numbers in splits)
     page = sheet(
-        2, 1, 0.2 * len(splits) + 0.1, left=min(2.2, 0.25 + 0.068 * longest), top=0.36 + legend_room(3), bottom=0.48, gap_y=0.48
+        2,
+        1,
+        0.2 * len(splits) + 0.1,
+        left=min(2.2, 0.25 + 0.068 * longest),
+        top=0.36 + legend_room(3),
+        bottom=0.48,
+        gap_y=0.48,
     )
     highest = max(value or 0.0 for n in splits for value in (n.out.high, n.inner.high))
     for axes, side in zip(page.axes[:, 0], ("out", "inner"), strict=True):

@@ -71,9 +71,7 @@ def rows_with_angles(analysis: Analysis, pair: PairNumbers) -> list[PairRow]:
 class _Group:
     """λ of one kind of layer on one side: by attention type, and of random subspaces."""
 
-    def __init__(
-        self, rows: Sequence[PairRow], side: int, known: dict[tuple[str, str], int], chance: Chance
-    ) -> None:
+    def __init__(self, rows: Sequence[PairRow], side: int, known: dict[tuple[str, str], int], chance: Chance) -> None:
         sizes = [(row.inputs if side else row.outputs, *pair_sizes(row, known)) for row in rows]
         self.sizes_text = " or ".join(str(size) for size in sorted({size[0] for size in sizes}))
         self.by_attention: dict[str, np.ndarray] = {}
@@ -96,7 +94,9 @@ def _draw_histogram(axes: Any, group: _Group, attentions: Sequence[str], low: fl
         share = 100 * np.histogram(values, edges)[0] / len(values)
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.22)
         axes.stairs(share, edges, color=colour, linewidth=1.3)
-    axes.stairs(100 * by_chance / by_chance.sum(), edges, color=CHANCE, linewidth=1.1, linestyle=(0, (3, 1.5)), zorder=5)
+    axes.stairs(
+        100 * by_chance / by_chance.sum(), edges, color=CHANCE, linewidth=1.1, linestyle=(0, (3, 1.5)), zorder=5
+    )
     axes.set_xlim(edges[0], 1.0)
     axes.set_ylim(0, None)
     axes.locator_params(axis="y", nbins=3)
@@ -210,9 +210,7 @@ def _describe_map(pair: PairNumbers, stem: str) -> Drawing:
     )
 
 
-def draw_joint(
-    analysis: Analysis, pairs: Sequence[PairNumbers], chance: Chance, folder: Path
-) -> tuple[Drawing, ...]:
+def draw_joint(analysis: Analysis, pairs: Sequence[PairNumbers], chance: Chance, folder: Path) -> tuple[Drawing, ...]:
     """Draw the largest cosines between operators A M Bᵀ of every pair, beside chance, in one figure."""
     pairs = [pair for pair in pairs if pair.layers]
     if not pairs:

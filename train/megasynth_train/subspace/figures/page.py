@@ -30,7 +30,15 @@ from megasynth_train.subspace.figures.overlap import draw_joint, draw_lambdas, d
 from megasynth_train.subspace.figures.ranks import draw_ranks
 from megasynth_train.subspace.figures.spectra import draw_spectra
 from megasynth_train.subspace.figures.tables import adapter_numbers, kind_numbers, write_tables
-from megasynth_train.subspace.figures.words import CAVEAT, INDEX, basis_energy, count_of, facts, findings, what_was_mined
+from megasynth_train.subspace.figures.words import (
+    CAVEAT,
+    INDEX,
+    basis_energy,
+    count_of,
+    facts,
+    findings,
+    what_was_mined,
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,9 @@ def _fill(analysis: Analysis, folder: Path) -> None:
         facts=facts(analysis, numbers),
         caveat=CAVEAT,
         settings=json.dumps(
-            {"mining": analysis.settings, "base": analysis.base, "versions": analysis.versions}, indent=1, sort_keys=True
+            {"mining": analysis.settings, "base": analysis.base, "versions": analysis.versions},
+            indent=1,
+            sort_keys=True,
         ),
     )
     # A name that is no text (surrogates from a folder's bytes) becomes character references

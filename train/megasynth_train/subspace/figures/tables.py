@@ -75,7 +75,9 @@ def kind_numbers(analysis: Analysis, rows: Sequence[tuple[str, str]]) -> tuple[K
             ]
             if layers:
                 sizes = " or ".join(sorted({f"{row.outputs} × {row.inputs}" for row in layers}))
-                measured = (spread(getattr(r, f) for r in layers) for f in ("dimension", "significant", "effective_rank"))
+                measured = (
+                    spread(getattr(r, f) for r in layers) for f in ("dimension", "significant", "effective_rank")
+                )
                 found.append(KindNumbers(attribute, attention, kind, sizes, len(layers), *measured))
     return tuple(found)
 

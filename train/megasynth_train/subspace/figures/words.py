@@ -27,9 +27,8 @@ _PICTURES = (
     ("joint_cosines", "Largest cosines between the operators of two attributes. Dashed: chance."),
 )
 CAVEAT = (
-    "Overlap is measured between adapters of one base model, trained from one recipe on synthetic data; it says nothing "
-    "by itself about how useful a basis is: the comparison on held-out data does. Layers of one model are not "
-    "independent of each other, so medians over layers are no significance tests."
+    "Overlap says nothing by itself about how useful a basis is; only a comparison on held-out data does. Layers of one "
+    "model are not independent of each other, so spreads over layers are no confidence intervals."
 )
 
 
@@ -57,7 +56,11 @@ def _shared(numbers: Sequence[AttributeNumbers]) -> str | None:
     alone = [n.name for n in numbers if n.adapters < 2]
     if not alone:
         return None
-    of = "every attribute has" if len(alone) == len(numbers) else f"{', '.join(alone)} {'has' if len(alone) == 1 else 'have'}"
+    of = (
+        "every attribute has"
+        if len(alone) == len(numbers)
+        else f"{', '.join(alone)} {'has' if len(alone) == 1 else 'have'}"
+    )
     return f"With one adapter nothing can be said about what adapters share: {of} only one."
 
 
@@ -68,7 +71,7 @@ def _coherent(numbers: Sequence[AttributeNumbers]) -> str | None:
     by_chance = max(n.coherence_chance or 0.0 for n in several)
     return (
         f"Two adapters of one attribute have a cosine of {_listed((n.name, n.coherence) for n in several)} "
-        f"(median over the layers; chance 0 ± {short(by_chance)})."
+        f"(median over the layers; by chance 0 ± {short(by_chance)})."
     )
 
 
@@ -85,7 +88,9 @@ def _halves(splits: Sequence[SplitNumbers]) -> str | None:
         text += f", halves of two attributes by {short(mean['cross'].median)}"
     text += f"; chance gives {short(chance.median)}."
     if cross and (mean["same"].median or 0) <= (mean["cross"].median or 0):
-        text += " Halves of one attribute are thus no closer than halves of two: no subspaces of their own are seen here."
+        text += (
+            " Halves of one attribute are thus no closer than halves of two: no subspaces of their own are seen here."
+        )
     return text
 
 
@@ -126,7 +131,8 @@ def chapter(analysis: Analysis, folder: Path) -> Chapter:
     tables only.
     """
     numbers, pairs, splits = attribute_numbers(analysis), pair_numbers(analysis, Chance()), split_numbers(analysis)
-    found = findings(numbers, pairs, splits)
+    # The summary has room for two sentences: the one that carries most, and what forbids to say more
+    found = [text for text in (_shared(numbers), _halves(splits) or _overlap(pairs)) if text is not None]
     pictures = tuple(
         Picture(f"{REPORT}/figures/{stem}.png", caption, f"{caption} The numbers are in the tables of the report.")
         for stem, caption in _PICTURES
@@ -166,7 +172,13 @@ def _attribute_table(numbers: Sequence[AttributeNumbers]) -> Table:
         "Medians over the layers",
         ("Attribute", "Adapters", "Cosine of two adapters", "Directions above chance", "Energy in the basis"),
         tuple(
-            (n.name, str(n.adapters), short(n.coherence.median), short(n.significant.median), short(basis_energy(n).median))
+            (
+                n.name,
+                str(n.adapters),
+                short(n.coherence.median),
+                short(n.significant.median),
+                short(basis_energy(n).median),
+            )
             for n in numbers
         ),
     )

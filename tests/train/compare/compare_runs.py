@@ -1,0 +1,67 @@
+"""Small real comparisons for the tests: ray-cast datasets, settings that take a second per run, bases of tiny models."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "dataset"))  # the generator's ray-cast test datasets
+
+import synthetic
+
+from megasynth_attr.dataset.writer import finalise, open_for_writing
+from megasynth_train.command import parse
+from megasynth_train.compare import __main__ as program
+from megasynth_train.compare.settings import CompareSettings
+from megasynth_train.finetune import base_model
+from megasynth_train.settings import ModelSettings, TrainSettings
+from megasynth_train.subspace.basis import Basis, LayerBasis, haar_frame
+from megasynth_train.subspace.basis_file import write_basis
+from megasynth_train.vggt.checkpoint import weights_hash
+
+WORDS = (
+    "model=vggt-tiny", "rank=2", "adapter.head_rank=2", "steps=2", "lr=1e-3", "workers=0", "device=cpu",
+    "run.progress=false", "run.threads=1", "run.log_every=1", "data.width_px=28", "data.aspect=0.5", "data.views=2",
+    "data.images_per_step=2", "data.validation_share=0", "test.width_px=28", "test.views=2", "test.max_points=150",
+    "test.pictures=false", "test.page=false", "test.icp_distance=1",
+)  # fmt: skip
+
+
+def write_experiment(out: Path) -> Path:
+    """Write texture_00 and texture_01, of two scenes × 3 views each."""
+    settings = synthetic.config("dataset_count=2", "scene_count=2", "frames=3")
+    for index in range(2):
+        folder = open_for_writing(settings, out, index)
+        for scene in range(2):
+            synthetic.write_scene(settings, folder, replace(synthetic.scene(settings, scene), dataset_index=index))
+        finalise(folder, synthetic.MATERIALS)
+    return out
+
+
+def words(experiment: Path, out: Path, *more: str) -> list[str]:
+    """Return the command line of a fast comparison; ``more`` comes last and wins."""
+    given = (f"data={experiment / 'texture_00'}", f"test={experiment / 'texture_01'}", f"out={out}", *WORDS, *more)
+    return list({word.partition("=")[0]: word for word in given}.values())
+
+
+def settings(experiment: Path, out: Path, *more: str) -> CompareSettings:
+    return parse(CompareSettings, words(experiment, out, *more), program.HELP)
+
+
+def write_tiny_basis(path: Path, base_sha256: str = "") -> Basis:
+    """Write a basis with two attributes of two dimensions in every aggregator linear of the tiny model."""
+    model = base_model(TrainSettings(model=ModelSettings(size="vggt-tiny")), [])
+    rng, layers, columns = np.random.default_rng(5), {}, {}
+    for name, parameter in model.named_parameters():
+        module, _, kind = name.rpartition(".")
+        if "_blocks." in name and kind == "weight" and module.endswith(("qkv", "proj", "fc1", "fc2")):
+            left, right = (haar_frame(size, 4, rng).astype(np.float32) for size in parameter.shape)
+            layers[module] = LayerBasis(left, right, np.ones(4, np.float32))
+            columns[module] = {"texture": (0, 2), "geometry": (2, 4)}
+    base = {"size": "vggt-tiny", "weights_sha256": base_sha256 or weights_hash(model)}
+    basis = Basis(layers, columns, ("texture", "geometry"), base, {"extractor": "irls", "orthonormal": True})
+    write_basis(path, basis)
+    return basis
