@@ -58,6 +58,7 @@ def test_the_update_is_the_same(options: dict[str, object], tmp_path: Path) -> N
     torch.testing.assert_close(stock(inputs()), model(inputs()), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_loads_where_this_project_is_not_installed(tmp_path: Path) -> None:
     model = trained_toy(tmp_path / "b.safetensors")
     export_lora(model, tmp_path / "lora")

@@ -72,7 +72,7 @@ def test_without_downstream_data_there_is_no_comparison(tmp_path: Path) -> None:
         ("training.adapter.mode=lorra", "must be one of"),
         ("training.compare.methods=[heads,lora-x]", "training.compare: methods=lora-x"),
         ("training.compare.methods=[only-colour]", "the basis has no attribute 'colour'"),
-        ("training.compare.adapter.mode=lora", "methods="),
+        ("training.compare.adapter.mode=dora", "methods="),
         ("training.data.sources=[x]", "training.data.sources= cannot be set in a pipeline"),
         ("training.run.out=x", "training.run.out= cannot be set"),
         ("training.compare.run.out=x", "training.compare.run.out= cannot be set"),
@@ -83,7 +83,8 @@ def test_without_downstream_data_there_is_no_comparison(tmp_path: Path) -> None:
 def test_mistakes_are_named_before_anything_is_written(tmp_path: Path, word: str, message: str) -> None:
     preset = small_experiment.write_preset(tmp_path)
     with pytest.raises(MegaSynthError) as caught:
-        main([f"preset={preset}", f"out={tmp_path / 'out'}", "stages=generate,cluster,mine,compare", word])
+        words = ["stages=generate,cluster,mine,compare", "blender=/no/such", word]
+        main([f"preset={preset}", f"out={tmp_path / 'out'}", *words])
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert caught.value.exit_code == ExitCode.USAGE
     assert not (tmp_path / "out").exists()

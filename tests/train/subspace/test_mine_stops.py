@@ -18,7 +18,6 @@ from written_cluster import write_cluster
 
 from megasynth_attr.errors import ConfigError, ExitCode
 from megasynth_train.mine import MiningResult
-from megasynth_train.subspace.layer_file import layer_file
 
 DEPTH = 4
 SLOWER = ("mining.null_draws=300",)  # so that a kill comes in time
@@ -117,14 +116,14 @@ def test_a_worker_that_is_killed_is_named(cluster: Path, tmp_path: Path) -> None
     wait_until_gone(workers)
 
 
-def test_a_full_disk_is_named(cluster: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("blocks", [2, 12])  # of 1024 bytes: not even the settings, not even a layer
+def test_a_full_disk_is_named(cluster: Path, tmp_path: Path, blocks: int) -> None:
     out = tmp_path / "out"
-    words = [*FAST, f"cluster={cluster}", f"out={out}"]
-    limited = f"ulimit -f 4; exec {sys.executable} -m megasynth_train.mine {' '.join(words)}"
+    words = " ".join([*FAST, f"cluster={cluster}", f"out={out}"])
+    limited = f"ulimit -f {blocks}; exec {sys.executable} -m megasynth_train.mine {words}"
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
     assert done.returncode == ExitCode.ENVIRONMENT, done.stderr
     assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
-    assert not (out / "done.json").exists()
-    first = sorted(mined_layers(out))
-    assert all(layer_file(out / "layers", name.removesuffix(".safetensors")).is_file() for name in first)
-    mined(cluster, out, "modules=.*proj")
+    assert (out / "settings.json").exists() == (blocks > 2) and not (out / "done.json").exists()
+    assert not mined_layers(out)
+    mined(cluster, out, "modules=.*0.attn.proj")

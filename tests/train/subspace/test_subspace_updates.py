@@ -118,7 +118,8 @@ def test_masked_ranks_of_adalora_are_left_out(adapters: Path, tmp_path: Path) ->
 def test_adapters_of_peft_alone(rslora: bool, half: bool, tmp_path: Path) -> None:
     """Ranks and alphas by pattern, as PEFT itself applies them; tensors in bfloat16."""
     config = LoraConfig(
-        r=4, lora_alpha=6, use_rslora=rslora, target_modules=r"aggregator\.frame_blocks\.\d\.(attn\.(qkv|proj)|mlp\.fc1)",
+        r=4, lora_alpha=6, use_rslora=rslora,
+        target_modules=r"aggregator\.frame_blocks\.\d\.(attn\.(qkv|proj)|mlp\.fc1)",
         rank_pattern={"attn.qkv": 3, r"0\.mlp\.fc1": 2}, alpha_pattern={r"frame_blocks\.1\.attn\.proj": 10, "fc1": 1},
         init_lora_weights=False, base_model_name_or_path="tiny",
     )  # fmt: skip

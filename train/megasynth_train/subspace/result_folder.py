@@ -85,9 +85,9 @@ def begin(out: Path, settings: Mapping[str, Any], identity: Identity) -> None:
     same = file.is_file() and not _difference(read_json(file, SETTINGS_FORMAT).get("identity", {}), identity)
     if not same and (out / LAYERS).exists():
         shutil.rmtree(out / LAYERS)
-    with storage_errors("the folder of subspaces", out):
-        (out / LAYERS).mkdir(exist_ok=True)
+    with storage_errors("the folder of subspaces", out):  # settings first: by these the folder is known again
         replace_atomically(file, json_bytes({"format": SETTINGS_FORMAT, "settings": settings, "identity": identity}))
+        (out / LAYERS).mkdir(exist_ok=True)
 
 
 def finish(out: Path, identity: Identity, files: Sequence[Path]) -> None:

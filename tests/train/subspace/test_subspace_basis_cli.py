@@ -1,0 +1,89 @@
+"""``python -m megasynth_train.basis``: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+from small_bases import small_basis
+
+from megasynth_attr.errors import ConfigError, DatasetError, run_main
+from megasynth_train.basis import main
+from megasynth_train.subspace.basis import random_basis
+from megasynth_train.subspace.basis_file import read_basis, write_basis
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The file of a small basis."""
+    write_basis(tmp_path / "all.safetensors", small_basis())
+    return tmp_path / "all.safetensors"
+
+
+def test_show(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([f"show={file}"])
+    text = capsys.readouterr().out
+    for part in (
+        "texture, geometry",
+        "3, 1 more have no dimensions",
+        "irls",
+        "vggt-tiny",
+        "a" * 64,
+        small_basis().sha256,
+    ):
+        assert part in text
+    assert "51 numbers" in text  # 5² + 1² + 5²
+    lines = [line.split() for line in text.splitlines()]
+    assert ["attention", "kind", "layers", "outputs", "inputs", "D", "texture", "geometry"] in lines
+    assert ["frame", "qkv", "1", "18", "7", "5", "2", "3"] in lines
+    assert ["global", "fc2", "1", "9", "12", "1", "0", "1"] in lines
+
+
+def test_random_select_and_the_way_to_the_paper_and_back(file: Path, tmp_path: Path) -> None:
+    main([f"random={file}", "seed=7", f"out={tmp_path / 'random'}"])
+    assert read_basis(tmp_path / "random").sha256 == random_basis(small_basis(), 7).sha256
+    main([f"select={file}", "attributes=geometry", f"out={tmp_path / 'g'}"])
+    assert read_basis(tmp_path / "g").sha256 == small_basis().select(["geometry"]).sha256
+    main([f"to_paper={file}", f"out={tmp_path / 'space'}"])
+    assert load_file(tmp_path / "space")["global_blocks.mlp.fc2.0.A"].shape == (1, 12)
+    main([f"from_paper={tmp_path / 'space'}", f"out={tmp_path / 'again'}"])
+    again = read_basis(tmp_path / "again")
+    assert again.attributes == ("all",) and again.layers.keys() == small_basis().layers.keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "nothing is to be done: name one file with one of show="),
+        (["show=FILE", "random=FILE"], "show and random are given"),
+        (["show=FILE", "out=x"], "out= has no part in show=; it belongs to from_paper, random, select, to_paper"),
+        (["random=FILE", "attributes=texture", "out=x"], "attributes= has no part in random="),
+        (["select=FILE", "seed=1", "out=x"], "seed= has no part in select="),
+        (["random=FILE"], "out= is missing"),
+        (["select=FILE", "out=NEW"], "choose at least one attribute"),
+        (["select=FILE", "attributes=textures", "out=NEW"], "did you mean texture"),
+        (["to_paper=FILE", "out=FILE"], "exists; name another file or remove it"),
+        (["shw=FILE"], "did you mean show"),
+    ],
+)
+def test_wrong_words_are_explained_and_nothing_is_written(words: list[str], message: str, file: Path) -> None:
+    before = file.read_bytes()
+    with pytest.raises(ConfigError, match=message):
+        main([word.replace("FILE", str(file)).replace("NEW", str(file.parent / "new")) for word in words])
+    assert file.read_bytes() == before and not (file.parent / "new").exists()
+
+
+def test_a_damaged_file_is_an_input_error(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(DatasetError):
+        main([f"show={file}"])
+    assert run_main(main, [f"show={file}"]) == 2
+    assert capsys.readouterr().err.startswith("DatasetError: ")
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert "from_paper=" in text and "examples:" in text and "usage: python -m megasynth_train.basis" in text
