@@ -117,10 +117,13 @@ def _declared(field: dataclasses.Field[Any]) -> Any:
 def _listed(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return ``values`` with single ones made lists where ``kind`` wants a list: data=runs/demo, data.views=8.
 
-    Nothing (out=) is empty text or an empty list where ``kind`` wants one of these.
+    Nothing (out=) is empty text or an empty list where ``kind`` wants one of these, and the option null where that is
+    one.
     """
     hints = typing.get_type_hints(kind)
-    spans = {f.name for f in dataclasses.fields(typing.cast(Any, kind)) if f.metadata.get("span")}
+    declared = dataclasses.fields(typing.cast(Any, kind))
+    spans = {f.name for f in declared if f.metadata.get("span")}
+    options = {f.name: f.metadata.get("options", ()) for f in declared}
     result = dict(values)
     for key, value in values.items():
         hint = hints.get(key)
@@ -134,5 +137,5 @@ def _listed(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str
         elif typing.get_origin(hint) is tuple and not isinstance(value, list):
             result[key] = [] if value is None else [value]
         elif hint is str and value is None:
-            result[key] = ""
+            result[key] = "null" if "null" in options.get(key, ()) else ""  # the word that YAML takes for nothing
     return result

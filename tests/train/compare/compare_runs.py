@@ -1,4 +1,4 @@
-"""Small real comparisons for the tests: ray-cast datasets, settings that take a second per run, bases of tiny models."""
+"""Small real comparisons for the tests: ray-cast datasets, settings that take a second per run, a basis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from megasynth_train.subspace.basis_file import write_basis
 from megasynth_train.vggt.checkpoint import weights_hash
 
 WORDS = (
-    "model=vggt-tiny", "rank=2", "adapter.head_rank=2", "steps=2", "lr=1e-3", "workers=0", "device=cpu",
+    "model=vggt-tiny", "rank=2", "adapter.head_rank=2", "steps=2", "lr=1e-3", "optim.warmup=0", "workers=0", "device=cpu",
     "run.progress=false", "run.threads=1", "run.log_every=1", "data.width_px=28", "data.aspect=0.5", "data.views=2",
     "data.images_per_step=2", "data.validation_share=0", "test.width_px=28", "test.views=2", "test.max_points=150",
     "test.pictures=false", "test.page=false", "test.icp_distance=1",

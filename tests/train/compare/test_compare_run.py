@@ -131,7 +131,7 @@ def test_methods_and_seeds_are_added_and_old_ones_stay(whole: Comparison, experi
     ("word", "named"),
     [
         ("steps=3", "optim.steps"),
-        ("data.views=3", "data.views"),
+        ("data.images_per_step=4", "data.images_per_step"),
         ("test.views=3", "test.views"),
         ("model.seed=1", "the base model"),
         ("define.lora-2.lr=1e-5", "method lora-2: optim.lr"),
@@ -160,7 +160,7 @@ def test_a_failing_method_is_named_and_the_others_are_there(
 ) -> None:
     out = tmp_path / "out"
     given = ["methods=[wild,heads]", "seeds=[0]", "define.wild.like=lora", "define.wild.lr=1e30"]
-    line = words(experiment, out, *given, "define.wild.optim.warmup=0", "steps=4", "optim.max_bad_steps=0")
+    line = words(experiment, out, *given, "steps=4", "optim.max_bad_steps=0")
     assert run_main(program.main, line) == ExitCode.SCENES_FAILED
     printed = capsys.readouterr()
     assert "1 of 2 runs failed: wild, seed 0: ConfigError" in printed.err and "not finite" in printed.err

@@ -1,4 +1,4 @@
-"""Adapters trained for a few steps on a tiny VGGT and stored as training stores them, and clusters made of them."""
+"""Adapters of a tiny VGGT, stored as training stores them, and clusters made of them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "adapters"))
-from adapter_models import adapted_model, small_model, train
+from adapter_models import adapted_model, small_model
 from torch import nn
 
 from megasynth_attr.dataset.files import json_bytes, sha256_of
@@ -22,13 +23,14 @@ from megasynth_train.subspace.dora import BaseWeights
 from megasynth_train.vggt.checkpoint import weights_hash
 
 
-def store(
-    folder: Path, mode: str, *, steps: int = 2, record: Mapping[str, object] | None = None, **settings: object
-) -> Path:
-    """Train an adapter of the tiny model and save it as ``folder``."""
+def store(folder: Path, mode: str, *, moved: float = 0.05, **settings: Any) -> Path:
+    """Save an adapter of the tiny model as ``folder``, its trained parameters ``moved`` at random from their start."""
     adapted = adapted_model(mode, total_steps=4, **settings)
-    train(adapted, steps)
-    adapted.save(folder, dict(record or {}))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in adapted.trainable.values():
+            parameter += moved * torch.randn(parameter.shape, generator=generator)
+    adapted.save(folder, {})
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -149,8 +150,9 @@ def test_adapters_of_peft_alone(rslora: bool, half: bool, tmp_path: Path) -> Non
 def test_an_adapter_in_a_basis(norm: str, attributes: list[str] | None, tmp_path: Path) -> None:
     sizes = {module: tiny_base().weight(module).shape for module in (QKV, "aggregator.global_blocks.3.mlp.fc2")}
     widths = {"texture": 2, "geometry": 3}
-    basis = small_basis(layers={module: (shape, widths) for module, shape in sizes.items()})
-    write_basis(tmp_path / "b.safetensors", basis)
+    layers = {module: (shape, widths) for module, shape in sizes.items()}
+    base = {"weights_sha256": tiny_base().sha256}
+    write_basis(tmp_path / "b.safetensors", dataclasses.replace(small_basis(layers=layers), base=base))
     config = SubspaceConfig(
         basis=str(tmp_path / "b.safetensors"), attributes=attributes, basis_norm=norm, scale=1.5, r=2, lora_alpha=8,
         target_modules=r"aggregator\.(frame_blocks\.0|global_blocks\.3)\.(attn\.qkv|mlp\.fc2)",
@@ -168,7 +170,7 @@ def test_an_adapter_in_a_basis(norm: str, attributes: list[str] | None, tmp_path
         update = cluster.updates(module)["texture_0"]
         assert relative_error(update.left @ update.right.T, dense_update(view.base_model.model, module)) < 1e-6
         assert update.left.shape[1] == ((3 if attributes else 5) if module in sizes else 2)
-    write_basis(tmp_path / "b.safetensors", small_basis(1, layers={m: (s, widths) for m, s in sizes.items()}))
+    write_basis(tmp_path / "b.safetensors", small_basis(1, layers=layers))
     with pytest.raises(DatasetError, match="was trained in another basis"):
         open_cluster(tmp_path / "cluster")
     (tmp_path / "b.safetensors").unlink()
@@ -219,7 +221,7 @@ numpy.savez({str(tmp_path / "there.npz")!r}, **{{name: u.left @ u.right.T for na
 
 @pytest.mark.parametrize("method", ["lora", "pissa", "adalora", "lora_xs"])
 def test_an_adapter_that_did_not_move_is_noted(method: str, tmp_path: Path) -> None:
-    store(tmp_path / "texture_00", method, steps=0, targets=r"aggregator\.frame_blocks\.0\..*")
+    store(tmp_path / "texture_00", method, moved=0.0, targets=r"aggregator\.frame_blocks\.0\..*")
     cluster = open_cluster(tmp_path)
     assert "texture_00 did not move from the base model: all updates are zero" in cluster.notes
     assert all(is_zero(cluster.updates(module)["texture_00"]) for module in cluster.modules)
@@ -376,13 +378,13 @@ def test_methods_that_cannot_be_read_off_are_refused(changes: dict[str, object],
 def test_a_rank_that_is_not_the_configured_one_is_refused(pair: Path) -> None:
     edit_config(pair / "texture_01" / "adapter", r=8)
     with pytest.raises(
-        DatasetError, match=r"attn.qkv does not fit its own adapter_config.json.*rank is 4, configured is 8"
+        DatasetError, match=r"attn.proj does not fit its own adapter_config.json.*rank is 4, configured is 8"
     ):
         open_cluster(pair).updates(QKV)
 
 
 @pytest.mark.parametrize(("mode", "message"), [("heads", "adapts no layer of the aggregator"), ("full", "all weights")])
 def test_full_training_and_heads_alone_have_no_subspaces(mode: str, message: str, tmp_path: Path) -> None:
-    store(tmp_path / "texture_00", mode, steps=0)
+    store(tmp_path / "texture_00", mode, moved=0.0)
     with pytest.raises(ConfigError, match=message):
         open_cluster(tmp_path)
