@@ -134,7 +134,7 @@ def read_chapters(out: Path) -> list[ChapterPart]:
     parts = []
     for folder in sorted(folders, key=lambda path: (known.get(path.name, len(known)), path.name)):
         if (chapter := read_chapter(folder)) is not None:
-            files = [part.file for part in (*chapter.pictures, *chapter.links)]
+            files = [picture.file for picture in chapter.pictures] + [link.file for link in chapter.links]
             missing = tuple(file for file in files if not (folder / file).is_file())
             parts.append(ChapterPart(folder.name, chapter, missing))
     return parts

@@ -23,6 +23,7 @@ GENERATOR_PARTS = {
     "megasynth_attr.farm.stop",
     "megasynth_attr.help",
     "megasynth_attr.keys",
+    "megasynth_attr.report",
     "megasynth_attr.report.chapters",
     "megasynth_attr.report.libraries",
     "megasynth_attr.resources",

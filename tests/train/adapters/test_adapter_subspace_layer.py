@@ -128,8 +128,9 @@ def test_blocks_stay_exactly_zero_under_adamw(file: Path) -> None:
     assert bool((m[:3, :3] != start[:3, :3]).all()) and bool((m[3:, 3:] != start[3:, 3:]).all())
 
 
-def test_saved_and_loaded_by_peft_alone(file: Path, tmp_path: Path) -> None:
-    model = wrap(toy(), file, attributes=["pose"], target_modules=r"first|second|last|conv", r=2)
+@pytest.mark.parametrize("options", [{}, {"mask": "block_diagonal", "m_init": "mean"}, {"basis_norm": "sqrt_sigma"}])
+def test_saved_and_loaded_by_peft_alone(options: dict[str, str], file: Path, tmp_path: Path) -> None:
+    model = wrap(toy(), file, attributes=["pose"], target_modules=r"first|second|last|conv", r=2, **options)
     set_m(model)
     model.save_pretrained(tmp_path / "adapter")
     expected = model(inputs())

@@ -23,8 +23,8 @@ from megasynth_train.subspace.basis_file import write_basis
 from megasynth_train.vggt.checkpoint import weights_hash
 
 WORDS = (
-    "model=vggt-tiny", "rank=2", "adapter.head_rank=2", "steps=2", "lr=1e-3", "optim.warmup=0", "workers=0", "device=cpu",
-    "run.progress=false", "run.threads=1", "run.log_every=1", "data.width_px=28", "data.aspect=0.5", "data.views=2",
+    "model=vggt-tiny", "rank=2", "adapter.head_rank=2", "steps=2", "lr=1e-3", "optim.warmup=0", "workers=0",
+    "device=cpu", "run.progress=false", "run.threads=1", "run.log_every=1", "data.width_px=28", "data.aspect=0.5", "data.views=2",
     "data.images_per_step=2", "data.validation_share=0", "test.width_px=28", "test.views=2", "test.max_points=150",
     "test.pictures=false", "test.page=false", "test.icp_distance=1",
 )  # fmt: skip
@@ -51,10 +51,10 @@ def settings(experiment: Path, out: Path, *more: str) -> CompareSettings:
     return parse(CompareSettings, words(experiment, out, *more), program.HELP)
 
 
-def write_tiny_basis(path: Path, base_sha256: str = "") -> Basis:
+def write_tiny_basis(path: Path, base_sha256: str = "", seed: int = 5) -> Basis:
     """Write a basis with two attributes of two dimensions in every aggregator linear of the tiny model."""
     model = base_model(TrainSettings(model=ModelSettings(size="vggt-tiny")), [])
-    rng, layers, columns = np.random.default_rng(5), {}, {}
+    rng, layers, columns = np.random.default_rng(seed), {}, {}
     for name, parameter in model.named_parameters():
         module, _, kind = name.rpartition(".")
         if "_blocks." in name and kind == "weight" and module.endswith(("qkv", "proj", "fc1", "fc2")):

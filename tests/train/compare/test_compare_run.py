@@ -76,7 +76,7 @@ def test_every_run_is_trained_measured_and_in_the_tables(whole: Comparison) -> N
         assert row["metrics"]["accuracy"] == pytest.approx(measured["average"]["points"]["accuracy_mean"]["mean"])
         assert row["metrics"]["abs_rel"] == pytest.approx(measured["average"]["depth"]["median"]["abs_rel"]["mean"])
         assert (row["seconds"] is None) == (row["seed"] is None) == (row["objective"] is None)
-    assert found["common_scenes"] == ["texture_01/scene_0000", "texture_01/scene_0001"] and not found["missing"]
+    assert found["common_scenes"] == ["texture_01/000000", "texture_01/000001"] and not found["missing"]
     assert len(found["differences"]) == 2 * 5 and found["reference"] == "base"
     assert not same(weights(out, "lora-2", 0), weights(out, "lora-2", 1))
 

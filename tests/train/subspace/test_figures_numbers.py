@@ -132,7 +132,7 @@ def test_words_say_when_halves_find_nothing():
     for silent in (True, False):
         splits = split_numbers(analysis)
         same = [n for n in splits if n.same]
-        assert [n.name for n in same] == ["a", "b"] and splits[-1].name == "a – b"
+        assert [n.name for n in same] == ["texture", "geometry"] and splits[-1].name == "texture – geometry"
         if not silent:  # cross halves exactly as close as those of one attribute
             splits = tuple(dataclasses.replace(n, out=same[0].out, inner=same[0].inner) for n in splits)
         text = " ".join(findings(attribute_numbers(analysis), (), splits))

@@ -78,7 +78,7 @@ def _tuning(prepared: Prepared, method: Method) -> Tuning:
     if method.basis and prepared.basis is not None:
         layers = prepared.basis.layers
         kept = [prepared.basis.columns[module] for module in layers]
-        wanted = set(getattr(adapter, "attributes", ())) or set(prepared.basis.attributes)
+        wanted = set(adapter.attributes) or set(prepared.basis.attributes)
         widths = [sum(end - start for name, (start, end) in spans.items() if name in wanted) for spans in kept]
         return Tuning("basis", rank=max(widths, default=0), head_rank=head_rank(adapter))
     kind = "basis" if adapter.mode == "lora_xs" else "lora"

@@ -12,7 +12,7 @@ from megasynth_attr.keys import fill, merge, nearest
 from megasynth_attr.scene.codec import to_plain
 from megasynth_attr.scene.fields import setting
 from megasynth_attr.selection import parse_shard
-from megasynth_train.compare.methods import BASE, PAPER, Method, builtin, expand, needs_basis
+from megasynth_train.compare.methods import BASE, PAPER, RANDOM, Method, builtin, expand, needs_basis
 from megasynth_train.evaluate.options import MeasureSettings
 from megasynth_train.settings import (
     AdapterSettings,
@@ -25,6 +25,7 @@ from megasynth_train.settings import (
 )
 
 OWN_KEYS = ("like", "lr", "adapter", "optim")  # of a method in define
+BASIS_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # other methods refuse them
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 ALIGNMENTS = ("median", "scale", "scale_shift")
 
@@ -120,7 +121,12 @@ def _method(name: str, settings: CompareSettings, attributes: Sequence[str]) -> 
     if not _defines_mode(root, settings.define):
         keys, basis = builtin(root, attributes)
     layers = [{"adapter": keys}, *(_layer(settings.define[one]) for one in reversed(chain) if one in settings.define)]
-    common = {"adapter": to_plain(settings.adapter), "optim": to_plain(settings.optim)}
+    if basis == RANDOM:
+        keys["m_init"] = AdapterSettings.m_init  # a random basis has no cluster whose mean it could start from
+    shared = to_plain(settings.adapter)
+    if not basis:
+        shared = {key: value for key, value in shared.items() if key not in BASIS_KEYS}
+    common: dict[str, Any] = {"adapter": shared, "optim": to_plain(settings.optim)}
     for layer in layers:
         common = merge(common, layer)
     try:
@@ -202,7 +208,7 @@ def _check_foreign(settings: CompareSettings) -> None:
         ("attributes", "methods=, e.g. only-texture"),
         ("mask", "methods=, e.g. subspace-block"),
     ):
-        if getattr(settings.adapter, key, None) != getattr(usual, key, None):
+        if getattr(settings.adapter, key) != getattr(usual, key):
             raise ConfigError(f"adapter.{key}= differs from method to method in a comparison; it is said by {instead}")
     if settings.run.seed:
         raise ConfigError("run.seed= is that of a single run; a comparison takes seeds=, e.g. seeds=[0,1,2]")

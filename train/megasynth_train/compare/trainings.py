@@ -24,6 +24,7 @@ from megasynth_attr.farm.stop import StopRequest
 from megasynth_attr.selection import parse_shard, shard_of
 from megasynth_train import finetune
 from megasynth_train.adapters import trainable_counts
+from megasynth_train.adapters.subspace.opening import check_base
 from megasynth_train.compare.collect import by_part, current_evaluation
 from megasynth_train.compare.manifest import EVALUATION, Contents, open_manifest, run_folder
 from megasynth_train.compare.methods import RANDOM, Method
@@ -40,7 +41,6 @@ from megasynth_train.vggt.config import named_config
 
 BASES = "bases"
 WHOLE_BASIS = "all.safetensors"  # of megasynth_train.mine: all attributes beside each other
-COUNTING = "counting"  # an out= that is never written to
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def prepare(settings: CompareSettings) -> Prepared:
         basis = read_basis(file)
     dimension = max((layer.dimension for layer in basis.layers.values()), default=0) if basis else 0
     methods = settings.resolve(basis.attributes if basis else (), dimension)
-    parameters = {method.name: _parameters(method, settings, file) for method in methods}
+    parameters = {method.name: _parameters(method, settings, basis) for method in methods}
     return Prepared(settings, methods, parameters, basis, file)
 
 
@@ -125,12 +125,8 @@ def contents_of(prepared: Prepared) -> Contents:
         finetune.say(note)
     base_sha256 = weights_hash(finetune.base_model(settings.training(), []))
     basis = prepared.basis
-    if basis is not None and basis.base.get("weights_sha256", base_sha256) != base_sha256:
-        raise ConfigError(
-            f"basis={prepared.basis_file} was mined from adapters of a base model with weights "
-            f"{str(basis.base['weights_sha256'])[:12]}, model.checkpoint={settings.model.checkpoint or '(random)'} has "
-            f"{base_sha256[:12]}; compare with the model the cluster was trained from"
-        )
+    if basis is not None:
+        check_base(basis, base_sha256, str(prepared.basis_file))
     seen = {scene.folder for scene in training.train}
     return Contents(
         training_sha256=training.fingerprint,
@@ -224,14 +220,16 @@ def _evaluation(settings: CompareSettings) -> EvaluateSettings:
     )
 
 
-def _parameters(method: Method, settings: CompareSettings, basis_file: Path | None) -> dict[str, int]:
+def _parameters(method: Method, settings: CompareSettings, basis: Basis | None) -> dict[str, int]:
     """Return the trained numbers of a method by part; ConfigError naming the method if the model does not take it."""
     if method.adapter is None:
         return by_part([])
-    training = training_of(settings, method, settings.seeds[0], str(basis_file or ""), COUNTING)
-    config = named_config(training.model.size, point_head=False)
+    size, chosen = settings.model.size, None
+    if method.basis and basis is not None:
+        chosen = basis.select(method.adapter.attributes or basis.attributes)
     try:
-        rows = trainable_counts(config, training.adapter, training.optim.steps)
+        config = named_config(size, point_head=False)
+        rows = trainable_counts(config, method.adapter, settings.optim.steps, basis=chosen)
     except MegaSynthError as error:
         raise ConfigError(f"method {method.name}: {error}") from None
     return by_part([(row.part, row.parameters) for row in rows])

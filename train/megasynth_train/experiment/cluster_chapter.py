@@ -43,7 +43,7 @@ def write_cluster_chapter(folder: Path) -> Chapter:
     manifest = read_manifest(folder)
     adapters = [_read(folder, name, entry) for name, entry in manifest["adapters"].items() if _is_done(folder / name)]
     attributes = tuple(dict.fromkeys(str(entry["attribute"]) for entry in manifest["adapters"].values()))
-    pictures = ()
+    pictures: tuple[Picture, ...] = ()
     if drawn := [adapter for adapter in adapters if len(adapter.steps) > 1]:
         with storage_errors("the cluster's picture", folder):
             _draw(folder, drawn, attributes)

@@ -89,8 +89,9 @@ class PretrainKeys:
 
 @dataclass(frozen=True)
 class Keys:
-    """The section ``training``. training.pretrain and training.compare may say any key of model, data, loss, optim and
-    run otherwise for their stage, e.g. training.compare.optim.steps=60."""
+    """What the stages pretrain to compare do. training.pretrain and training.compare may say any key of model, data,
+    loss, optim and run otherwise for their stage, e.g. training.compare.optim.steps=60. Where data lie and results go
+    is the pipeline's own affair: data.sources, run.out and run.seed are refused."""
 
     seed: int = setting(0, "each adapter's seed is derived from this one and the dataset's name", minimum=0)
     model: ModelSettings = field(default_factory=ModelSettings)

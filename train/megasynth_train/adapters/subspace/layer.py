@@ -98,14 +98,13 @@ class SubspaceLinear(Linear):
         self.lora_variant[adapter_name] = SubspaceVariant()
         self.lora_dropout[adapter_name] = nn.Dropout(config.lora_dropout) if config.lora_dropout else nn.Identity()
         left, right, start = _made(basis.layers[module], config, weight)
-        mask = blocks(basis, module)
         self.lora_A[adapter_name], self.lora_B[adapter_name] = Fixed(right), Fixed(left)
-        self.lora_M[adapter_name] = nn.Parameter(start)
         self.free_numbers[adapter_name] = size * size
         if config.mask == "block_diagonal":
-            self.lora_mask[adapter_name] = torch.tensor(mask, device=weight.device)
-            self.free_numbers[adapter_name] = int(mask.sum())
-            self.lora_M[adapter_name].data *= self.lora_mask[adapter_name]
+            inside = blocks(basis, module)
+            self.lora_mask[adapter_name] = mask = torch.tensor(inside, device=weight.device)
+            self.free_numbers[adapter_name], start = int(inside.sum()), start * mask
+        self.lora_M[adapter_name] = nn.Parameter(start)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     @property

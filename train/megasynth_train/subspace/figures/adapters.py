@@ -1,4 +1,4 @@
-"""The adapters themselves: how alike they are, what robust mining made of them, and how far they went from the start."""
+"""The adapters themselves: how alike they are, how robust mining weighs them, how far they went from the start."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], fold
         left=0.4,
         right=0.12 if columns > 1 else 1.8,
         top=0.36,
-        bottom=0.95,
+        bottom=1.02,
         gap_x=0.45,
         gap_y=0.55,
     )
@@ -64,7 +64,7 @@ def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], fold
     for axes in page.axes[-1]:
         axes.set_xlabel("adapter", labelpad=2)
     mappable = ScalarMappable(Normalize(-limit, limit), colormaps["RdBu"])
-    colour_bar(page, bar_axes(page, 0.9, 3.0), mappable, "cosine of two updates, mean over the layers")
+    colour_bar(page, bar_axes(page, 0.9, 3.0, 0.4), mappable, "cosine of two updates, mean over the layers")
     save(page, folder, "coherence")
     words = "; ".join(f"{n.name} {short(n.coherence.median)}" for n in chosen)
     by_chance = short(max(n.coherence_chance or 0 for n in chosen))
@@ -86,7 +86,7 @@ def _mean_coherence(analysis: Analysis, attribute: str) -> np.ndarray:
 
 def _draw_matrix(axes: Any, matrix: np.ndarray, colours: Any, limit: float) -> None:
     count = len(matrix)
-    shown = np.ma.masked_array(matrix, np.eye(count, dtype=bool))
+    shown: Any = np.ma.masked_array(matrix, np.eye(count, dtype=bool))
     axes.grid(False)
     axes.patch.set(hatch="////", edgecolor="#c3c8d0", linewidth=0)
     axes.pcolormesh(shown, cmap=colours, vmin=-limit, vmax=limit, edgecolors="#f6f7f9", linewidth=0.5)
@@ -110,7 +110,7 @@ def _draw_matrix(axes: Any, matrix: np.ndarray, colours: Any, limit: float) -> N
 
 def draw_weights(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder: Path) -> tuple[Drawing, ...]:
     """Draw every adapter's weight in the basis relative to equal weights: median and 5–95 % over the layers."""
-    chosen = [n for n in numbers if n.adapters > 1 and n.layers]
+    chosen = [n for n in numbers if n.adapters > 1 and len(weights_of(analysis, n.name))]
     if not chosen:
         return ()
     colours = attribute_colours(analysis.attributes)
@@ -118,7 +118,7 @@ def draw_weights(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder
     page = sheet(math.ceil(len(chosen) / columns), columns, 1.15, left=0.55, gap_y=0.5)
     words, reach = [], [0.9, 1.1]
     for axes, n in zip(page.axes.ravel(), chosen, strict=False):
-        table = np.array([row.extractors[0].weights for row in layers_of(analysis, n.name) if row.extractors])
+        table = weights_of(analysis, n.name)
         low, middle, high = np.percentile(table * n.adapters, (5, 50, 95), axis=0)
         place = np.arange(1, n.adapters + 1)
         axes.vlines(place, low, high, color=colours[n.name], linewidth=2.2, alpha=0.45)
@@ -149,6 +149,11 @@ def draw_weights(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder
             f"Dots with bars, one panel per attribute. Smallest and largest median weight: {'; '.join(words)}.",
         ),
     )
+
+
+def weights_of(analysis: Analysis, attribute: str) -> np.ndarray:
+    """Return layers × adapters: weights in the basis that is used."""
+    return np.array([row.extractors[0].weights for row in layers_of(analysis, attribute) if row.extractors])
 
 
 def draw_drift(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
@@ -187,7 +192,7 @@ def draw_drift(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
             "one depth, shade: 5–95 %.",
             "Row spaces that have nothing to do with the start reach almost 90° (dashed); adapters with a common start "
             "that stay near 0 share a row space whatever they learned.",
-            f"Two line plots by depth, one line per attribute. Medians of change and largest angle: {'; '.join(words)}.",
+            f"Line plots by depth, one line per attribute. Medians of change and largest angle: {'; '.join(words)}.",
         ),
     )
 
@@ -202,7 +207,7 @@ def _draw_by_depth(axes: Any, rows: Sequence[DriftRow], field: str, colour: str,
 
 
 def draw_energy(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder: Path) -> tuple[Drawing, ...]:
-    """Draw what share of its adapters' energy each attribute's basis holds, by extractor, beside two kinds of chance."""
+    """Draw what share of its adapters' energy each basis holds, by extractor, beside two kinds of chance."""
     chosen = [n for n in numbers if n.energy and any(s.count for s in n.energy.values())]
     if not chosen:
         return ()

@@ -1,4 +1,4 @@
-"""The numbers behind the figures and the tables: an analysis reduced layer by layer, then over layers, beside chance."""
+"""The numbers behind figures and tables: an analysis reduced layer by layer, then over layers, beside chance."""
 
 from __future__ import annotations
 

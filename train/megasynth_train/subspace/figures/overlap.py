@@ -204,9 +204,9 @@ def _describe_map(pair: PairNumbers, stem: str) -> Drawing:
         pair.name,
         f"Where {pair.first} and {pair.second} come close: every cell is one layer, its λ min and its energy overlap "
         f"divided by what chance gives.",
-        "Unrelated bases give ×1, white, with some scatter; blue is closer than chance, red farther, hatched is no layer.",
+        "Unrelated bases give ×1, white, with some scatter; blue is closer than chance, red farther.",
         f"Three heat maps of kinds of layers by depth for {pair.name}. Medians over {len(pair.layers)} layers: "
-        f"λ min ×{short(out.median)} (outputs), ×{short(inner.median)} (inputs), energy overlap ×{short(energy.median)}.",
+        f"λ min ×{short(out.median)} (outputs), ×{short(inner.median)} (inputs), energy ×{short(energy.median)}.",
     )
 
 
@@ -237,7 +237,8 @@ def draw_joint(analysis: Analysis, pairs: Sequence[PairNumbers], chance: Chance,
         axes.set_xlabel("cosine, largest first", labelpad=2)
     save(page, folder, "joint_cosines")
     words = "; ".join(
-        f"{pair.name}: {short(pair.over_layers('joint').median)} (chance {short(pair.over_layers('joint_chance').median)})"
+        f"{pair.name}: {short(pair.over_layers('joint').median)} "
+        f"(chance {short(pair.over_layers('joint_chance').median)})"
         for pair in pairs
     )
     return (
@@ -245,9 +246,9 @@ def draw_joint(analysis: Analysis, pairs: Sequence[PairNumbers], chance: Chance,
             "joint_cosines",
             "Joint operators",
             "Largest cosines between the operators A M Bᵀ that two attributes can express: all products of an output "
-            "and an input cosine; line: median over the layers, shade: 5–95 % of them (layers of different sizes differ by chance, too).",
-            "Unrelated bases of the same sizes give the dashed line and the grey shade; a first value above it needs close directions on "
-            "both sides of a layer.",
+            "and an input cosine; line: median over the layers, shade: 5–95 % of them.",
+            "Unrelated bases of the same sizes give the dashed line and the grey shade; a first value above it needs "
+            "close directions on both sides of a layer.",
             f"Line plots, one per pair. Median of the largest cosine: {words}.",
         ),
     )

@@ -1,4 +1,4 @@
-"""What an analysis says in a few sentences, and the chapter of the experiment's summary: only what the numbers carry."""
+"""What an analysis says in a few sentences, and the chapter of the summary: only what the numbers carry."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _PICTURES = (
     ("joint_cosines", "Largest cosines between the operators of two attributes. Dashed: chance."),
 )
 CAVEAT = (
-    "Overlap says nothing by itself about how useful a basis is; only a comparison on held-out data does. Layers of one "
-    "model are not independent of each other, so spreads over layers are no confidence intervals."
+    "Overlap says nothing by itself about how useful a basis is; only a comparison on held-out data does. Layers of "
+    "one model are not independent of each other, so spreads over layers are no confidence intervals."
 )
 
 
