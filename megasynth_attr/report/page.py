@@ -33,6 +33,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 INDEX = "index.html"
 TRAINING = "training"  # the folder in which the training half writes chapters, in the order in which they are read
 CHAPTERS = ("pretrain", "cluster", "subspaces", "comparison")
+QUESTIONS = {  # what a chapter is about, for who meets it here for the first time
+    "cluster": "Does a network learn from each dataset?",
+    "subspaces": "Do adapters of one attribute change the network in the same directions, and those of two attributes "
+    "in different ones? Every answer is beside what random directions would give.",
+    "comparison": "Is it better to adapt within those directions than within random ones, or in other ways?",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class ChapterPart:
     name: str
     chapter: Chapter
     missing: tuple[str, ...]  # files it names that are not there
+
+    @property
+    def question(self) -> str:
+        """Return what the chapter is about, in plain words; empty if that is not known here."""
+        return QUESTIONS.get(self.name, "")
 
     def address(self, file: str) -> str:
         """Return a file of the chapter as seen from the summary."""

@@ -48,7 +48,7 @@ class ClusterSettings:
     """All keys of ``python -m megasynth_train.cluster``."""
 
     experiment: str = setting("", "folder with datasets, as the generator writes it")
-    datasets: tuple[str, ...] = setting((), "names of the datasets to train on; empty: all but those for the comparison")
+    datasets: tuple[str, ...] = setting((), "names of the datasets to train on; empty: all but the comparison's")
     shard: str = setting("1/1", "this process's share of the datasets, i/n, counted from 1")
     seed: int = setting(0, "each adapter's seed is derived from this one and the dataset's name", minimum=0)
     model: ModelSettings = field(default_factory=ModelSettings)

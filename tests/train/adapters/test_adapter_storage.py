@@ -220,6 +220,14 @@ def test_damage_is_named(mode: str, damage: object, message: str, folder: Path, 
         load_adapter(small_model(), copy)
 
 
+def test_an_adapter_of_an_older_version_has_defaults_for_newer_keys(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder / "lora", tmp_path / "lora"))
+    record = json.loads((copy / "adapter.json").read_text())
+    del record["settings"]["basis"]
+    (copy / "adapter.json").write_text(json.dumps(record))
+    assert load_adapter(small_model(), copy).settings == load_adapter(small_model(), folder / "lora").settings
+
+
 def test_the_folder_of_a_run_names_its_adapter(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "lora", tmp_path / "run" / "adapter")
     with pytest.raises(DatasetError, match=rf"its adapter is adapter={tmp_path / 'run' / 'adapter'}"):

@@ -24,9 +24,10 @@ from megasynth_train.vggt.checkpoint import weights_hash
 
 WORDS = (
     "model=vggt-tiny", "rank=2", "adapter.head_rank=2", "steps=2", "lr=1e-3", "optim.warmup=0", "workers=0",
-    "device=cpu", "run.progress=false", "run.threads=1", "run.log_every=1", "data.width_px=28", "data.aspect=0.5", "data.views=2",
-    "data.images_per_step=2", "data.validation_share=0", "test.width_px=28", "test.views=2", "test.max_points=150",
-    "test.pictures=false", "test.page=false", "test.icp_distance=1",
+    "device=cpu", "run.progress=false", "run.threads=1", "run.log_every=1",
+    "data.width_px=28", "data.aspect=0.5", "data.views=2", "data.images_per_step=2", "data.validation_share=0",
+    "test.width_px=28", "test.views=2", "test.max_points=150", "test.pictures=false", "test.page=false",
+    "test.icp_distance=1",
 )  # fmt: skip
 
 
@@ -59,7 +60,7 @@ def write_tiny_basis(path: Path, base_sha256: str = "", seed: int = 5) -> Basis:
         module, _, kind = name.rpartition(".")
         if "_blocks." in name and kind == "weight" and module.endswith(("qkv", "proj", "fc1", "fc2")):
             left, right = (haar_frame(size, 4, rng).astype(np.float32) for size in parameter.shape)
-            layers[module] = LayerBasis(left, right, np.ones(4, np.float32))
+            layers[module] = LayerBasis(left, right, np.ones(4, np.float32), np.eye(4, dtype=np.float32))
             columns[module] = {"texture": (0, 2), "geometry": (2, 4)}
     base = {"size": "vggt-tiny", "weights_sha256": base_sha256 or weights_hash(model)}
     basis = Basis(layers, columns, ("texture", "geometry"), base, {"extractor": "irls", "orthonormal": True})

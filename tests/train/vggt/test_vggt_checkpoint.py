@@ -104,6 +104,18 @@ def test_saved_models_bring_their_sizes(tmp_path: Path) -> None:
     assert without.ignored and all(name.startswith("point_head.") for name in without.ignored)
 
 
+def test_the_shipped_model_is_small_and_knows_its_sizes() -> None:
+    loaded = load_pretrained("shipped:vggt-tiny")
+    assert loaded.model.config == named_config("vggt-tiny", point_head=False) and loaded.ignored == ()
+    assert {weight.dtype for weight in loaded.model.parameters()} == {torch.float32}
+
+
+def test_files_are_as_readable_as_the_user_wants_them(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    save_model(random_model(CONFIG, seed=0), tmp_path / "model.safetensors")
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_half_precision_files_are_widened(tmp_path: Path) -> None:
     weights = {name: tensor.bfloat16() for name, tensor in fixture("tiny_model_state").items()}
     model = load_pretrained(write(tmp_path / "model.safetensors", weights), CONFIG).model

@@ -13,7 +13,7 @@ from peft.utils import CONFIG_NAME
 from torch import Tensor
 
 from megasynth_attr.errors import ConfigError, DatasetError
-from megasynth_attr.scene.codec import from_plain
+from megasynth_attr.scene.codec import from_plain, to_plain
 from megasynth_train.adapters import basis as frozen
 from megasynth_train.adapters.adapted import Adapted, Base, initial_values
 from megasynth_train.adapters.inject import allocation_of, base_of, inject, seeded, train_all
@@ -50,7 +50,8 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     if not (folder / RECORD).exists() and (folder / ADAPTER / RECORD).is_file():
         raise DatasetError(f"{folder} is the folder of a run; its adapter is adapter={folder / ADAPTER}")
     record = read_record(folder)
-    settings = from_plain(AdapterSettings, record["settings"], str(folder / RECORD))
+    # keys that came after an adapter was stored have their defaults: what is new changes nothing by default
+    settings = from_plain(AdapterSettings, to_plain(AdapterSettings()) | record["settings"], str(folder / RECORD))
     try:
         base, here = Base(**record["base"]), base_of(model)
         seed, total_steps = int(record["seed"]), int(record["total_steps"])

@@ -122,7 +122,7 @@ def table_row(table: Table, method: str) -> MethodRow:
 
 def signed(value: float) -> str:
     """Return a number with its sign, a true minus for the negative ones."""
-    return f"{value:+.2g}".replace("-", "−")
+    return f"{value:+.3g}".replace("-", "−")
 
 
 def _parts(table: Table) -> list[str]:

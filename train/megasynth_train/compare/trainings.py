@@ -85,7 +85,7 @@ def prepare(settings: CompareSettings) -> Prepared:
         basis = read_basis(file)
     dimension = max((layer.dimension for layer in basis.layers.values()), default=0) if basis else 0
     methods = settings.resolve(basis.attributes if basis else (), dimension)
-    parameters = {method.name: _parameters(method, settings, basis) for method in methods}
+    parameters = {method.name: _parameters(method, settings, basis, file) for method in methods}
     return Prepared(settings, methods, parameters, basis, file)
 
 
@@ -220,16 +220,16 @@ def _evaluation(settings: CompareSettings) -> EvaluateSettings:
     )
 
 
-def _parameters(method: Method, settings: CompareSettings, basis: Basis | None) -> dict[str, int]:
+def _parameters(method: Method, settings: CompareSettings, basis: Basis | None, file: Path | None) -> dict[str, int]:
     """Return the trained numbers of a method by part; ConfigError naming the method if the model does not take it."""
     if method.adapter is None:
         return by_part([])
-    size, chosen = settings.model.size, None
+    adapter, chosen = method.adapter, None
     if method.basis and basis is not None:
-        chosen = basis.select(method.adapter.attributes or basis.attributes)
+        adapter, chosen = replace(adapter, basis=str(file)), basis.select(adapter.attributes or basis.attributes)
     try:
-        config = named_config(size, point_head=False)
-        rows = trainable_counts(config, method.adapter, settings.optim.steps, basis=chosen)
+        config = named_config(settings.model.size, point_head=False)
+        rows = trainable_counts(config, adapter, settings.optim.steps, basis=chosen)
     except MegaSynthError as error:
         raise ConfigError(f"method {method.name}: {error}") from None
     return by_part([(row.part, row.parameters) for row in rows])

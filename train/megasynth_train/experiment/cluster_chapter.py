@@ -103,12 +103,14 @@ def _training(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _lead(manifest: Mapping[str, Any], adapters: Sequence[Adapter], attributes: Sequence[str]) -> str:
     settings, total = _training(manifest), len(manifest["adapters"])
+    seeds = len({entry["seed"] for entry in manifest["adapters"].values()})
+    starts = "from random numbers of its own" if seeds == total else f"from {seeds} different random starts"
     unfinished = f"; {total - len(adapters)} more are not finished" if len(adapters) < total else ""
     trained = f"{len(adapters)} adapter{'s' * (len(adapters) != 1)}"
     text = (
         f"An adapter is a small update of a trained network. {trained} of {settings['model']['size']} "
         f"({settings['adapter']['mode']}, rank {settings['adapter']['rank']}) were trained for "
-        f"{settings['optim']['steps']:,} steps, each on one dataset and from random numbers of its own{unfinished}."
+        f"{settings['optim']['steps']:,} steps, each on one dataset and {starts}{unfinished}."
     )
     falls = [adapter for adapter in adapters if len(adapter.steps) > 1]
     if falls:
@@ -119,13 +121,11 @@ def _lead(manifest: Mapping[str, Any], adapters: Sequence[Adapter], attributes: 
 
 def _facts(manifest: Mapping[str, Any], adapters: Sequence[Adapter]) -> tuple[tuple[str, str], ...]:
     settings = _training(manifest)
-    seeds = {entry["seed"] for entry in manifest["adapters"].values()}
     return (
         ("Adapters", f"{len(adapters)} of {len(manifest['adapters'])}"),
         ("Base model", str(settings["model"]["checkpoint"] or "random weights")),
         ("Method", f"{settings['adapter']['mode']}, rank {settings['adapter']['rank']}"),
         ("Steps each", f"{settings['optim']['steps']:,}"),
-        ("Different seeds", str(len(seeds))),
     )
 
 

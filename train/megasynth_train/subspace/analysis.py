@@ -1,7 +1,7 @@
 """What mining a cluster found, as it stands in ``analysis.json``: one row per layer and attribute, pair, split.
 
-Angles are principal angles in degrees, smallest first; ``out`` is the side of the layer's outputs (columns of A), ``in``
-that of its inputs (columns of B). Norms are Frobenius norms. λ of a pair is 1 − cos θ and 1 + cos θ (subspace/angles.py).
+Angles are principal angles in degrees, smallest first; ``out`` is the side of the layer's outputs (columns of A),
+``in`` that of its inputs (columns of B). Norms are Frobenius norms. λ of a pair is 1 − cos θ and 1 + cos θ (angles.py).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ExtractorRow:
     weights: tuple[float, ...]  # sum 1
     residuals: tuple[float, ...]  # ‖dW_i − its best approximation in the basis‖ / ‖dW_i‖; 0 for a zero update
     energy_inside: tuple[float, ...]  # ‖Aᵀ dW_i B‖² / ‖dW_i‖², 0..1; 0 for a zero update
-    singular_values: tuple[float, ...]  # d of them, of the weighted mean C (irls, svd) or √eigenvalues of the output side
+    singular_values: tuple[float, ...]  # d: of the weighted mean C (irls, svd), or √eigenvalues of the output side
     iterations: int
     converged: bool
     objective: float
@@ -71,7 +71,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class PairRow:
-    """Two attributes in one layer: angles between their bases, and how much of one's updates the other's basis holds."""
+    """Two attributes in one layer: angles between their bases, and what one's basis holds of the other's updates."""
 
     layer: LayerKey
     first: str

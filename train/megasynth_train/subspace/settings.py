@@ -29,10 +29,14 @@ class MiningSettings:
     max_iterations: int = setting(100, "irls, joint: iterations at most", minimum=1)
     allocation: str = setting("uniform", "how dimensions are shared among layers", options=ALLOCATIONS)
     allocate_from: str = setting(
-        "update", "floor, proportional: effective rank of the mean update, or of the base weight", options=["update", "base"]
+        "update",
+        "floor, proportional: effective rank of the mean update, or of the base weight",
+        options=["update", "base"],
     )
     budget: str = setting(
-        "dimensions", "proportional: what sums to that of uniform: dimensions, or trained numbers of M", options=["dimensions", "parameters"]
+        "dimensions",
+        "proportional: what sums to that of uniform: dimensions, or trained numbers of M",
+        options=["dimensions", "parameters"],
     )
     orthonormalise: bool = setting(True, "make the columns of the concatenated basis orthonormal (QR)")
     drop_below: float = setting(
@@ -40,7 +44,9 @@ class MiningSettings:
     )
     null_draws: int = setting(20, "random rotations of the null spectrum", minimum=2)
     null_quantile: float = setting(0.95, "quantile of the null spectrum", minimum=0.5, maximum=0.999)
-    splits: int = setting(2, "random halves of each attribute's adapters that are mined and compared; 0: none", minimum=0)
+    splits: int = setting(
+        2, "random halves of each attribute's adapters that are mined and compared; 0: none", minimum=0
+    )
     seed: int = setting(0, "seed of rotations and halves", minimum=0)
 
 

@@ -96,6 +96,8 @@ def read_weights(path: Path) -> StoredWeights:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file to the disk itself; OSError if that fails. Not atomic: for files renamed later."""
     on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.touch()
+    mode = path.stat().st_mode  # as the user's umask has it; the library's files are for their owner alone
     try:
         save_file(on_host, path, dict(metadata) or None)  # no tensors and {} would give a header nobody can read
     except SafetensorError as error:  # the library hides the number of the system's error in its text
@@ -103,6 +105,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    path.chmod(mode)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
