@@ -1,6 +1,6 @@
 """Turns a finished run of mode=full into weights small enough to ship: half precision, without optimiser state.
 
-python tools/ship_weights.py runs/base assets/models/vggt-tiny.safetensors
+python tools/ship_weights.py runs/pretrain_tiny/training/pretrain assets/models/vggt-tiny.safetensors
 """
 
 import sys
