@@ -5,8 +5,9 @@ PYTHON = .venv/bin/python
 demo: setup-demo  ## datasets, adapters, their subspaces, a comparison, and a page about it all, in runs/demo
 	$(PYTHON) -m megasynth_attr.pipeline preset=demo
 
+# two tests at a time, each with one thread: two processes with two threads each would wait for one another
 test: setup-test lint  ## everything: style, types, tests on both Blenders
-	$(PYTHON) -m pytest -q --durations=15
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile --durations=25
 
 lint: setup-test
 	.venv/bin/ruff check .
