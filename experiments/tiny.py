@@ -26,7 +26,7 @@ from megasynth_attr.scene.fields import setting
 from megasynth_train import cluster, mine
 from megasynth_train.command import Help, parse
 from megasynth_train.compare import __main__ as compare
-from megasynth_train.subspace.analysis import FILE, Analysis
+from megasynth_train.subspace.analysis import Analysis
 from megasynth_train.subspace.analysis_file import read_analysis
 from megasynth_train.subspace.core import core_coordinates
 from megasynth_train.subspace.sharing import label_test, overlaps
@@ -145,7 +145,9 @@ def downstream(settings: Settings, out: Path, subspaces: Path) -> str:
     methods = [f"basis={subspaces}", f"methods=[{','.join(METHODS)}]", f"seeds={list(settings.seeds)}"]
     heads = ["adapter.head_rank=4", f"define.{WIDE}.like=heads", f"define.{WIDE}.adapter.head_rank=6"]
     tuning = [f"checkpoint={settings.checkpoint}", f"steps={settings.downstream_steps}", f"lr={settings.downstream_lr}"]
-    compare.main([*data, *methods, *heads, *tuning, *TRAINING, "test.views=6", "test.width_px=98"])
+    compare.main(
+        [*data, *methods, *heads, *tuning, *TRAINING, "test.views=4", "test.max_points=3000", "test.width_px=98"]
+    )
     return (target / "comparison.md").read_text(encoding="utf-8")
 
 
@@ -157,15 +159,11 @@ def main(words: list[str]) -> None:
     results: dict[str, Any] = {"settings": asdict(settings), "clusters": {}}
     folders = [train_and_mine(settings, out, seed) for seed in settings.clusters]
     for seed, (adapters, subspaces) in zip(settings.clusters, folders, strict=True):
-        analysis = read_analysis(subspaces / FILE)
-        significant = [row.significant for row in analysis.layers]
+        analysis = read_analysis(subspaces)
         results["clusters"][str(seed)] = {
             "sharing": sharing(adapters, settings.permutations, seed),
             "halves": halves(analysis),
-            "significant": {
-                "mean": float(np.mean(significant)),
-                "layers_with_any": float(np.mean(np.array(significant) > 0)),
-            },
+            "significant": float(np.mean([row.significant for row in analysis.layers])),
         }
         write(out, results)
     results["downstream"] = downstream(settings, out, folders[0][1])

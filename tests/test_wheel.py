@@ -29,10 +29,16 @@ def test_the_wheel_holds_what_a_run_needs(wheel):
         "presets/demo.yaml",
         "blender_scripts/render.py",
         "assets/materials/procedural_index.json",
+        "assets/models/vggt-tiny.safetensors",
         "report/templates/dataset.html",
     ):
         assert f"megasynth_attr/{needed}" in names
-    assert {"megasynth_train/finetune.py", "megasynth_train/evaluate/templates/points.html"} <= names
+    assert {
+        "megasynth_train/finetune.py",
+        "megasynth_train/evaluate/templates/points.html",
+        "megasynth_train/subspace/figures/templates/analysis.html",
+        "megasynth_train/compare/templates/comparison.html",
+    } <= names
     assert not [n for n in names if n.startswith(("tests/", "benchmarks/", "runs/"))]
 
 

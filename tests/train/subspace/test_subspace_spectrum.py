@@ -64,25 +64,24 @@ def test_neither_spectrum_nor_null_depends_on_the_gauge() -> None:
     np.testing.assert_allclose(null_spectrum(one, bank, 0.95).upper, null_spectrum(two, bank, 0.95).upper, atol=1e-9)
 
 
-def test_the_null_is_the_dense_spectrum_of_turned_cores() -> None:
-    """Same law as full Haar matrices on both sides of dense cores, by medians and quantiles of many draws."""
+def test_the_null_is_the_dense_spectrum_of_turned_updates() -> None:
+    """Same law as full Haar matrices of the layer on both sides of dense updates, by medians and quantiles of many."""
     rng = np.random.default_rng(7)
-    updates = [planted.random_update(30, 25, rank, rng, scale) for rank, scale in ((2, 1.0), (3, 2.0), (1, 3.0))]
-    core = core_coordinates(updates)
+    updates = [planted.random_update(9, 7, rank, rng, scale) for rank, scale in ((2, 1.0), (3, 2.0), (1, 3.0))]
     draws = 3000
-    turn = ortho_group(6, seed=11)
-    left, right = (turn.rvs(draws * 3).reshape(draws, 3, 6, 6) for _ in range(2))
-    means = np.mean(left @ core.cores @ right.swapaxes(-1, -2), axis=1)
-    dense = np.linalg.svd(means, compute_uv=False)
-    null = null_spectrum(core, FrameBank(draws, 5), 0.9)
+    left, right = (ortho_group(size, seed=11).rvs(draws * 3).reshape(draws, 3, size, size) for size in (9, 7))
+    matrices = np.stack([planted.dense(update) for update in updates])
+    dense = np.linalg.svd(np.mean(left @ matrices @ right.swapaxes(-1, -2), axis=1), compute_uv=False)[:, :6]
+    null = null_spectrum(core_coordinates(updates), FrameBank(draws, 5), 0.9)
     np.testing.assert_allclose(null.median, np.median(dense, axis=0), atol=0.02)
     np.testing.assert_allclose(null.upper, np.quantile(dense, 0.9, axis=0), atol=0.02)
 
 
-def test_the_null_is_exactly_the_mean_of_the_turned_cores() -> None:
+def test_the_null_is_exactly_the_mean_of_the_turned_updates() -> None:
     updates = planted.planted(np.random.default_rng(7), k=3, m=20, n=9, dimension=4).updates  # p = 12, q = 9
     core, bank = core_coordinates(updates), FrameBank(3, 5)
-    left, right = bank.frames("left", 12, 3, 4), bank.frames("right", 9, 3, 4)
+    left, right = bank.frames("left", 20, 3, 4), bank.frames("right", 9, 3, 4)
+    assert left.shape == (3, 12, 12) and right.shape == (3, 9, 12)
     dense = []
     for draw in range(3):
         mean = np.zeros((12, 9))
@@ -96,19 +95,24 @@ def test_the_null_is_exactly_the_mean_of_the_turned_cores() -> None:
     np.testing.assert_allclose(null.upper, np.quantile(dense, 0.75, axis=0), atol=1e-8 * dense[0][0])
 
 
-def test_frames_are_orthonormal_uniform_and_independent() -> None:
-    drawn = FrameBank(4000, 1).frames("left", 5, 2, 2)
-    np.testing.assert_allclose(
-        drawn[:, :, :2].swapaxes(1, 2) @ drawn[:, :, :2], np.broadcast_to(np.eye(2), (4000, 2, 2)), atol=1e-12
-    )
-    # the moments of a uniform direction of R^5: mean 0, E x² = 1/5, E x⁴ = 3/35
-    np.testing.assert_allclose(drawn.mean(axis=0), 0, atol=0.03)
-    np.testing.assert_allclose((drawn**2).mean(axis=0), 1 / 5, atol=0.02)
-    np.testing.assert_allclose((drawn**4).mean(axis=0), 3 / 35, atol=0.015)
-    # the two frames of one draw: cos² between independent directions is 1/5
-    np.testing.assert_allclose(
-        (np.einsum("dpi,dpj->dij", drawn[..., :2], drawn[..., 2:]) ** 2).mean(axis=0), 1 / 5, atol=0.02
-    )
+def test_unrelated_adapters_lie_in_the_band() -> None:
+    rng = np.random.default_rng(0)
+    core = core_coordinates(planted.random_updates(8, 160, 120, 6, rng))
+    values, null = spectrum(core), null_spectrum(core, FrameBank(40, 1), 0.95)
+    np.testing.assert_allclose(values, null.median, rtol=0.1)
+
+
+@pytest.mark.parametrize("space", [5, 3])  # the frames of two pairs fit into it, or they do not
+def test_frames_are_orthonormal_uniform_and_independent(space: int) -> None:
+    drawn = FrameBank(4000, 1).frames("left", space, 2, 2)
+    assert drawn.shape == (4000, min(space, 4), 4)
+    for frame in (drawn[..., :2], drawn[..., 2:]):
+        np.testing.assert_allclose(frame.swapaxes(1, 2) @ frame, np.broadcast_to(np.eye(2), (4000, 2, 2)), atol=1e-12)
+    # cosines of independent uniform directions of R^m: mean 0, E c² = 1/m, E c⁴ = 3/(m(m + 2))
+    cosines = np.einsum("dpi,dpj->dij", drawn[..., :2], drawn[..., 2:])
+    np.testing.assert_allclose(cosines.mean(axis=0), 0, atol=0.04)
+    np.testing.assert_allclose((cosines**2).mean(axis=0), 1 / space, atol=0.025)
+    np.testing.assert_allclose((cosines**4).mean(axis=0), 3 / (space * (space + 2)), atol=0.025)
 
 
 def test_frames_depend_on_seed_side_and_sizes_only() -> None:
@@ -136,7 +140,7 @@ def test_one_start_for_all_adapters_makes_a_cliff_without_any_shared_structure()
         ]
         values = spectrum(core_coordinates(shared))
         cliffs.append(values[rank - 1] / values[rank])
-        assert found_significant(shared) == rank
+        assert rank - 4 <= found_significant(shared) <= rank
         own = planted.random_updates(10, 256, 192, rank, rng)
         values = spectrum(core_coordinates(own))
         plain.append(values[rank - 1] / values[rank])
@@ -145,14 +149,29 @@ def test_one_start_for_all_adapters_makes_a_cliff_without_any_shared_structure()
     assert np.mean(plain) == pytest.approx(1.0, abs=0.03)
 
 
-def test_the_shared_dimensions_are_counted_and_chance_gives_none() -> None:
-    counts, chance = [], []
+def test_the_shared_dimensions_are_counted() -> None:
+    counts = []
     for seed in range(8):
         rng = np.random.default_rng(seed)
         counts.append(found_significant(planted.planted(rng, m=96, n=80, dimension=4, noise=0.5).updates, seed))
-        chance.append(found_significant(planted.random_updates(10, 96, 80, 4, rng), seed))
     assert counts == [4] * 8
-    assert chance == [0] * 8
+
+
+def test_shared_directions_do_not_make_others_count() -> None:
+    """Weak shared directions push the rest of the spectrum to later indices, where the null is lower."""
+    counts = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        counts.append(found_significant(planted.planted(rng, m=96, n=80, dimension=2, noise=2.5).updates, seed))
+    assert max(counts) <= 2 and np.mean(counts) >= 1
+
+
+def test_chance_gives_as_many_false_alarms_as_the_quantile_says() -> None:
+    bank, found = FrameBank(40, 3), []
+    for seed in range(200):
+        core = core_coordinates(planted.random_updates(5, 32, 24, 3, np.random.default_rng(seed)))
+        found.append(significant(spectrum(core), null_spectrum(core, bank, 0.9).upper))
+    assert np.mean(np.array(found) > 0) == pytest.approx(0.1, abs=0.08)
 
 
 def test_the_largest_gap_of_the_logarithms_does_not_find_the_dimension() -> None:
@@ -174,24 +193,22 @@ def test_a_single_adapter_is_its_own_null() -> None:
 
 
 def test_copies_share_all_their_dimensions() -> None:
-    update = planted.random_update(40, 30, 6, np.random.default_rng(0))
-    assert found_significant([update] * 4) == 6
+    rng = np.random.default_rng(0)
+    assert found_significant([Update(planted.frame(40, 6, rng), planted.frame(30, 6, rng))] * 4) == 6
 
 
 @pytest.mark.parametrize(
     ("values", "upper", "count"),
     [
-        ([3.0, 2.0, 1.0], [2.0, 1.0, 0.5], 3),
-        ([3.0, 2.0, 1.0], [2.0, 2.0, 0.5], 1),  # at the null is not above; what comes later does not count
+        ([3.0, 2.5, 1.0], [2.0, 1.0, 0.5], 2),  # the third is no larger than the largest of chance
+        ([3.0, 2.0, 1.0], [2.0, 2.0, 0.5], 1),  # at the null is not above
         ([3.0, 2.0, 1.0], [4.0, 1.0, 0.5], 0),
         ([0.0, 0.0], [0.0, 0.0], 0),
         ([1.0 + 1e-12], [1.0], 0),  # rounding
         ([], [], 0),
     ],
 )
-def test_indices_count_up_to_the_first_at_or_below_the_null(
-    values: list[float], upper: list[float], count: int
-) -> None:
+def test_values_count_above_the_largest_of_the_null(values: list[float], upper: list[float], count: int) -> None:
     assert significant(np.array(values), np.array(upper)) == count
 
 

@@ -63,7 +63,7 @@ class LayerRow:
     spectrum: tuple[float, ...]  # singular values of C = mean of the dW_i (first iteration), min(R, outputs, inputs)
     null_median: tuple[float, ...]  # of the same mean after independent Haar rotations, per index
     null_upper: tuple[float, ...]  # MiningSettings.null_quantile of it
-    significant: int  # leading singular values above null_upper (parallel analysis)
+    significant: int  # singular values above null_upper[0], the largest of chance
     effective_rank: float  # (‖C‖_F / ‖C‖₂)², or of the base weight (allocate_from)
     dimension: int  # allocated
     extractors: tuple[ExtractorRow, ...]  # the one that makes the basis first

@@ -13,6 +13,9 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import qr
+from scipy.linalg.blas import dtrsm
+
+ORTHONORMAL_TO = 1e-14  # largest error of QᵀQ; Householder's is near 1e-15
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,30 @@ def core_coordinates(updates: Sequence[Update]) -> Core:
 def _frame(factors: Sequence[np.ndarray]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Return orthonormal columns that span all factors, and the factors in those coordinates."""
     rows = np.concatenate([factor.T for factor in factors], axis=0, dtype=np.float64)  # LAPACK wants columns together
-    frame, triangle = qr(rows.T, mode="economic", overwrite_a=True)
+    frame, triangle = _cholesky_qr(rows.T) or qr(rows.T, mode="economic", overwrite_a=True)
     ends = np.cumsum([factor.shape[1] for factor in factors])
     return np.asarray(frame), tuple(np.split(np.asarray(triangle), ends[:-1], axis=1))
+
+
+def _cholesky_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return Q and R of the thin QR of a matrix whose columns are far from dependent, None for any other.
+
+    Q = X R⁻¹ with RᵀR = XᵀX is off from orthonormal by about the square of the condition number times rounding. That
+    is measured, and mended by doing the same with Q (CholeskyQR2: Yamamoto et al. 2015). Unrelated adapters, which make
+    the most work, take one pass, a quarter of the time of Householder's reflections.
+    """
+    triangle = np.eye(columns.shape[1])
+    gram = columns.T @ columns
+    for _ in range(2):
+        try:
+            factor = np.linalg.cholesky(gram).T
+        except np.linalg.LinAlgError:
+            return None
+        columns, triangle = dtrsm(1.0, factor, columns, side=1), factor @ triangle
+        gram = columns.T @ columns
+        if np.abs(gram - np.eye(len(gram))).max() <= ORTHONORMAL_TO:
+            return columns, triangle
+    return None
 
 
 def _stacked_qr(factors: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -78,11 +78,10 @@ def room_of(core: Core) -> int:
 def mine_layer(module: str, updates: Updates, task: LayerTask, frames: FrameBank) -> MinedLayer:
     """Return everything mined from one layer; ``frames`` are the random rotations, shared by layers of equal sizes."""
     layer, settings = layer_key(module), task.settings
-    options = Options(settings.power, settings.epsilon, settings.tolerance, settings.max_iterations)
     cores = {name: core_coordinates(of_attribute) for name, of_attribute in updates.items()}
     # without dimensions there is nothing to extract
     found = {
-        name: _extract_all(core, task.dimensions[name], settings, options)
+        name: _extract_all(core, task.dimensions[name], settings)
         for name, core in cores.items()
         if task.dimensions[name]
     }
@@ -92,17 +91,24 @@ def mine_layer(module: str, updates: Updates, task: LayerTask, frames: FrameBank
     rows = LayerRows(
         tuple(_layer_row(layer, name, core, found.get(name, {}), task, frames) for name, core in cores.items()),
         tuple(_pair_row(layer, one, other, cores, chosen) for one, other in combinations(cores, 2)),
-        split_rows(layer, cores, task.dimensions, task.halves, settings.extractor, options),
+        split_rows(layer, cores, task.dimensions, task.halves, settings.extractor, _options(settings, settings.report_tolerance)),
         concatenation,
         columns,
     )
     return MinedLayer(rows, bases if whole is None else {**bases, WHOLE: whole})
 
 
-def _extract_all(core: Core, dimension: int, settings: MiningSettings, options: Options) -> dict[str, Subspace]:
+def _extract_all(core: Core, dimension: int, settings: MiningSettings) -> dict[str, Subspace]:
     """Return what each extractor finds, the one that makes the basis first."""
-    others = [name for name in EXTRACTORS if settings.all_extractors and name != settings.extractor]
-    return {name: extract(core, dimension, name, options) for name in (settings.extractor, *others)}
+    found = {settings.extractor: extract(core, dimension, settings.extractor, _options(settings, settings.tolerance))}
+    if settings.all_extractors:
+        options = _options(settings, settings.report_tolerance)
+        found |= {name: extract(core, dimension, name, options) for name in EXTRACTORS if name not in found}
+    return found
+
+
+def _options(settings: MiningSettings, tolerance: float) -> Options:
+    return Options(settings.power, settings.epsilon, tolerance, settings.max_iterations)
 
 
 def _attribute_basis(core: Core, found: Subspace) -> LayerBasis:

@@ -1,11 +1,11 @@
 """Spectrum of a cluster's mean update, and whether a cliff in it is more than chance (parallel analysis).
 
-The paper's Figures 3–34 are ``spectrum``. The null spectrum keeps each adapter's own singular values and turns each, on
-both sides, by rotations of its own: what the mean would be of adapters of the same sizes that agree on nothing.
-
-A cliff above the null means that something is shared, not that it was learned: adapters that start from the same
-``lora_A`` and drift little share a row space whatever they learn. Only distinct recorded seeds, and the drift, exclude
-that.
+The paper's Figures 3–34 are ``spectrum``. A cliff in it need not mean a shared subspace: adapters that start from the
+same ``lora_A`` and drift little share a row space whatever they learn. The null spectrum keeps each adapter's own
+singular values and turns each, on both sides, by rotations of its own of the layer's whole space: what the mean would
+be of adapters of the same sizes that agree on nothing. Rotations within the space that the cluster happens to span, as
+the design has it, are no chance: ten unrelated adapters lie nearly orthogonal to each other, and a space of their joint
+dimension cannot hold them so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megasynth_train.subspace.basis import haar_frame
 from megasynth_train.subspace.core import Core
 
 _ROUNDING = 1e-6  # relative; a single adapter is its own null, and its spectrum must not win by a last digit
@@ -30,11 +29,11 @@ class NullSpectrum:
 
 
 class FrameBank:
-    """Haar-random frames of ``draws`` null spectra, drawn once for each size of core and kept for every layer of it.
+    """Haar-random frames of ``draws`` null spectra, drawn once for each size of layer and kept for every layer of it.
 
-    A frame is a dimension × rank matrix with orthonormal columns, uniform over all such. The frames depend on ``seed``,
-    the side and the sizes only, not on what was asked for before: results are the same whichever process works at a
-    layer. Layers of one size share their rotations, so their nulls are not independent of each other.
+    A frame is a matrix with orthonormal columns, uniform over all such of the layer's space. The frames depend on
+    ``seed``, the side and the sizes only, not on what was asked for before: results are the same whichever process
+    works at a layer. Layers of one size share their rotations, so their nulls are not independent of each other.
     """
 
     def __init__(self, draws: int, seed: int) -> None:
@@ -43,14 +42,34 @@ class FrameBank:
         self.draws, self.seed = draws, seed
         self._kept: dict[tuple[str, int, int, int], np.ndarray] = {}
 
-    def frames(self, side: str, dimension: int, count: int, rank: int) -> np.ndarray:
-        """Return draws × dimension × (count · rank): in each draw ``count`` independent frames beside each other."""
-        key = side, dimension, count, rank
+    def frames(self, side: str, space: int, count: int, rank: int) -> np.ndarray:
+        """Return draws × q × (count · rank): in each draw ``count`` independent frames of R^space beside each other.
+
+        They stand in coordinates of the space they span together, q = min(space, count · rank).
+        """
+        key = side, space, count, rank
         if key not in self._kept:
-            rng = np.random.default_rng([self.seed, zlib.crc32(side.encode()), dimension, count, rank])
-            drawn = [[haar_frame(dimension, rank, rng) for _ in range(count)] for _ in range(self.draws)]
-            self._kept[key] = np.stack([np.hstack(frames) for frames in drawn])
+            rng = np.random.default_rng([self.seed, zlib.crc32(side.encode()), space, count, rank])
+            self._kept[key] = np.stack([_frames(space, count, rank, rng) for _ in range(self.draws)])
         return self._kept[key]
+
+
+def _frames(space: int, count: int, rank: int, rng: np.random.Generator) -> np.ndarray:
+    """Return one draw of ``FrameBank.frames``: blocks of a Gaussian matrix G, each made orthonormal.
+
+    Where G is tall, only its triangular factor matters, whose law is known (Bartlett): nothing of the layer's size is
+    drawn.
+    """
+    columns = count * rank
+    if space < columns:
+        gaussian = rng.standard_normal((space, columns))
+    else:
+        gaussian = np.triu(rng.standard_normal((columns, columns)), 1)
+        diagonal = np.arange(columns)
+        gaussian[diagonal, diagonal] = np.sqrt(rng.chisquare(space - diagonal))
+    frames, triangles = np.linalg.qr(np.stack(np.hsplit(gaussian, count)))
+    signs = np.sign(np.diagonal(triangles, axis1=1, axis2=2))  # without them the columns' signs would not be random
+    return np.hstack(list(frames * signs[:, None]))
 
 
 def spectrum(core: Core) -> np.ndarray:
@@ -63,24 +82,28 @@ def spectrum(core: Core) -> np.ndarray:
 
 
 def null_spectrum(core: Core, bank: FrameBank, quantile: float) -> NullSpectrum:
-    """Return the spectrum's median and ``quantile`` after every core was turned by Haar rotations of its own.
+    """Return the spectrum's median and ``quantile`` after every update was turned by Haar rotations of its own.
 
-    The core X_i = U diag(s) Vᵀ of rank t becomes F diag(s) Gᵀ with random frames F (p × t) and G (q × t), one pair per
-    adapter and draw. The rotations stay in the cluster's own p × q coordinates, a space in which random frames overlap
-    more than in the layer's m × n: the null is wide, and what exceeds it agrees more than any few dimensions must.
-    Values below 1e-8 of the largest are rounding (square roots of the eigenvalues of a Gram matrix).
+    The update U diag(s) Vᵀ of rank t becomes F diag(s) Gᵀ with random frames F (m × t) and G (n × t), one pair per
+    adapter and draw. Values below 1e-8 of the largest are rounding (square roots of the eigenvalues of a Gram matrix).
     """
-    p, q = core.left.shape[1], core.right.shape[1]
     count, rank = core.svds.values.shape
-    means = bank.frames("left", p, count, rank) * (core.svds.values.ravel() / count)
-    means = means @ bank.frames("right", q, count, rank).swapaxes(1, 2)
-    turned = means.swapaxes(1, 2)
-    squares = np.linalg.eigvalsh(means @ turned if p <= q else turned @ means)[:, ::-1]
-    found = np.sqrt(np.maximum(squares, 0.0))
+    scales = core.svds.values.ravel() / count
+    lefts = bank.frames("left", len(core.left), count, rank)
+    rights = bank.frames("right", len(core.right), count, rank)
+    if lefts.shape[1] > rights.shape[1]:
+        lefts, rights = rights, lefts
+    means = ((left * scales) @ right.T for left, right in zip(lefts, rights, strict=True))
+    squares = np.array([np.linalg.eigvalsh(mean @ mean.T)[::-1] for mean in means])
+    length = min(core.left.shape[1], core.right.shape[1])  # of the spectrum; ranks of unequal adapters are padded
+    found = np.sqrt(np.maximum(squares[:, :length], 0.0))
     return NullSpectrum(median=np.median(found, axis=0), upper=np.quantile(found, quantile, axis=0))
 
 
 def significant(values: np.ndarray, upper: np.ndarray) -> int:
-    """Return how many leading ``values`` lie above ``upper``: indices up to the first at or below it."""
-    below = np.flatnonzero(values <= upper * (1.0 + _ROUNDING))
-    return int(below[0]) if len(below) else len(values)
+    """Return how many leading ``values`` exceed the upper quantile of the *largest* value of the null.
+
+    Index by index, as parallel analysis has it, too many count: d shared directions move the largest value of the rest
+    to index d + 1, where the null has its (d + 1)-th.
+    """
+    return int(np.sum(values > upper[0] * (1.0 + _ROUNDING))) if len(values) else 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from megasynth_train.subspace.core import Core
+from megasynth_train.subspace.core import CompactSvds, Core
 from megasynth_train.subspace.extractors.solution import (
     Options,
     Solution,
@@ -12,8 +14,11 @@ from megasynth_train.subspace.extractors.solution import (
     robust_weights,
     settled,
     smoothing,
+    squares,
 )
 from megasynth_train.subspace.extractors.spaces import leading
+
+RELIABLE = 1e-3  # singular values below this share of the largest: their vectors are not taken from the Gram matrix
 
 
 def irls(core: Core, dimension: int, options: Options) -> Solution:
@@ -22,30 +27,68 @@ def irls(core: Core, dimension: int, options: Options) -> Solution:
     Weighted least squares in turns: L is the best rank-d approximation of the weighted mean C, the weights follow from
     the residuals. Each turn lowers the objective. Weakness: updates that share a space but not a sign cancel in C.
     """
-    cores, smooth = core.cores, smoothing(options.epsilon, core.norms)
-    weights = np.full(len(cores), 1 / len(cores))
+    updates, smooth = _Updates.of(core.svds), smoothing(options.epsilon, core.norms)
+    weights = np.full(len(core.norms), 1 / len(core.norms))
     objectives: list[float] = []
     while True:
-        mean = np.tensordot(weights, cores, axes=1)  # p × q
-        u = leading(mean @ mean.T, dimension)  # a third of the time of an SVD; small singular values are lost, so …
-        residuals = np.linalg.norm((cores - u @ (u.T @ mean)).reshape(len(cores), -1), axis=1)
+        mean = updates.mean(weights)
+        u = leading(mean @ mean.T, dimension)  # a third of the time of an SVD
+        residuals = updates.distances(u, u.T @ mean)
         objectives.append(robust_objective(residuals, smooth, options.power))
         converged = settled(objectives, options.tolerance)
         if converged or len(objectives) == options.max_iterations:
-            u, values, v = _truncated_svd(mean, dimension)  # … the result comes from one
+            u, values, v = _singular_vectors(mean, u)
             return Solution(u, v, weights, tuple(objectives), converged, values)
         weights = robust_weights(residuals, smooth, options.power)
 
 
 def svd(core: Core, dimension: int, options: Options) -> Solution:
     """Minimise Σ_i ‖L − dW_i‖² over L of rank d: the singular vectors of the plain mean, at once."""
-    u, values, v = _truncated_svd(core.cores.mean(axis=0), dimension)
-    objective = float(np.sum((core.cores - (u * values) @ v.T) ** 2))
-    k = len(core.cores)
+    k, updates = len(core.norms), _Updates.of(core.svds)
+    mean = updates.mean(np.full(k, 1 / k))
+    u, values, v = _singular_vectors(mean, leading(mean @ mean.T, dimension))
+    objective = float(np.sum(updates.distances(u, u.T @ mean) ** 2))
     return Solution(u, v, np.full(k, 1 / k), (objective,), True, values)
 
 
-def _truncated_svd(matrix: np.ndarray, dimension: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the d leading left singular vectors (p × d), singular values and right singular vectors (q × d)."""
-    u, values, vt = np.linalg.svd(matrix, full_matrices=False)
-    return u[:, :dimension], values[:dimension], vt[:dimension].T
+@dataclass(frozen=True)
+class _Updates:
+    """k updates X_i = left_i right_i with orthonormal rows of right_i, beside and below each other."""
+
+    left: np.ndarray  # p × kr
+    right: np.ndarray  # kr × q
+    count: int
+
+    @classmethod
+    def of(cls, svds: CompactSvds) -> _Updates:
+        count, p, _ = svds.left.shape
+        left = (svds.left * svds.values[:, None]).transpose(1, 0, 2).reshape(p, -1)
+        return cls(left, svds.right.transpose(0, 2, 1).reshape(left.shape[1], -1), count)
+
+    def mean(self, weights: np.ndarray) -> np.ndarray:
+        """Return Σ w_i X_i, p × q."""
+        return (self.left * np.repeat(weights, self.left.shape[1] // self.count)) @ self.right
+
+    def distances(self, u: np.ndarray, low: np.ndarray) -> np.ndarray:
+        """Return ‖X_i − U low‖ (k,) for orthonormal U (p × d) and low (d × q).
+
+        The two parts (I − UUᵀ) X_i and UᵀX_i − low are formed and measured: nothing cancels where updates are alike.
+        """
+        inside = u.T @ self.left  # d × kr
+        above = squares((self.left - u @ inside).T).reshape(self.count, -1).sum(axis=1)
+        blocks = inside.reshape(len(inside), self.count, -1).transpose(1, 0, 2)
+        beside = blocks @ self.right.reshape(self.count, -1, self.right.shape[1]) - low
+        return np.sqrt(above + squares(beside.reshape(self.count, -1)))
+
+
+def _singular_vectors(matrix: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the d leading left singular vectors (p × d), singular values and right singular vectors (q × d).
+
+    ``u`` spans the left ones as the Gram matrix gives them, which loses directions of small singular values.
+    """
+    turn, values, vt = np.linalg.svd(u.T @ matrix, full_matrices=False)
+    if len(values) == u.shape[1] and values[-1] > RELIABLE * values[0]:
+        return u @ turn, values, vt.T
+    left, values, vt = np.linalg.svd(matrix, full_matrices=False)
+    d = u.shape[1]
+    return left[:, :d], values[:d], vt[:d].T

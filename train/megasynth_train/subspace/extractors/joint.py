@@ -12,6 +12,7 @@ from megasynth_train.subspace.extractors.solution import (
     robust_objective,
     robust_weights,
     smoothing,
+    squares,
 )
 from megasynth_train.subspace.extractors.spaces import hosvd
 
@@ -54,7 +55,7 @@ class _Fit:
         above, beside = self.left - u @ left.T, self.right - v @ right.T  # outside the bases
         u, v = u.reshape(blocks), v.reshape(blocks)
         beside = u.transpose(0, 2, 1) @ beside.reshape(blocks)  # k × d × q: Uᵀ X_i (I − VVᵀ)
-        residuals = np.sqrt(_squares(above.reshape(self.count, -1)) + _squares(beside.reshape(self.count, -1)))
+        residuals = np.sqrt(squares(above.reshape(self.count, -1)) + squares(beside.reshape(self.count, -1)))
 
         pull = self.power * (self.smooth**2 + residuals**2) ** (self.power / 2 - 1)  # twice the fall per ‖Uᵀ X_i V‖²
         inside = u.transpose(0, 2, 1) @ v  # k × d × d: Uᵀ X_i V
@@ -69,6 +70,3 @@ class _Fit:
             weights=robust_weights(residuals, self.smooth, self.power),
         )
 
-
-def _squares(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(np.einsum("ij,ij->i", rows, rows))

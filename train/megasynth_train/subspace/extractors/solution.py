@@ -63,6 +63,11 @@ def robust_weights(residuals: np.ndarray, smooth: float, power: float) -> np.nda
     return weights / weights.sum()
 
 
+def squares(rows: np.ndarray) -> np.ndarray:
+    """Return the squared length of every row of a matrix."""
+    return np.asarray(np.einsum("ij,ij->i", rows, rows))
+
+
 def settled(objectives: list[float], tolerance: float) -> bool:
     """Return whether the last step made the objective fall by no more than ``tolerance`` of it."""
     return len(objectives) > 1 and objectives[-2] - objectives[-1] <= tolerance * objectives[-2]

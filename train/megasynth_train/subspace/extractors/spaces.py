@@ -8,6 +8,8 @@ from scipy.linalg import eigh
 from megasynth_train.subspace.core import Core
 from megasynth_train.subspace.extractors.solution import Options, Solution, equal_weights
 
+SMALL = 100  # up to this size all eigenvectors, by divide and conquer, take less time than some
+
 
 def hosvd(core: Core, dimension: int, options: Options) -> Solution:
     """Maximise Σ_i ‖Aᵀ X̂_i‖² and, separately, Σ_i ‖X̂_i B‖² over orthonormal A, B (m × d, n × d), X̂_i = dW_i / ‖dW_i‖.
@@ -37,8 +39,11 @@ def grassmann(core: Core, dimension: int, options: Options) -> Solution:
 def leading(gram: np.ndarray, dimension: int) -> np.ndarray:
     """Return the eigenvectors (p × d) of a symmetric matrix to its d largest eigenvalues, largest first."""
     size = len(gram)
-    _, vectors = eigh(gram, subset_by_index=(size - dimension, size - 1), check_finite=False)
-    return np.ascontiguousarray(np.asarray(vectors)[:, ::-1])  # products with negative strides bypass BLAS
+    if size <= SMALL:
+        vectors = np.linalg.eigh(gram)[1][:, size - dimension :]
+    else:
+        vectors = np.asarray(eigh(gram, subset_by_index=(size - dimension, size - 1), check_finite=False)[1])
+    return np.ascontiguousarray(vectors[:, ::-1])  # products with negative strides bypass BLAS
 
 
 def _outer(factors: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ def draw_ranks(
     significant = Drawing(
         "significant",
         "Directions above chance",
-        "Number of leading singular values of the mean update above chance (parallel analysis), in every layer.",
+        "Number of singular values of the mean update above the largest that chance gives, in every layer.",
         f"Unrelated adapters give 0 in most layers, and 1 or more in about "
         f"{100 * (1 - float(analysis.settings.get('null_quantile', 0.95))):.0f} % of them.",
         "Heat maps of kinds of layers by depth. Median number of directions above chance: "

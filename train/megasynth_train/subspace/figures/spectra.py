@@ -68,13 +68,13 @@ def _describe(rows: Sequence[LayerRow], title: str, quantile: float, stem: str) 
     return Drawing(
         stem,
         f"{attribute}, {title}",
-        f"Singular values of the mean update in {layers}, largest first; a dot ends each layer's run of values above "
-        f"chance: {found}.",
+        f"Singular values of the mean update in {layers}, largest first; a dot marks the last value of each layer "
+        f"that exceeds all of chance, whose values come to {found}.",
         f"If the adapters shared nothing, the upper curves would lie in the grey band and the lower ones near or below "
         f"1, the {100 * quantile:g} % quantile of the layer's updates rotated at random.",
         f"Two line plots of {layers}. Above: singular values on a log scale from "
         f"{short(max(row.spectrum[0] for row in rows))} down, with the grey band of chance. Below: the same values "
-        f"divided by their layer's chance level, {found} above 1.",
+        f"divided by their layer's chance level. Above all of chance: {found}.",
     )
 
 

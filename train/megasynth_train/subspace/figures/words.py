@@ -105,14 +105,8 @@ def _overlap(pairs: Sequence[PairNumbers]) -> str | None:
     ratios = [
         spread(r for layer in pair.layers for r in (layer.lambda_out_ratio, layer.lambda_in_ratio)) for pair in pairs
     ]
-    closest = min(range(len(pairs)), key=lambda i: ratios[i].median or 0.0)
-    share = pairs[closest].closer_share or 0.0
-    first = "The two attributes" if len(pairs) == 1 else f"The closest pair, {pairs[closest].name},"
-    has = "have" if len(pairs) == 1 else "has"
-    return (
-        f"{first} {has} a smallest λ of {short(ratios[closest].median)} times chance (median over layers and sides; "
-        f"below 1 is closer than chance, which is so in {100 * share:.0f} % of them, by chance 50 %)."
-    )
+    text = ", ".join(f"{short(ratio.median)} ({pair.name})" for ratio, pair in zip(ratios, pairs, strict=True))
+    return f"Smallest λ of two attributes' bases relative to chance, median over layers and sides (below 1: closer): {text}."
 
 
 def _listed(found: object) -> str:
