@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from megasynth_attr.config import Experiment
-from megasynth_attr.farm.plan import free_bytes, make_plan
-from megasynth_attr.farm.progress import duration_text, size_text
+from megasynth_attr.farm.plan import free_bytes, make_plan, missing_bytes
+from megasynth_attr.farm.progress import duration_text, hours_text, size_text
 from megasynth_attr.stages import Stage, check_training_half, training_run
 
 SAID_FROM_S = 600.0  # a shorter run starts without a table
@@ -58,6 +58,7 @@ def rendering_lines(experiment: Experiment) -> list[Line]:
     return [
         Line("frames", f"{plan.frames_todo:,} of {render.width_px}×{render.height_px} px ({by_attribute})"),
         Line("disk", f"about {size_text(plan.bytes_needed)}; {size_text(free_bytes(experiment.out))} are free"),
+        *_disk_warning(experiment, plan.bytes_needed),
         Line(
             "rendering",
             f"about {hours_text(hours)} {machine} ({source}); "
@@ -65,6 +66,15 @@ def rendering_lines(experiment: Experiment) -> list[Line]:
             plan.seconds_needed,
         ),
     ]
+
+
+def _disk_warning(experiment: Experiment, needed: float) -> list[Line]:
+    """Return a line if the disk is too small: rendering will then refuse to start."""
+    missing = missing_bytes(experiment.out, needed)
+    if not missing:
+        return []
+    advice = "free some space, choose another out=, or render in parts (scenes=)"
+    return [Line("WARNING", f"THE DISK IS TOO SMALL by {size_text(missing)}: generate will not start; {advice}")]
 
 
 def training_lines(experiment: Experiment, stages: Sequence[Stage]) -> list[Line]:
@@ -76,8 +86,3 @@ def training_lines(experiment: Experiment, stages: Sequence[Stage]) -> list[Line
     from megasynth_train.experiment.cost import stage_costs
 
     return [Line(cost.stage, cost.text, cost.seconds) for cost in stage_costs(training_run(experiment), names)]
-
-
-def hours_text(hours: float) -> str:
-    """Return hours for people: 0.4, 12, 1,480."""
-    return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"

@@ -6,7 +6,8 @@ import errno
 import os
 import shutil
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from megasynth_attr.dataset.files import storage_errors, sync_folder, write_durably
@@ -19,15 +20,17 @@ def new_temporary_folder(parent: Path, stem: str) -> Path:
     """Create and return ``parent/<stem>.<host>.<pid>.<n>`` with the first free n; ``stem`` has no dot."""
     prefix = f"{stem}.{socket.gethostname()}.{os.getpid()}"
     with storage_errors("a temporary folder", parent):
-        parent.mkdir(exist_ok=True)
         attempt = 0
         while True:
+            parent.mkdir(exist_ok=True)
             folder = parent / f"{prefix}.{attempt}"
             try:
                 folder.mkdir()
                 return folder
             except FileExistsError:
                 attempt += 1
+            except FileNotFoundError:  # another process that needed ``parent`` no longer has just removed it
+                continue
 
 
 def remove_leftovers(parent: Path) -> list[str]:
@@ -57,6 +60,23 @@ def replace_atomically(path: Path, content: bytes) -> None:
         (folder / path.name).replace(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def written_beside(path: Path, stem: str) -> Iterator[Path]:
+    """Yield a path to write a file to; at the end it takes the place of ``path``, after an error nothing changed.
+
+    Works in ``tmp`` beside ``path``, which is removed unless somebody else works there.
+    """
+    folder = new_temporary_folder(path.parent / TMP, stem)
+    try:
+        yield folder / path.name
+        (folder / path.name).replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # not empty
+            folder.parent.rmdir()
     sync_folder(path.parent)
 
 

@@ -160,6 +160,11 @@ def duration_text(seconds: float) -> str:
     return f"{whole} s"
 
 
+def hours_text(hours: float) -> str:
+    """Return hours for people: 0.4, 12, 1,480."""
+    return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
+
+
 def size_text(count: float) -> str:
     """Return a number of bytes for people, in powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -20,6 +20,7 @@ GENERATOR_PARTS = {
     "megasynth_attr.dataset.temporary",
     "megasynth_attr.errors",
     "megasynth_attr.exr",
+    "megasynth_attr.farm.progress",
     "megasynth_attr.farm.stop",
     "megasynth_attr.help",
     "megasynth_attr.keys",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from megasynth_attr.errors import ConfigError, run_main
+from megasynth_attr.scene.codec import to_plain
 from megasynth_attr.scene.fields import setting
+from megasynth_train.adapters.inject import base_of
+from megasynth_train.adapters.subspace.opening import check_layers
 from megasynth_train.command import Help, parse
+from megasynth_train.finetune import base_model
+from megasynth_train.settings import ModelSettings, TrainSettings
 from megasynth_train.subspace.basis import Basis, random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
 from megasynth_train.subspace.layer_key import layer_key
@@ -19,13 +24,14 @@ HELP = Help(
     usage="python -m megasynth_train.basis show|random|select|from_paper|to_paper=FILE [out=FILE] [key=value ...]",
     explanation=(
         "Works on files of bases, as python -m megasynth_train.mine writes them. Name one file with what is to be\n"
-        "done with it; all but show= write out=, which must not exist yet."
+        "done with it; all but show= write out=, which must not exist yet. from_paper= takes the base model too\n"
+        "(model=, checkpoint=): the basis is then refused for every other."
     ),
     examples=(
         "python -m megasynth_train.basis show=subspaces/all.safetensors",
         "python -m megasynth_train.basis select=subspaces/all.safetensors attributes=[texture] out=texture.safetensors",
         "python -m megasynth_train.basis random=subspaces/all.safetensors seed=1 out=random.safetensors",
-        "python -m megasynth_train.basis from_paper=space.safetensors attributes=[texture,lighting] out=b.safetensors",
+        "python -m megasynth_train.basis from_paper=space.safetensors checkpoint=facebook/VGGT-1B out=b.safetensors",
     ),
 )
 
@@ -49,6 +55,7 @@ class BasisSettings:
     orthonormalise: bool = setting(
         False, "from_paper: make columns orthonormal that are not; spans stay, an M trained on them is lost"
     )
+    model: ModelSettings = field(default_factory=ModelSettings)  # from_paper: what the basis is bound to
 
 
 def table(basis: Basis) -> str:
@@ -112,8 +119,20 @@ def _select(settings: BasisSettings) -> None:
 
 def _from_paper(settings: BasisSettings) -> None:
     names = settings.attributes or ("all",)
-    basis = import_paper(settings.from_paper, attributes=names, orthonormalise=settings.orthonormalise)
-    write_basis(_new_file(settings), basis)
+    out, base, model = _new_file(settings), {}, None
+    if settings.model != ModelSettings():
+        model = base_model(TrainSettings(model=settings.model), [])
+        base = to_plain(base_of(model))
+    basis = import_paper(settings.from_paper, attributes=names, base=base, orthonormalise=settings.orthonormalise)
+    if model is not None:
+        check_layers(basis, model)
+    write_basis(out, basis)
+    if not base:
+        print(
+            f"WARNING: {out} is bound to no base model: it is accepted wherever names and shapes fit, though its "
+            "directions mean something in one model only; give that one, e.g. checkpoint=facebook/VGGT-1B",
+            file=sys.stderr,
+        )
 
 
 def _to_paper(settings: BasisSettings) -> None:
@@ -133,6 +152,7 @@ USES = {
     "attributes": {"select", "from_paper"},
     "seed": {"random"},
     "orthonormalise": {"from_paper"},
+    "model": {"from_paper"},
 }
 
 

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field, replace
 from megasynth_attr.scene.fields import setting, span
 from megasynth_train.vggt.config import SIZES
 
+SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # of adapters, other modes refuse them
+TWO_ADAPTERS = ("pissa", "adalora", "lora_xs")  # the method's own on the aggregator, plain LoRA on the heads
+OWN_HEADS = (*TWO_ADAPTERS, "subspace")  # what rank means there says nothing about the heads
+DEFAULT_HEAD_RANK = 16
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -150,6 +155,11 @@ class AdapterSettings:
         options=["zeros", "mean"],
     )
     scale: float = setting(2.0, "mode=subspace: scale of dW = scale · A M Bᵀ", minimum=1e-6)
+
+
+def head_rank(settings: AdapterSettings) -> int:
+    """Return the rank of the heads' plain LoRA."""
+    return settings.head_rank or (DEFAULT_HEAD_RANK if settings.mode in OWN_HEADS else settings.rank)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,9 +16,11 @@ import pytest
 import torch
 from adapter_models import basis_for
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.utils.peft_types import register_peft_method
 from safetensors.torch import load_file
 from subspace_toys import LAYERS, Toy, inputs, toy
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_train.adapters.subspace import SubspaceConfig, SubspaceLinear, SubspaceModel
@@ -259,6 +263,28 @@ def test_it_compiles_without_a_break(mask: str, file: Path) -> None:
     torch.testing.assert_close(model.base_model.model.first.lora_M["default"].grad, gradient)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+def test_machine_code_of_a_layer_gives_the_same_numbers(file: Path) -> None:
+    torch._dynamo.reset()
+    counters.clear()
+    model = wrap(toy(), file, mask="block_diagonal", scale=1.5)
+    set_m(model)
+    layer = model.base_model.model.first
+    compiled = torch.compile(layer, backend="inductor", fullgraph=True)
+
+    def run(module: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        x = torch.randn(5, 32, generator=torch.Generator().manual_seed(7)).requires_grad_()
+        layer.zero_grad()
+        out = module(x)
+        out.square().sum().backward()
+        return out.detach(), layer.lora_M["default"].grad.clone(), x.grad
+
+    for found, expected in zip(run(compiled), run(layer), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1 and counters["inductor"]
+
+
 def test_plain_layers_are_pefts_own_lora(file: Path) -> None:
     """Outside the basis nothing differs from stock LoRA with the same seed."""
     found = []
@@ -292,6 +318,17 @@ def test_what_is_relied_on_of_peft() -> None:
     ).keys()
     assert isinstance(vars(peft.LoraModel)["_create_new_module"], staticmethod)
     assert "SUBSPACE" not in list(peft.PeftType)
+    with pytest.raises(ValueError, match="Unknown PEFT type SUBSPACE_2"):  # why registration.py exists
+        register_peft_method(name="subspace_2", config_cls=SubspaceConfig, model_cls=SubspaceModel, prefix="lora_")
+
+
+def test_no_task_type_so_that_images_go_in_as_they_are(file: Path, tmp_path: Path) -> None:
+    """With one, PEFT would wrap the forward pass and pass input_ids."""
+    model = wrap(toy(), file)
+    assert type(model) is peft.PeftModel and model.peft_config["default"].task_type is None
+    assert model.forward(x=inputs()).shape == (6, 3)
+    model.save_pretrained(tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["task_type"] is None
 
 
 Spoil = Callable[[Basis, Toy], tuple[Basis, Toy]]

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import training_runs as runs
+from ddp_runs import train_by_hand, train_two_ranks
 
 from megasynth_attr.errors import ConfigError
 from megasynth_train.adapters.subspace.opening import IDENTITY
@@ -62,6 +63,24 @@ def test_a_run_is_resumed_with_the_same_basis_wherever_it_lies(data: Path, basis
     with pytest.raises(ConfigError, match=r"columns of adapter\.basis"):
         runs.train_here(data, cut, *words, f"basis={moved}")  # finished, but not this
     assert runs.train_here(data, cut, *words).already_done
+
+
+@pytest.mark.slow
+def test_two_ranks_are_one_process_with_averaged_gradients(data: Path, basis: Path, tmp_path: Path) -> None:
+    words = ("mode=subspace", "adapter.head_rank=2", f"basis={basis}")
+    first, second = train_two_ranks(data, tmp_path / "two", *words)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert first["skipped"].item() == 2  # steps in which one rank was not finite
+    weights, objective = train_by_hand(data, tmp_path / "one", *words)
+    assert first["objective"].item() == pytest.approx(objective, rel=1e-4)
+    ms = [name for name in weights if ".lora_M." in name]
+    assert len(ms) == len(read_basis(basis).layers) and first.keys() == weights.keys() | {"skipped", "objective"}
+    errors = torch.cat([(first[name] - weights[name]).abs().flatten() for name in ms])
+    sizes = torch.cat([weights[name].abs().flatten() for name in ms])
+    print(errors.max(), errors.median(), sizes.median(), sizes.min())
+    for name, expected in weights.items():
+        close = torch.isclose(first[name], expected, rtol=1e-3, atol=2e-4)  # see test_train_loop on AdamW and rounding
+        assert close.float().mean() > 0.97, name
 
 
 @pytest.mark.slow

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "dataset"))  # the generator's ray-cast test datasets
 
@@ -20,6 +22,7 @@ from megasynth_train.finetune import base_model
 from megasynth_train.settings import ModelSettings, TrainSettings
 from megasynth_train.subspace.basis import Basis, LayerBasis, haar_frame
 from megasynth_train.subspace.basis_file import write_basis
+from megasynth_train.subspace.join import concatenate_bases
 from megasynth_train.vggt.checkpoint import weights_hash
 
 WORDS = (
@@ -48,6 +51,40 @@ def words(experiment: Path, out: Path, *more: str) -> list[str]:
     return list({word.partition("=")[0]: word for word in given}.values())
 
 
+def write_mining(folder: Path, order: Sequence[str], dimension: int = 2, orthonormalise: bool = True) -> None:
+    """Write a folder of bases as megasynth_train.mine leaves it: an attribute is the same wherever it is in ``order``.
+
+    Attributes overlap: each has half a direction in common with all others.
+    """
+    model = base_model(TrainSettings(model=ModelSettings(size="vggt-tiny")), [])
+    base = {"size": "vggt-tiny", "weights_sha256": weights_hash(model)}
+    own = []
+    for name in order:
+        layers = {}
+        for module, shape in linears(model).items():
+            sides = []
+            for side, size in enumerate(shape):
+                shared = np.random.default_rng([side, size]).standard_normal((size, dimension))
+                rng = np.random.default_rng([side, *module.encode(), *name.encode()])
+                sides.append(np.linalg.qr(shared + rng.standard_normal((size, dimension)))[0].astype(np.float32))
+            layers[module] = LayerBasis(*sides, np.ones(dimension, np.float32), np.eye(dimension, dtype=np.float32))
+        columns = {module: {name: (0, dimension)} for module in layers}
+        record = {"orthonormal": True, "settings": {"drop_below": 1e-6, "orthonormalise": orthonormalise}}
+        own.append(Basis(layers, columns, (name,), base, record))
+        write_basis(folder / f"{name}.safetensors", own[-1])
+    write_basis(folder / "all.safetensors", concatenate_bases(own, orthonormalise, 1e-6))
+
+
+def linears(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the aggregator's linears with their (outputs, inputs)."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        module, _, kind = name.rpartition(".")
+        if "_blocks." in name and kind == "weight" and module.endswith(("qkv", "proj", "fc1", "fc2")):
+            found[module] = tuple(parameter.shape)
+    return found
+
+
 def settings(experiment: Path, out: Path, *more: str) -> CompareSettings:
     return parse(CompareSettings, words(experiment, out, *more), program.HELP)
 
@@ -56,12 +93,10 @@ def write_tiny_basis(path: Path, base_sha256: str = "", seed: int = 5) -> Basis:
     """Write a basis with two attributes of two dimensions in every aggregator linear of the tiny model."""
     model = base_model(TrainSettings(model=ModelSettings(size="vggt-tiny")), [])
     rng, layers, columns = np.random.default_rng(seed), {}, {}
-    for name, parameter in model.named_parameters():
-        module, _, kind = name.rpartition(".")
-        if "_blocks." in name and kind == "weight" and module.endswith(("qkv", "proj", "fc1", "fc2")):
-            left, right = (haar_frame(size, 4, rng).astype(np.float32) for size in parameter.shape)
-            layers[module] = LayerBasis(left, right, np.ones(4, np.float32), np.eye(4, dtype=np.float32))
-            columns[module] = {"texture": (0, 2), "geometry": (2, 4)}
+    for module, shape in linears(model).items():
+        left, right = (haar_frame(size, 4, rng).astype(np.float32) for size in shape)
+        layers[module] = LayerBasis(left, right, np.ones(4, np.float32), np.eye(4, dtype=np.float32))
+        columns[module] = {"texture": (0, 2), "geometry": (2, 4)}
     base = {"size": "vggt-tiny", "weights_sha256": base_sha256 or weights_hash(model)}
     basis = Basis(layers, columns, ("texture", "geometry"), base, {"extractor": "irls", "orthonormal": True})
     write_basis(path, basis)

@@ -56,8 +56,8 @@ def test_a_clear_difference_is_called_one_and_an_unclear_one_is_not() -> None:
 def test_one_seed_claims_nothing() -> None:
     single = results(row("heads", 0, 0.5), row("lora-16", 0, 0.2))
     assert "cannot be told from chance" in said(single) and "exceeds" not in said(single)
-    assert "no ranking can be claimed" in caveat(single, make_table(single, "heads"), 2)
-    assert "±" not in markdown(single, make_table(single, "heads"), 2).split("## Results")[1].split("| method")[1]
+    assert "no ranking can be claimed" in caveat(single, make_table(single, "heads"), 2, {})
+    assert "±" not in markdown(single, make_table(single, "heads"), 2, {}).split("## Results")[1].split("| method")[1]
 
 
 def test_without_results_or_rivals_the_lead_says_so() -> None:
@@ -71,7 +71,7 @@ def test_only_scenes_that_all_runs_have_are_averaged() -> None:
     uneven = results(row("heads", 0, 0.5), row("lora-16", 0, 0.2, SCENES[:1], excluded=SCENES[1:]))
     assert uneven.scenes == SCENES[:1] and [one.method for one in uneven.uneven] == ["lora-16"]
     assert uneven.values("heads", "accuracy")[0] == uneven.rows[0].scenes["room/0"]["accuracy"]
-    assert "lora-16, seed 0: room/1" in markdown(uneven, make_table(uneven, "heads"), 2)
+    assert "lora-16, seed 0: room/1" in markdown(uneven, make_table(uneven, "heads"), 2, {})
 
 
 def test_a_metric_that_a_scene_lacks_is_a_dash() -> None:
@@ -79,7 +79,7 @@ def test_a_metric_that_a_scene_lacks_is_a_dash() -> None:
     broken.scenes["room/1"]["normals"] = None
     found = results(row("heads", 0, 0.5), broken)
     assert found.values("lora-16", "normals") == {} and found.values("lora-16", "accuracy")
-    line = next(line for line in markdown(found, make_table(found, "heads"), 2).splitlines() if "| lora-16" in line)
+    line = next(line for line in markdown(found, make_table(found, "heads"), 2, {}).splitlines() if "| lora-16" in line)
     assert " – " in line
 
 

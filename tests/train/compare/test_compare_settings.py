@@ -26,10 +26,10 @@ def test_paper_is_a_list_with_every_baseline_and_control() -> None:
     names = expand(["paper", "heads"], ATTRIBUTES, 48)
     assert len(set(names)) == len(names) and names[:3] == ("base", "heads", "full")
     assert {"lora-16", "lora-256", "rslora-16", "dora-16", "pissa-16", "adalora-16", "lora_xs-48"} < set(names)
-    assert {"subspace", "subspace-block", "random"} < set(names)
+    assert {"subspace", "subspace-block", "random", "heads-matched"} < set(names)
     assert [name for name in names if name.startswith("without-")] == [f"without-{name}" for name in ATTRIBUTES]
     without = expand(["paper"], (), 64)
-    assert not any(map(needs_basis, without)) and "lora_xs-64" in without
+    assert not any(map(needs_basis, without)) and "heads-matched" not in without and "lora_xs-64" in without
     assert not [name for name in expand(["paper"], ("texture",), 16) if name.startswith("without")]
 
 
@@ -66,6 +66,7 @@ def test_a_name_says_mode_attributes_and_basis(name: str, keys: dict[str, object
         ("only-textur", ATTRIBUTES, "no attribute 'textur'.*did you mean texture"),
         ("without-texture+geometry+lighting", ATTRIBUTES, "leaves no attribute"),
         ("subspace", (), "give basis="),
+        ("heads-matched", (), "give basis="),
         ("mine", (), "define.mine.adapter.mode"),
     ],
 )

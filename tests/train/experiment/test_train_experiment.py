@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from megasynth_attr.report.chapters import read_chapter
 from megasynth_attr.stages import training_run
 from megasynth_train.adapters import load_adapter  # noqa: F401  (PyTorch is imported here, not inside a timed test)
 from megasynth_train.cluster_manifest import ClusterSettings, new_manifest, read_manifest
+from megasynth_train.cost_layers import Tuning
 from megasynth_train.experiment.cost import stage_costs, step_seconds
 from megasynth_train.experiment.settings import TrainingRun, help_sections, stage_settings
+from megasynth_train.run_cost import tuning_of
 from megasynth_train.settings import AdapterSettings, DataSettings, ModelSettings, TrainSettings
 
 ROOT = Path(__file__).parents[3]
@@ -113,6 +116,16 @@ def test_a_step_on_processors_is_estimated_within_a_factor_of_three() -> None:
         adapter=AdapterSettings(rank=4),
     )
     assert 0.08 < step_seconds(settings) < 0.72
+
+
+def test_numbers_of_views_that_are_never_drawn_cost_nothing() -> None:
+    """images_per_step caps the views of a scene, here and in the comparison's plan alike."""
+    settings = TrainSettings(model=ModelSettings(size="vggt-tiny"), data=DataSettings(width_px=98, images_per_step=8))
+    capped = replace(settings, data=replace(settings.data, views=(4, 8)))
+    assert settings.data.views == (4, 16) and step_seconds(settings) == step_seconds(capped)
+    heads = AdapterSettings(mode="heads", rank=4)
+    assert tuning_of(heads).head_rank == 4 and tuning_of(AdapterSettings(mode="pissa", rank=4)).head_rank == 16
+    assert tuning_of(AdapterSettings(mode="subspace"), 24) == Tuning("basis", 24, 16)
 
 
 def test_finished_runs_cost_nothing_more(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def planted(
     m: int = 48,
     n: int = 40,
     dimension: int = 4,
-    coefficients: str = "same",  # same | signs (± the same) | free (Gaussian each)
+    coefficients: str = "same",  # same | signs (± the same) | directions (± in each direction) | free (Gaussian each)
     noise: float = 0.0,  # norm of the noise over that of the signal, of rank ``dimension``
     outliers: int = 0,  # the last so many adapters are incoherent
     outlier_scale: float = 1.0,  # their norm over that of the others
@@ -69,7 +69,8 @@ def planted(
             updates.append(random_update(m, n, dimension, rng, scale * outlier_scale))
             continue
         m_i = rng.standard_normal((dimension, dimension)) if coefficients == "free" else common
-        m_i = m_i * (rng.choice((-1.0, 1.0)) if coefficients == "signs" else 1.0)
+        if coefficients in ("signs", "directions"):
+            m_i = m_i * rng.choice((-1.0, 1.0), dimension if coefficients == "directions" else 1)
         signal = scaled(Update(left @ m_i, right), scale)
         updates.append(plus(signal, random_update(m, n, dimension, rng, scale * noise)) if noise else signal)
     return Planted(tuple(updates), left, right, tuple(range(k - outliers)))

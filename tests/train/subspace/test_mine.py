@@ -187,6 +187,38 @@ def test_a_result_that_is_damaged_or_missing_is_named(whole: MiningResult, clust
     assert contents(out) == contents(whole.out)
 
 
+def test_layers_that_got_fewer_dimensions_than_asked_are_counted(
+    whole: MiningResult, cluster: Path, tmp_path: Path
+) -> None:
+    def notes(result: MiningResult) -> list[str]:
+        return [note for note in result.analysis.notes if note.startswith("dimension=")]
+
+    assert notes(whole) == []
+    few = mined(cluster, tmp_path / "few", "modules=.*frame_blocks.*", "dimension=8")  # 4 adapters of rank 2
+    assert notes(few) == []
+    many = mined(cluster, tmp_path / "many", "modules=.*frame_blocks.*", "dimension=9")
+    assert len(notes(many)) == 1 and "4 of 4 layers have fewer for an attribute, 8:" in notes(many)[0]
+
+
+def test_nothing_stays_of_an_unfinished_run_with_other_attributes(
+    whole: MiningResult, cluster: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(whole.out, tmp_path / "out"))
+    (out / "done.json").unlink()  # all but finished
+    (out / "report").mkdir()
+    for name in ("report/index.html", "chapter.json", "notes.txt", "my.safetensors"):
+        (out / name).write_text("of the run before, or the user's own")
+    mined(cluster, out)  # the same again: what it does not write itself may stay
+    assert (out / "report").exists() and (out / "geometry.safetensors").exists()
+    (out / "done.json").unlink()
+    result = mined(cluster, out, "attributes=[texture]")
+    assert not result.already_done and result.analysis.attributes == ("texture",)
+    assert {path.name for path in out.iterdir()} == {
+        *("texture.safetensors", "all.safetensors", "analysis.json", "settings.json", "done.json", ".lock"),
+        *("notes.txt", "my.safetensors"),
+    }
+
+
 @pytest.mark.slow
 def test_allocations_end_in_basis_files(cluster: Path, tmp_path: Path) -> None:
     results = {
@@ -241,6 +273,8 @@ def test_one_adapter_zero_updates_and_more_dimensions_than_there_are(tmp_path: P
     assert zero.norms == (0.0, 0.0) and zero.extractors[0].energy_inside == (0.0, 0.0)
     assert {(row.first, row.second) for row in result.analysis.splits} == {("zero", "zero")}  # one cannot be halved
     assert any("did not move" in note for note in result.analysis.notes)
+    (note,) = (note for note in result.analysis.notes if note.startswith("dimension=100"))
+    assert "1 of 1 layers have fewer for an attribute, 2: as many as" in note and note in summary(result.analysis)
     assert read_basis(result.concatenated).dimension("aggregator.frame_blocks.0.attn.proj") <= 5
     assert "single, zero" in summary(result.analysis)
 

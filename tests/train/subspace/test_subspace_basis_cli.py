@@ -9,9 +9,14 @@ from safetensors.numpy import load_file
 from small_bases import small_basis
 
 from megasynth_attr.errors import ConfigError, DatasetError, run_main
+from megasynth_train.adapters.subspace.opening import check_base
 from megasynth_train.basis import main
+from megasynth_train.finetune import base_model
+from megasynth_train.settings import ModelSettings, TrainSettings
 from megasynth_train.subspace.basis import random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
+from megasynth_train.subspace.paper_scheme import export_paper
+from megasynth_train.vggt.checkpoint import weights_hash
 
 
 @pytest.fixture
@@ -48,8 +53,34 @@ def test_random_select_and_the_way_to_the_paper_and_back(file: Path, tmp_path: P
     main([f"to_paper={file}", f"out={tmp_path / 'space'}"])
     assert load_file(tmp_path / "space")["global_blocks.mlp.fc2.0.A"].shape == (1, 12)
     main([f"from_paper={tmp_path / 'space'}", f"out={tmp_path / 'again'}"])
+    assert not (tmp_path / "tmp").exists()  # where files were written
     again = read_basis(tmp_path / "again")
     assert again.attributes == ("all",) and again.layers.keys() == small_basis().layers.keys()
+
+
+def test_a_basis_of_the_paper_is_bound_to_the_model_named_and_the_user_is_told_if_to_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model=vggt-tiny", "model.seed=5"]
+    model = base_model(TrainSettings(model=ModelSettings(size="vggt-tiny", seed=5)), [])
+    module = "aggregator.global_blocks.0.attn.qkv"
+    outputs, inputs = model.get_submodule(module).weight.shape
+    fitting = small_basis(layers={module: ((outputs, inputs), {"texture": 2})}, attributes=("texture",))
+    export_paper(fitting, tmp_path / "space")
+    main([f"from_paper={tmp_path / 'space'}", f"out={tmp_path / 'free'}"])
+    assert "free is bound to no base model" in capsys.readouterr().err
+    assert read_basis(tmp_path / "free").base == {}
+    main([f"from_paper={tmp_path / 'space'}", f"out={tmp_path / 'bound'}", *words])
+    assert capsys.readouterr().err == ""
+    bound = read_basis(tmp_path / "bound")
+    assert bound.base["size"] == "vggt-tiny" and bound.base["weights_sha256"] == weights_hash(model)
+    check_base(bound, weights_hash(model), "b")
+    with pytest.raises(ConfigError, match="b was mined from adapters of vggt-tiny"):
+        check_base(bound, "0" * 64, "b")
+    export_paper(small_basis(), tmp_path / "foreign")
+    with pytest.raises(ConfigError, match="it is for another model"):
+        main([f"from_paper={tmp_path / 'foreign'}", f"out={tmp_path / 'none'}", *words])
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
@@ -60,6 +91,7 @@ def test_random_select_and_the_way_to_the_paper_and_back(file: Path, tmp_path: P
         (["show=FILE", "out=x"], "out= has no part in show=; it belongs to from_paper, random, select, to_paper"),
         (["random=FILE", "attributes=texture", "out=x"], "attributes= has no part in random="),
         (["select=FILE", "seed=1", "out=x"], "seed= has no part in select="),
+        (["random=FILE", "model=vggt-tiny", "out=x"], "model= has no part in random="),
         (["random=FILE"], "out= is missing"),
         (["select=FILE", "out=NEW"], "choose at least one attribute"),
         (["select=FILE", "attributes=textures", "out=NEW"], "did you mean texture"),

@@ -24,7 +24,7 @@ def write(path: Path, **changes: np.ndarray | None) -> Path:
         "global_blocks.attn.qkv.17.B": FIXTURE["B_out_basis"],
         **{name.replace("__", "."): array for name, array in changes.items()},
     }
-    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items() if array is not None}, path)
+    save_file({name: np.require(array, requirements="C") for name, array in tensors.items() if array is not None}, path)
     return path
 
 
@@ -102,8 +102,13 @@ def test_orthonormalising_keeps_the_span(tmp_path: Path) -> None:
         ({"global_blocks__attn__qkv__17__C": np.ones(3, np.float32)}, r"17\.C is no name of the paper's scheme"),
         ({"global_blocks__attn__qkv__17__B": None}, "has only A; both A and B are needed"),
         ({"global_blocks__attn__qkv__17__B": FIXTURE["B_out_basis"][:, :5]}, r"A \(6, 32\) and B \(96, 5\)"),
-        ({"global_blocks__attn__qkv__17__B": FIXTURE["B_out_basis"] * np.nan}, "holds NaN or infinite"),
+        (
+            {"global_blocks__attn__qkv__17__B": FIXTURE["B_out_basis"] * np.nan},
+            "holds NaN or infinite numbers; get the file",
+        ),
         ({"global_blocks__attn__qkv__17__A": FIXTURE["A_in_basis"][0]}, r"A \(32,\) and B"),
+        ({"global_blocks__attn__qkv__17__A": np.float32(3)}, r"A \(\) and B \(96, 6\)"),
+        ({"global_blocks__attn__qkv__17__B": np.float32(3)}, r"A \(6, 32\) and B \(\)"),
         ({"global_blocks__attn__qkv__17__A": None, "global_blocks__attn__qkv__17__B": None}, "holds no tensors"),
     ],
 )

@@ -8,12 +8,14 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 from small_bases import small_basis
@@ -35,7 +37,7 @@ from megasynth_train.adapters import load_adapter
 from megasynth_train.adapters.subspace import SubspaceConfig
 from megasynth_train.subspace.basis_file import write_basis
 from megasynth_train.subspace.dora import BaseWeights
-from megasynth_train.subspace.peft_updates import is_zero, pattern_value
+from megasynth_train.subspace.peft_updates import INITIAL, VECTORS, WEIGHTS, is_zero, pattern_value
 from megasynth_train.subspace.updates import open_cluster
 
 METHODS = ("lora", "rslora", "dora", "pissa", "adalora", "lora_xs")
@@ -249,6 +251,29 @@ def test_a_small_drift_from_pissas_start_keeps_its_digits(adapters: Path, tmp_pa
     step = np.nextafter(b0.astype(np.float32), np.float32(np.inf)).astype(np.float64) - b0
     expected = 2 * step @ start[f"{QKV}.lora_A.default.weight"].double().numpy()
     assert relative_error(update.left @ update.right.T, expected) < 1e-12
+
+
+def _identity_after(change: Callable[[Path], None], adapter: Path, copy: Path) -> str:
+    cluster = cluster_of(copy, {"texture_00": adapter})
+    change(cluster / "texture_00" / "adapter")
+    return open_cluster(cluster).adapters[0].sha256
+
+
+def _other_numbers(file: Path) -> None:
+    save_file({name: array + 1 for name, array in load_file(file).items()}, file)
+    edit_record(file.parent)
+
+
+@pytest.mark.parametrize(("method", "name"), [("pissa", INITIAL), ("lora_xs", VECTORS), ("lora", WEIGHTS)])
+def test_the_identity_of_an_adapter_covers_all_that_makes_its_updates(
+    method: str, name: str, adapters: Path, tmp_path: Path
+) -> None:
+    stored = adapters / f"{method}_00"
+    same = [_identity_after(lambda _: None, stored, tmp_path / copy) for copy in ("a", "b")]
+    numbers = _identity_after(lambda adapter: _other_numbers(adapter / name), stored, tmp_path / "numbers")
+    scale = "psoft_alpha" if method == "lora_xs" else "lora_alpha"
+    scaled = _identity_after(lambda adapter: edit_config(adapter, **{scale: 3}), stored, tmp_path / "scaled")
+    assert len({*same, numbers, scaled}) == 3
 
 
 def test_patterns_fit_as_in_peft() -> None:

@@ -20,15 +20,11 @@ from megasynth_attr.errors import ConfigError
 from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.adapters.subspace.opening import MODE as SUBSPACE
 from megasynth_train.adapters.targets import Targets, exact_pattern
-from megasynth_train.settings import AdapterSettings
+from megasynth_train.settings import SUBSPACE_KEYS, TWO_ADAPTERS, AdapterSettings, head_rank
 from megasynth_train.subspace.basis import Basis
 
 MAIN, HEADS = "default", "heads"  # names of the two adapters; PEFT saves "default" at the top of the folder
-TWO_ADAPTERS = ("pissa", "adalora", "lora_xs")
-SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")
 SPECTRAL = ("pissa", "lora_xs")  # start from the singular vectors of the base weight
-OWN_HEADS = (*TWO_ADAPTERS, SUBSPACE)  # what rank means there says nothing about the heads
-DEFAULT_HEAD_RANK = 16
 ADALORA_EXTRA = 1.5  # rank at the start / rank at the end, the ratio of the AdaLoRA paper and of PEFT's defaults
 
 
@@ -88,11 +84,6 @@ def plan(
     if targets.heads:
         parts.append(Part(HEADS, _lora(targets.heads, head_rank(settings), settings), targets.heads))
     return tuple(parts)
-
-
-def head_rank(settings: AdapterSettings) -> int:
-    """Return the rank of the heads' plain LoRA."""
-    return settings.head_rank or (DEFAULT_HEAD_RANK if settings.mode in OWN_HEADS else settings.rank)
 
 
 def check_subspace_keys(settings: AdapterSettings) -> None:

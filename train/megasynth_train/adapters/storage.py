@@ -104,7 +104,6 @@ def adapter_tensors(view: PeftModel, name: str) -> dict[str, Tensor]:
 def _write(adapted: Adapted, folder: Path, training: Mapping[str, Any]) -> None:
     if adapted.mode == "full":
         save_model(adapted.model, folder / MODEL)
-        shutil.rmtree(folder / TMP)  # where save_model worked
     for name, view in adapted.wrapped.items():
         inside = adapter_folder(folder, name)
         inside.mkdir(exist_ok=True)

@@ -102,7 +102,7 @@ def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style
         )  # fmt: skip
         points.append((row.total, mean, row.method, style.colour))
     if points:
-        plot.set_xscale("log")
+        _count_axis(plot, [total for total, *_ in points])
         plot.margins(x=0.22, y=0.14)
         plot.set_xlabel("trained numbers", fontsize=FONT)
     plot.set_ylabel(f"{metric.name} {metric.arrow}", fontsize=FONT)
@@ -110,6 +110,18 @@ def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style
     _legend(plot, columns=3)
     _label_points(figure, plot, points)
     _save(figure, path)
+
+
+def _count_axis(plot: Any, totals: Sequence[int]) -> None:
+    """Give the x axis a logarithmic scale with few ticks, written 240 k or 16.3 M; within a decade a linear one."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
+
+    if max(totals) >= 10 * min(totals):
+        plot.set_xscale("log")
+        plot.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        plot.xaxis.set_major_locator(MaxNLocator(4))
+    plot.xaxis.set_major_formatter(EngFormatter())
 
 
 def save_curves(path: Path, curves: Curves, styles: Mapping[str, Style]) -> None:

@@ -45,7 +45,8 @@ class Contents:
     training_sha256: str
     test_sha256: str
     base_sha256: str
-    basis_sha256: str  # empty: no method needs one
+    basis_sha256: Mapping[str, str]  # method → the mined basis it trains in or is as large as; empty: none
+    notes: Mapping[str, str]  # method → what a reader of its results must know
     training_scenes: int
     test_scenes: int
     seen_scenes: tuple[str, ...]  # test scenes that are trained on
@@ -99,8 +100,13 @@ def method_record(method: Method, contents: Contents) -> dict[str, Any]:
         "adapter": None if method.adapter is None else to_plain(method.adapter),
         "optim": None if method.adapter is None else to_plain(method.optim),
         "basis": method.basis,
-        "basis_sha256": contents.basis_sha256 if method.basis else "",
+        "basis_sha256": contents.basis_sha256[method.name],
     }
+
+
+def notes_of(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a reader must know about a method's results, by method; older manifests have no notes."""
+    return dict(manifest.get("notes", {}))
 
 
 def _fresh(settings: CompareSettings, methods: Sequence[Method], contents: Contents) -> dict[str, Any]:
@@ -122,6 +128,7 @@ def _fresh(settings: CompareSettings, methods: Sequence[Method], contents: Conte
         "identity": identity,
         "methods": {method.name: method_record(method, contents) for method in methods},
         "order": [method.name for method in methods],
+        "notes": dict(contents.notes),
         "seeds": list(settings.seeds),
         "scenes": {
             "training": contents.training_scenes,
@@ -147,6 +154,7 @@ def _extended(out: Path, existing: Mapping[str, Any], fresh: Mapping[str, Any]) 
         **fresh,
         "methods": {name: methods[name] for name in kept},
         "order": kept,
+        "notes": {name: note for name, note in {**notes_of(existing), **fresh["notes"]}.items() if name in kept},
         "seeds": sorted({*existing["seeds"], *fresh["seeds"]}),
     }
 

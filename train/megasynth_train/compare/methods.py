@@ -4,6 +4,7 @@
 
     base                       the base model as it is
     full, heads                all weights but the encoder's; plain LoRA on the heads alone
+    heads-matched              heads with the rank at which it trains as many numbers as subspace, or nearly
     lora-8                     rank 8; so also rslora, dora, pissa, adalora and lora_xs (no number: adapter.rank)
     subspace                   a free M in the mined basis of all attributes
     subspace-block             the same with a block-diagonal M: attributes do not mix
@@ -24,7 +25,7 @@ from megasynth_attr.errors import ConfigError
 from megasynth_attr.keys import nearest
 from megasynth_train.settings import AdapterSettings, OptimSettings
 
-BASE, PAPER = "base", "paper"
+BASE, PAPER, MATCHED = "base", "paper", "heads-matched"
 RANKED = ("lora", "rslora", "dora", "pissa", "adalora", "lora_xs")
 FRAMES = ("subspace-block", "random-block", "subspace", "random")  # longer names first, they begin alike
 MINED, RANDOM = "mined", "random"
@@ -34,12 +35,16 @@ _PAPER_OTHERS = ("rslora-16", "dora-16", "pissa-16", "adalora-16")
 
 @dataclass(frozen=True)
 class Method:
-    """One method of a comparison. ``adapter`` is None for the base model; ``basis`` is "", mined or random."""
+    """One method of a comparison. ``adapter`` is None for the base model; ``basis`` is "", mined or random.
+
+    ``matched``: the rank of the heads is not known here, it follows from the count of ``subspace`` (sizes.py).
+    """
 
     name: str
     adapter: AdapterSettings | None
     optim: OptimSettings
     basis: str = ""
+    matched: bool = False
 
 
 def expand(names: Sequence[str], attributes: Sequence[str], dimension: int) -> tuple[str, ...]:
@@ -51,7 +56,7 @@ def expand(names: Sequence[str], attributes: Sequence[str], dimension: int) -> t
     listed = [BASE, "heads", "full", *(f"lora-{rank}" for rank in _PAPER_RANKS), *_PAPER_OTHERS]
     listed.append(f"lora_xs-{dimension}")
     if attributes:
-        listed += ["subspace", "subspace-block", "random"]
+        listed += [MATCHED, "subspace", "subspace-block", "random"]
     if len(attributes) > 1:
         listed += [f"without-{attribute}" for attribute in attributes]
     return tuple(dict.fromkeys(one for name in names for one in (listed if name == PAPER else [name])))
@@ -81,6 +86,9 @@ def builtin(name: str, attributes: Sequence[str]) -> tuple[dict[str, Any], str]:
     """
     if name in ("full", "heads", BASE):
         return ({} if name == BASE else {"mode": name}), ""
+    if name == MATCHED:
+        _require_basis(name, attributes)
+        return {"mode": "heads"}, ""
     if (found := frame_of(name)) is not None:
         frame, choice = found
         mask = "block_diagonal" if frame.endswith("-block") else "full"
@@ -93,7 +101,7 @@ def builtin(name: str, attributes: Sequence[str]) -> tuple[dict[str, Any], str]:
         return {"mode": mode, "rank": int(rank)}, ""
     if mode in RANKED:
         raise ConfigError(f"methods={name}: the rank must be a whole number above 0, e.g. {mode}-16")
-    known = [BASE, "full", "heads", *RANKED, *FRAMES, "only-ATTRIBUTE", "without-ATTRIBUTE", PAPER]
+    known = [BASE, "full", "heads", MATCHED, *RANKED, *FRAMES, "only-ATTRIBUTE", "without-ATTRIBUTE", PAPER]
     raise ConfigError(
         f"methods={name} is unknown{nearest(name, known)}; known: {', '.join(known)}, a rank follows after a hyphen "
         f"(lora-16), and methods of your own are declared by define.{name}.adapter.mode=…"
@@ -102,10 +110,7 @@ def builtin(name: str, attributes: Sequence[str]) -> tuple[dict[str, Any], str]:
 
 def _chosen(name: str, choice: str, attributes: Sequence[str]) -> list[str]:
     """Return the attributes a choice (only-a+b, without-a+b, or empty for all) leaves, in the order of the basis."""
-    if not attributes:
-        raise ConfigError(
-            f"methods={name} needs a basis: give basis=, a folder of megasynth_train.mine or a basis file"
-        )
+    _require_basis(name, attributes)
     if not choice:
         return []  # which is all of them
     word, _, listed = choice.partition("-")
@@ -119,3 +124,10 @@ def _chosen(name: str, choice: str, attributes: Sequence[str]) -> list[str]:
     if not left:
         raise ConfigError(f"methods={name} leaves no attribute of {', '.join(attributes)}; use heads for that")
     return left
+
+
+def _require_basis(name: str, attributes: Sequence[str]) -> None:
+    if not attributes:
+        raise ConfigError(
+            f"methods={name} needs a basis: give basis=, a folder of megasynth_train.mine or a basis file"
+        )

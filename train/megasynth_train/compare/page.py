@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from megasynth_attr.report import chapters
 from megasynth_train.compare import table as words
+from megasynth_train.compare.manifest import notes_of
 from megasynth_train.compare.statistics import METRICS
 from megasynth_train.compare.text import caveat, differences_by_method, lead
 
@@ -33,7 +34,7 @@ def render(report: Report) -> str:
     return environment.get_template("comparison.html").render(
         name=report.out.name,
         lead=lead(results, table),
-        caveat=caveat(results, table, report.manifest["scenes"]["test"]),
+        caveat=caveat(results, table, report.manifest["scenes"]["test"], notes_of(report.manifest)),
         facts=facts(report),
         header=words.header(table),
         rows=words.cells(table),

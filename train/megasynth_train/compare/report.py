@@ -29,7 +29,7 @@ from megasynth_attr.report.chapters import Chapter, Link, Picture
 from megasynth_attr.scene.codec import to_plain
 from megasynth_train.compare import figures, page
 from megasynth_train.compare.collect import PAGE, Results, Row, learning_curve
-from megasynth_train.compare.manifest import run_folder
+from megasynth_train.compare.manifest import notes_of, run_folder
 from megasynth_train.compare.statistics import METRICS
 from megasynth_train.compare.table import Table, cells, header, make_table
 from megasynth_train.compare.text import caveat, lead, markdown
@@ -58,7 +58,7 @@ def write_report(out: Path, manifest: Mapping[str, Any], results: Results, refer
         pictures = _draw(out, manifest, results, table)
         report = Report(out, manifest, results, table, pictures)
         scenes = manifest["scenes"]["test"]
-        replace_atomically(out / MARKDOWN, markdown(results, table, scenes).encode())
+        replace_atomically(out / MARKDOWN, markdown(results, table, scenes, notes_of(manifest)).encode())
         replace_atomically(out / PAGE, page.render(report).encode())
         replace_atomically(out / JSON, json_bytes(_record(report)))
         chapters.write_chapter(out, chapter(report))
@@ -83,7 +83,7 @@ def chapter(report: Report) -> Chapter:
             ),
         ),
         links=tuple(links),
-        caveat=caveat(results, table, manifest["scenes"]["test"]),
+        caveat=caveat(results, table, manifest["scenes"]["test"], notes_of(manifest)),
     )
 
 
@@ -169,6 +169,7 @@ def _record(report: Report) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "manifest": {key: report.manifest[key] for key in ("identity", "methods", "scenes", "seeds")},
+        "notes": notes_of(report.manifest),
         "alignment": results.alignment,
         "metrics": to_plain({m.key: m for m in METRICS}),
         "rows": [_row_record(results, row, report.out) for row in results.rows],

@@ -12,9 +12,10 @@ from megasynth_attr.keys import fill, merge, nearest
 from megasynth_attr.scene.codec import to_plain
 from megasynth_attr.scene.fields import setting
 from megasynth_attr.selection import parse_shard
-from megasynth_train.compare.methods import BASE, PAPER, RANDOM, Method, builtin, expand, needs_basis
+from megasynth_train.compare.methods import BASE, MATCHED, PAPER, RANDOM, Method, builtin, expand, needs_basis
 from megasynth_train.evaluate.options import MeasureSettings
 from megasynth_train.settings import (
+    SUBSPACE_KEYS,
     AdapterSettings,
     DataSettings,
     LossSettings,
@@ -25,7 +26,6 @@ from megasynth_train.settings import (
 )
 
 OWN_KEYS = ("like", "lr", "adapter", "optim")  # of a method in define
-BASIS_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # other methods refuse them
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 ALIGNMENTS = ("median", "scale", "scale_shift")
 
@@ -36,8 +36,9 @@ class CompareSettings:
 
     methods: tuple[str, ...] = setting(
         (PAPER,),
-        "base, full, heads, lora-16 (also rslora, dora, pissa, adalora, lora_xs), subspace, subspace-block, random, "
-        "only-texture+geometry, without-texture, random-without-texture, names of define; paper: the whole list",
+        "base, full, heads, heads-matched, lora-16 (also rslora, dora, pissa, adalora, lora_xs), subspace, "
+        "subspace-block, random, only-texture+geometry, without-texture, random-without-texture, names of define; "
+        "paper: the whole list",
     )
     define: dict[str, Any] = setting(  # noqa: RUF009  a field with a default_factory
         {},
@@ -48,7 +49,12 @@ class CompareSettings:
         (0, 1, 2), "each method is trained with each: data order, initial values, random basis", minimum=0
     )
     reference: str = setting("", "method that the others are compared with seed by seed; empty: subspace, or the first")
-    basis: str = setting("", "folder of megasynth_train.mine, or a basis file: what subspace and random methods use")
+    basis: str = setting(
+        "",
+        "what subspace and random methods use: a folder of megasynth_train.mine (a choice of attributes is then made "
+        "of their own files, each in full), or one basis file (its columns are cut out; in an orthonormal file these "
+        "are only what an attribute adds to those before it)",
+    )
     alignment: str = setting("median", "how depth is aligned before AbsRel and δ<1.25", options=ALIGNMENTS)
     shard: str = setting("1/1", "this process's share of the runs, i/n, counted from 1")
     plan: bool = setting(False, "print runs, trained parameters and cost, and stop")
@@ -92,9 +98,9 @@ class CompareSettings:
             _check_definition(name, self.define)
 
     def uses_basis(self) -> bool:
-        """Return whether a method (in ``paper``: with a basis given) trains in a basis."""
+        """Return whether a method (in ``paper``: with a basis given) trains in a basis or is measured by one."""
         names = [_root(name, self.define) for name in self.methods]
-        return any(map(needs_basis, names)) or (PAPER in names and bool(self.basis))
+        return any(needs_basis(name) or name == MATCHED for name in names) or (PAPER in names and bool(self.basis))
 
     def resolve(self, attributes: Sequence[str] = (), dimension: int = 0) -> tuple[Method, ...]:
         """Return the methods to compare, in order; ``attributes`` and ``dimension`` (columns of a layer) of the basis.
@@ -106,6 +112,10 @@ class CompareSettings:
         if self.reference and self.reference not in names:
             raise ConfigError(f"reference={self.reference} is none of the methods {', '.join(names)}")
         return methods
+
+    def method(self, name: str, attributes: Sequence[str]) -> Method:
+        """Return one method by name, whether it is compared or not; the errors of ``resolve``."""
+        return _method(name, self, attributes)
 
     def reference_of(self, names: Sequence[str]) -> str:
         """Return the method the others are compared with."""
@@ -125,7 +135,7 @@ def _method(name: str, settings: CompareSettings, attributes: Sequence[str]) -> 
         keys["m_init"] = AdapterSettings.m_init  # a random basis has no cluster whose mean it could start from
     shared = to_plain(settings.adapter)
     if not basis:
-        shared = {key: value for key, value in shared.items() if key not in BASIS_KEYS}
+        shared = {key: value for key, value in shared.items() if key not in SUBSPACE_KEYS}
     common: dict[str, Any] = {"adapter": shared, "optim": to_plain(settings.optim)}
     for layer in layers:
         common = merge(common, layer)
@@ -133,11 +143,14 @@ def _method(name: str, settings: CompareSettings, attributes: Sequence[str]) -> 
         adapter, optim = fill(AdapterSettings, common["adapter"]), fill(OptimSettings, common["optim"])
     except ConfigError as error:
         raise ConfigError(f"method {name}: {error}") from None
+    matched = root == MATCHED and not _defines_mode(root, settings.define)
+    if matched and any("head_rank" in layer["adapter"] for layer in layers):
+        raise ConfigError(f"method {name}: the rank of {MATCHED} is computed; use like=heads to choose a head_rank")
     if root == BASE:
         if len(chain) > 1 or settings.define.get(BASE):
             raise ConfigError(f"define.{name}: base is not trained, there is nothing to change about it")
         return Method(name, None, optim)
-    return Method(name, adapter, optim, basis)
+    return Method(name, adapter, optim, basis, matched)
 
 
 def _chain(name: str, define: Mapping[str, Any]) -> list[str]:

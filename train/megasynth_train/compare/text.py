@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from megasynth_train.compare.collect import Results
 from megasynth_train.compare.statistics import METRICS, Difference, Metric, difference, ranking
@@ -47,8 +47,8 @@ def lead(results: Results, table: Table) -> str:
     )
 
 
-def caveat(results: Results, table: Table, test_scenes: int) -> str:
-    """Return what the numbers do not show."""
+def caveat(results: Results, table: Table, test_scenes: int, notes: Mapping[str, str]) -> str:
+    """Return what the numbers do not show; ``notes``: what is particular about a method."""
     most = max((row.runs for row in table.rows), default=0)
     parts = ["One seed only: there is no spread, and no ranking can be claimed."]
     if most > 1:
@@ -59,12 +59,21 @@ def caveat(results: Results, table: Table, test_scenes: int) -> str:
     )
     if len(table.differences) > len(METRICS):
         parts.append(f"Of {len(table.differences)} differences, one in twenty would look clear by chance alone.")
-    return " ".join(parts)
+    return " ".join([*parts, *note_sentences(notes, [row.method for row in table.rows])])
 
 
-def markdown(results: Results, table: Table, test_scenes: int) -> str:
+def note_sentences(notes: Mapping[str, str], methods: Iterable[str]) -> list[str]:
+    """Return each note once, after the names of those of ``methods`` it is about."""
+    about: dict[str, list[str]] = {}
+    for name in methods:
+        if name in notes:
+            about.setdefault(notes[name], []).append(name)
+    return [f"{', '.join(names)}: {note}." for note, names in about.items()]
+
+
+def markdown(results: Results, table: Table, test_scenes: int, notes: Mapping[str, str]) -> str:
     """Return comparison.md."""
-    parts = ["# Comparison of methods", lead(results, table), caveat(results, table, test_scenes)]
+    parts = ["# Comparison of methods", lead(results, table), caveat(results, table, test_scenes, notes)]
     rows = [header(table), *cells(table)]
     parts.append("## Results\n\nMean ± standard deviation over n seeds.\n\n" + _markdown_table(rows))
     if table.differences:

@@ -3,7 +3,7 @@
 ::
 
     <out>/compare.json                       the manifest (manifest.py)
-    <out>/bases/random_<seed>.safetensors    random bases of the same dimensions as the mined one
+    <out>/bases/                             bases that had to be made (bases.py)
     <out>/runs/<method>/seed_<seed>/         a run of finetune.py, and evaluation/, a result of evaluate
     <out>/runs/base/evaluation/              the base model is not trained
 """
@@ -19,28 +19,23 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem, Interrupted, MegaSynthError
+from megasynth_attr.errors import ConfigError, EnvironmentProblem, Interrupted, MegaSynthError
 from megasynth_attr.farm.stop import StopRequest
 from megasynth_attr.selection import parse_shard, shard_of
 from megasynth_train import finetune
-from megasynth_train.adapters import trainable_counts
 from megasynth_train.adapters.subspace.opening import check_base
-from megasynth_train.compare.collect import by_part, current_evaluation
+from megasynth_train.compare.bases import Bases, open_bases
+from megasynth_train.compare.collect import current_evaluation
 from megasynth_train.compare.manifest import EVALUATION, Contents, open_manifest, run_folder
 from megasynth_train.compare.methods import RANDOM, Method
 from megasynth_train.compare.settings import CompareSettings, training_of
+from megasynth_train.compare.sizes import Size, measured
 from megasynth_train.data.sources import open_sources
 from megasynth_train.evaluate import __main__ as evaluation
 from megasynth_train.evaluate.inputs import select_scenes
 from megasynth_train.evaluate.options import EvaluateSettings, MeasureSettings
 from megasynth_train.processes import make_accelerator, on_main
-from megasynth_train.subspace.basis import Basis, random_basis
-from megasynth_train.subspace.basis_file import read_basis, write_basis
 from megasynth_train.vggt.checkpoint import weights_hash
-from megasynth_train.vggt.config import named_config
-
-BASES = "bases"
-WHOLE_BASIS = "all.safetensors"  # of megasynth_train.mine: all attributes beside each other
 
 
 @dataclass(frozen=True)
@@ -65,9 +60,8 @@ class Prepared:
 
     settings: CompareSettings
     methods: tuple[Method, ...]
-    parameters: dict[str, dict[str, int]]  # method → part of the model → trained numbers
-    basis: Basis | None
-    basis_file: Path | None
+    sizes: dict[str, Size]  # by method
+    bases: Bases | None
 
 
 def prepare(settings: CompareSettings) -> Prepared:
@@ -76,23 +70,15 @@ def prepare(settings: CompareSettings) -> Prepared:
     ConfigError naming the method that cannot be built, DatasetError for a basis that cannot be read.
     """
     settings.check()
-    basis, file = None, None
+    bases = None
     if settings.uses_basis():
         if not settings.basis:
             settings.resolve()  # names the method, or explains why its name is unknown
             raise ConfigError("basis= is missing: methods= has some that train in a basis")
-        file = basis_path(settings.basis)
-        basis = read_basis(file)
-    dimension = max((layer.dimension for layer in basis.layers.values()), default=0) if basis else 0
-    methods = settings.resolve(basis.attributes if basis else (), dimension)
-    parameters = {method.name: _parameters(method, settings, basis, file) for method in methods}
-    return Prepared(settings, methods, parameters, basis, file)
-
-
-def basis_path(given: str) -> Path:
-    """Return the basis file that ``basis=`` names: itself, or the whole basis in a folder of megasynth_train.mine."""
-    path = Path(given).expanduser().resolve()
-    return path / WHOLE_BASIS if path.is_dir() else path
+        bases = open_bases(settings.basis, settings.run.out)
+    dimension = max((layer.dimension for layer in bases.whole.layers.values()), default=0) if bases else 0
+    methods = settings.resolve(bases.whole.attributes if bases else (), dimension)
+    return Prepared(settings, *measured(methods, settings, bases), bases)
 
 
 def run_all(prepared: Prepared, out: Path) -> tuple[dict[str, Any], list[Outcome]]:
@@ -124,15 +110,15 @@ def contents_of(prepared: Prepared) -> Contents:
     for note in (*training.notes, *test.notes):
         finetune.say(note)
     base_sha256 = weights_hash(finetune.base_model(settings.training(), []))
-    basis = prepared.basis
-    if basis is not None:
-        check_base(basis, base_sha256, str(prepared.basis_file))
+    if prepared.bases is not None:
+        check_base(prepared.bases.whole, base_sha256, str(prepared.bases.file))
     seen = {scene.folder for scene in training.train}
     return Contents(
         training_sha256=training.fingerprint,
         test_sha256=test.fingerprint,
         base_sha256=base_sha256,
-        basis_sha256=basis.sha256 if basis is not None else "",
+        basis_sha256={name: size.basis_sha256 for name, size in prepared.sizes.items()},
+        notes={name: size.note for name, size in prepared.sizes.items() if size.note},
         training_scenes=len(training.train),
         test_scenes=len(test.scenes),
         seen_scenes=tuple(scene.name for scene in test.scenes if scene.folder in seen),
@@ -194,21 +180,13 @@ def _train_and_evaluate(job: _Job, method: Method, seed: int | None) -> bool:
 
 
 def _basis_of(job: _Job, method: Method, seed: int) -> str:
-    """Return the basis file of a method's run ("": it needs none); a random one is written if it is not there."""
-    basis = job.prepared.basis
-    if not method.basis or basis is None:
+    """Return the basis file of a method's run ("": it needs none); one that has to be made is written."""
+    bases = job.prepared.bases
+    if not method.basis or bases is None or method.adapter is None:
         return ""
-    if method.basis != RANDOM:
-        return str(job.prepared.basis_file)
-    file = job.out / BASES / f"random_{seed}.safetensors"
-    try:
-        record = read_basis(file).record if file.exists() else {}
-    except DatasetError as error:
-        finetune.say(f"WARNING: {error}; it is made again")
-        record = {}
-    if (record.get("like"), record.get("seed")) != (basis.sha256, seed):
-        write_basis(file, random_basis(basis, seed))
-    return str(file)
+    if method.basis == RANDOM:
+        return str(bases.random_file(method.adapter.attributes, seed))
+    return str(bases.mined_file(method.adapter.attributes))
 
 
 def _evaluation(settings: CompareSettings) -> EvaluateSettings:
@@ -218,18 +196,3 @@ def _evaluation(settings: CompareSettings) -> EvaluateSettings:
     return EvaluateSettings(
         **measured, model=settings.model, device=common.device, threads=common.threads, progress=common.progress
     )
-
-
-def _parameters(method: Method, settings: CompareSettings, basis: Basis | None, file: Path | None) -> dict[str, int]:
-    """Return the trained numbers of a method by part; ConfigError naming the method if the model does not take it."""
-    if method.adapter is None:
-        return by_part([])
-    adapter, chosen = method.adapter, None
-    if method.basis and basis is not None:
-        adapter, chosen = replace(adapter, basis=str(file)), basis.select(adapter.attributes or basis.attributes)
-    try:
-        config = named_config(settings.model.size, point_head=False)
-        rows = trainable_counts(config, adapter, settings.optim.steps, basis=chosen)
-    except MegaSynthError as error:
-        raise ConfigError(f"method {method.name}: {error}") from None
-    return by_part([(row.part, row.parameters) for row in rows])

@@ -15,10 +15,9 @@ from megasynth_attr.errors import ConfigError
 from megasynth_attr.streams import stream
 from megasynth_train.data.colour import Jitter, draw_jitter, neutral_jitter
 from megasynth_train.data.scene import TrainingScene
-from megasynth_train.data.windows import target_size
+from megasynth_train.data.target import PATCH_PX, target_size
 from megasynth_train.settings import DataSettings
 
-PATCH_PX = 14  # of every named size: image sizes are multiples
 STREAMS = "megasynth-train data 1"  # part of every stream's key: raising it changes every draw
 
 

@@ -15,13 +15,9 @@ once. Differences from the released code:
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
-
-from megasynth_attr.errors import ConfigError
 
 
 def crop_window(
@@ -83,14 +79,3 @@ def nearest_pixels(start: Tensor, length: Tensor, target_px: int) -> Tensor:
     """
     odd = 2 * torch.arange(target_px, device=start.device) + 1
     return start[..., None] + odd * length[..., None] // (2 * target_px)
-
-
-def target_size(width_px: int, aspect: float, patch_px: int) -> tuple[int, int]:
-    """Return (height, width): height = width × aspect, rounded down to whole patches, at least one.
-
-    ConfigError for width 0, which stands for the model's own (``TrainSettings.resolved``).
-    """
-    if width_px <= 0:
-        raise ConfigError("data.width_px=0 stands for the model's own width, which is not known here; give a width")
-    patches = math.floor(round(width_px * aspect / patch_px, 6))  # 518 × 1.0 / 14 must stay 37
-    return max(patches, 1) * patch_px, width_px

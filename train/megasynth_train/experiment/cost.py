@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from megasynth_attr.farm.progress import hours_text
 from megasynth_train.compare.methods import Method
-from megasynth_train.cost import expected_s, mean_over_views, step_cost
+from megasynth_train.cost import StepCost, expected_s
 from megasynth_train.cost_layers import Tuning
 from megasynth_train.experiment.settings import (
     CLUSTER,
@@ -21,12 +22,11 @@ from megasynth_train.experiment.settings import (
     TrainingRun,
     stage_settings,
 )
-from megasynth_train.settings import AdapterSettings, TrainSettings
-from megasynth_train.vggt.config import named_config
+from megasynth_train.run_cost import mean_step, tuning_of
+from megasynth_train.settings import TrainSettings
 
 CPU_TFLOPS = 0.05
 DONE = "done.json"  # of a finished run, see run_folder.py
-KINDS = {"full": "full", "heads": "heads", "lora_xs": "basis", "subspace": "basis"}  # others: low-rank updates
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ def comparison_cost(run: TrainingRun, settings: StageSettings) -> StageCost:
     methods = [method for method in compare.resolve(attributes, dimension) if method.adapter is not None]
     seconds, left = 0.0, 0
     for method in methods:
-        step_s = step_seconds(compare.training(), method_tuning(method, settings.mining.dimension, len(attributes)))
+        assert method.adapter is not None
+        columns = settings.mining.dimension * len(method.adapter.attributes or attributes)
+        step_s = step_seconds(compare.training(), tuning_of(method.adapter, columns))
         unfinished = sum(not _run_folder(run, method, seed, DONE).is_file() for seed in compare.seeds)
         seconds += unfinished * compare.optim.steps * step_s
         left += unfinished
@@ -78,34 +80,14 @@ def _run_folder(run: TrainingRun, method: Method, seed: int, file: str) -> Path:
     return run.folder(COMPARISON) / "runs" / method.name / f"seed_{seed}" / file
 
 
-def step_seconds(settings: TrainSettings, what: Tuning | None = None) -> float:
+def step_seconds(settings: TrainSettings, tuning: Tuning | None = None) -> float:
     """Return the mean duration of a step, over the numbers of views that are drawn."""
-    settings = settings.resolved()
-    config = named_config(settings.model.size, point_head=False)
-    trained = what or tuning(settings.adapter, settings.adapter.rank)
-    data = settings.data
+    gpu = on_gpu(settings)
 
-    def seconds(shape: object) -> float:
-        cost = step_cost(config, shape, trained, recompute=settings.model.gradient_checkpointing)  # type: ignore[arg-type]
-        return expected_s(cost) if on_gpu(settings) else cost.total / (CPU_TFLOPS * 1e12)
+    def seconds(cost: StepCost) -> float:
+        return expected_s(cost) if gpu else cost.total / (CPU_TFLOPS * 1e12)
 
-    height_px = round(data.width_px * sum(data.aspect) / 2 / 14) * 14
-    return mean_over_views(
-        seconds, views=data.views, images_per_step=data.images_per_step, height_px=height_px, width_px=data.width_px
-    )
-
-
-def tuning(adapter: AdapterSettings, rank: int) -> Tuning:
-    """Return what an adapter costs by, ``rank`` being its rank or the columns of its basis."""
-    kind = KINDS.get(adapter.mode, "lora")
-    return Tuning("all" if kind == "full" and adapter.train_encoder else kind, rank, adapter.head_rank or 16)
-
-
-def method_tuning(method: Method, dimension: int, attributes: int) -> Tuning:
-    """Return the same for a method of a comparison; ``dimension`` columns for each of ``attributes``."""
-    assert method.adapter is not None
-    chosen = len(getattr(method.adapter, "attributes", ())) or attributes
-    return tuning(method.adapter, dimension * chosen if method.basis else method.adapter.rank)
+    return mean_step(settings, tuning or tuning_of(settings.adapter), seconds)
 
 
 def on_gpu(settings: TrainSettings) -> bool:
@@ -129,10 +111,5 @@ def _text(stage: str, what: str, left: int, runs: int, settings: TrainSettings, 
         else ("hours of 2 cores", f"at {CPU_TFLOPS} TFLOP/s, measured with vggt-tiny")
     )
     share = "" if left == runs else f", {left} of {runs} still to do"
-    text = f"{what} × {steps:,} steps of {settings.model.size}{share}: about {_hours(seconds)} {machine} "
+    text = f"{what} × {steps:,} steps of {settings.model.size}{share}: about {hours_text(seconds / 3600)} {machine} "
     return StageCost(stage, f"{text}({step_s:.2g} s a step, {source}; loading and evaluation not counted)", seconds)
-
-
-def _hours(seconds: float) -> str:
-    hours = seconds / 3600
-    return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"

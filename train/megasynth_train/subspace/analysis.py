@@ -23,7 +23,7 @@ class AdapterRow:
     mode: str  # lora, rslora, dora, pissa, adalora, lora_xs, subspace
     rank: int  # the largest rank of any layer
     seed: int | None  # of its initial values; None: not recorded
-    sha256: str  # of its weights file
+    sha256: str  # of its configuration and of all files that make its updates
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,16 @@ def opened(path: Path, advice: str) -> Iterator[Any]:
         ) from None
 
 
-def float64(file: Any, path: Path, key: str) -> np.ndarray:
-    """Return a floating-point tensor of the open ``file`` at ``path`` as float64; DatasetError for NaN and infinity."""
+def float64(file: Any, path: Path, key: str, advice: str) -> np.ndarray:
+    """Return a floating-point tensor of the open ``file`` at ``path`` as float64.
+
+    DatasetError with ``advice`` for NaN and infinity.
+    """
     if file.get_slice(key).get_dtype() == "BF16":  # which NumPy does not have
         with safe_open(path, framework="pt") as again:
             array = again.get_tensor(key).double().numpy()
     else:
         array = file.get_tensor(key).astype(np.float64)
     if not np.isfinite(array).all():
-        raise DatasetError(f"{path}: {key} holds NaN or infinite numbers; train this adapter again or leave it out")
+        raise DatasetError(f"{path}: {key} holds NaN or infinite numbers; {advice}")
     return np.asarray(array)

@@ -18,6 +18,7 @@ from megasynth_attr import __version__
 from megasynth_attr.errors import ConfigError
 from megasynth_attr.keys import nearest
 from megasynth_attr.scene.codec import canonical_json
+from megasynth_train.subspace.frames import positive_qr
 
 Columns = Mapping[str, Mapping[str, tuple[int, int]]]  # module → attribute → first column, end
 
@@ -156,8 +157,7 @@ def random_basis(like: Basis, seed: int) -> Basis:
 
 def haar_frame(size: int, dimension: int, rng: np.random.Generator) -> np.ndarray:
     """Return ``dimension`` uniformly distributed orthonormal columns of length ``size``, float64."""
-    q, r = np.linalg.qr(rng.standard_normal((size, dimension)))
-    return q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # QR fixes r's diagonal up to signs; Haar wants it positive
+    return positive_qr(rng.standard_normal((size, dimension)))[0]
 
 
 def _taken(layer: LayerBasis, index: np.ndarray) -> LayerBasis:

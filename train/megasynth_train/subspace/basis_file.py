@@ -14,7 +14,6 @@ The metadata is one entry, since the order of several is not fixed and equal bas
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from megasynth_attr.dataset.files import storage_errors, sync_folder
-from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import new_temporary_folder
 from megasynth_attr.errors import DatasetError
 from megasynth_attr.scene.codec import canonical_json
 from megasynth_train.subspace.arrays import opened
 from megasynth_train.subspace.basis import Basis, LayerBasis
-from megasynth_train.vggt.weight_files import write_tensors
+from megasynth_train.vggt.weight_files import write_tensor_file
 
 FORMAT = "megasynth-attr basis 1"
 METADATA = "megasynth"
+WHAT = "the basis"  # in messages about writing one
 NAMES = ("A", "B", "S", "mean")
 ORTHONORMAL_TO = 1e-4  # float32 columns of unit length are orthonormal to about 1e-6
 _DAMAGED = "copy it again, or mine it again"
@@ -61,20 +58,7 @@ def write_basis(path: Path, basis: Basis) -> None:
             "sha256": basis.sha256,
         }
     )
-    write_tensor_file(path, tensors, {METADATA: text})
-
-
-def write_tensor_file(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all; EnvironmentProblem if that fails. Works in ``tmp`` beside it."""
-    with storage_errors("the basis", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = new_temporary_folder(path.parent / TMP, "basis")
-        try:
-            write_tensors(folder / path.name, tensors, metadata)
-            (folder / path.name).replace(path)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        sync_folder(path.parent)
+    write_tensor_file(path, tensors, {METADATA: text}, WHAT)
 
 
 def read_basis(path: str | Path) -> Basis:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import qr
 
 from megasynth_attr.errors import ConfigError
+from megasynth_train.subspace.frames import positive_qr
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ class _Triangle:
     def of(cls, columns: np.ndarray) -> _Triangle:
         lengths = np.linalg.norm(columns, axis=0)
         units = np.divide(columns, lengths, out=np.zeros_like(columns), where=lengths > 0)
-        return cls(*_positive_qr(units))
+        return cls(*positive_qr(units))
 
     def outside(self, kept: np.ndarray) -> np.ndarray:
         """Return, for each of the kept unit columns, the length of its part outside the kept earlier ones."""
-        return _outside(self.r if len(kept) == self.r.shape[1] else _positive_qr(self.r[:, kept])[1])
+        return _outside(self.r if len(kept) == self.r.shape[1] else positive_qr(self.r[:, kept])[1])
 
     def orthonormal(self, kept: np.ndarray) -> np.ndarray:
         """Return orthonormal columns whose first j span what the first j kept columns span."""
-        return self.q if len(kept) == self.r.shape[1] else self.q @ _positive_qr(self.r[:, kept])[0]
+        return self.q if len(kept) == self.r.shape[1] else self.q @ positive_qr(self.r[:, kept])[0]
 
     def smallest_singular_value(self) -> float:
         rows, columns = self.r.shape
@@ -109,13 +109,6 @@ def _outside(triangle: np.ndarray) -> np.ndarray:
     diagonal = np.abs(np.diagonal(triangle))
     lengths[: len(diagonal)] = diagonal
     return lengths
-
-
-def _positive_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return Q and R of the thin QR whose diagonal is not negative, so that orthonormal columns are their own Q."""
-    q, r = qr(columns, mode="economic", check_finite=False)
-    signs = np.where(np.diagonal(r) < 0, -1.0, 1.0)
-    return q * signs, r * signs[:, None]
 
 
 def _check(parts: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:

@@ -23,6 +23,7 @@ from megasynth_train.subspace.concatenate import concatenate
 from megasynth_train.subspace.core import Core, Update, core_coordinates
 from megasynth_train.subspace.extract import Options, Subspace, extract
 from megasynth_train.subspace.half_splits import Halves, angles_of, split_rows
+from megasynth_train.subspace.join import float32_layer, joined_layer
 from megasynth_train.subspace.layer_key import layer_key
 from megasynth_train.subspace.settings import EXTRACTORS, MiningSettings
 from megasynth_train.subspace.spectrum import FrameBank, null_spectrum, significant, spectrum
@@ -78,6 +79,7 @@ def room_of(core: Core) -> int:
 def mine_layer(module: str, updates: Updates, task: LayerTask, frames: FrameBank) -> MinedLayer:
     """Return everything mined from one layer; ``frames`` are the random rotations, shared by layers of equal sizes."""
     layer, settings = layer_key(module), task.settings
+    for_report = _options(settings, settings.report_tolerance)
     cores = {name: core_coordinates(of_attribute) for name, of_attribute in updates.items()}
     # without dimensions there is nothing to extract
     found = {
@@ -91,7 +93,7 @@ def mine_layer(module: str, updates: Updates, task: LayerTask, frames: FrameBank
     rows = LayerRows(
         tuple(_layer_row(layer, name, core, found.get(name, {}), task, frames) for name, core in cores.items()),
         tuple(_pair_row(layer, one, other, cores, chosen) for one, other in combinations(cores, 2)),
-        split_rows(layer, cores, task.dimensions, task.halves, settings.extractor, _options(settings, settings.report_tolerance)),
+        split_rows(layer, cores, task.dimensions, task.halves, settings.extractor, for_report),
         concatenation,
         columns,
     )
@@ -113,11 +115,7 @@ def _options(settings: MiningSettings, tolerance: float) -> Options:
 
 def _attribute_basis(core: Core, found: Subspace) -> LayerBasis:
     mean = _mean_coordinates(core, found.left, found.right)
-    return _float32(found.left, found.right, found.singular_values, mean)
-
-
-def _float32(*arrays: np.ndarray) -> LayerBasis:
-    return LayerBasis(*(np.ascontiguousarray(array, dtype=np.float32) for array in arrays))
+    return float32_layer(found.left, found.right, found.singular_values, mean)
 
 
 def _mean_coordinates(core: Core, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -133,15 +131,11 @@ def _concatenated(
         return ConcatenationRow(layer, 0, 0, 1.0, 1.0), {}, None
     parts = [(name, found.left, found.right) for name, found in chosen.items()]
     joined = concatenate(parts, settings.orthonormalise, settings.drop_below)
-    columns = {name: span for name, span in joined.columns.items() if span[1] > span[0]}
     size = joined.left.shape[1]
     row = ConcatenationRow(layer, size, joined.dropped, joined.smallest_singular_out, joined.smallest_singular_in)
-    scales = np.concatenate([found.singular_values for found in chosen.values()])[joined.kept]
-    mean = np.zeros((size, size))
-    for name, (start, end) in columns.items():
-        block = slice(start, end)
-        mean[block, block] = _mean_coordinates(cores[name], joined.left[:, block], joined.right[:, block])
-    return row, columns, _float32(joined.left, joined.right, scales, mean)
+    scales = [found.singular_values for found in chosen.values()]
+    whole, columns = joined_layer(joined, scales, lambda name, *sides: _mean_coordinates(cores[name], *sides))
+    return row, columns, whole
 
 
 def _layer_row(

@@ -102,7 +102,11 @@ def mine_layers(
     job = Job(cluster, settings, folder, dimensions, draw_halves(counts, settings.splits, settings.seed), base_ranks)
     done = len(cluster.modules) - len(missing)
     with tqdm(total=len(cluster.modules), initial=done, unit="layer", disable=not run.progress) as bar:
-        for_each(partial(LayerMiner, job), missing, processes, stop, lambda *_: bar.update())
+
+        def advance(module: str, nothing: None) -> None:
+            bar.update()
+
+        for_each(partial(LayerMiner, job), missing, processes, stop, advance)
 
 
 def _dimensions(
@@ -143,7 +147,22 @@ def assemble_analysis(
         concatenation=tuple(rows.concatenation for rows in layers.values()),
         seconds=seconds,
         versions={"megasynth-attr": __version__} | {name: version(name) for name in PACKAGES},
-        notes=cluster.notes,
+        notes=(*cluster.notes, *_too_small_layers(settings, layers)),
+    )
+
+
+def _too_small_layers(settings: MiningSettings, layers: Mapping[str, LayerRows]) -> tuple[str, ...]:
+    """Return a note on the layers with less room than ``settings.dimension``, if every layer was to have so many."""
+    if settings.allocation != "uniform":
+        return ()
+    fewest = [min(row.dimension for row in rows.layers) for rows in layers.values()]  # of any attribute
+    small = [number for number in fewest if number < settings.dimension]
+    if not small:
+        return ()
+    found = f"{min(small)}" if min(small) == max(small) else f"{min(small)} to {max(small)}"
+    return (
+        f"dimension={settings.dimension}: {len(small)} of {len(fewest)} layers have fewer for an attribute, {found}: "
+        "as many as the layer has inputs or outputs, or as the ranks of the attribute's adapters sum to",
     )
 
 

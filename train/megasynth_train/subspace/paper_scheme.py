@@ -24,7 +24,8 @@ from megasynth_attr.dataset.files import sha256_of
 from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_train.subspace.arrays import float64, opened
 from megasynth_train.subspace.basis import Basis, LayerBasis, ranks_of
-from megasynth_train.subspace.basis_file import ORTHONORMAL_TO, write_tensor_file
+from megasynth_train.subspace.basis_file import ORTHONORMAL_TO, WHAT
+from megasynth_train.vggt.weight_files import write_tensor_file
 
 _PAPER = re.compile(r"(frame_blocks|global_blocks)\.(attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.(\d+)\.([AB])")
 _OURS = re.compile(r"aggregator\.(frame_blocks|global_blocks)\.(\d+)\.(attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)")
@@ -46,8 +47,8 @@ def import_paper(
     path = Path(path).expanduser()
     layers, columns = {}, {}
     for module, (inputs, outputs) in _pairs(path).items():
-        size = len(inputs)
-        if inputs.ndim != 2 or outputs.ndim != 2 or outputs.shape[1] != size or not size:
+        size = len(inputs) if inputs.ndim == 2 else 0
+        if not size or outputs.ndim != 2 or outputs.shape[1] != size:
             raise DatasetError(
                 f"{path}: {module} has A {inputs.shape} and B {outputs.shape}, expected D × in and out × D"
             )
@@ -83,7 +84,7 @@ def export_paper(basis: Basis, path: str | Path) -> None:
         stem = f"{match[1]}.{match[3]}.{match[2]}"
         tensors[f"{stem}.A"] = torch.from_numpy(np.array(layer.right.T, order="C"))
         tensors[f"{stem}.B"] = torch.from_numpy(np.array(layer.left, order="C"))
-    write_tensor_file(Path(path).expanduser(), tensors, {"format": "pt"})
+    write_tensor_file(Path(path).expanduser(), tensors, {"format": "pt"}, WHAT)
 
 
 def _pairs(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -96,7 +97,7 @@ def _pairs(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
                 what = "is of Pi3, not of a VGGT" if key.startswith("decoder.") else "is no name of the paper's scheme"
                 raise DatasetError(f"{path}: {key} {what}; expected keys such as global_blocks.mlp.fc2.17.B")
             module = f"aggregator.{match[1]}.{int(match[3])}.{match[2]}"
-            found.setdefault(module, {})[match[4]] = float64(file, path, key)
+            found.setdefault(module, {})[match[4]] = float64(file, path, key, "get the file again from where it comes")
     if not found:
         raise DatasetError(f"{path} holds no tensors")
     for module, sides in found.items():

@@ -8,6 +8,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ Result = TypeVar("Result")
 
 BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 STOP_POLL_S = 0.2
+_GONE = (BrokenPipeError, ConnectionResetError)  # what sending to a process that has ended raises
 
 
 def for_each(
@@ -79,9 +81,16 @@ def _one_blas_thread() -> Iterator[None]:
 def _start(make: Callable[[], Callable[[Item], Result]]) -> tuple[BaseProcess, Any]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, make))
-    process.start()
+    process = context.Process(target=_serve, args=(there,))
+    resource_tracker.ensure_running()  # start() would run it, and that unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the other process ignores them, see _serve
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     there.close()  # the other process alone holds it, so that its end is seen here
+    with suppress(*_GONE):  # as in _give_next
+        here.send(make)  # not as an argument: start() would wait for ever for a process that dies before it reads much
     return process, here
 
 
@@ -89,7 +98,9 @@ def _give_next(links: dict[Any, tuple[BaseProcess, Item | None]], link: Any, wai
     item = next(waiting, None)
     links[link] = (links[link][0], item)
     if item is not None:
-        with suppress(BrokenPipeError):  # it has just ended; that is found when its answer is waited for
+        with suppress(
+            BrokenPipeError, ConnectionResetError
+        ):  # it has just ended; that is found when its answer is waited for
             link.send(item)
 
 
@@ -110,12 +121,13 @@ def _received(link: Any, process: BaseProcess, item: Item, stop: StopRequest) ->
     return result
 
 
-def _serve(link: Connection[Any, Any], make: Callable[[], Callable[[Any], Any]]) -> None:
-    """Be one process: answer every item with its result or error until the other end is closed."""
+def _serve(link: Connection[Any, Any]) -> None:
+    """Be one process: take what makes the function, then answer every item until the other end is closed."""
     for number in SIGNALS:  # a terminal sends them to all processes; the one that started this one decides
         signal.signal(number, signal.SIG_IGN)
     function = None
     with suppress(EOFError, BrokenPipeError):
+        make = link.recv()
         while True:
             item = link.recv()
             try:

@@ -11,6 +11,7 @@ import numpy as np
 
 from megasynth_attr.dataset.files import read_json, sha256_of
 from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.scene.codec import content_hash
 from megasynth_train.subspace.arrays import opened
 from megasynth_train.subspace.peft_updates import COPY_AGAIN, INITIAL, VECTORS, WEIGHTS, StoredAdapter
 
@@ -53,10 +54,9 @@ def open_adapter(folder: Path, name: str, attribute: str, wanted: Callable[[str]
     columns = _basis_columns(config, keys, folder) if mode == "subspace" else {}
     shapes, rank = _shapes(folder, config, keys, sizes, mode)
     base = record.get("base") or {"base_model_name_or_path": config.get("base_model_name_or_path")}
-    files = record.get("files", {})
-    sha256 = files[WEIGHTS] if WEIGHTS in files else sha256_of(folder / WEIGHTS)
+    identity = _identity(folder, config, record.get("files", {}), mode)
     return StoredAdapter(
-        folder, name, attribute, mode, config, keys, shapes, rank, base, record.get("seed"), sha256, columns
+        folder, name, attribute, mode, config, keys, shapes, rank, base, record.get("seed"), identity, columns
     )
 
 
@@ -75,6 +75,16 @@ def _record(folder: Path) -> dict[str, Any]:
     from megasynth_train.adapters.storage import read_record
 
     return read_record(folder)
+
+
+def _identity(folder: Path, config: Mapping[str, Any], checked: Mapping[str, str], mode: str) -> str:
+    """Return the hash of all that makes an adapter's updates, but the base model; ``checked``: files' checksums.
+
+    Where a basis lies does not matter: the configuration has its checksum.
+    """
+    names = (WEIGHTS, *(name for kind, name in (("pissa", INITIAL), ("lora_xs", VECTORS)) if kind == mode))
+    files = {name: checked[name] if name in checked else sha256_of(folder / name) for name in names}
+    return content_hash({"files": files, "config": {key: config[key] for key in config if key != "basis"}})
 
 
 def _mode_of(config: Mapping[str, Any], folder: Path) -> str:

@@ -48,7 +48,7 @@ class StoredAdapter:
     rank: int  # the largest rank of any layer; AdaLoRA: at the start
     base: Mapping[str, Any]  # of the model it belongs to
     seed: int | None
-    sha256: str  # of its weights file
+    sha256: str  # of its configuration and of all files that make its updates
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)  # subspace: module → columns in the basis' file
     row_scales: Mapping[str, np.ndarray] = field(default_factory=dict)  # DoRA: module → c (m,)
 
@@ -151,4 +151,6 @@ def _distinctive(parts: Parts) -> str:
 
 def _read(path: Path, names: Mapping[str, str]) -> dict[str, np.ndarray]:
     with opened(path, COPY_AGAIN) as file:
-        return {part: float64(file, path, name) for part, name in names.items()}
+        return {
+            part: float64(file, path, name, "train this adapter again or leave it out") for part, name in names.items()
+        }

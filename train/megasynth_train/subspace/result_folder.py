@@ -23,7 +23,10 @@ from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, stora
 from megasynth_attr.dataset.paths import TMP
 from megasynth_attr.dataset.temporary import remove_leftovers, replace_atomically
 from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.report.chapters import FILE as CHAPTER
 from megasynth_train.folder_lock import LOCK, take_lock
+from megasynth_train.subspace.analysis import FILE as ANALYSIS
+from megasynth_train.subspace.mine_layer import WHOLE
 
 SETTINGS, DONE, LAYERS, REPORT = "settings.json", "done.json", "layers", "report"
 SETTINGS_FORMAT = "megasynth-attr mining settings 1"
@@ -80,14 +83,27 @@ def finished(out: Path, identity: Identity) -> bool:
 
 
 def begin(out: Path, settings: Mapping[str, Any], identity: Identity) -> None:
-    """Write settings.json; layers mined with another identity, by a run that was not finished, are removed first."""
+    """Write settings.json; what a run with another identity left here without finishing is removed first."""
     file = out / SETTINGS
-    same = file.is_file() and not _difference(read_json(file, SETTINGS_FORMAT).get("identity", {}), identity)
-    if not same and (out / LAYERS).exists():
-        shutil.rmtree(out / LAYERS)
+    before = read_json(file, SETTINGS_FORMAT).get("identity", {}) if file.is_file() else identity
     with storage_errors("the folder of subspaces", out):  # settings first: by these the folder is known again
+        if _difference(before, identity):
+            _remove_results(out, before)
         replace_atomically(file, json_bytes({"format": SETTINGS_FORMAT, "settings": settings, "identity": identity}))
         (out / LAYERS).mkdir(exist_ok=True)
+
+
+def _remove_results(out: Path, identity: Any) -> None:
+    """Remove what a run with this identity writes, and nothing else: something of the user's may lie beside it."""
+    mining = identity.get("mining") if isinstance(identity, Mapping) else None
+    attributes = mining.get("attributes") if isinstance(mining, Mapping) else None
+    bases = {WHOLE, *(attributes if isinstance(attributes, list) else ())}
+    for name in (LAYERS, REPORT):
+        if (out / name).is_dir():
+            shutil.rmtree(out / name)
+    written = [path for path in out.glob("*.safetensors") if path.stem in bases]
+    for path in [*written, out / ANALYSIS, out / CHAPTER]:
+        path.unlink(missing_ok=True)
 
 
 def finish(out: Path, identity: Identity, files: Sequence[Path]) -> None:

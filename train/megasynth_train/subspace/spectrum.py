@@ -97,7 +97,8 @@ def null_spectrum(core: Core, bank: FrameBank, quantile: float) -> NullSpectrum:
     squares = np.array([np.linalg.eigvalsh(mean @ mean.T)[::-1] for mean in means])
     length = min(core.left.shape[1], core.right.shape[1])  # of the spectrum; ranks of unequal adapters are padded
     found = np.sqrt(np.maximum(squares[:, :length], 0.0))
-    return NullSpectrum(median=np.median(found, axis=0), upper=np.quantile(found, quantile, axis=0))
+    # "higher": of 20 draws the largest, which one more draw of chance exceeds once in 21 times
+    return NullSpectrum(np.median(found, axis=0), np.quantile(found, quantile, axis=0, method="higher"))
 
 
 def significant(values: np.ndarray, upper: np.ndarray) -> int:

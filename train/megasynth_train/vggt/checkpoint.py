@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from megasynth_attr.dataset.files import sha256_of, storage_errors, sync_folder
-from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import new_temporary_folder
+from megasynth_attr.dataset.files import sha256_of
 from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_train.vggt.config import VGGTConfig, config_from_record
 from megasynth_train.vggt.model import VGGT
-from megasynth_train.vggt.weight_files import locate, read_weights, write_tensors
+from megasynth_train.vggt.weight_files import locate, read_weights, write_tensor_file
 
 FORMAT = "megasynth-vggt"  # in the metadata of the files save_model writes
 _TRACK_HEAD = "track_head."
@@ -61,18 +58,10 @@ def load_pretrained(source: str, config: VGGTConfig | None = None) -> LoadedMode
 def save_model(model: VGGT, path: Path) -> None:
     """Write the weights of ``model`` and its sizes to the safetensors file ``path``, whole or not at all.
 
-    Works in ``tmp`` beside ``path``. EnvironmentProblem if the file cannot be written; an older one then stays.
+    EnvironmentProblem if the file cannot be written; an older one then stays.
     """
     metadata = {"format": "pt", "megasynth": FORMAT, "config": json.dumps(asdict(model.config), sort_keys=True)}
-    with storage_errors("the model", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = new_temporary_folder(path.parent / TMP, "model")
-        try:
-            write_tensors(folder / path.name, model.state_dict(), metadata)
-            (folder / path.name).replace(path)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        sync_folder(path.parent)
+    write_tensor_file(path, model.state_dict(), metadata, "the model")
 
 
 def weights_hash(model: nn.Module) -> str:

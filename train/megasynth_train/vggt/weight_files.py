@@ -23,6 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from megasynth_attr.dataset.files import storage_errors
+from megasynth_attr.dataset.temporary import written_beside
 from megasynth_attr.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.resources import resource_dir
 
@@ -108,6 +110,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     path.chmod(mode)
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def write_tensor_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], what: str) -> None:
+    """Write a safetensors file, whole or not at all; EnvironmentProblem naming ``what`` if that fails."""
+    with storage_errors(what, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_beside(path, "weights") as temporary:
+            write_tensors(temporary, tensors, metadata)
 
 
 def _shipped(name: str) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from megasynth_train.subspace.extractors.solution import Options, settled
+from megasynth_train.subspace.frames import positive_qr
 
 MEMORY = 5  # steps remembered; more cost as much as they save
 SUFFICIENT = 1e-4  # of the fall that the slope promises (Armijo)
@@ -100,15 +101,9 @@ def _line_search(evaluate: Evaluate, point: Point, direction: np.ndarray) -> tup
     slope = float(sum(np.vdot(g, d) for g, d in zip(point.gradients, np.split(direction, [split]), strict=True)))
     length = 1.0
     for _ in range(HALVINGS):
-        moved = [_orthonormal(b + length * d) for b, d in zip(point.bases, np.split(direction, [split]), strict=True)]
+        moved = [positive_qr(b + length * d)[0] for b, d in zip(point.bases, np.split(direction, [split]), strict=True)]
         reached = evaluate(moved[0], moved[1])
         if reached.value < point.value and reached.value <= point.value + SUFFICIENT * length * slope:
             return length, reached
         length /= 2
     return length, None
-
-
-def _orthonormal(columns: np.ndarray) -> np.ndarray:
-    """Return the orthonormal basis next to nearly orthonormal columns: QR with a positive diagonal."""
-    q, r = np.linalg.qr(columns)
-    return np.asarray(q * np.where(np.diag(r) < 0, -1.0, 1.0))

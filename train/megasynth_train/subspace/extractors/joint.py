@@ -69,4 +69,3 @@ class _Fit:
             curvatures=(left.T @ up, right.T @ down),
             weights=robust_weights(residuals, self.smooth, self.power),
         )
-

@@ -58,8 +58,8 @@ def robust_objective(residuals: np.ndarray, smooth: float, power: float) -> floa
 
 def robust_weights(residuals: np.ndarray, smooth: float, power: float) -> np.ndarray:
     """Return (ε² + ρ_i²)^((α−2)/2) / Σ, the weights whose least squares touch the robust objective from above."""
-    squares = smooth**2 + residuals**2
-    weights = (squares / squares.min()) ** (power / 2 - 1)  # at most 1: no overflow
+    smoothed = smooth**2 + residuals**2
+    weights = (smoothed / smoothed.min()) ** (power / 2 - 1)  # at most 1: no overflow
     return weights / weights.sum()
 
 

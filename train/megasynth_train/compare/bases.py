@@ -1,0 +1,138 @@
+"""The bases that methods of a comparison train in: the mined one, chosen attributes of it, and random likenesses.
+
+::
+
+    <out>/bases/texture+lighting.safetensors           chosen attributes' own bases, joined
+    <out>/bases/random_<seed>.safetensors              random columns, as many as in the mined basis of all attributes
+    <out>/bases/random_<seed>_texture+lighting.safetensors    as many as in the choice
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megasynth_attr.errors import DatasetError
+from megasynth_train.finetune import say
+from megasynth_train.subspace.basis import Basis, random_basis
+from megasynth_train.subspace.basis_file import read_basis, write_basis
+from megasynth_train.subspace.join import concatenate_bases, origin
+
+BASES = "bases"
+WHOLE_BASIS = "all.safetensors"  # of megasynth_train.mine: all attributes beside each other
+SLICED = (
+    "basis= is a single file, orthonormal as a whole: there an attribute holds only what it adds to those before it "
+    "({order}), so that what a choice of attributes takes in or leaves out depends on that order; with the folder of "
+    "megasynth_train.mine as basis= it would not"
+)
+BLOCKS = (
+    "the basis is orthonormal as a whole: the block of an attribute is what it adds to those before it ({order}), not "
+    "all it spans"
+)
+
+
+@dataclass(frozen=True)
+class Bases:
+    """What ``basis=`` names. ``folder``: that of megasynth_train.mine, None for a single file; ``made``: where
+    bases are written that have to be made of it."""
+
+    whole: Basis
+    file: Path
+    folder: Path | None
+    made: Path
+
+    def choice(self, attributes: Sequence[str]) -> tuple[str, ...]:
+        """Return the chosen attributes in the basis' order, empty for all of them."""
+        chosen = tuple(name for name in self.whole.attributes if name in attributes)
+        return () if chosen == self.whole.attributes else chosen
+
+    def of(self, attributes: Sequence[str]) -> Basis:
+        """Return the basis of these attributes (none: all).
+
+        Of a mining folder it is made of their own files, each in full, and read if it was made before; of a single
+        file it is their columns there. DatasetError if a file is missing, damaged or of another mining.
+        """
+        chosen = self.choice(attributes)
+        if not chosen:
+            return self.whole
+        if self.folder is None:
+            return self.whole.select(chosen)
+        own = [self._own(name) for name in chosen]
+        options = self.whole.orthonormal, float(self.whole.record["settings"]["drop_below"])
+        kept = _kept(self._chosen_file(chosen), origin(own, *options))
+        return kept if kept is not None else concatenate_bases(own, *options)
+
+    def mined_file(self, attributes: Sequence[str]) -> Path:
+        """Return the file to train these attributes from; it is written if it has to be made and is not there."""
+        chosen = self.choice(attributes)
+        if not chosen or self.folder is None:
+            return self.file
+        file, basis = self._chosen_file(chosen), self.of(chosen)
+        kept = _kept(file, {})
+        if kept is None or kept.sha256 != basis.sha256:
+            write_basis(file, basis)
+        return file
+
+    def random_file(self, attributes: Sequence[str], seed: int) -> Path:
+        """Return the file of a random basis of the shapes of ``of(attributes)``, written if it is not there."""
+        chosen, like = self.choice(attributes), self.of(attributes)
+        file = self.made / f"{'_'.join([f'random_{seed}', *filter(None, ['+'.join(chosen)])])}.safetensors"
+        if _kept(file, {"like": like.sha256, "seed": seed}) is None:
+            write_basis(file, random_basis(like, seed))
+        return file
+
+    def note(self, attributes: Sequence[str], mask: str) -> str:
+        """Return what a reader must know about a method's use of the mined basis, or nothing."""
+        chosen = self.choice(attributes)
+        if not self.whole.orthonormal:
+            return ""
+        if chosen and self.folder is None:
+            return SLICED.format(order=", ".join(self.whole.attributes))
+        order = chosen or self.whole.attributes
+        return BLOCKS.format(order=", ".join(order)) if mask == "block_diagonal" and len(order) > 1 else ""
+
+    def _chosen_file(self, chosen: Sequence[str]) -> Path:
+        return self.made / f"{'+'.join(chosen)}.safetensors"
+
+    def _own(self, attribute: str) -> Basis:
+        """Return an attribute's own basis, of the same mining as the whole."""
+        assert self.folder is not None
+        file = self.folder / f"{attribute}.safetensors"
+        if not file.is_file():
+            raise DatasetError(
+                f"{file} does not exist, and a choice of attributes is made of their own files; give the whole folder "
+                f"of megasynth_train.mine, or cut the choice out of basis={self.file}"
+            )
+        basis, whole = read_basis(file), self.whole
+        same = basis.base == whole.base and basis.record.get("settings") == whole.record.get("settings")
+        if basis.attributes != (attribute,) or not same:
+            raise DatasetError(f"{file} is not of the same mining as {self.file}; mine the cluster again")
+        return basis
+
+
+def open_bases(given: str, out: str) -> Bases:
+    """Return what ``basis=`` names: a basis file, or a folder of megasynth_train.mine; reads the basis of all.
+
+    DatasetError if it is missing, damaged or, in a folder, does not say how it was mined.
+    """
+    path = Path(given).expanduser().resolve()
+    folder = path if path.is_dir() else None
+    file = path / WHOLE_BASIS if folder else path
+    whole = read_basis(file)
+    if folder and "drop_below" not in whole.record.get("settings", {}):
+        raise DatasetError(f"{file} was not written by megasynth_train.mine; give it as basis={file}")
+    return Bases(whole, file, folder, Path(out).expanduser().resolve() / BASES)
+
+
+def _kept(file: Path, made_of: Mapping[str, Any]) -> Basis | None:
+    """Return the basis made before, None if there is none, it is damaged or it is made of something else."""
+    if not file.exists():
+        return None
+    try:
+        basis = read_basis(file)
+    except DatasetError as error:
+        say(f"WARNING: {error}; it is made again")
+        return None
+    return basis if all(basis.record.get(key) == value for key, value in made_of.items()) else None
