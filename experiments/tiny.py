@@ -42,7 +42,6 @@ METHODS = (
     "random",
     "subspace",
     "subspace-block",
-    *(f"without-{a}" for a in ATTRIBUTES),
     "lora-4",
 )
 SMALL = ["render.width_px=126", "render.height_px=126", "texture.bank_size_px=256", "stages=generate"]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from synthetic import tree
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.images import write_exr, write_png
 from megasynth_attr.dataset.record import open_for_writing
-from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers
+from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers, written_beside
 from megasynth_attr.dataset.writer import SceneWriter
 from megasynth_attr.errors import EnvironmentProblem
 
@@ -209,3 +210,27 @@ def test_unwritable_image_folder_is_named(tmp_path: Path) -> None:
     frame = next(synthetic.frames(synthetic.config(), synthetic.scene(synthetic.config(), 0)))
     with pytest.raises(EnvironmentProblem, match=r"nowhere.z\.exr: .*No such file"):
         write_exr(tmp_path / "nowhere" / "z.exr", {"Z": frame.depth_z})
+
+
+def test_many_write_beside_each_other_and_leave_no_work_behind(tmp_path: Path) -> None:
+    """Each removes tmp when it is empty: another may be about to make its folder in it."""
+
+    def write(number: int) -> None:
+        with written_beside(tmp_path / f"{number % 8}.txt", "file") as temporary:
+            temporary.write_text(str(number))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(400)))
+    assert {path.name for path in tmp_path.iterdir()} == {f"{number}.txt" for number in range(8)}
+
+
+def test_an_error_while_writing_beside_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(ZeroDivisionError), written_beside(tmp_path / "a.txt", "file") as temporary:
+        temporary.write_text("new")
+        raise ZeroDivisionError
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old")]
+    foreign = new_temporary_folder(tmp_path / paths.TMP, "other")
+    with written_beside(tmp_path / "a.txt", "file") as temporary:
+        temporary.write_text("new")
+    assert foreign.is_dir() and (tmp_path / "a.txt").read_text() == "new"

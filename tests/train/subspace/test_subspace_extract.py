@@ -142,9 +142,9 @@ def test_the_best_matrix_of_any_rank_lies_in_the_core(seed: int, d: int, size: f
         assert objective(left @ right.T) > objective(best)
 
     candidate = size * rng.standard_normal((16, d)) @ rng.standard_normal((d, 13))
-    for some in (candidate, best + size * candidate, (u * s + out) @ (v + into).T):
+    for some in (candidate, (u * s + out) @ (v + into).T):
         projected = inside(some)
-        assert np.linalg.matrix_rank(projected) <= np.linalg.matrix_rank(some)
+        assert np.linalg.svd(projected, compute_uv=False)[d:].sum() < 1e-12 * np.linalg.norm(some)  # still of rank d
         gain = shares.sum() * np.sum((some - projected) ** 2)  # Pythagoras: exactly this is what projecting saves
         assert gain > 0
         assert objective(some) - objective(projected) == pytest.approx(gain, rel=1e-7, abs=1e-12 * objective(some))
@@ -175,7 +175,7 @@ def test_joint_finds_a_space_that_is_shared_but_for_the_sign_and_irls_loses_it()
     """subspace.md §3: worst angle 2.8° (joint) against 44° (irls).
 
     Here ten clusters of ten adapters that use each of four directions with a random sign; the larger angle of both
-    sides: JOINT_NUMBERS
+    sides. Joint: 2.5° to 3.3°, mean 3.0°. irls: 5.9° to 89.9°, mean 50.5° (above 85° in five of the ten).
     """
     angles: dict[str, list[float]] = {"joint": [], "irls": []}
     for seed in range(10):
@@ -185,7 +185,6 @@ def test_joint_finds_a_space_that_is_shared_but_for_the_sign_and_irls_loses_it()
             space = found(truth.updates, 4, name)
             sides = make.angle_deg(space.left, truth.left), make.angle_deg(space.right, truth.right)
             values.append(max(sides))
-    print(angles)
     assert max(angles["joint"]) < 4 and np.mean(angles["joint"]) == pytest.approx(3.0, abs=0.3)
     assert np.mean(angles["irls"]) > 30 and min(angles["irls"]) > max(angles["joint"])
 
