@@ -124,8 +124,8 @@ def test_a_short_run_has_no_table_of_costs(tmp_path: Path) -> None:
 
 
 def test_a_plan_warns_of_a_disk_that_is_too_small(tmp_path: Path) -> None:
-    words = [f"out={tmp_path}", "plan=true", "stages=generate", "render.width_px=4096", "render.height_px=4096"]
-    large = cost_text(resolve(["preset=texture", "scene_count=100000000", "shard=1/100000", *words]), STAGES[:1])
+    words = [f"out={tmp_path}", "plan=true", "stages=generate", "render.width_px=4088", "render.height_px=4088"]
+    large = cost_text(resolve(["preset=texture", "scene_count=2000", "frames=1000", *words]), STAGES[:1])
     assert "WARNING" not in cost_text(
         resolve(["preset=texture", *words, "dataset_count=1", "scene_count=1"]), STAGES[:1]
     )

@@ -22,15 +22,17 @@ def new_temporary_folder(parent: Path, stem: str) -> Path:
     with storage_errors("a temporary folder", parent):
         attempt = 0
         while True:
-            parent.mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                parent.mkdir()
             folder = parent / f"{prefix}.{attempt}"
             try:
                 folder.mkdir()
                 return folder
             except FileExistsError:
                 attempt += 1
-            except FileNotFoundError:  # another process that needed ``parent`` no longer has just removed it
-                continue
+            except FileNotFoundError:  # another process, which needed ``parent`` no longer, has just removed it
+                if parent.is_symlink():  # to a folder that is not there
+                    raise
 
 
 def remove_leftovers(parent: Path) -> list[str]:
