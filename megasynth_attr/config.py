@@ -84,6 +84,7 @@ class Experiment:
     words: tuple[str, ...] = ()
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     has_downstream: bool = False
+    training_given: bool = False  # by the words or their file, not by the preset alone
 
     @property
     def run(self) -> RunSettings:
@@ -106,7 +107,13 @@ def resolve(words: Sequence[str]) -> Experiment:
         )
     out = Path(configs[0].run.out or Path("runs") / Path(preset_name).stem).absolute()
     return Experiment(
-        Path(preset_name).stem, out, configs, tuple(words), layers.training, has_downstream=layers.has_downstream
+        Path(preset_name).stem,
+        out,
+        configs,
+        tuple(words),
+        layers.training,
+        has_downstream=layers.has_downstream,
+        training_given=layers.training_given,
     )
 
 
@@ -118,6 +125,7 @@ class Layers:
     members: tuple[dict[str, Any], ...]
     training: Mapping[str, Any]
     has_downstream: bool
+    training_given: bool
 
 
 def read_layers(words: Sequence[str]) -> Layers:
@@ -146,7 +154,7 @@ def read_layers(words: Sequence[str]) -> Layers:
     for member in members:
         load_plugins(member.get("plugins", ()))
     own = tuple({k: v for k, v in member.items() if k != TRAINING} for member in members)
-    return Layers(name, own, training, bool(downstream))
+    return Layers(name, own, training, bool(downstream), TRAINING in top)
 
 
 def _downstream_layer(preset: Mapping[str, Any], whole: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

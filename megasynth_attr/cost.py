@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from megasynth_attr.config import Experiment
 from megasynth_attr.farm.plan import free_bytes, make_plan, missing_bytes
 from megasynth_attr.farm.progress import duration_text, hours_text, size_text
-from megasynth_attr.stages import Stage, check_training_half, training_run
+from megasynth_attr.stages import Stage, check_training_half, training_half_is_here, training_run
 
 SAID_FROM_S = 600.0  # a shorter run starts without a table
 
@@ -78,9 +78,16 @@ def _disk_warning(experiment: Experiment, needed: float) -> list[Line]:
 
 
 def training_lines(experiment: Experiment, stages: Sequence[Stage]) -> list[Line]:
-    """Return what the chosen stages of the training half cost; checks their settings."""
+    """Return what the chosen stages of the training half cost; checks their settings.
+
+    Without such a stage, keys that the user gives are checked all the same: a word misspelt here is wrong later.
+    """
     names = [stage.name for stage in stages if stage.training]
     if not names:
+        if experiment.training_given and training_half_is_here():
+            from megasynth_train.experiment.settings import check_keys
+
+            check_keys(experiment.training)
         return []
     check_training_half(names[0])
     from megasynth_train.experiment.cost import stage_costs

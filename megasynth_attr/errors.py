@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 
 
@@ -93,6 +94,12 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
             raise  # stdout is well: the error is another
         return int(lost or ExitCode.INTERRUPTED)  # main did not come to its end
     return int(_after_output(ExitCode.DONE))
+
+
+def print_help(text: str) -> None:
+    """Print ``text``; a reader who has seen enough of it (``| head``) is no failure."""
+    with suppress(BrokenPipeError):
+        print(text, flush=True)
 
 
 def _after_output(code: ExitCode) -> ExitCode:

@@ -46,6 +46,7 @@ EXIT_CODES = {
 }
 
 ROOT_SECTIONS: dict[str, type] = {"content": ContentSettings, "run": RunSettings}
+NO_BREAK = "\u00a0"  # keeps two words in one line
 
 
 def wants_help(words: list[str]) -> bool:
@@ -127,14 +128,16 @@ def _entries(prefix: str, kind: type, aliases: Mapping[str, str]) -> list[str]:
         facts = [_type_text(hint, field), *_limits_text(field)]
         lines.append(f"  {prefix}{field.name}={_value_text(_default(field))}   ({', '.join(facts)})")
         short = [alias for alias, key in aliases.items() if key == f"{prefix}{field.name}"]
-        also = f"; short: {short[0]}=" if short and f"{short[0]}=" not in field.metadata.get("help", "") else ""
-        lines.append(_wrapped(field.metadata.get("help", "") + also, "      "))
+        meaning = field.metadata.get("help", "")
+        also = f"; short:{NO_BREAK}{short[0]}=" if short and f"{short[0]}=" not in meaning else ""
+        lines.append(_wrapped(meaning + also, "      "))
     return lines
 
 
 def _wrapped(text: str, indent: str) -> str:
     width = min(120, shutil.get_terminal_size((120, 24)).columns)
-    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    filled = textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return filled.replace(NO_BREAK, " ")
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from megasynth_attr.config import Experiment, resolve
 from megasynth_attr.cost import cost_text
-from megasynth_attr.errors import ConfigError, ExitCode, Interrupted, MegaSynthError, run_main
-from megasynth_attr.farm.experiment import open_experiment_for_writing
+from megasynth_attr.errors import ConfigError, ExitCode, Interrupted, MegaSynthError, print_help, run_main
+from megasynth_attr.farm.experiment import open_experiment_for_writing, require_experiment
 from megasynth_attr.farm.stop import StopRequest
 from megasynth_attr.help import help_text, wants_help
 from megasynth_attr.stages import STAGES, Stage, VerificationFailed, load
@@ -25,7 +25,7 @@ def main(words: list[str]) -> None:
     trained, but the other stages look at what there is; the first such error is raised at the end.
     """
     if wants_help(words):
-        print(help_text(words))
+        print_help(help_text(words))
         return
     started = time.monotonic()
     with StopRequest(patient=False):
@@ -37,6 +37,8 @@ def main(words: list[str]) -> None:
         if experiment.run.plan:
             return
         functions = [load(stage) for stage in stages]
+        if not any(stage.name == "generate" for stage in stages):
+            require_experiment(experiment)
         open_experiment_for_writing(experiment)
         run_stages(experiment, stages, functions, started)
 

@@ -74,9 +74,14 @@ def load(stage: Stage) -> Callable[[Experiment], None]:
     return (lambda experiment: run(training_run(experiment))) if stage.training else run
 
 
+def training_half_is_here() -> bool:
+    """Return whether the training half can be imported."""
+    return importlib.util.find_spec("megasynth_train") is not None
+
+
 def check_training_half(stage: str) -> None:
     """Raise EnvironmentProblem unless the training half is there, which a wheel always has and a checkout beside it."""
-    if importlib.util.find_spec("megasynth_train") is None:
+    if not training_half_is_here():
         raise EnvironmentProblem(
             f"stage {stage}: the training half (module megasynth_train) is not installed; "
             "`pip install megasynth-attr[train]`, or choose stages=generate,verify,report"

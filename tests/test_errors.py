@@ -13,9 +13,12 @@ from megasynth_attr.errors import ConfigError, ExitCode, run_main
 
 PROGRAM = r"""
 import sys
-from megasynth_attr.errors import ConfigError, run_main
+from megasynth_attr.errors import ConfigError, print_help, run_main
 
 def main(words):
+    if "help" in words:
+        print_help("word " * int(words[0]))
+        return
     print("line \u2013\n" * int(words[0]), flush="flush" in words)
     if "leave" in words:
         raise SystemExit(0)
@@ -59,6 +62,17 @@ def test_a_reader_that_has_gone_away(words: tuple[str, ...], code: ExitCode, sai
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help_whose_reader_has_gone_away_is_a_success(unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = program("100000", "help", stdout=writing, PYTHONUNBUFFERED=unbuffered)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (ExitCode.DONE, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

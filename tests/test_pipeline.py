@@ -188,5 +188,5 @@ def test_later_stages_get_what_is_left_of_the_time() -> None:
 
 
 def test_verify_before_generate_says_so(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="does not exist yet; run the stage generate first"):
+    with pytest.raises(Exception, match="there is no experiment here; run the stage generate first"):
         main(["preset=demo", "stages=verify,report", f"out={tmp_path / 'out'}"])

@@ -21,7 +21,7 @@ from megasynth_attr.dataset.findings import Finding, SceneFacts, VerifyReport
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open_experiment
 from megasynth_attr.dataset.scene_checks import Expected, check_scene
 from megasynth_attr.dataset.temporary import replace_atomically
-from megasynth_attr.errors import DatasetError, run_main
+from megasynth_attr.errors import DatasetError, print_help, run_main
 from megasynth_attr.scene.fields import setting
 from megasynth_attr.selection import parse_indices
 
@@ -138,7 +138,7 @@ prints a table. Exit code 0: passed; 2: something is wrong.
 def main(words: list[str]) -> None:
     """Verify the datasets named by ``words``; DatasetError if one fails."""
     if not words or {"--help", "-h"} & set(words):
-        print(help_text(Options, USAGE, EXPLANATION))
+        print_help(help_text(Options, USAGE, EXPLANATION))
         return
     options = parse_options(Options, words)
     folder = Path(options.dataset)

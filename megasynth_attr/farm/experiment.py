@@ -12,9 +12,9 @@ import scipy
 from megasynth_attr import __version__
 from megasynth_attr.config import NOT_IDENTITY, Config, Experiment
 from megasynth_attr.dataset.files import json_bytes, read_json, storage_errors
-from megasynth_attr.dataset.paths import EXPERIMENT_FILE, TMP, dataset_name
+from megasynth_attr.dataset.paths import DATASET_FILE, EXPERIMENT_FILE, TMP, dataset_dir, dataset_name
 from megasynth_attr.dataset.temporary import create_exclusively, remove_leftovers, replace_atomically
-from megasynth_attr.errors import ConfigError, EnvironmentProblem
+from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem
 from megasynth_attr.farm.plan import check_writable
 
 EXPERIMENT_FORMAT = "megasynth-attr experiment 1"
@@ -52,6 +52,17 @@ def open_experiment_for_writing(experiment: Experiment) -> None:
     if attributes != existing["attributes"] or downstream != existing.get("downstream", []):
         with storage_errors("the experiment", file):
             replace_atomically(file, json_bytes(existing | {"attributes": attributes, "downstream": downstream}))
+
+
+def require_experiment(experiment: Experiment) -> None:
+    """Raise DatasetError unless ``out`` holds an experiment, or at least one of this experiment's datasets."""
+    if (experiment.out / EXPERIMENT_FILE).is_file():
+        return
+    for config in experiment.members:
+        for index in range(config.content.dataset_count):
+            if (dataset_dir(experiment.out, config.attribute, index) / DATASET_FILE).is_file():
+                return
+    raise DatasetError(f"out={experiment.out}: there is no experiment here; run the stage generate first")
 
 
 def _record(experiment: Experiment) -> dict[str, Any]:

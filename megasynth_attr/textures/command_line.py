@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.errors import ConfigError, print_help
 
 Options = TypeVar("Options")
 
@@ -61,7 +61,7 @@ def parse_arguments(
     """
     words = [word.removeprefix("--") for word in argv]
     if any(word in ("help", "h", "-h") for word in words):
-        print(help_text(options, command, description))
+        print_help(help_text(options, command, description))
         return None
     kinds = {field.name: str(field.type) for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     given: dict[str, Any] = {}

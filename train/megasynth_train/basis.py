@@ -114,7 +114,10 @@ def _random(settings: BasisSettings) -> None:
 
 
 def _select(settings: BasisSettings) -> None:
-    write_basis(_new_file(settings), read_basis(settings.select).select(settings.attributes))
+    out, chosen = _new_file(settings), read_basis(settings.select).select(settings.attributes)
+    if not chosen.layers:
+        raise ConfigError(f"{', '.join(chosen.attributes)} has no dimensions in any layer of {settings.select}")
+    write_basis(out, chosen)
 
 
 def _from_paper(settings: BasisSettings) -> None:

@@ -21,7 +21,7 @@ from megasynth_train.adapters import trainable_counts
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.adapters.subspace.opening import open_for_base
 from megasynth_train.checkpoints import check_same_run
-from megasynth_train.data.plan import check_settings
+from megasynth_train.data.limits import check_settings
 from megasynth_train.run_folder import has_begun
 from megasynth_train.settings import (
     AdapterSettings,

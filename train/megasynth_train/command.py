@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.errors import ConfigError, print_help
 from megasynth_attr.help import section_text
 from megasynth_attr.keys import fill, merge, parse_words, read_yaml
 
@@ -56,7 +56,7 @@ def parse(kind: type[Settings], words: Sequence[str], help: Help) -> Settings:
     """
     short = short_words(kind)
     if any(word in ("-h", "--help", "help") for word in words):
-        print(help_text(kind, help, short))
+        print_help(help_text(kind, help, short))
         raise SystemExit(0)
     given = parse_words(words, short)
     layer = read_yaml(Path(str(given.pop("config")))) if "config" in given else {}

@@ -106,8 +106,8 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
         set_backends()
+        same = settings_identity(settings, accelerator)  # a basis that cannot be used leaves no folder behind
         with held(out, accelerator):
-            same = settings_identity(settings, accelerator)
             if (done := on_main(accelerator, lambda: _finished(out, same))) is not None:
                 if accelerator.is_main_process:
                     say(

@@ -27,7 +27,7 @@ from megasynth_train.subspace.analysis_file import read_analysis, write_analysis
 from megasynth_train.subspace.mine_layer import WHOLE
 from megasynth_train.subspace.mine_summary import summary
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
-from megasynth_train.subspace.updates import Cluster, open_cluster
+from megasynth_train.subspace.updates import Cluster, check_minable, open_cluster
 
 HELP = Help(
     usage="python -m megasynth_train.mine cluster=FOLDER out=FOLDER [key=value ...]",
@@ -81,6 +81,8 @@ def run(settings: MineSettings) -> MiningResult:
     if settings.run.figures:
         require_report_libraries()
     out = Path(settings.out).expanduser().resolve()
+    if Path(settings.cluster).expanduser().resolve() in (out, *out.parents):
+        raise ConfigError(f"out={settings.out} lies inside cluster={settings.cluster}; choose a folder beside it")
     result_folder.check_is_ours(out)
     with StopRequest() as stop:
         cluster, base_ranks = _opened(settings)
@@ -97,7 +99,7 @@ def run(settings: MineSettings) -> MiningResult:
             stop.check()
             if not done:
                 result_folder.finish(out, identity, [out / FILE, *_basis_files(cluster, out).values()])
-            result_folder.clear(out)
+            result_folder.clear(out, identity)
     files = _basis_files(cluster, out)
     return MiningResult(out, analysis, files, files.pop(WHOLE), report, done)
 
@@ -118,6 +120,7 @@ def _opened(settings: MineSettings) -> tuple[Cluster, dict[str, float]]:
     elif from_base:
         raise ConfigError("allocate_from=base needs the base model: name it, e.g. checkpoint=facebook/VGGT-1B")
     cluster = open_cluster(settings.cluster, mining_settings.attributes, mining_settings.modules, base)
+    check_minable(cluster)
     for attribute in cluster.attributes:
         if attribute == WHOLE or not _ATTRIBUTE.fullmatch(attribute):
             raise ConfigError(

@@ -15,7 +15,7 @@ from megasynth_attr.dataset.command import help_text, parse_options
 from megasynth_attr.dataset.export import colmap, nerfstudio, paper, webdataset
 from megasynth_attr.dataset.export.target import Target, claim
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset
-from megasynth_attr.errors import ConfigError, run_main
+from megasynth_attr.errors import ConfigError, print_help, run_main
 from megasynth_attr.keys import nearest
 from megasynth_attr.scene.fields import setting
 from megasynth_attr.selection import parse_indices
@@ -110,7 +110,7 @@ def export_dataset(options: Options, progress: bool = True) -> None:
 def main(words: list[str]) -> None:
     """Export what ``words`` say, or print the help."""
     if not words or {"--help", "-h"} & set(words):
-        print(help_text(Options, USAGE, EXPLANATION))
+        print_help(help_text(Options, USAGE, EXPLANATION))
         return
     options = parse_options(Options, words)
     export_dataset(options)

@@ -243,7 +243,8 @@ def test_the_plan_writes_nothing(experiment: Path, tmp_path: Path, capsys: pytes
 
 def test_what_no_model_takes_is_refused_before_anything_is_written(experiment: Path, tmp_path: Path) -> None:
     for word, message in (
-        ("methods=[heads,pissa-999]", "method pissa-999: .*singular vectors"),
+        ("methods=[heads,pissa-128]", "method pissa-128: .*singular vectors"),
+        ("methods=[heads,lora-99999]", "method lora-99999: .*more than any adapted layer can use"),
         ("methods=hads", "heads"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -12,7 +12,8 @@ import pytest
 
 from megasynth_attr.errors import ConfigError
 from megasynth_train import settings as keys
-from megasynth_train.data.plan import check_settings, plan_step, replacement, view_limits
+from megasynth_train.data.limits import check_settings
+from megasynth_train.data.plan import plan_step, replacement, view_limits
 from megasynth_train.data.scene import OURS, TrainingScene
 
 DataSettings = partial(keys.DataSettings, width_px=518)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import small_experiment
+import torch
+from torch import nn
 
 from megasynth_attr.config import resolve
 from megasynth_attr.errors import ConfigError, DatasetError, ExitCode, MegaSynthError
@@ -19,12 +22,16 @@ from megasynth_attr.pipeline import main
 from megasynth_attr.report.chapters import read_chapter
 from megasynth_attr.stages import training_run
 from megasynth_train.adapters import load_adapter  # noqa: F401  (PyTorch is imported here, not inside a timed test)
+from megasynth_train.adapters.targets import find_targets
 from megasynth_train.cluster_manifest import ClusterSettings, new_manifest, read_manifest
 from megasynth_train.cost_layers import Tuning
+from megasynth_train.experiment.checks import largest_rank, layer_names
 from megasynth_train.experiment.cost import stage_costs, step_seconds
 from megasynth_train.experiment.settings import TrainingRun, help_sections, stage_settings
 from megasynth_train.run_cost import tuning_of
 from megasynth_train.settings import AdapterSettings, DataSettings, ModelSettings, TrainSettings
+from megasynth_train.vggt.config import named_config
+from megasynth_train.vggt.model import VGGT
 
 ROOT = Path(__file__).parents[3]
 TRAINING = ("pretrain", "cluster", "mine", "compare")
@@ -81,6 +88,26 @@ def test_without_downstream_data_there_is_no_comparison(tmp_path: Path) -> None:
         ("training.compare.run.out=x", "training.compare.run.out= cannot be set"),
         ("training.compare.basis=x", "training.compare.basis= cannot be set"),
         ("training.model.checkpoint=shipped:nothing", "no such model comes with the project"),
+        (
+            "training.model.checkpoint=weights/none.pt",
+            "training.model.checkpoint: checkpoint weights/none.pt is neither",
+        ),
+        ("training.adapter.mode=full", "training.adapter.mode=full changes all weights, and the stage mine needs"),
+        ("training.adapter.mode=heads", "adapts no layer of the aggregator"),
+        ("training.adapter.mode=subspace", "training.adapter.mode=subspace needs training.adapter.basis="),
+        ("training.adapter.targets=(", "training.adapter.targets=(: no regular expression"),
+        ("training.adapter.targets=camera_head\\..*", "fits no layer of the aggregator of vggt-tiny"),
+        ("training.adapter.targets=aggregator\\.frame_blocks\\.4\\..*", "fits no layer of the aggregator"),
+        (
+            "training.adapter.rank=99999",
+            "training.adapter.rank=99999: no layer of vggt-tiny has a larger rank than 192",
+        ),
+        ("training.mining.attributes=[textures]", "training.mining.attributes=textures: the cluster has none of it"),
+        ("training.mining.modules=[", "training.mining.modules="),
+        ("training.mining.modules=.*mlp.fc3", "training.mining.modules=.*mlp.fc3 fits no linear of vggt-tiny"),
+        ("training.compare.test.width_px=30", "training.compare.test.width_px=30 is no multiple of the patch size 14"),
+        ("training.data.width_px=30", "training.data.width_px=30 is no multiple of the patch size 14"),
+        ("training.compare.methods=[lora-99999]", "method lora-99999"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(tmp_path: Path, word: str, message: str) -> None:
@@ -90,6 +117,38 @@ def test_mistakes_are_named_before_anything_is_written(tmp_path: Path, word: str
         main([f"preset={preset}", f"out={tmp_path / 'out'}", *words])
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert caught.value.exit_code == ExitCode.USAGE
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "stages"),
+    [
+        ("training.adapter.mode=full", ("cluster",)),
+        ("training.compare.test.width_px=30", ("cluster", "mine")),
+        ("training.mining.modules=.*fc3", ("cluster", "compare")),
+        (r"training.mining.modules=camera_head\.trunk\..*", TRAINING),
+        (r"training.adapter.targets=aggregator\.global_blocks\.3\.attn\.(qkv|proj)", TRAINING),
+    ],
+)
+def test_what_no_chosen_stage_refuses_is_no_mistake(tmp_path: Path, word: str, stages: tuple[str, ...]) -> None:
+    stage_costs(run_of(tmp_path, word), stages)
+
+
+def test_the_checks_know_every_linear_and_the_largest_rank() -> None:
+    for size in ("vggt-tiny", "vggt-1b"):
+        config = named_config(size, point_head=False)
+        with torch.device("meta"):
+            model = VGGT(config)
+        modules = {name: model.get_submodule(name) for name in find_targets(model).all}
+        linears = {name for name, module in modules.items() if isinstance(module, nn.Linear)}
+        assert set(layer_names(config)) == linears
+        weights = [module.weight for module in modules.values() if isinstance(module, nn.Linear | nn.Conv2d)]
+        assert largest_rank(config) == max(min(weight.flatten(1).shape) for weight in weights)
+
+
+def test_keys_for_the_training_half_are_checked_whatever_is_chosen(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training\.optim\.stepz \(did you mean training\.optim\.steps"):
+        main(["preset=texture", "training.optim.stepz=3", f"out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
 
 
@@ -140,10 +199,19 @@ def test_finished_runs_cost_nothing_more(tmp_path: Path) -> None:
 
 def test_training_stages_need_the_datasets(tmp_path: Path) -> None:
     preset = small_experiment.write_preset(tmp_path)
-    with pytest.raises(DatasetError, match=r"texture_00 does not exist yet; run the stage generate first"):
-        main([f"preset={preset}", "stages=cluster", f"out={tmp_path / 'out'}"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.txt").write_text("not an experiment")
+    with pytest.raises(DatasetError, match=r"there is no experiment here; run the stage generate first"):
+        main([f"preset={preset}", "stages=mine", f"out={tmp_path / 'out'}"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
     with pytest.raises(ConfigError, match="no downstream data"):
         main([f"preset={preset}", "stages=compare", "downstream=", f"out={tmp_path / 'out'}"])
+    small_experiment.write_datasets(preset, tmp_path / "out")
+    with pytest.raises(DatasetError, match="run the stage cluster first"):
+        main([f"preset={preset}", "stages=mine", f"out={tmp_path / 'out'}"])
+    shutil.rmtree(tmp_path / "out/texture_00")
+    with pytest.raises(DatasetError, match=r"texture_00 does not exist yet; run the stage generate first"):
+        main([f"preset={preset}", "stages=cluster", f"out={tmp_path / 'out'}"])
     with pytest.raises(DatasetError, match="run the stage pretrain first"):
         words = ["stages=cluster", "training.pretrain.optim.steps=1"]
         main([f"preset={preset}", *words, f"out={tmp_path / 'out'}"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from written_cluster import ATTRIBUTES, RANK, layers, random_adapter, shared_adapters, write_adapter, write_cluster
+from written_cluster import ATTRIBUTES, RANK, layers, random_adapter, write_adapter, write_cluster
 
 from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_train import mine
@@ -20,6 +20,8 @@ from megasynth_train.subspace.analysis_file import read_analysis
 from megasynth_train.subspace.angles import principal_angles
 from megasynth_train.subspace.basis_file import read_basis
 from megasynth_train.subspace.core import Update
+from megasynth_train.subspace.figures.chance import Chance
+from megasynth_train.subspace.figures.numbers import pair_numbers
 from megasynth_train.subspace.mine_summary import summary
 from megasynth_train.subspace.updates import open_cluster
 
@@ -194,10 +196,9 @@ def test_layers_that_got_fewer_dimensions_than_asked_are_counted(
         return [note for note in result.analysis.notes if note.startswith("dimension=")]
 
     assert notes(whole) == []
-    few = mined(cluster, tmp_path / "few", "modules=.*frame_blocks.*", "dimension=8")  # 4 adapters of rank 2
-    assert notes(few) == []
-    many = mined(cluster, tmp_path / "many", "modules=.*frame_blocks.*", "dimension=9")
-    assert len(notes(many)) == 1 and "4 of 4 layers have fewer for an attribute, 8:" in notes(many)[0]
+    many = mined(cluster, tmp_path / "many", "modules=.*frame_blocks.*", "dimension=3")  # planted: RANK directions
+    assert len(notes(many)) == 1 and "4 of 4 layers have fewer for an attribute, 2:" in notes(many)[0]
+    assert {row.dimension for row in many.analysis.layers} == {RANK}
 
 
 def test_nothing_stays_of_an_unfinished_run_with_other_attributes(
@@ -236,7 +237,7 @@ def test_allocations_end_in_basis_files(cluster: Path, tmp_path: Path) -> None:
     floor = [row.dimension for row in results["floor"].analysis.layers]
     assert 0 in floor and max(floor) > 0
     empty = [row for row in results["floor"].analysis.pairs if not row.angles_out_deg]
-    assert empty and all(min(row.energy_first_in_second, row.energy_second_in_first) == 0 for row in empty)
+    assert empty and all(None in (row.energy_first_in_second, row.energy_second_in_first) for row in empty)
     proportional = [row.dimension for row in results["proportional"].analysis.layers]
     assert sum(proportional) == DIMENSION * len(proportional)
     for row in results["null"].analysis.layers:
@@ -256,27 +257,62 @@ def test_ranks_of_the_base_weights(cluster: Path, tmp_path: Path) -> None:
 
 
 def test_one_adapter_zero_updates_and_more_dimensions_than_there_are(tmp_path: Path) -> None:
-    cluster, rng, shapes = (
-        tmp_path / "cluster",
-        np.random.default_rng(1),
-        {"aggregator.frame_blocks.0.attn.proj": (5, 7)},
-    )
-    (one,) = shared_adapters(rng, shapes, 1)
-    write_adapter(cluster / "single_00", one)
-    for number in range(2):
-        still = {module: Update(np.zeros_like(u.left), u.right) for module, u in one.items()}
-        write_adapter(cluster / f"zero_{number:02d}", still)
-    result = mined(cluster, tmp_path / "out", "dimension=100")
-    single, zero = result.analysis.layers
-    assert single.dimension == RANK and zero.dimension == 2 * RANK  # as many as the updates can have
+    cluster, rng = tmp_path / "cluster", np.random.default_rng(1)
+    moved, still = "aggregator.frame_blocks.0.attn.proj", "aggregator.frame_blocks.1.attn.proj"
+    shapes = {moved: (5, 7), still: (5, 7)}
+    write_adapter(cluster / "single_00", random_adapter(rng, shapes))
+    for number in range(3):
+        other = random_adapter(rng, shapes)
+        zero = [still] if number else [moved, still]
+        for module in zero:
+            other[module] = Update(np.zeros_like(other[module].left), other[module].right)
+        write_adapter(cluster / f"half_{number:02d}", other)
+    result = mined(cluster, tmp_path / "out", "dimension=100", "attributes=[single,half]")
+    rows = {(row.layer.module, row.attribute): row for row in result.analysis.layers}
+    single, half, nothing = rows[moved, "single"], rows[moved, "half"], rows[still, "half"]
+    assert single.dimension == RANK and half.dimension == 2 * RANK  # as many as the updates that moved have
     assert single.coherence == ((1.0,),) and single.significant == 0
-    assert zero.norms == (0.0, 0.0) and zero.extractors[0].energy_inside == (0.0, 0.0)
-    assert {(row.first, row.second) for row in result.analysis.splits} == {("zero", "zero")}  # one cannot be halved
-    assert any("did not move" in note for note in result.analysis.notes)
+    assert half.norms[0] == half.extractors[0].energy_inside[0] == 0.0
+    assert nothing.norms == (0.0,) * 3 and nothing.dimension == 0 and not nothing.extractors
+    assert still not in read_basis(result.bases["half"]).layers
+    assert {(row.first, row.second) for row in result.analysis.splits} == {("half", "half")}  # one cannot be halved
+    pairs = {row.layer.module: row for row in result.analysis.pairs}
+    assert pairs[still].energy_first_in_second is None and pairs[still].energy_second_in_first is None
+    assert f"{pairs[moved].energy_first_in_second:.3g}" in summary(result.analysis)  # not its mean with a made-up 0
+    assert "1 of 2" in summary(result.analysis) and read_analysis(result.out) == result.analysis
+    (pair,) = pair_numbers(result.analysis, Chance())
+    assert len(pair.layers) == 1 and pair.of_layers == 2
+    assert any("half_00 did not move" in note for note in result.analysis.notes)
     (note,) = (note for note in result.analysis.notes if note.startswith("dimension=100"))
-    assert "1 of 1 layers have fewer for an attribute, 2: as many as" in note and note in summary(result.analysis)
-    assert read_basis(result.concatenated).dimension("aggregator.frame_blocks.0.attn.proj") <= 5
-    assert "single, zero" in summary(result.analysis)
+    assert "2 of 2 layers have fewer for an attribute, 0 to 2: as many as" in note and note in summary(result.analysis)
+    assert read_basis(result.concatenated).dimension(moved) <= 5
+
+
+def test_a_setting_that_is_new_does_not_invalidate_what_is_done(
+    whole: MiningResult, cluster: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(whole.out, tmp_path / "out"))
+    done = json.loads((out / "done.json").read_text())
+    del done["identity"]["mining"]["drop_below"]  # as if it had been unknown then
+    (out / "done.json").write_text(json.dumps(done))
+    assert mined(cluster, out).already_done
+    with pytest.raises(ConfigError, match=r"mining\.drop_below is 0\.5 now, it was 1e-06"):
+        mined(cluster, out, "mining.drop_below=0.5")
+
+
+def test_only_files_of_mining_are_removed(whole: MiningResult, cluster: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(whole.out, tmp_path / "out"))
+    own = out / "layers" / f"{sorted(layers())[0]}.safetensors"  # killed between done.json and the end
+    theirs = [out / "layers" / "mine.txt", out / "tmp" / "draft.txt", out / "layers" / "tmp" / "a" / "b"]
+    for file in (own, *theirs):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("years of work")
+    assert mined(cluster, out).already_done
+    assert not own.exists() and all(file.exists() for file in theirs)
+    (out / "done.json").unlink()
+    mined(cluster, out, "dimension=1")  # begins anew
+    assert {path.name for path in (out / "layers").iterdir()} == {"mine.txt", "tmp"}
+    assert all(file.exists() for file in theirs)
 
 
 @pytest.mark.slow

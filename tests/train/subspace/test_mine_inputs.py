@@ -15,6 +15,7 @@ from written_cluster import layers, random_adapter, write_adapter, write_cluster
 
 from megasynth_attr.errors import ConfigError, DatasetError, ExitCode, MegaSynthError, run_main
 from megasynth_train import mine
+from megasynth_train.subspace import result_folder
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -83,6 +84,17 @@ def unfinished(cluster: Path) -> None:
     (cluster / "cluster.json").write_text(json.dumps(record))
 
 
+def twice(cluster: Path) -> None:
+    shutil.copytree(cluster / "texture_00", cluster / "geometry_02")
+
+
+def no_moves(cluster: Path) -> None:
+    for name in ("texture_00", "texture_01"):
+        file = cluster / name / WEIGHTS
+        tensors = load_file(file)
+        save_file({key: array * ("lora_A" in key) for key, array in tensors.items()}, file)
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
@@ -95,6 +107,8 @@ def unfinished(cluster: Path) -> None:
         (named_all, ConfigError, "cannot name a basis file"),
         (nothing, ConfigError, "holds no adapters"),
         (empty_manifest, DatasetError, "lists no adapters"),
+        (twice, DatasetError, "geometry_02 and texture_00 are the same file; leave one out"),
+        (no_moves, DatasetError, "all updates of texture are zero; there is nothing to mine, leave it out with attr"),
         (unfinished, ConfigError, "1 of 4 adapters .* not finished: texture_01"),
     ],
 )
@@ -150,6 +164,29 @@ def test_a_folder_of_something_else_is_left_alone(good: Path, tmp_path: Path) ->
     assert {path.name for path in out.iterdir()} == {"thesis.tex", "settings.json"}
     with pytest.raises(ConfigError, match=r"thesis\.tex is a file; name a folder"):
         mined(good, out / "thesis.tex")
+
+
+def test_a_folder_that_holds_only_tmp_may_be_somebody_elses(good: Path, tmp_path: Path) -> None:
+    draft = tmp_path / "out" / "tmp" / "draft.txt"
+    draft.parent.mkdir(parents=True)
+    draft.write_text("years of work")
+    with pytest.raises(ConfigError, match="holds something that was not mined here"):
+        mined(good, tmp_path / "out")
+    assert draft.exists() and [path.name for path in (tmp_path / "out").iterdir()] == ["tmp"]
+    draft.unlink()
+    (draft.parent / "file.elsewhere.123.0").mkdir()  # of a run that was killed before it wrote its settings
+    result_folder.check_is_ours(tmp_path / "out")
+
+
+def test_out_lies_neither_in_the_cluster_nor_among_other_results(good: Path, tmp_path: Path) -> None:
+    for out in (good / "out", good):
+        with pytest.raises(ConfigError, match="lies inside cluster="):
+            mined(good, out)
+    assert not (good / "out").exists()
+    (tmp_path / "settings.json").write_text(json.dumps({"format": result_folder.SETTINGS_FORMAT}))
+    with pytest.raises(ConfigError, match="which holds subspaces already"):
+        mined(good, tmp_path / "report" / "out")
+    assert not (tmp_path / "report").exists()
 
 
 def test_help_and_wrong_keys(capsys: pytest.CaptureFixture[str]) -> None:

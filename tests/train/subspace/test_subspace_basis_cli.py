@@ -106,6 +106,14 @@ def test_wrong_words_are_explained_and_nothing_is_written(words: list[str], mess
     assert file.read_bytes() == before and not (file.parent / "new").exists()
 
 
+def test_an_attribute_without_dimensions_is_not_selected(tmp_path: Path) -> None:
+    file, out = tmp_path / "all", tmp_path / "none"
+    write_basis(file, small_basis(layers={"aggregator.frame_blocks.0.attn.qkv": ((6, 6), {"texture": 2})}))
+    with pytest.raises(ConfigError, match="geometry has no dimensions in any layer of"):
+        main([f"select={file}", "attributes=geometry", f"out={out}"])
+    assert not out.exists()
+
+
 def test_a_damaged_file_is_an_input_error(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(DatasetError):

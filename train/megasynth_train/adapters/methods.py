@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from peft import AdaLoraConfig, LoraConfig, PeftConfig, PsoftConfig
-from torch import nn
+from torch import Tensor, nn
 
 from megasynth_attr.errors import ConfigError
 from megasynth_train.adapters.subspace.config import SubspaceConfig
@@ -64,6 +64,7 @@ def plan(
 
     ``basis`` is that of mode=subspace, chosen and checked.
     """
+    _check_useful(model, settings, targets)
     if basis is not None:
         return (_subspace(settings, targets, basis),)
     heads_only = settings.mode == "heads"
@@ -185,8 +186,30 @@ def _method(settings: AdapterSettings, modules: Sequence[str], total_steps: int)
     )
 
 
+def _check_useful(model: nn.Module, settings: AdapterSettings, targets: Targets) -> None:
+    """Raise ConfigError for a rank above that of any change of any target: it would only take memory, maybe all."""
+    sizes = {name: min(_weight(model, name).flatten(1).shape) for name in targets.all}
+    if not sizes:
+        return  # whoever needs targets says so
+    name = max(sizes, key=lambda module: sizes[module])
+    ranks = {"head_rank" if settings.head_rank else "rank": head_rank(settings) if targets.heads else 0}
+    if settings.mode not in ("heads", SUBSPACE):
+        ranks["rank"] = settings.rank
+    for key, rank in ranks.items():
+        if rank > sizes[name]:
+            outputs, inputs = _weight(model, name).flatten(1).shape
+            raise ConfigError(
+                f"adapter.{key}={rank} is more than any adapted layer can use: the largest, {name}, has {outputs} "
+                f"outputs and {inputs} inputs; choose {sizes[name]} or less"
+            )
+
+
+def _weight(model: nn.Module, name: str) -> Tensor:
+    return cast(nn.Linear, model.get_submodule(name)).weight
+
+
 def _check_rank(model: nn.Module, settings: AdapterSettings, modules: Sequence[str]) -> None:
-    sizes = {name: min(cast(nn.Linear, model.get_submodule(name)).weight.shape) for name in modules}
+    sizes = {name: min(_weight(model, name).shape) for name in modules}
     name = min(sizes, key=lambda module: sizes[module])
     if settings.rank > sizes[name]:
         raise ConfigError(

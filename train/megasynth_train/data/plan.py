@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megasynth_attr.errors import ConfigError
 from megasynth_attr.streams import stream
 from megasynth_train.data.colour import Jitter, draw_jitter, neutral_jitter
 from megasynth_train.data.scene import TrainingScene
@@ -38,21 +37,6 @@ class StepPlan:
     crops: np.ndarray
     zooms: np.ndarray
     jitter: Jitter
-
-
-def check_settings(settings: DataSettings) -> None:
-    """Raise ConfigError for values that contradict each other or the network's patches."""
-    if settings.width_px % PATCH_PX:
-        low = max(settings.width_px // PATCH_PX, 1) * PATCH_PX
-        raise ConfigError(
-            f"data.width_px={settings.width_px} is no multiple of the patch size {PATCH_PX}: "
-            f"use {low} or {low + PATCH_PX}"
-        )
-    if settings.views[0] > settings.images_per_step:
-        raise ConfigError(
-            f"data.images_per_step={settings.images_per_step} is less than the {settings.views[0]} views of a single "
-            f"scene that data.views={list(settings.views)} asks for"
-        )
 
 
 def available_views(scene: TrainingScene, settings: DataSettings) -> int:

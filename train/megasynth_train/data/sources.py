@@ -19,7 +19,8 @@ from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
 from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_attr.selection import parse_indices
 from megasynth_train.data import paper_layout
-from megasynth_train.data.plan import available_views, check_settings, view_limits
+from megasynth_train.data.limits import check_settings
+from megasynth_train.data.plan import available_views, view_limits
 from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene, paper_scene_name
 from megasynth_train.settings import DataSettings
 

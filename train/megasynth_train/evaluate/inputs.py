@@ -18,6 +18,7 @@ from torch import Tensor
 from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_train.data.device import resize_images
 from megasynth_train.data.frames import FrameArrays
+from megasynth_train.data.limits import check_width
 from megasynth_train.data.scene import BadScene, TrainingScene
 from megasynth_train.data.sources import TrainingData, open_sources
 from megasynth_train.data.windows import crop_window, window_intrinsics
@@ -121,11 +122,7 @@ def read_scene(scene: TrainingScene, settings: EvaluateSettings, config: VGGTCon
 
 def network_size(source_hw: Sequence[int], width_px: int, patch_px: int) -> tuple[int, int]:
     """Return (height, width) in px of the network's input: the source's shape in whole patches, at most square."""
-    if width_px % patch_px:
-        low = max(width_px // patch_px, 1) * patch_px
-        raise ConfigError(
-            f"width_px={width_px} is no multiple of the patch size {patch_px}: use {low} or {low + patch_px}"
-        )
+    check_width("width_px", width_px, patch_px)
     rows = round(width_px * source_hw[0] / source_hw[1] / patch_px)
     return min(max(rows, 1) * patch_px, width_px), width_px
 

@@ -14,6 +14,7 @@ from megasynth_attr.farm.progress import hours_text
 from megasynth_train.compare.methods import Method
 from megasynth_train.cost import StepCost, expected_s
 from megasynth_train.cost_layers import Tuning
+from megasynth_train.experiment.checks import check_stages
 from megasynth_train.experiment.settings import (
     CLUSTER,
     COMPARISON,
@@ -41,6 +42,7 @@ class StageCost:
 def stage_costs(run: TrainingRun, stages: Sequence[str]) -> list[StageCost]:
     """Return the cost of each of ``stages``; ConfigError for settings that cannot work."""
     settings = stage_settings(run)
+    check_stages(run, settings, stages)
     found = []
     if "pretrain" in stages and settings.pretrain is not None:
         left = 0 if (run.folder(PRETRAIN) / DONE).is_file() else 1

@@ -36,10 +36,10 @@ from megasynth_train.settings import (
     TrainSettings,
 )
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
+from megasynth_train.vggt.source_names import SHIPPED
 
 SECTION = "training"
 PRETRAIN, CLUSTER, SUBSPACES, COMPARISON = "pretrain", "cluster", "subspaces", "comparison"  # folders of the stages
-SHIPPED = "shipped:"
 PRETRAIN_ADAPTER = {"mode": "full", "train_encoder": True}
 _COMMON = ("model", "data", "loss", "optim", "run")  # what a stage's own section may say otherwise
 # what the pipeline decides itself
@@ -128,9 +128,7 @@ def stage_settings(run: TrainingRun) -> StageSettings:
 
     Looks at no file of the experiment, so that it can be asked before the first frame is rendered.
     """
-    values = {SECTION: dict(run.values)}
-    keys = fill_listed(_Section, values).training
-    _refuse_taken(run.values)
+    keys = check_keys(run.values)
     _check_shipped(keys.model.checkpoint)
     common = {name: run.values[name] for name in _COMMON if name in run.values}
     limit = {"run": {"max_runtime_s": run.max_runtime_s}}
@@ -145,6 +143,13 @@ def stage_settings(run: TrainingRun) -> StageSettings:
     cluster = _filled(TrainSettings, common, adapter, {"run": {"out": str(run.folder(CLUSTER))}}, limit)
     compare = _compare(run, common, limit, keys) if run.downstream else None
     return StageSettings(keys.seed, pretrain, cluster, keys.mining, keys.mine, compare)
+
+
+def check_keys(values: Mapping[str, Any]) -> Keys:
+    """Return the section's keys, each checked by itself; ConfigError, naming the nearest, for an unknown one."""
+    keys = fill_listed(_Section, {SECTION: dict(values)}).training
+    _refuse_taken(values)
+    return keys
 
 
 def _compare(run: TrainingRun, common: Mapping[str, Any], limit: Mapping[str, Any], keys: Keys) -> CompareSettings:

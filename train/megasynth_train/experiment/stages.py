@@ -21,7 +21,7 @@ from megasynth_attr.report.libraries import require_report_libraries
 from megasynth_train import finetune
 from megasynth_train import mine as miner
 from megasynth_train.cluster import AdaptersFailed, run_cluster, summary
-from megasynth_train.cluster_manifest import ClusterSettings, read_manifest
+from megasynth_train.cluster_manifest import MANIFEST, ClusterSettings, read_manifest
 from megasynth_train.compare.run import run as run_comparison
 from megasynth_train.experiment.cluster_chapter import write_cluster_chapter
 from megasynth_train.experiment.settings import CLUSTER, PRETRAIN, SUBSPACES, StageSettings, TrainingRun, stage_settings
@@ -71,6 +71,8 @@ def cluster(run: TrainingRun) -> None:
 def mine(run: TrainingRun) -> None:
     """Mine the subspaces of the members' attributes from the cluster."""
     settings = _with_base(run)
+    if not (run.folder(CLUSTER) / MANIFEST).is_file():
+        raise DatasetError(f"{run.folder(CLUSTER)} holds no adapters yet; run the stage cluster first")
     # loading the base model takes long, and most adapters mean the same without it
     needs_base = settings.cluster.adapter.mode == "dora" or settings.mining.allocate_from == "base"
     result = miner.run(

@@ -80,8 +80,10 @@ class PairRow:
     inputs: int
     angles_out_deg: tuple[float, ...]  # min(d_first, d_second) of them; empty if one has no dimensions here
     angles_in_deg: tuple[float, ...]
-    energy_first_in_second: float  # mean over first's adapters of ‖A₂ᵀ dW B₂‖² / ‖dW‖²
-    energy_second_in_first: float
+    # mean over first's adapters of ‖A₂ᵀ dW B₂‖² / ‖dW‖²; None: second has no dimensions here, or no update of first is
+    # other than zero
+    energy_first_in_second: float | None
+    energy_second_in_first: float | None
 
 
 @dataclass(frozen=True)

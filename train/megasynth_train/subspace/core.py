@@ -15,6 +15,7 @@ import numpy as np
 from scipy.linalg import qr
 from scipy.linalg.blas import dtrsm
 
+NO_ENERGY = 1e-12  # relative to the largest singular value of the updates beside each other
 ORTHONORMAL_TO = 1e-14  # largest error of QᵀQ; Householder's is near 1e-15
 
 
@@ -94,6 +95,16 @@ class Core:
         """Frobenius norms ‖dW_i‖ (k,)."""
         return np.asarray(np.linalg.norm(self.svds.values, axis=1))
 
+    @cached_property
+    def room(self) -> int:
+        """How many dimensions a basis can have: directions in which any update has energy, on the side with fewer.
+
+        At most min(outputs, inputs, Σ ranks); 0 where all updates are zero.
+        """
+        return min(
+            _rank(self.svds.left * self.svds.values[:, None]), _rank(self.svds.right * self.svds.values[:, None])
+        )
+
     def coherence(self) -> np.ndarray:
         """Return cos_ij = ⟨dW_i, dW_j⟩ / (‖dW_i‖ ‖dW_j‖), k × k; rows and columns of zero updates are zero."""
         flat = self.cores.reshape(len(self.cores), -1)
@@ -153,6 +164,12 @@ def _cholesky_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         if np.abs(gram - np.eye(len(gram))).max() <= ORTHONORMAL_TO:
             return columns, triangle
     return None
+
+
+def _rank(factors: np.ndarray) -> int:
+    """Return the numerical rank of the matrices k × p × r beside each other."""
+    values = np.linalg.svd(factors.transpose(1, 0, 2).reshape(factors.shape[1], -1), compute_uv=False)
+    return int(np.sum(values > NO_ENERGY * values[0]))
 
 
 def _stacked_qr(factors: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -93,8 +93,9 @@ def _half_bases(core: Core, dimension: int, halves: Halves, extractor: str, opti
 
 
 def _basis_of(core: Core, half: Sequence[int], dimension: int, extractor: str, options: Options) -> Sides:
+    small = core_coordinates([Update(core.factors_left[i], core.factors_right[i]) for i in half])
+    dimension = min(dimension, small.room)
     if dimension == 0:
         return np.zeros((core.left.shape[1], 0)), np.zeros((core.right.shape[1], 0))
-    small = core_coordinates([Update(core.factors_left[i], core.factors_right[i]) for i in half])
     found = extract(small, dimension, extractor, options)
     return found.left, found.right

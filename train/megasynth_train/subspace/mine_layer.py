@@ -68,12 +68,7 @@ def layer_budget(module: str, core: Core, settings: MiningSettings, frames: Fram
     if settings.allocation == "null":  # the only one to look at it
         above = significant(values, null_spectrum(core, frames, settings.null_quantile).upper)
     energy = float(np.sum(core.norms**2))
-    return LayerBudget(module, effective_rank(values), energy, above, room_of(core))
-
-
-def room_of(core: Core) -> int:
-    """Return how many dimensions a basis of this layer can have: min(outputs, inputs, Σ ranks)."""
-    return min(core.left.shape[1], core.right.shape[1])
+    return LayerBudget(module, effective_rank(values), energy, above, core.room)
 
 
 def mine_layer(module: str, updates: Updates, task: LayerTask, frames: FrameBank) -> MinedLayer:
@@ -81,19 +76,16 @@ def mine_layer(module: str, updates: Updates, task: LayerTask, frames: FrameBank
     layer, settings = layer_key(module), task.settings
     for_report = _options(settings, settings.report_tolerance)
     cores = {name: core_coordinates(of_attribute) for name, of_attribute in updates.items()}
+    dimensions = {name: min(task.dimensions[name], core.room) for name, core in cores.items()}
     # without dimensions there is nothing to extract
-    found = {
-        name: _extract_all(core, task.dimensions[name], settings)
-        for name, core in cores.items()
-        if task.dimensions[name]
-    }
+    found = {name: _extract_all(core, dimensions[name], settings) for name, core in cores.items() if dimensions[name]}
     chosen = {name: of_extractor[settings.extractor] for name, of_extractor in found.items()}
     bases = {name: _attribute_basis(cores[name], subspace) for name, subspace in chosen.items()}
     concatenation, columns, whole = _concatenated(layer, cores, chosen, settings)
     rows = LayerRows(
         tuple(_layer_row(layer, name, core, found.get(name, {}), task, frames) for name, core in cores.items()),
         tuple(_pair_row(layer, one, other, cores, chosen) for one, other in combinations(cores, 2)),
-        split_rows(layer, cores, task.dimensions, task.halves, settings.extractor, for_report),
+        split_rows(layer, cores, dimensions, task.halves, settings.extractor, for_report),
         concatenation,
         columns,
     )
@@ -156,7 +148,7 @@ def _layer_row(
         null_upper=_numbers(null.upper),
         significant=significant(values, null.upper),
         effective_rank=effective_rank(values) if base_rank is None else base_rank,
-        dimension=min(task.dimensions[attribute], room_of(core)),
+        dimension=min(task.dimensions[attribute], core.room),
         extractors=tuple(_extractor_row(name, subspace) for name, subspace in found.items()),
     )
 
@@ -196,10 +188,15 @@ def _sides(core: Core, found: Subspace | None) -> tuple[np.ndarray, np.ndarray]:
     return found.left, found.right
 
 
-def _mean_energy(core: Core, sides: tuple[np.ndarray, np.ndarray]) -> float:
-    """Return the mean over the adapters that changed anything of the share of energy inside; 0 if none did."""
+def _mean_energy(core: Core, sides: tuple[np.ndarray, np.ndarray]) -> float | None:
+    """Return the mean over the adapters that changed anything of the share of energy inside a basis.
+
+    None if no adapter did, or the basis has no dimensions here.
+    """
     moved = core.norms > 0
-    return float(np.mean(energy_overlap(core, *sides)[moved])) if moved.any() else 0.0
+    if not (moved.any() and sides[0].shape[1]):
+        return None
+    return float(np.mean(energy_overlap(core, *sides)[moved]))
 
 
 def _numbers(values: np.ndarray) -> tuple[float, ...]:

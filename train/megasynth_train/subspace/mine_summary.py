@@ -15,7 +15,7 @@ def summary(analysis: Analysis) -> str:
     parts = [_table(_attribute_header(), [_attribute_row(analysis, name) for name in analysis.attributes])]
     pairs = dict.fromkeys((row.first, row.second) for row in analysis.pairs)
     if pairs:
-        header = ("pair", "smallest angle out", "in", "energy of 1st in 2nd", "of 2nd in 1st")
+        header = ("pair", "layers", "smallest angle out", "in", "energy of 1st in 2nd", "of 2nd in 1st")
         parts.append(_table(header, [_pair_row(analysis.pairs, *pair) for pair in pairs]))
     parts += [f"note: {note}" for note in analysis.notes]
     return "\n".join(parts)
@@ -57,17 +57,19 @@ def _mean_cosine(row: LayerRow) -> float:
 
 def _pair_row(pairs: Sequence[PairRow], first: str, second: str) -> tuple[str, ...]:
     rows = [row for row in pairs if (row.first, row.second) == (first, second)]
+    both = [row for row in rows if row.angles_out_deg and row.angles_in_deg]  # both attributes have dimensions
     return (
         f"{first}, {second}",
-        _median((row.angles_out_deg[0] for row in rows if row.angles_out_deg), "°"),
-        _median((row.angles_in_deg[0] for row in rows if row.angles_in_deg), "°"),
-        _median(row.energy_first_in_second for row in rows),
-        _median(row.energy_second_in_first for row in rows),
+        f"{len(both)} of {len(rows)}",
+        _median((row.angles_out_deg[0] for row in both), "°"),
+        _median((row.angles_in_deg[0] for row in both), "°"),
+        _median(row.energy_first_in_second for row in both),
+        _median(row.energy_second_in_first for row in both),
     )
 
 
-def _median(values: Iterable[float], unit: str = "") -> str:
-    known = list(values)
+def _median(values: Iterable[float | None], unit: str = "") -> str:
+    known = [value for value in values if value is not None]
     return f"{np.median(known):.3g}{unit}" if known else ""
 
 

@@ -162,7 +162,7 @@ def _too_small_layers(settings: MiningSettings, layers: Mapping[str, LayerRows])
     found = f"{min(small)}" if min(small) == max(small) else f"{min(small)} to {max(small)}"
     return (
         f"dimension={settings.dimension}: {len(small)} of {len(fewest)} layers have fewer for an attribute, {found}: "
-        "as many as the layer has inputs or outputs, or as the ranks of the attribute's adapters sum to",
+        "as many as there are directions in which the attribute's adapters changed it",
     )
 
 

@@ -35,6 +35,7 @@ class Cluster:
     base: Mapping[str, Any]  # size, config, weights_sha256; for adapters of PEFT alone: base_model_name_or_path
     drift: tuple[DriftRow, ...]  # of the adapters and layers it is recorded for
     notes: tuple[str, ...]  # what makes results less trustworthy
+    idle: tuple[str, ...]  # names of adapters whose updates are zero in all of these layers
 
     @property
     def adapters(self) -> tuple[AdapterRow, ...]:
@@ -71,6 +72,7 @@ def open_cluster(
     _check_base(stored)
     names = tuple(sorted(stored[0].keys))
     stored, dora_notes = with_row_scales(stored, names, base)
+    idle = tuple(adapter.name for adapter in stored if all(is_zero(adapter.update(module)) for module in names))
     return Cluster(
         stored=stored,
         attributes=tuple(dict.fromkeys(adapter.attribute for adapter in stored)),
@@ -78,8 +80,25 @@ def open_cluster(
         shapes=stored[0].shapes,
         base=stored[0].base,
         drift=tuple(row for adapter in stored for row in _drift(adapter, set(names))),
-        notes=_notes(stored, names) + dora_notes,
+        notes=_notes(stored, idle) + dora_notes,
+        idle=idle,
     )
+
+
+def check_minable(cluster: Cluster) -> None:
+    """Raise DatasetError for an attribute whose updates are all zero, and for one adapter under two names.
+
+    A copy would count twice: the mean leans towards it, and both lie in any basis of either.
+    """
+    for attribute in cluster.attributes:
+        if set(cluster.of_attribute(attribute)) <= set(cluster.idle):
+            raise DatasetError(
+                f"all updates of {attribute} are zero; there is nothing to mine, leave it out with attributes="
+            )
+    first: dict[str, str] = {}
+    for adapter in cluster.stored:
+        if adapter.name not in cluster.idle and first.setdefault(adapter.sha256, adapter.name) != adapter.name:
+            raise DatasetError(f"{first[adapter.sha256]} and {adapter.name} are the same file; leave one out")
 
 
 def _chosen(folder: Path, attributes: Sequence[str]) -> list[tuple[str, str, Path]]:
@@ -201,7 +220,7 @@ def _drift(adapter: StoredAdapter, modules: set[str]) -> list[DriftRow]:
     ]
 
 
-def _notes(stored: Sequence[StoredAdapter], modules: Sequence[str]) -> tuple[str, ...]:
+def _notes(stored: Sequence[StoredAdapter], idle: Sequence[str]) -> tuple[str, ...]:
     notes = []
     seeds = Counter(adapter.seed for adapter in stored if adapter.seed is not None)
     for seed in sorted(seed for seed, count in seeds.items() if count > 1):
@@ -215,7 +234,7 @@ def _notes(stored: Sequence[StoredAdapter], modules: Sequence[str]) -> tuple[str
             f"the seeds of {_listed(unknown)} are not recorded: if they started alike, they share the row space of "
             "their start whatever they learned"
         )
-    if idle := [a.name for a in stored if all(is_zero(a.update(module)) for module in modules)]:
+    if idle:
         notes.append(f"{_listed(idle)} did not move from the base model: all updates are zero")
     if stored[0].base.get("weights_sha256") is None and stored[0].base.get("base_model_name_or_path") is None:
         notes.append(

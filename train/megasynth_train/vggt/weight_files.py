@@ -27,12 +27,10 @@ from megasynth_attr.dataset.files import storage_errors
 from megasynth_attr.dataset.temporary import written_beside
 from megasynth_attr.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.resources import resource_dir
+from megasynth_train.vggt.source_names import SHIPPED, hub_id
 
 NAMES = ("model.safetensors", "model.pt")  # in a folder and on the hub, in this order
 _ADAPTER_NAMES = ("adapter.json", "adapter_config.json", "adapter_model.safetensors")
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-SHIPPED = "shipped:"  # before the name of a file in assets/models
-_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,9 @@ def locate(source: str) -> Path:
         if path.name in _ADAPTER_NAMES:
             raise _adapter_error(path, path.parent)
         return path
-    hub = _HUB_ID.fullmatch(source)
-    if hub is None or source.endswith(_SUFFIXES):
-        raise DatasetError(
-            f"checkpoint {source} is neither a file, nor a folder, nor a hub id such as facebook/VGGT-1B"
-        )
+    repo, revision = hub_id(source)
     print(f"there is no file or folder {source} here; asking the hub", file=sys.stderr, flush=True)
-    return _download(hub["repo"], hub["revision"])
+    return _download(repo, revision)
 
 
 def read_weights(path: Path) -> StoredWeights:

@@ -36,6 +36,7 @@ class PairNumbers:
     first: str
     second: str
     layers: tuple[PairLayer, ...]
+    of_layers: int  # with those in which one of them has none
 
     @property
     def name(self) -> str:
@@ -104,8 +105,9 @@ def pair_numbers(analysis: Analysis, chance: Chance) -> tuple[PairNumbers, ...]:
     known = dimensions(analysis)
     found = []
     for first, second in pair_names(analysis):
-        rows = [r for r in rows_of_pair(analysis, (first, second)) if r.angles_out_deg and r.angles_in_deg]
-        found.append(PairNumbers(first, second, tuple(_pair_layer(row, known, chance) for row in rows)))
+        rows = rows_of_pair(analysis, (first, second))
+        both = tuple(_pair_layer(row, known, chance) for row in rows if row.angles_out_deg and row.angles_in_deg)
+        found.append(PairNumbers(first, second, both, len(rows)))
     return tuple(found)
 
 
@@ -113,7 +115,8 @@ def _pair_layer(row: PairRow, known: dict[tuple[str, str], int], chance: Chance)
     sizes = pair_sizes(row, known)
     out, inner = np.radians(row.angles_out_deg), np.radians(row.angles_in_deg)
     random_out, random_in = (chance.smallest(size, *sizes) for size in (row.outputs, row.inputs))
-    energy = (row.energy_first_in_second + row.energy_second_in_first) / 2
+    shares = [e for e in (row.energy_first_in_second, row.energy_second_in_first) if e is not None]
+    energy = sum(shares) / len(shares)  # both: with dimensions on both sides something moved
     expected = sum(expected_energy_overlap(row.outputs, row.inputs, d, d) for d in sizes) / 2
     return PairLayer(
         row.layer,

@@ -106,7 +106,7 @@ def _overlap(pairs: Sequence[PairNumbers]) -> str | None:
         spread(r for layer in pair.layers for r in (layer.lambda_out_ratio, layer.lambda_in_ratio)) for pair in pairs
     ]
     text = ", ".join(f"{short(ratio.median)} ({pair.name})" for ratio, pair in zip(ratios, pairs, strict=True))
-    return f"Smallest λ of two attributes' bases relative to chance, median over layers and sides (below 1: closer): {text}."
+    return f"Smallest λ of two attributes relative to chance, median over layers and sides (below 1: closer): {text}."
 
 
 def _listed(found: object) -> str:
@@ -186,10 +186,11 @@ def basis_energy(numbers: AttributeNumbers) -> Spread:
 def _pair_table(pairs: Sequence[PairNumbers]) -> Table:
     return Table(
         "Pairs of attributes, medians over the layers, divided by chance (below 1: λ closer, above 1: more energy)",
-        ("Pair", "λ min, outputs", "λ min, inputs", "Energy overlap"),
+        ("Pair", "Layers", "λ min, outputs", "λ min, inputs", "Energy overlap"),
         tuple(
             (
                 pair.name,
+                f"{len(pair.layers)} of {pair.of_layers}",
                 *(
                     f"×{short(pair.over_layers(field).median)}"
                     for field in ("lambda_out_ratio", "lambda_in_ratio", "energy_ratio")

@@ -1,0 +1,151 @@
+"""Settings that cannot work together, found before the first frame is rendered. Free of PyTorch.
+
+Only what belongs to the chosen stages is looked at. Everything else is checked where it is used, and there again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.keys import nearest
+from megasynth_train.compare.settings import CompareSettings
+from megasynth_train.data.limits import check_settings, check_width
+from megasynth_train.experiment.settings import PRETRAIN, SECTION, StageSettings, TrainingRun
+from megasynth_train.settings import AdapterSettings, TrainSettings, head_rank
+from megasynth_train.vggt.config import SIZES, VGGTConfig
+from megasynth_train.vggt.source_names import check_source
+
+_AGGREGATOR = "aggregator."
+_LINEARS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")  # of every block
+_CAMERA = ("embed_pose", "poseLN_modulation.1", "pose_branch.fc1", "pose_branch.fc2")  # besides its blocks
+
+
+def check_stages(run: TrainingRun, settings: StageSettings, stages: Collection[str]) -> None:
+    """Raise ConfigError or DatasetError, naming the key and what to do, for settings that one of ``stages`` refuses."""
+    if "pretrain" in stages and settings.pretrain is not None:
+        _check_training(run, settings.pretrain, f"{SECTION}.pretrain")
+    if "cluster" in stages:
+        _check_training(run, settings.cluster, SECTION)
+        _check_adapter(settings.cluster.adapter, settings.cluster.model.size, f"{SECTION}.adapter")
+    if "mine" in stages:
+        _check_mining(run, settings)
+    if "compare" in stages:
+        _check_comparison(run, settings)
+
+
+def layer_names(config: VGGTConfig) -> tuple[str, ...]:
+    """Return the names of all linears that adapters may be put on: those of the aggregator, then of the camera head."""
+    blocks = [f"{_AGGREGATOR}{kind}_blocks.{depth}" for kind in ("frame", "global") for depth in range(config.depth)]
+    blocks += [f"camera_head.trunk.{depth}" for depth in range(config.camera_depth)]
+    inner = tuple(f"{block}.{linear}" for block in blocks for linear in _LINEARS)
+    return inner + tuple(f"camera_head.{name}" for name in _CAMERA)
+
+
+def largest_rank(config: VGGTConfig) -> int:
+    """Return the largest rank that a change of one of these linears can have: the heads are twice as wide."""
+    return 2 * config.width
+
+
+def _check_training(run: TrainingRun, settings: TrainSettings, section: str) -> None:
+    """Check what the base model is and what it is fed."""
+    checkpoint = settings.model.checkpoint
+    try:
+        if checkpoint and Path(checkpoint).parent != run.folder(PRETRAIN):  # which is made before it is needed
+            check_source(checkpoint)
+    except DatasetError as error:
+        raise DatasetError(f"{section}.model.checkpoint: {error}; leave it empty for random weights") from None
+    try:
+        check_settings(settings.resolved().data)
+    except ConfigError as error:
+        raise ConfigError(f"{section}.{error}") from None
+
+
+def _check_adapter(adapter: AdapterSettings, size: str, key: str) -> None:
+    _pattern(f"{key}.targets", adapter.targets)
+    if adapter.mode == "subspace":
+        if not adapter.basis:
+            raise ConfigError(
+                f"{key}.mode=subspace needs {key}.basis=, a basis file mined before, e.g. "
+                "runs/subspaces/all.safetensors; or use mode=lora"
+            )
+        if not Path(adapter.basis).expanduser().is_file():
+            raise ConfigError(f"{key}.basis={adapter.basis}: there is no such file; name a basis that was mined before")
+    limit = largest_rank(SIZES[size])
+    name, rank = ("rank", adapter.rank) if not adapter.head_rank else ("head_rank", adapter.head_rank)
+    if adapter.mode != "full" and max(rank, head_rank(adapter)) > limit:
+        raise ConfigError(f"{key}.{name}={rank}: no layer of {size} has a larger rank than {limit}; choose a smaller")
+
+
+def _check_mining(run: TrainingRun, settings: StageSettings) -> None:
+    adapter, mining = settings.cluster.adapter, settings.mining
+    _check_minable(run, settings, "the stage mine")
+    targets = _pattern(f"{SECTION}.adapter.targets", adapter.targets)
+    modules = _pattern(f"{SECTION}.mining.modules", mining.modules)
+    names = layer_names(SIZES[settings.cluster.model.size])
+    adapted = [name for name in names if targets is None or targets.fullmatch(name)]
+    example = r"write whole names, e.g. aggregator\.frame_blocks\.\d+\.attn\.qkv"
+    if modules is None and not any(name.startswith(_AGGREGATOR) for name in adapted):
+        raise ConfigError(
+            f"{SECTION}.adapter.targets={adapter.targets} fits no layer of the aggregator of "
+            f"{settings.cluster.model.size}, and these are what the stage mine works on; {example}"
+        )
+    if modules is not None and not any(modules.fullmatch(name) for name in adapted):
+        where = f" that adapter.targets={adapter.targets} adapts" if targets is not None else ""
+        raise ConfigError(
+            f"{SECTION}.mining.modules={mining.modules} fits no linear of {settings.cluster.model.size}{where}; "
+            f"{example}"
+        )
+
+
+def _check_minable(run: TrainingRun, settings: StageSettings, who: str) -> None:
+    """Check that the cluster's adapters have subspaces, and that they are of the attributes to be mined."""
+    mode = settings.cluster.adapter.mode
+    if mode in ("full", "heads"):
+        what = "changes all weights" if mode == "full" else "adapts no layer of the aggregator"
+        raise ConfigError(
+            f"{SECTION}.adapter.mode={mode} {what}, and {who} needs low-rank adapters of it: use e.g. mode=lora, or "
+            "leave the stages mine and compare out of stages="
+        )
+    for attribute in settings.mining.attributes:
+        if attribute not in run.members:
+            known = list(run.members)
+            raise ConfigError(
+                f"{SECTION}.mining.attributes={attribute}: the cluster has none of it{nearest(attribute, known)}; it "
+                f"has {', '.join(known)}"
+            )
+
+
+def _check_comparison(run: TrainingRun, settings: StageSettings) -> None:
+    compare = settings.compare
+    if compare is None:
+        raise ConfigError(
+            "stage compare: the experiment has no downstream data; name a preset, e.g. downstream=everything, or leave "
+            "the stage out of stages="
+        )
+    if compare.uses_basis():
+        _check_minable(run, settings, "the stage compare")
+    _check_training(run, compare.training(), f"{SECTION}.compare")
+    check_width(f"{SECTION}.compare.test.width_px", compare.test.width_px)
+    _check_methods(compare, settings.mining.attributes or tuple(run.members), settings.mining.dimension)
+
+
+def _check_methods(compare: CompareSettings, attributes: Sequence[str], dimension: int) -> None:
+    for method in compare.resolve(attributes, dimension * len(attributes)):
+        adapter = method.adapter
+        if adapter is None:
+            continue
+        if adapter.mode == "subspace":  # its basis is the one that the stage mine makes
+            _pattern(f"{SECTION}.compare.adapter.targets", adapter.targets)
+        else:
+            _check_adapter(adapter, compare.model.size, f"{SECTION}.compare: method {method.name}: adapter")
+
+
+def _pattern(key: str, pattern: str) -> re.Pattern[str] | None:
+    """Return a compiled regular expression, None for an empty one."""
+    try:
+        return re.compile(pattern) if pattern else None
+    except re.error as error:
+        raise ConfigError(f"{key}={pattern}: no regular expression ({error})") from None

@@ -1,0 +1,28 @@
+"""What a checkpoint may be called: a file, a folder, a hub id or a model that comes with the project. No PyTorch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from megasynth_attr.errors import DatasetError
+
+SHIPPED = "shipped:"  # before the name of a file in assets/models
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+def hub_id(source: str) -> tuple[str, str | None]:
+    """Return repository and revision of a hub id; DatasetError for anything else, which then is no file here."""
+    found = _HUB_ID.fullmatch(source)
+    if found is None or source.endswith(_SUFFIXES):
+        raise DatasetError(
+            f"checkpoint {source} is neither a file, nor a folder, nor a hub id such as facebook/VGGT-1B"
+        )
+    return found["repo"], found["revision"]
+
+
+def check_source(source: str) -> None:
+    """Raise DatasetError unless ``source`` is a file or folder that is here, or has the form of another source."""
+    if not source.startswith(SHIPPED) and not Path(source).expanduser().exists():
+        hub_id(source)
