@@ -27,7 +27,7 @@ class MiningSettings:
     )
     tolerance: float = setting(1e-10, "irls, joint: relative fall of the objective that ends the search", minimum=0)
     report_tolerance: float = setting(
-        1e-7, "the same where only the report needs it: extractors that make no basis, random halves", minimum=0
+        1e-6, "the same where only the report needs it: extractors that make no basis, random halves", minimum=0
     )
     max_iterations: int = setting(100, "irls, joint: iterations at most", minimum=1)
     allocation: str = setting("uniform", "how dimensions are shared among layers", options=ALLOCATIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from megasynth_train.subspace.peft_updates import StoredAdapter, is_zero
 
 MANIFEST, ADAPTER, DRIFT = "cluster.json", "adapter", "drift.json"
 DEFAULT_PREFIX = "aggregator."  # the layers that are mined unless others are named
+OPENED_AT_ONCE = 4
 _NAMED = 4  # adapters an error message names
 
 
@@ -67,7 +69,8 @@ def open_cluster(
     folder = Path(folder).expanduser().resolve()
     chosen = _chosen(folder, attributes)
     wanted = _wanted(modules)
-    stored = tuple(open_adapter(path, name, attribute, wanted) for name, attribute, path in chosen)
+    with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:  # each file is read whole for its checksum
+        stored = tuple(pool.map(lambda one: open_adapter(one[2], one[0], one[1], wanted), chosen))
     _check_layers(stored, modules)
     _check_base(stored)
     names = tuple(sorted(stored[0].keys))
