@@ -31,6 +31,7 @@ from megasynth_train.settings import (
     OptimSettings,
     RunSettings,
     TrainSettings,
+    common_settings,
 )
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.config import named_config
@@ -60,7 +61,7 @@ class ClusterSettings:
 
     def training(self) -> TrainSettings:
         """Return what is common to all runs."""
-        return TrainSettings(**{f.name: getattr(self, f.name) for f in fields(TrainSettings)}).resolved()
+        return common_settings(self)
 
 
 def open_manifest(out: Path, settings: ClusterSettings) -> dict[str, Any]:

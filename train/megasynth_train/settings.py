@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from megasynth_attr.scene.fields import setting, span
 from megasynth_train.vggt.config import SIZES
@@ -216,3 +217,8 @@ class TrainSettings:
         """Return the same settings with data.width_px=0 replaced by the model's own width."""
         width_px = self.data.width_px or SIZES[self.model.size].image_size_px
         return replace(self, data=replace(self.data, width_px=width_px))
+
+
+def common_settings(settings: Any) -> TrainSettings:
+    """Return what all runs of a program have in common whose settings hold the sections of TrainSettings, resolved."""
+    return TrainSettings(**{f.name: getattr(settings, f.name) for f in fields(TrainSettings)}).resolved()

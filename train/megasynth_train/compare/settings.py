@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from megasynth_attr.errors import ConfigError
@@ -23,6 +23,7 @@ from megasynth_train.settings import (
     OptimSettings,
     RunSettings,
     TrainSettings,
+    common_settings,
 )
 
 OWN_KEYS = ("like", "lr", "adapter", "optim")  # of a method in define
@@ -68,7 +69,7 @@ class CompareSettings:
 
     def training(self) -> TrainSettings:
         """Return what is common to all runs."""
-        return TrainSettings(**{f.name: getattr(self, f.name) for f in fields(TrainSettings)}).resolved()
+        return common_settings(self)
 
     def check(self) -> None:
         """Raise ConfigError for keys that are missing, contradict each other or are not this program's to set.
