@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from megasynth_attr.dataset.temporary import replace_atomically
 from megasynth_attr.errors import run_main
 from megasynth_attr.scene.fields import setting
 from megasynth_train.command import Help, parse
@@ -264,9 +265,9 @@ def main(words: list[str]) -> None:
                 rows.append(measure(condition, seed))
                 bar.update()
             results[condition.name] = summarise(rows)
-    (out / "planted.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    replace_atomically(out / "planted.json", (json.dumps(results, indent=1) + "\n").encode())
     text = table(results, settings.seeds)
-    (out / "planted.md").write_text(text, encoding="utf-8")
+    replace_atomically(out / "planted.md", text.encode())
     draw(results, out / "planted.png")
     print(text)
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr import pipeline
+from megasynth_attr.dataset.temporary import replace_atomically
 from megasynth_attr.errors import run_main
 from megasynth_attr.scene.fields import setting
 from megasynth_train import cluster, mine
@@ -172,10 +173,10 @@ def main(words: list[str]) -> None:
 
 def write(out: Path, results: Mapping[str, Any]) -> None:
     """Write what there is so far."""
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    replace_atomically(out / "results.json", (json.dumps(results, indent=1) + "\n").encode())
     lines = [*_sharing_lines(results["clusters"]), *_halves_lines(results["clusters"])]
     lines.append(results.get("downstream", ""))
-    (out / "results.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    replace_atomically(out / "results.md", ("\n".join(lines) + "\n").encode())
 
 
 def _sharing_lines(clusters: Mapping[str, Any]) -> list[str]:
