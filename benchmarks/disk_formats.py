@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import OpenEXR
 
+from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.exr import encode_exr
 from megasynth_attr.dataset import images
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.reader import open_dataset
-from megasynth_attr.errors import EnvironmentProblem
-from megasynth_attr.exr import encode_exr
 
 EXR_COMPRESSIONS = ("NO", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "ZSTD")  # PXR24 keeps 24 of float32's bits
 LOSSY = ("PXR24",)

@@ -28,8 +28,8 @@ try:
     import psutil
     from safetensors.numpy import save_file
 
-    from megasynth_attr.errors import ConfigError, EnvironmentProblem, run_main
-    from megasynth_attr.scene.fields import setting
+    from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
+    from megasynth_attr.core.fields import setting
     from megasynth_train.command import Help, parse
     from megasynth_train.subspace.core import Update, core_coordinates
     from megasynth_train.subspace.extract import Options, extract

@@ -28,16 +28,16 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "dataset"))
 
+from megasynth_attr.core.exr import encode_exr
 from megasynth_attr.dataset.images import read_depth, read_png
 from megasynth_attr.dataset.reader import SceneData
-from megasynth_attr.exr import encode_exr
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare
 from megasynth_train.data.frames import check_depth, over_background
 from megasynth_train.data.loader import make_loader
 from megasynth_train.data.scene import OURS
 from megasynth_train.data.sources import TrainingData, open_sources
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 
 
 def main() -> None:

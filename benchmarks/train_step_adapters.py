@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from megasynth_train.cost_layers import Tuning
+from megasynth_train.cost.layers import Tuning
 
 SCALE = 2.0  # alpha / rank of the released code
 

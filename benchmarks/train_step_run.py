@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from train_step_adapters import insert, trained_groups
 
-from megasynth_train.cost import StepShape, Tuning
+from megasynth_train.cost.step import StepShape, Tuning
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.colour import draw_jitter
 from megasynth_train.data.device import prepare
-from megasynth_train.losses import losses
-from megasynth_train.optimiser import build_optimiser, clip_by_group, set_learning_rate, step_unless
-from megasynth_train.settings import AdapterSettings, DataSettings, LossSettings, OptimSettings
+from megasynth_train.training.losses import losses
+from megasynth_train.training.optimiser import build_optimiser, clip_by_group, set_learning_rate, step_unless
+from megasynth_train.training.settings import AdapterSettings, DataSettings, LossSettings, OptimSettings
 from megasynth_train.vggt.config import VGGTConfig
 from megasynth_train.vggt.initialise import random_model
 from megasynth_train.vggt.model import VGGT

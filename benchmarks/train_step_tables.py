@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from train_step_run import PARTS
 
-from megasynth_attr.errors import ConfigError
-from megasynth_train.cost import StepShape, Tuning, bound_s, expected_s, mean_over_views, step_cost
-from megasynth_train.memory import GIB, memory_bytes
+from megasynth_attr.core.errors import ConfigError
+from megasynth_train.cost.memory import GIB, memory_bytes
+from megasynth_train.cost.step import StepShape, Tuning, bound_s, expected_s, mean_over_views, step_cost
 from megasynth_train.vggt.config import named_config
 
 TFLOPS = 790.0  # the densest bf16 products an H200 reaches

@@ -23,8 +23,8 @@ def main() -> int:
     from megasynth_attr.blender.bootstrap import find_packages
 
     find_packages()
-    from megasynth_attr.errors import run_main
-    from megasynth_attr.open_scene import main as open_scene
+    from megasynth_attr.core.errors import run_main
+    from megasynth_attr.pipeline.open_scene import main as open_scene
 
     return run_main(open_scene, sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else [])
 

@@ -36,8 +36,8 @@ def main() -> int:
 
         find_packages()
         own.append(f"blender={binary}")
-    from megasynth_attr.errors import run_main
-    from megasynth_attr.pipeline import main as pipeline
+    from megasynth_attr.core.errors import run_main
+    from megasynth_attr.pipeline.__main__ import main as pipeline
 
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else [] if binary else sys.argv[1:]
     return run_main(pipeline, words if "--help" in words else [*own, *words])

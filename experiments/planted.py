@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from megasynth_attr.dataset.temporary import replace_atomically
-from megasynth_attr.errors import run_main
-from megasynth_attr.scene.fields import setting
+from megasynth_attr.core.errors import run_main
+from megasynth_attr.core.fields import setting
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.command import Help, parse
 from megasynth_train.subspace.angles import principal_angles
 from megasynth_train.subspace.basis import haar_frame

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr import pipeline
-from megasynth_attr.dataset.temporary import replace_atomically
-from megasynth_attr.errors import run_main
-from megasynth_attr.scene.fields import setting
+from megasynth_attr.core.errors import run_main
+from megasynth_attr.core.fields import setting
+from megasynth_attr.core.temporary import replace_atomically
+from megasynth_attr.pipeline import __main__ as pipeline
 from megasynth_train import cluster, mine
 from megasynth_train.command import Help, parse
 from megasynth_train.compare import __main__ as compare

@@ -31,6 +31,7 @@ def test_the_wheel_holds_what_a_run_needs(wheel):
         "assets/materials/procedural_index.json",
         "assets/models/vggt-tiny.safetensors",
         "report/templates/dataset.html",
+        "core/pages/templates/base.html",
     ):
         assert f"megasynth_attr/{needed}" in names
     assert {
@@ -49,8 +50,8 @@ def test_the_wheel_samples_a_scene_in_an_empty_environment(wheel, tmp_path):
     subprocess.run([python, "-m", "pip", "install", "-q", str(wheel)], check=True, capture_output=True)
     script = """
 from pathlib import Path
-from megasynth_attr.config import resolve
-from megasynth_attr.library import sample_scene
+from megasynth_attr.scene.config import resolve
+from megasynth_attr.farm.library import sample_scene
 import megasynth_attr
 assert "site-packages" in megasynth_attr.__file__, megasynth_attr.__file__
 for preset in ("geometry", "micro_texture", "spoof_plane"):

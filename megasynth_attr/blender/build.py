@@ -9,11 +9,11 @@ from typing import Any
 from megasynth_attr.blender import compat
 from megasynth_attr.blender.device import use_device
 from megasynth_attr.blender.quality import Quality, apply_quality, resolve_quality
-from megasynth_attr.errors import RenderError
+from megasynth_attr.core.errors import RenderError
 from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.factor import registered
+from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 from megasynth_attr.scene.spec import Scene
-from megasynth_attr.settings import RenderSettings, WriteSettings
 
 CONTENT = ("meshes", "materials", "images", "lights", "cameras", "objects", "collections", "node_groups", "worlds")
 FILTER_WIDTH_PX = 1.5

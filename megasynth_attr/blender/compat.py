@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from megasynth_attr.errors import EnvironmentProblem
+from megasynth_attr.core.errors import EnvironmentProblem
 
 OLDEST = (3, 4)
 NEWEST_TESTED = (5, 0)

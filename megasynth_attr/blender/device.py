@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from megasynth_attr.blender import compat
-from megasynth_attr.errors import EnvironmentProblem
+from megasynth_attr.core.errors import EnvironmentProblem
 
 GPU_KINDS = {"cuda": "CUDA", "optix": "OPTIX", "hip": "HIP", "oneapi": "ONEAPI", "metal": "METAL"}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from megasynth_attr.blender import compat
 from megasynth_attr.blender.images import load_image
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.spec import AreaLight, Bulb, Hdri, Lighting, Sun, Window
 
 if TYPE_CHECKING:

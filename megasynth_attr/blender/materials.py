@@ -8,7 +8,7 @@ from megasynth_attr.blender import compat
 from megasynth_attr.blender.build import NORMAL_AOV
 from megasynth_attr.blender.geometry import UV_LAYER
 from megasynth_attr.blender.images import load_image
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.spec import Primitive, SlotMaterial, Texture
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from megasynth_attr.blender import compat
-from megasynth_attr.exr import ExrError, decode_exr, text_attributes
+from megasynth_attr.core.exr import ExrError, decode_exr, text_attributes
 
 BACKGROUND_DEPTH = 1e9  # Cycles writes 1e10 where a ray hits nothing
 

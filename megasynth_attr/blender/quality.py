@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from megasynth_attr.blender import compat
-from megasynth_attr.errors import EnvironmentProblem
-from megasynth_attr.settings import RenderSettings
+from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.scene.settings import RenderSettings
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from megasynth_attr.blender.colour import display_rgba
 from megasynth_attr.blender.passes import facing_normals, picture_problem, read_normals, read_passes
 from megasynth_attr.blender.quality import quality_record, resolve_quality
 from megasynth_attr.blender.window import set_window
-from megasynth_attr.errors import RenderError
-from megasynth_attr.scene.codec import to_plain
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import RenderError
 from megasynth_attr.scene.frame import Frame, camera_from_world, intrinsics
+from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 from megasynth_attr.scene.spec import Camera
-from megasynth_attr.settings import RenderSettings, WriteSettings
 
 SEED_LIMIT = 2**31  # Cycles' seed is a signed 32-bit number
 

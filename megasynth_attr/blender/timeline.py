@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from megasynth_attr.blender import compat
 from megasynth_attr.blender.camera import move_camera
-from megasynth_attr.errors import EnvironmentProblem
+from megasynth_attr.core.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from megasynth_attr.blender.build import Stage

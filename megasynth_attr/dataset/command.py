@@ -7,9 +7,9 @@ import typing
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from megasynth_attr.errors import ConfigError
-from megasynth_attr.keys import nearest
-from megasynth_attr.scene.fields import check
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.fields import check
+from megasynth_attr.core.keys import nearest
 
 Options = TypeVar("Options")
 

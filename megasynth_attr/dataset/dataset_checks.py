@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from megasynth_attr.core.streams import Scope
 from megasynth_attr.dataset.findings import ERROR, WARNING, Finding, SceneFacts
 from megasynth_attr.dataset.reader import Dataset
 from megasynth_attr.dataset.reprojection import PairResult, Systematic, solve_systematic
-from megasynth_attr.streams import Scope
 
 NO_EFFECT_ON_DEPTH = {"texture", "lighting", "noise"}
 BADLY_EXPOSED_SHARE = 0.01

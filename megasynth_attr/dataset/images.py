@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from megasynth_attr.dataset.files import storage_problem, write_durably
-from megasynth_attr.errors import DatasetError
-from megasynth_attr.exr import ExrError, decode_exr, encode_exr
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.exr import ExrError, decode_exr, encode_exr
+from megasynth_attr.core.files import storage_problem, write_durably
 
 PNG_LEVEL = 4
 EXR_COMPRESSION = "zip"

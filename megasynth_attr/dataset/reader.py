@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import read_json
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, DATASET_FORMAT
-from megasynth_attr.dataset.files import read_json
 from megasynth_attr.dataset.images import read_depth, read_png, read_vectors
 from megasynth_attr.dataset.reprojection import world_points
-from megasynth_attr.errors import DatasetError
 from megasynth_attr.scene.factor import load_plugins
 from megasynth_attr.scene.spec import Scene, read_scene
 

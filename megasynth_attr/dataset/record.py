@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr import __version__
-from megasynth_attr.config import NOT_IDENTITY, Config
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import json_bytes, read_json, storage_errors
+from megasynth_attr.core.temporary import create_exclusively, remove_leftovers, replace_atomically
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CONVENTIONS, DATASET_FORMAT
-from megasynth_attr.dataset.files import json_bytes, read_json, storage_errors
-from megasynth_attr.dataset.temporary import create_exclusively, remove_leftovers, replace_atomically
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.scene.config import NOT_IDENTITY, Config
 
 SHOWN_DIFFERENCES = 3
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.errors import DatasetError, MegaSynthError
+from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CHECKSUMS_FORMAT
-from megasynth_attr.dataset.files import read_json, sha256_of
 from megasynth_attr.dataset.findings import ERROR, Finding, SceneFacts
 from megasynth_attr.dataset.reader import SceneData, View
 from megasynth_attr.dataset.reprojection import (
@@ -24,7 +25,6 @@ from megasynth_attr.dataset.reprojection import (
     pixel_rays,
     world_points,
 )
-from megasynth_attr.errors import DatasetError, MegaSynthError
 from megasynth_attr.scene.frame import camera_from_world, intrinsics
 from megasynth_attr.scene.spec import Camera
 

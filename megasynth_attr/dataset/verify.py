@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from megasynth_attr.core.errors import DatasetError, print_help, run_main
+from megasynth_attr.core.fields import setting
+from megasynth_attr.core.files import json_bytes, storage_errors
+from megasynth_attr.core.selection import parse_indices
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.dataset import dataset_checks, paths
 from megasynth_attr.dataset.command import help_text, parse_options
-from megasynth_attr.dataset.files import json_bytes, storage_errors
 from megasynth_attr.dataset.findings import Finding, SceneFacts, VerifyReport
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open_experiment
 from megasynth_attr.dataset.scene_checks import Expected, check_scene
-from megasynth_attr.dataset.temporary import replace_atomically
-from megasynth_attr.errors import DatasetError, print_help, run_main
-from megasynth_attr.scene.fields import setting
-from megasynth_attr.selection import parse_indices
 
 DEFAULT_CLEARANCE = 0.1  # for datasets whose camera settings state none
 PAIRS_PER_SCENE = 12

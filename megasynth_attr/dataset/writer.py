@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.errors import RenderError
+from megasynth_attr.core.files import json_bytes, sha256_of, storage_errors, sync_folder, write_durably
+from megasynth_attr.core.temporary import new_temporary_folder
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CAMERA_CONVENTIONS, CAMERAS_FORMAT, CHECKSUMS_FORMAT, RENDER_FORMAT
-from megasynth_attr.dataset.files import json_bytes, sha256_of, storage_errors, sync_folder, write_durably
 from megasynth_attr.dataset.images import write_depth, write_png, write_vectors
 from megasynth_attr.dataset.record import finalise, open_for_writing
-from megasynth_attr.dataset.temporary import new_temporary_folder
-from megasynth_attr.errors import RenderError
 from megasynth_attr.scene.frame import Frame, camera_from_world, intrinsics
+from megasynth_attr.scene.settings import WriteSettings
 from megasynth_attr.scene.spec import Camera, Scene, scene_to_json
-from megasynth_attr.settings import WriteSettings
 
 __all__ = ["SceneWriter", "finalise", "open_for_writing"]
 

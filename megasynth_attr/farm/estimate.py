@@ -6,9 +6,9 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from megasynth_attr.config import Config
 from megasynth_attr.dataset.paths import finished_scenes, scene_dir
 from megasynth_attr.farm.events import host_name, read_events
+from megasynth_attr.scene.config import Config
 
 BYTES_PER_PIXEL = {"rgb": 1.2, "depth": 2.0, "normal": 4.0, "instance": 0.05, "position": 6.0}  # of a full picture
 COVERED = {"objects": 0.35}  # share of a picture that is not empty; 1 for other layouts

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
-from megasynth_attr.errors import ExitCode
+from megasynth_attr.core.errors import ExitCode
 
 Payload = TypeVar("Payload")
 

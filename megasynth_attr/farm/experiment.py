@@ -10,12 +10,12 @@ import numpy
 import scipy
 
 from megasynth_attr import __version__
-from megasynth_attr.config import NOT_IDENTITY, Config, Experiment
-from megasynth_attr.dataset.files import json_bytes, read_json, storage_errors
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
+from megasynth_attr.core.files import json_bytes, read_json, storage_errors
+from megasynth_attr.core.temporary import create_exclusively, remove_leftovers, replace_atomically
 from megasynth_attr.dataset.paths import DATASET_FILE, EXPERIMENT_FILE, TMP, dataset_dir, dataset_name
-from megasynth_attr.dataset.temporary import create_exclusively, remove_leftovers, replace_atomically
-from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem
-from megasynth_attr.farm.plan import check_writable
+from megasynth_attr.farm.tasks import check_writable
+from megasynth_attr.scene.config import NOT_IDENTITY, Config, Experiment
 
 EXPERIMENT_FORMAT = "megasynth-attr experiment 1"
 

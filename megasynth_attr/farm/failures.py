@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from megasynth_attr.dataset.files import json_bytes, storage_errors, write_durably
+from megasynth_attr.core.files import json_bytes, storage_errors, write_durably
+from megasynth_attr.core.temporary import new_temporary_folder
 from megasynth_attr.dataset.paths import TMP, failure_file, scene_name
-from megasynth_attr.dataset.temporary import new_temporary_folder
 from megasynth_attr.farm.executor import Problem
-from megasynth_attr.farm.plan import Task
+from megasynth_attr.farm.tasks import Task
 
 FAILURE_FORMAT = "megasynth-attr failure 1"
 

@@ -6,25 +6,25 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from megasynth_attr.config import Experiment
-from megasynth_attr.dataset.files import read_json
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import MegaSynthError, ScenesFailed
+from megasynth_attr.core.files import read_json
+from megasynth_attr.core.stop import StopRequest
+from megasynth_attr.core.temporary import remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file, finished_scenes, scene_dir, scene_name
 from megasynth_attr.dataset.record import finalise, open_for_writing
-from megasynth_attr.dataset.temporary import remove_leftovers
-from megasynth_attr.errors import MegaSynthError, ScenesFailed
 from megasynth_attr.farm.events import EventLog, host_name
 from megasynth_attr.farm.launch import find_blender
+from megasynth_attr.farm.library import Library, cache_dir, open_library
 from megasynth_attr.farm.local import LocalExecutor
 from megasynth_attr.farm.materials import material_records
-from megasynth_attr.farm.plan import Plan, check_disk, check_writable, describe, make_plan, select_all_shards
 from megasynth_attr.farm.prepare import Preparer
 from megasynth_attr.farm.progress import Progress
 from megasynth_attr.farm.schedule import Schedule
 from megasynth_attr.farm.scratch import scratch_folder
 from megasynth_attr.farm.slurm import render_on_slurm
-from megasynth_attr.farm.stop import StopRequest
-from megasynth_attr.library import Library, cache_dir, open_library
-from megasynth_attr.scene.codec import to_plain
+from megasynth_attr.farm.tasks import Plan, check_disk, check_writable, describe, make_plan, select_all_shards
+from megasynth_attr.scene.config import Experiment
 
 Render = Callable[[Plan, Mapping[str, Library], StopRequest, EventLog], None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from megasynth_attr.scene.assets import Assets
-from megasynth_attr.settings import RenderSettings, WriteSettings
+from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from megasynth_attr.errors import EnvironmentProblem
-from megasynth_attr.resources import PACKAGE_DIR
+from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.resources import PACKAGE_DIR
 
 WORKER_FILE = PACKAGE_DIR / "farm" / "worker.py"
 HOW_TO_GET_ONE = "install Blender, `pip install bpy==5.0.1`, or name a binary with blender=/path/to/blender"

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from megasynth_attr.settings import RunSettings
+from megasynth_attr.scene.settings import RunSettings
 
 BEST_THREADS = 2
 WORKER_BYTES = 1_500_000_000  # a worker with the largest preset at 518 px, rounded up

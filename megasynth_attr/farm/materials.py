@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from megasynth_attr.library import Library
+from megasynth_attr.farm.library import Library
 
 FIELDS = ("name", "category", "license", "source", "identity")
 

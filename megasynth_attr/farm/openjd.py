@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from megasynth_attr.config import Experiment, resolve
-from megasynth_attr.dataset.files import storage_errors
-from megasynth_attr.errors import ConfigError, run_main
-from megasynth_attr.farm.plan import select
+from megasynth_attr.core.errors import ConfigError, run_main
+from megasynth_attr.core.files import storage_errors
 from megasynth_attr.farm.slurm import MOST_JOBS, SCENES_PER_JOB
+from megasynth_attr.farm.tasks import select
+from megasynth_attr.scene.config import Experiment, resolve
 
 SPECIFICATION = "jobtemplate-2023-09"
 KILL_AFTER_S = 60  # between SIGTERM and SIGKILL; the pipeline needs a second

@@ -9,6 +9,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from megasynth_attr.core.pages.words import duration_text
+
 LINE_EVERY_S = 10.0  # without a terminal
 REFRESH_S = 1.0  # of the bar while nothing happens
 FEW_FRAMES = 4
@@ -149,26 +151,3 @@ class Progress:
         if self._already + self.rendered >= self._total:
             return "complete"
         return f"{duration_text(self.remaining_s())} left"
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration for people: 45 s, 3 min 20 s, 5 h 10 min, 2 d 4 h."""
-    whole = round(seconds)
-    for unit, size, small_unit, small in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // small} {small_unit}"
-    return f"{whole} s"
-
-
-def hours_text(hours: float) -> str:
-    """Return hours for people: 0.4, 12, 1,480."""
-    return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
-
-
-def size_text(count: float) -> str:
-    """Return a number of bytes for people, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -19,16 +19,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.config import Experiment
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, ExitCode, Interrupted
+from megasynth_attr.core.resources import PACKAGE_DIR
+from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.dataset.paths import finished_scenes
-from megasynth_attr.errors import ConfigError, EnvironmentProblem, ExitCode, Interrupted
 from megasynth_attr.farm.events import EventLog
 from megasynth_attr.farm.executor import Problem, Report, Work
-from megasynth_attr.farm.plan import Plan
 from megasynth_attr.farm.progress import Progress
-from megasynth_attr.farm.stop import StopRequest
-from megasynth_attr.resources import PACKAGE_DIR
-from megasynth_attr.settings import RunSettings
+from megasynth_attr.farm.tasks import Plan
+from megasynth_attr.scene.config import Experiment
+from megasynth_attr.scene.settings import RunSettings
 
 SCENES_PER_JOB = 10
 MOST_JOBS = 1000  # a usual MaxArraySize

@@ -36,7 +36,7 @@ if __name__ == "__main__" and __package__ in (None, ""):  # run as a file by a B
 
     find_packages()
 
-from megasynth_attr.errors import ExitCode, MegaSynthError
+from megasynth_attr.core.errors import ExitCode, MegaSynthError
 
 SCHEDULER_GONE = int(ExitCode.INTERRUPTED)
 Report = Callable[..., None]
@@ -106,9 +106,9 @@ def _render_scene(job_record: dict[str, Any], report: Report) -> dict[str, float
     """Render, write and commit one scene; return the seconds its parts took."""
     from megasynth_attr.blender.build import build_scene
     from megasynth_attr.blender.render import render_record, render_view
+    from megasynth_attr.core.codec import from_plain
     from megasynth_attr.dataset.writer import SceneWriter
     from megasynth_attr.farm.job import RenderJob
-    from megasynth_attr.scene.codec import from_plain
     from megasynth_attr.scene.factor import load_plugins
     from megasynth_attr.scene.spec import scene_from_json
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.dataset.files import read_json
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import read_json
 
 VERIFY_FORMAT = "megasynth-attr verify 1"
 SHOWN_FINDINGS = 20

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.dataset.files import read_json
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import read_json
 from megasynth_attr.dataset.paths import (
     DATASET_FILE,
     FAILURES,
@@ -20,7 +21,6 @@ from megasynth_attr.dataset.paths import (
     scene_dir,
 )
 from megasynth_attr.dataset.reader import Dataset
-from megasynth_attr.errors import DatasetError
 from megasynth_attr.report.checks import Verification, read_verification
 from megasynth_attr.scene.factor import registered
 

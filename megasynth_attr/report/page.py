@@ -12,14 +12,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from megasynth_attr.dataset.files import storage_errors
+from megasynth_attr.core.files import storage_errors
+from megasynth_attr.core.pages.chapters import Chapter, read_chapter
+from megasynth_attr.core.pages.template import render, require_report_libraries
+from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, REPORT, TMP
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
-from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers
-from megasynth_attr.report.chapters import Chapter, read_chapter
 from megasynth_attr.report.facts import Facts, hash_rows, licence_counts, read_facts
 from megasynth_attr.report.images import id_colour
-from megasynth_attr.report.libraries import require_report_libraries
 from megasynth_attr.report.pictures import (
     STEPS,
     Limits,
@@ -98,13 +98,15 @@ def _write_dataset(dataset: Dataset, limits: Limits, bar: Any, has_summary: bool
         if row is not None:
             draw_isolation(folder / "isolation.png", [row], facts.factors)
         scenes, rows = hash_rows(facts, limits.hash_scenes)
-        text = _render(
+        text = render(
+            TEMPLATES,
             "dataset.html",
             facts=facts,
             pictures=pictures,
             hash_scenes=scenes,
             hash_rows=rows,
             licences=licence_counts(facts.materials),
+            hash_colour=lambda rank: "rgb({}, {}, {})".format(*id_colour(rank + 1)),
             settings=json.dumps(facts.record["config"], indent=2, sort_keys=True),
             summary=f"../../{REPORT}/{INDEX}" if has_summary else None,
         )
@@ -120,7 +122,8 @@ def _write_summary(out: Path, pages: Sequence[DatasetPage]) -> Path:
     with _replacing(out / REPORT) as folder:
         if rows:
             draw_isolation(folder / "isolation.png", rows, factors)
-        text = _render(
+        text = render(
+            TEMPLATES,
             "summary.html",
             name=out.resolve().name,
             pages=pages,
@@ -166,36 +169,3 @@ def _replacing(final: Path) -> Iterator[Path]:
             (work / "new").rename(final)
         finally:
             shutil.rmtree(work, ignore_errors=True)  # a failure here must not hide the one that led here
-
-
-def _render(template: str, **values: Any) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["size"] = human_size
-    environment.filters["number"] = lambda value: f"{value:,}".replace(",", "\u202f")
-    environment.filters["colour"] = lambda rank: "rgb({}, {}, {})".format(*id_colour(rank + 1))
-    environment.filters["words"] = in_words
-    environment.filters["count"] = lambda n, word: f"{n:,} {word}{'' if n == 1 else 's'}".replace(",", "\u202f")
-    return environment.get_template(template).render(**values)
-
-
-def human_size(size_bytes: float) -> str:
-    """Return a size in decimal units: 999 B, 12.3 kB, 4.5 MB."""
-    power = 0
-    while round(size_bytes, 0 if size_bytes >= 100 or power == 0 else 1) >= 1000 and power < 4:
-        size_bytes, power = size_bytes / 1000, power + 1
-    decimals = 0 if power == 0 or size_bytes >= 100 else 1
-    return f"{size_bytes:.{decimals}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
-
-
-def in_words(items: Sequence[str]) -> str:
-    """Return "a", "a and b" or "a, b and c"."""
-    items = list(items)
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Draw:
 class Factor:
     """One attribute of a scene.
 
-    ``settings`` is a frozen dataclass made with ``scene/fields.py`` whose first fields are ``scope`` and ``variants``;
+    ``settings`` is a frozen dataclass made with ``core/fields.py`` whose first fields are ``scope`` and ``variants``;
     an optional method ``validate(name, settings_of_all_factors)`` raises ConfigError. ``describe`` maps (data, records)
     to an array; ``distance`` compares two such arrays (for the isolation matrix). ``build`` is "module:function",
     imported inside Blender only and called as ``function(stage, data)`` (see ``blender/build.py``), in order of

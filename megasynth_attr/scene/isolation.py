@@ -19,7 +19,7 @@ from megasynth_attr.scene.sample import sample_scene
 from megasynth_attr.scene.spec import Scene
 
 if TYPE_CHECKING:
-    from megasynth_attr.config import Config
+    from megasynth_attr.scene.config import Config
 
 
 @dataclass(frozen=True)

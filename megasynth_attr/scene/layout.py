@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from megasynth_attr.scene.codec import rounded
+from megasynth_attr.core.codec import rounded
 from megasynth_attr.scene.keepout import CameraRegion, InsideBox
 from megasynth_attr.scene.spec import Box, Vec3, Window
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.heightfield import CONTROL
 from megasynth_attr.scene.primitives import KINDS, Template, coarse_edges, template
 from megasynth_attr.scene.spec import Geometry, Primitive

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from megasynth_attr.core.streams import Scope, stream, stream_key
 from megasynth_attr.scene.factor import Draw, Records, registered
 from megasynth_attr.scene.spec import Scene
-from megasynth_attr.streams import Scope, stream, stream_key
 
 if TYPE_CHECKING:
-    from megasynth_attr.config import Config
+    from megasynth_attr.scene.config import Config
 
 
 def sample_scene(config: Config, dataset_index: int, scene_index: int, records: Records) -> Scene:

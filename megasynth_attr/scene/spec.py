@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.errors import DatasetError
-from megasynth_attr.scene.codec import canonical_json, content_hash, from_plain
+from megasynth_attr.core.codec import canonical_json, content_hash, from_plain
+from megasynth_attr.core.errors import DatasetError
 
 FORMAT = "megasynth-attr scene 1"
 Vec3 = tuple[float, float, float]

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.textures.command_line import nearest
-from megasynth_attr.textures.recipe import BANK_VERSION, CATEGORIES
+from megasynth_attr.textures.procedural.recipe import BANK_VERSION, CATEGORIES
 from megasynth_attr.textures.surface import MAPS as MAPS
 
 FORMAT = "megasynth-attr-bank"
@@ -262,7 +262,7 @@ def open_bank(spec: str, *, cache_dir: Path, size_px: int) -> Bank:
     if not 16 <= size_px <= 8192:
         raise ConfigError(f"texture size {size_px} px is outside 16 … 8192; 512 is the default, 256 is quick")
     if spec == "procedural":
-        from megasynth_attr.textures.procedural import ProceduralBank  # imports this module
+        from megasynth_attr.textures.procedural.bank import ProceduralBank  # imports this module
 
         return ProceduralBank(Path(cache_dir) / f"procedural-v{BANK_VERSION}-{size_px}px", size_px)
     return DiskBank(Path(spec))

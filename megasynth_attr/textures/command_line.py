@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from megasynth_attr.errors import ConfigError, print_help
+from megasynth_attr.core.errors import ConfigError, print_help
 
 Options = TypeVar("Options")
 

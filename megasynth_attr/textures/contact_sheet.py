@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from megasynth_attr.errors import run_main
+from megasynth_attr.core.errors import run_main
 from megasynth_attr.textures.bank import MAPS, MaterialRecord, open_bank
 from megasynth_attr.textures.command_line import parse_arguments
 from megasynth_attr.textures.surface import Bytes, linear_from_srgb, srgb_from_linear

@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
 from megasynth_attr.textures.bank import (
     INDEX_NAME,
     MAPS,
@@ -42,7 +42,7 @@ from megasynth_attr.textures.bank import (
     write_atomically,
 )
 from megasynth_attr.textures.command_line import nearest, parse_arguments
-from megasynth_attr.textures.recipe import CATEGORIES
+from megasynth_attr.textures.procedural.recipe import CATEGORIES
 from megasynth_attr.textures.surface import (
     Bytes,
     linear_from_srgb,

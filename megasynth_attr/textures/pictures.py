@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 

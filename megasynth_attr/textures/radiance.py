@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 
 
 def read_hdr(path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from megasynth_attr.textures.noise import Array, IntArray
+from megasynth_attr.textures.procedural.noise import Array, IntArray
 
 MAPS = ("basecolor", "normal", "roughness", "metallic", "height")
 Bytes = npt.NDArray[np.uint8]

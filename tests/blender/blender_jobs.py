@@ -27,7 +27,7 @@ from analytic_scenes import (
 from blender_runtime import job
 from PIL import Image
 
-from megasynth_attr.exr import encode_exr
+from megasynth_attr.core.exr import encode_exr
 from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.spec import AreaLight, Bulb, Hdri, Lighting, PictureRef, Scene, SlotMaterial, Texture, Window
 

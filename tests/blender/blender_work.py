@@ -15,11 +15,11 @@ import numpy as np
 from megasynth_attr.blender import compat
 from megasynth_attr.blender.build import build_scene, data_block_counts, empty_blender
 from megasynth_attr.blender.render import render_record, render_view
-from megasynth_attr.errors import MegaSynthError
+from megasynth_attr.core.codec import from_plain
+from megasynth_attr.core.errors import MegaSynthError
 from megasynth_attr.scene.assets import Assets
-from megasynth_attr.scene.codec import from_plain
+from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 from megasynth_attr.scene.spec import scene_from_json
-from megasynth_attr.settings import RenderSettings, WriteSettings
 
 
 def main(folder: Path) -> None:

@@ -110,7 +110,7 @@ def test_the_module_has_an_entry_point_of_its_own(scene_folder: Path, tmp_path: 
     pytest.importorskip("bpy")
     blend = tmp_path / "look.blend"
     words = [f"scene={scene_folder}", f"save={blend}", f"cache={scene_folder / 'cache'}", "bank_size_px=16"]
-    command = [sys.executable, "-m", "megasynth_attr.open_scene", *words]
+    command = [sys.executable, "-m", "megasynth_attr.pipeline.open_scene", *words]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0 and blend.stat().st_size > 10_000, done.stderr
     shown = subprocess.run(

@@ -9,9 +9,9 @@ import numpy as np
 import raycast
 from scipy.spatial.transform import Rotation
 
-from megasynth_attr.config import Config, resolve
+from megasynth_attr.core.codec import rounded
 from megasynth_attr.dataset.writer import SceneWriter, finalise, open_for_writing
-from megasynth_attr.scene.codec import rounded
+from megasynth_attr.scene.config import Config, resolve
 from megasynth_attr.scene.frame import Frame, camera_from_world
 from megasynth_attr.scene.spec import (
     Box,

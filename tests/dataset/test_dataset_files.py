@@ -17,12 +17,12 @@ import synthetic
 from PIL import Image
 from synthetic import tree
 
-from megasynth_attr.config import Config
+from megasynth_attr.core.errors import ConfigError, DatasetError, RenderError
+from megasynth_attr.core.files import storage_problem
 from megasynth_attr.dataset import images, paths
-from megasynth_attr.dataset.files import storage_problem
 from megasynth_attr.dataset.reader import open_dataset, open_experiment
 from megasynth_attr.dataset.writer import SceneWriter, finalise, open_for_writing
-from megasynth_attr.errors import ConfigError, DatasetError, RenderError
+from megasynth_attr.scene.config import Config
 from megasynth_attr.scene.frame import camera_from_world
 
 

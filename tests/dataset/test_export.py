@@ -16,10 +16,10 @@ import pytest
 import synthetic
 from synthetic import tree
 
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.dataset import images
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset, main
 from megasynth_attr.dataset.reader import SceneData, open_dataset
-from megasynth_attr.errors import ConfigError, DatasetError
 
 FORMATS = ("paper", "colmap", "nerfstudio", "webdataset")
 

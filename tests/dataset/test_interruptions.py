@@ -15,12 +15,12 @@ import pytest
 import synthetic
 from synthetic import tree
 
+from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers, written_beside
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.images import write_exr, write_png
 from megasynth_attr.dataset.record import open_for_writing
-from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers, written_beside
 from megasynth_attr.dataset.writer import SceneWriter
-from megasynth_attr.errors import EnvironmentProblem
 
 SLOW_WRITER = """
 import sys, time
@@ -90,7 +90,7 @@ class TestLeftovers:
         (tmp_path / "new" / "numbers").write_text("new")
         killed = (
             "import os, pathlib, signal, sys\n"
-            "from megasynth_attr.dataset.temporary import replace_folder\n"
+            "from megasynth_attr.core.temporary import replace_folder\n"
             "rename, seen = pathlib.Path.rename, []\n"
             "def slow(path, target):\n"
             "    if path.name == 'new':\n"
@@ -183,7 +183,7 @@ sys.path.insert(0, {here!r})
 import synthetic
 from pathlib import Path
 from megasynth_attr.dataset.writer import open_for_writing
-from megasynth_attr.errors import run_main
+from megasynth_attr.core.errors import run_main
 
 settings = synthetic.config()
 if os.geteuid() == 0:

@@ -15,13 +15,13 @@ import raycast
 import synthetic
 from PIL import Image
 
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import json_bytes, sha256_of
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.files import json_bytes, sha256_of
 from megasynth_attr.dataset.findings import VerifyReport
 from megasynth_attr.dataset.images import write_depth, write_vectors
 from megasynth_attr.dataset.verify import main, verify_dataset
 from megasynth_attr.dataset.writer import finalise, open_for_writing
-from megasynth_attr.errors import ConfigError, DatasetError
 
 
 def quiet(folder: Path, **options: object) -> VerifyReport:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.fields import scope, variants
+from megasynth_attr.core.streams import Scope
 from megasynth_attr.scene.factor import Draw, Factor, register
-from megasynth_attr.scene.fields import scope, variants
-from megasynth_attr.streams import Scope
 
 
 @dataclass(frozen=True)

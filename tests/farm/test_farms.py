@@ -12,8 +12,8 @@ import runs
 import slurm_cluster
 from conftest import Reference
 
-from megasynth_attr.errors import ConfigError, EnvironmentProblem
-from megasynth_attr.pipeline import main
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
+from megasynth_attr.pipeline.__main__ import main
 
 
 def test_a_slurm_array_makes_the_same_dataset(reference: Reference, tmp_path: Path) -> None:

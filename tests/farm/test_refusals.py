@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import runs
 
-from megasynth_attr.errors import EnvironmentProblem, Interrupted, MegaSynthError
-from megasynth_attr.pipeline import main
+from megasynth_attr.core.errors import EnvironmentProblem, Interrupted, MegaSynthError
+from megasynth_attr.pipeline.__main__ import main
 
 HUGE = ("frames=10000", "scene_count=1000000", "scenes=0-999", "render.width_px=8176", "render.height_px=8176")
 

@@ -12,7 +12,7 @@ from ray_cast_experiment import Size, write_dataset
 
 from megasynth_attr.dataset.verify import verify_dataset
 from megasynth_attr.report.page import write_report
-from megasynth_attr.settings import WriteSettings
+from megasynth_attr.scene.settings import WriteSettings
 
 FACTORS = ("geometry", "texture", "camera", "lighting")
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from megasynth_attr.config import Config
+from megasynth_attr.core.codec import rounded
 from megasynth_attr.dataset.writer import SceneWriter, finalise, open_for_writing
-from megasynth_attr.scene.codec import rounded
+from megasynth_attr.scene.config import Config
 from megasynth_attr.scene.factor import registered
 from megasynth_attr.scene.frame import Frame, camera_from_world, intrinsics
+from megasynth_attr.scene.settings import ContentSettings, IsolationSettings, RenderSettings, RunSettings, WriteSettings
 from megasynth_attr.scene.spec import Box, Camera, Geometry, Lighting, Primitive, Scene, SlotMaterial, Sun, Texture
-from megasynth_attr.settings import ContentSettings, IsolationSettings, RenderSettings, RunSettings, WriteSettings
 
 sys.path.append(str(Path(__file__).parents[1] / "dataset"))
 import raycast

@@ -14,13 +14,14 @@ import pytest
 from PIL import Image
 from ray_cast_experiment import Size, raycast, write_dataset
 
-from megasynth_attr.errors import DatasetError, EnvironmentProblem, ExitCode
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, ExitCode
+from megasynth_attr.core.pages.words import in_words, size_text
 from megasynth_attr.report.checks import read_verification
 from megasynth_attr.report.facts import hash_rows, licence_counts, read_facts
 from megasynth_attr.report.images import on_paper
-from megasynth_attr.report.page import human_size, in_words, write_report
+from megasynth_attr.report.page import write_report
 from megasynth_attr.report.pictures import Limits
-from megasynth_attr.settings import WriteSettings
+from megasynth_attr.scene.settings import WriteSettings
 
 
 class Links(html.parser.HTMLParser):
@@ -91,7 +92,7 @@ def test_complete_dataset_states_what_was_measured(experiment: Path, index: Path
     assert "4 scenes by Blender 5.0.1 · cpu · draft" in text
     assert "not been" not in text
     files = list((experiment / "texture_00/scenes").rglob("*.*"))
-    assert f"{human_size(sum(f.stat().st_size for f in files))}" in text
+    assert f"{size_text(sum(f.stat().st_size for f in files))}" in text
 
 
 def test_missing_parts_are_named(experiment: Path, index: Path) -> None:
@@ -277,8 +278,8 @@ def test_unverified_is_none(tmp_path: Path) -> None:
 
 
 def test_sizes_and_words() -> None:
-    shown = [human_size(n) for n in (0, 999, 1000, 12_345, 999_960, 4_560_000, 3.2e12, 7e15)]
-    assert shown == ["0 B", "999 B", "1.0 kB", "12.3 kB", "1.0 MB", "4.6 MB", "3.2 TB", "7000 TB"]
+    shown = [size_text(n) for n in (0, 999, 1000, 12_345, 999_960, 4_560_000, 3.2e12, 7e15)]
+    assert shown == ["0 B", "999 B", "1 kB", "12.3 kB", "1 MB", "4.56 MB", "3.2 TB", "7e+03 TB"]
     assert [in_words(w) for w in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
     assert licence_counts([{"license": "B"}, {"license": ""}, {"license": "B"}]) == [("B", 2), ("not stated", 1)]
     assert raycast.World().floor < 0

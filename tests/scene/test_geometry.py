@@ -9,7 +9,8 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megasynth_attr.errors import ConfigError, SceneRejected
+from megasynth_attr.core.errors import ConfigError, SceneRejected
+from megasynth_attr.core.fields import check
 from megasynth_attr.scene.cameras import camera_region
 from megasynth_attr.scene.factor import Draw, Records, registered
 from megasynth_attr.scene.factors.geometry import (
@@ -20,7 +21,6 @@ from megasynth_attr.scene.factors.geometry import (
     sample,
     sample_clear_of,
 )
-from megasynth_attr.scene.fields import check
 from megasynth_attr.scene.keepout import InsideBox, OutsideBall
 from megasynth_attr.scene.mesh import build_meshes
 from megasynth_attr.scene.primitives import KINDS

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.interpolate import make_interp_spline
 from scipy.spatial.transform import Rotation
 
-from megasynth_attr.errors import DatasetError
-from megasynth_attr.scene.codec import rounded
+from megasynth_attr.core.codec import rounded
+from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.factors.geometry import GeometrySettings, sample_clear_of
 from megasynth_attr.scene.mesh import build_meshes
 from megasynth_attr.scene.primitives import KINDS, template

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from megasynth_attr.config import resolve
-from megasynth_attr.errors import ConfigError, DatasetError
-from megasynth_attr.library import open_library
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.farm.library import open_library
+from megasynth_attr.scene.config import resolve
 from megasynth_attr.scene.frame import camera_from_world
 from megasynth_attr.scene.isolation import factor_spread
 from megasynth_attr.scene.sample import sample_scene

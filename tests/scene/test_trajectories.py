@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
-from megasynth_attr.errors import SceneRejected
+from megasynth_attr.core.errors import SceneRejected
 from megasynth_attr.scene.trajectories.lookat import from_yaw_pitch_roll, look_along
 from megasynth_attr.scene.trajectories.micro import OVERSHOOT, sample_micro
 from megasynth_attr.scene.trajectories.orbit import (

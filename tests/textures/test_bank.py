@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.textures.bank import MAPS, open_bank
-from megasynth_attr.textures.materials import RECIPES
-from megasynth_attr.textures.procedural import write_bank
+from megasynth_attr.textures.procedural.bank import write_bank
+from megasynth_attr.textures.procedural.materials import RECIPES
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from megasynth_attr.textures.contact_sheet import main, render_sphere
-from megasynth_attr.textures.materials import RECIPES
-from megasynth_attr.textures.procedural import write_bank
+from megasynth_attr.textures.procedural.bank import write_bank
+from megasynth_attr.textures.procedural.materials import RECIPES
 
 
 def test_a_plain_sphere_is_lit_from_the_upper_left() -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, run_main
 from megasynth_attr.textures.bank import MAPS, open_bank
 from megasynth_attr.textures.matsynth import HUB_ID, MatsynthOptions, build_bank, license_family, main
-from megasynth_attr.textures.recipe import CATEGORIES
+from megasynth_attr.textures.procedural.recipe import CATEGORIES
 
 datasets = pytest.importorskip("datasets")
 IMAGES = (

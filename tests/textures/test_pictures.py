@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from megasynth_attr.errors import DatasetError
-from megasynth_attr.resources import resource_dir
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.textures.pictures import list_pictures
-from megasynth_attr.textures.portraits import PORTRAITS, draw_portrait
+from megasynth_attr.textures.procedural.portraits import PORTRAITS, draw_portrait
 
 
 def _picture(path: Path, size: tuple[int, int] = (20, 10)) -> None:

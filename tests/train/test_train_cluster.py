@@ -21,13 +21,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))  # the generator'
 
 import synthetic
 
-from megasynth_attr.dataset.files import json_bytes
+from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, Interrupted, run_main
+from megasynth_attr.core.files import json_bytes
 from megasynth_attr.dataset.writer import finalise, open_for_writing
-from megasynth_attr.errors import ConfigError, DatasetError, ExitCode, Interrupted, run_main
-from megasynth_train import cluster, cluster_manifest
+from megasynth_train import cluster
 from megasynth_train.cluster import Outcome, run_cluster
-from megasynth_train.cluster_manifest import ClusterSettings, adapter_seed
 from megasynth_train.command import parse
+from megasynth_train.training import cluster_manifest
+from megasynth_train.training.cluster_manifest import ClusterSettings, adapter_seed
 
 NAMES = ("texture_00", "texture_01", "texture_02")
 WORDS = (

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from megasynth_attr.errors import ConfigError
-from megasynth_attr.scene.fields import setting
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.fields import setting
 from megasynth_train.command import Help, parse
 from megasynth_train.evaluate.options import EvaluateSettings
-from megasynth_train.settings import DataSettings, ModelSettings, TrainSettings
+from megasynth_train.training.settings import DataSettings, ModelSettings, TrainSettings
 
 HELP = Help("python -m program data=FOLDER", "Does a thing.", ("python -m program data=x",))
 

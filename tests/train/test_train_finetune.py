@@ -11,11 +11,11 @@ import torch
 import training_runs as runs
 from safetensors.torch import load_file
 
-from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, run_main
 from megasynth_train.adapters import load_adapter
 from megasynth_train.finetune import FREE_KEYS, base_model, main, settings_identity
-from megasynth_train.processes import make_accelerator
-from megasynth_train.settings import TrainSettings
+from megasynth_train.training.processes import make_accelerator
+from megasynth_train.training.settings import TrainSettings
 from megasynth_train.vggt.checkpoint import save_model, weights_hash
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.initialise import random_model
@@ -118,7 +118,7 @@ def test_a_gpu_that_is_asked_for_and_absent_is_an_environment_problem(
 def test_a_disk_too_small_is_refused_before_the_first_step(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import megasynth_train.run_folder as module
+    import megasynth_train.training.run_folder as module
 
     usage = module.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage._replace(free=1000))

@@ -15,15 +15,15 @@ import torch
 import trimesh
 from PIL import Image, ImageOps
 
-from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, Interrupted, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, Interrupted, run_main
 from megasynth_train import predict as prediction
 from megasynth_train.adapters import adapt
-from megasynth_train.geometry import decode_pose, unproject
-from megasynth_train.images import Picture, image_files, load_picture, load_pictures, natural_key
-from megasynth_train.overview import save_overview
-from megasynth_train.ply import ply_bytes, write_ply
+from megasynth_train.data.geometry import decode_pose, unproject
+from megasynth_train.data.images import Picture, image_files, load_picture, load_pictures, natural_key
+from megasynth_train.evaluate.overview import save_overview
+from megasynth_train.evaluate.ply import ply_bytes, write_ply
 from megasynth_train.predict import PredictedScene, PredictSettings, as_images, confident, predict, run
-from megasynth_train.settings import AdapterSettings, ModelSettings
+from megasynth_train.training.settings import AdapterSettings, ModelSettings
 from megasynth_train.vggt.checkpoint import save_model
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.initialise import random_model

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import train_step

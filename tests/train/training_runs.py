@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from megasynth_attr.errors import run_main
+from megasynth_attr.core.errors import run_main
 from megasynth_train.command import Help, parse
 from megasynth_train.finetune import TrainResult, main, run
-from megasynth_train.metrics import read_metrics
-from megasynth_train.settings import TrainSettings
+from megasynth_train.training.metrics import read_metrics
+from megasynth_train.training.settings import TrainSettings
 
 FAST = (
     "model=vggt-tiny",

@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from megasynth_attr.errors import ConfigError, run_main
-from megasynth_attr.scene.codec import to_plain
-from megasynth_attr.scene.fields import setting
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import ConfigError, run_main
+from megasynth_attr.core.fields import setting
 from megasynth_train.adapters.inject import base_of
 from megasynth_train.adapters.subspace.opening import check_layers
 from megasynth_train.command import Help, parse
 from megasynth_train.finetune import base_model
-from megasynth_train.settings import ModelSettings, TrainSettings
 from megasynth_train.subspace.basis import Basis, random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
 from megasynth_train.subspace.layer_key import layer_key
 from megasynth_train.subspace.paper_scheme import export_paper, import_paper
+from megasynth_train.training.settings import ModelSettings, TrainSettings
 
 HELP = Help(
     usage="python -m megasynth_train.basis show|random|select|from_paper|to_paper=FILE [out=FILE] [key=value ...]",

@@ -21,8 +21,7 @@ from typing import Any
 
 from accelerate.state import PartialState
 
-from megasynth_attr.dataset.files import read_json
-from megasynth_attr.errors import (
+from megasynth_attr.core.errors import (
     ConfigError,
     EnvironmentProblem,
     ExitCode,
@@ -30,17 +29,19 @@ from megasynth_attr.errors import (
     MegaSynthError,
     run_main,
 )
-from megasynth_attr.farm.stop import StopRequest
-from megasynth_attr.selection import parse_shard, shard_of
-from megasynth_train import drift, finetune
-from megasynth_train.cluster_manifest import (
+from megasynth_attr.core.files import read_json
+from megasynth_attr.core.selection import parse_shard, shard_of
+from megasynth_attr.core.stop import StopRequest
+from megasynth_train import finetune
+from megasynth_train.adapters import drift
+from megasynth_train.command import Help, parse
+from megasynth_train.training.cluster_manifest import (
     ClusterSettings,
     check_unchanged,
     open_manifest,
     read_manifest,
 )
-from megasynth_train.command import Help, parse
-from megasynth_train.processes import make_accelerator, on_main
+from megasynth_train.training.processes import make_accelerator, on_main
 
 HELP = Help(
     usage="python -m megasynth_train.cluster experiment=FOLDER out=FOLDER [key=value ...]",

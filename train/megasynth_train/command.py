@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from megasynth_attr.errors import ConfigError, print_help
-from megasynth_attr.help import section_text
-from megasynth_attr.keys import fill, merge, parse_words, read_yaml
+from megasynth_attr.core.errors import ConfigError, print_help
+from megasynth_attr.core.keys import fill, merge, parse_words, read_yaml
+from megasynth_attr.pipeline.help import section_text
 
 Settings = TypeVar("Settings")
 

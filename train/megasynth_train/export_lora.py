@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from megasynth_attr.errors import ConfigError, run_main
-from megasynth_attr.scene.fields import setting
+from megasynth_attr.core.errors import ConfigError, run_main
+from megasynth_attr.core.fields import setting
 from megasynth_train.adapters.subspace.export import export_folder
 from megasynth_train.command import Help, parse
 

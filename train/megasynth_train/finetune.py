@@ -24,22 +24,22 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
 
-from megasynth_attr.dataset.files import json_bytes
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import ConfigError, run_main
+from megasynth_attr.core.files import json_bytes
+from megasynth_attr.core.stop import StopRequest
+from megasynth_attr.core.temporary import remove_leftovers, replace_atomically
 from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import remove_leftovers, replace_atomically
-from megasynth_attr.errors import ConfigError, run_main
-from megasynth_attr.farm.stop import StopRequest
-from megasynth_attr.scene.codec import to_plain
 from megasynth_train.adapters import Adapted, adapt
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
-from megasynth_train.checkpoints import check_same_run, read_best, recorded_identity
 from megasynth_train.command import Help, parse
 from megasynth_train.data.sources import TrainingData, open_sources
-from megasynth_train.loop import Run, load_weights, say, train
-from megasynth_train.processes import make_accelerator, on_main
-from megasynth_train.reports import Position
-from megasynth_train.run_folder import CHECKPOINTS, DONE, DONE_FORMAT, begin, held, read_done
-from megasynth_train.settings import TrainSettings
+from megasynth_train.training.checkpoints import check_same_run, read_best, recorded_identity
+from megasynth_train.training.loop import Run, load_weights, say, train
+from megasynth_train.training.processes import make_accelerator, on_main
+from megasynth_train.training.run_folder import CHECKPOINTS, DONE, DONE_FORMAT, begin, held, read_done
+from megasynth_train.training.settings import TrainSettings
+from megasynth_train.training.step_reports import Position
 from megasynth_train.vggt.checkpoint import load_pretrained
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.initialise import random_model

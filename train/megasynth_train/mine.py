@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.errors import ConfigError, run_main
-from megasynth_attr.farm.stop import StopRequest
-from megasynth_attr.report.chapters import write_chapter
-from megasynth_attr.report.libraries import require_report_libraries
-from megasynth_attr.scene.codec import to_plain
-from megasynth_attr.scene.fields import setting
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import ConfigError, run_main
+from megasynth_attr.core.fields import setting
+from megasynth_attr.core.pages.chapters import write_chapter
+from megasynth_attr.core.pages.template import require_report_libraries
+from megasynth_attr.core.stop import StopRequest
 from megasynth_train.command import Help, parse
-from megasynth_train.settings import ModelSettings
 from megasynth_train.subspace import mining, result_folder
 from megasynth_train.subspace.allocation import weight_effective_rank
 from megasynth_train.subspace.analysis import FILE, Analysis
@@ -28,6 +27,7 @@ from megasynth_train.subspace.mine_layer import WHOLE
 from megasynth_train.subspace.mine_summary import summary
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.subspace.updates import Cluster, check_minable, open_cluster
+from megasynth_train.training.settings import ModelSettings
 
 HELP = Help(
     usage="python -m megasynth_train.mine cluster=FOLDER out=FOLDER [key=value ...]",

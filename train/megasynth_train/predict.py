@@ -24,21 +24,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from megasynth_attr.dataset.files import json_bytes, read_json, storage_errors, sync_folder, write_durably
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.core.fields import setting
+from megasynth_attr.core.files import json_bytes, read_json, storage_errors, sync_folder, write_durably
+from megasynth_attr.core.stop import StopRequest
+from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers
 from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers
-from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
-from megasynth_attr.farm.stop import StopRequest
-from megasynth_attr.scene.fields import setting
 from megasynth_train.adapters import load_adapter
 from megasynth_train.command import Help, parse
+from megasynth_train.data.geometry import decode_pose, unproject
+from megasynth_train.data.images import MODES, Picture, image_files, load_pictures
+from megasynth_train.evaluate.overview import save_overview
+from megasynth_train.evaluate.ply import ply_bytes
 from megasynth_train.finetune import base_model
-from megasynth_train.geometry import decode_pose, unproject
-from megasynth_train.images import MODES, Picture, image_files, load_pictures
-from megasynth_train.overview import save_overview
-from megasynth_train.ply import ply_bytes
-from megasynth_train.processes import make_accelerator
-from megasynth_train.settings import ModelSettings, TrainSettings
+from megasynth_train.training.processes import make_accelerator
+from megasynth_train.training.settings import ModelSettings, TrainSettings
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.model import VGGT, compile_blocks
 from megasynth_train.vggt.precision import autocast, set_backends

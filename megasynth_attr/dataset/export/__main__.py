@@ -11,14 +11,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from megasynth_attr.core.errors import ConfigError, print_help, run_main
+from megasynth_attr.core.fields import setting
+from megasynth_attr.core.keys import nearest
+from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.dataset.command import help_text, parse_options
 from megasynth_attr.dataset.export import colmap, nerfstudio, paper, webdataset
 from megasynth_attr.dataset.export.target import Target, claim
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset
-from megasynth_attr.errors import ConfigError, print_help, run_main
-from megasynth_attr.keys import nearest
-from megasynth_attr.scene.fields import setting
-from megasynth_attr.selection import parse_indices
 
 
 @dataclass(frozen=True)

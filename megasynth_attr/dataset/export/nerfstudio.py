@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import json_bytes, write_durably
 from megasynth_attr.dataset.export.target import Target, place_file
-from megasynth_attr.dataset.files import json_bytes, write_durably
 from megasynth_attr.dataset.images import write_png
 from megasynth_attr.dataset.reader import Dataset, SceneData, View
-from megasynth_attr.errors import DatasetError
 
 UNITS_PER_SCENE_UNIT = 1000
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.files import json_bytes, write_durably
 from megasynth_attr.dataset.export.target import Target, place_file
-from megasynth_attr.dataset.files import json_bytes, write_durably
 from megasynth_attr.dataset.images import write_exr
 from megasynth_attr.dataset.reader import Dataset, SceneData, View
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.dataset.files import json_bytes, read_json, storage_errors, sync_folder
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
+from megasynth_attr.core.files import json_bytes, read_json, storage_errors, sync_folder
+from megasynth_attr.core.temporary import create_exclusively, new_temporary_folder, remove_leftovers
 from megasynth_attr.dataset.reader import Dataset
-from megasynth_attr.dataset.temporary import create_exclusively, new_temporary_folder, remove_leftovers
-from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem
 
 MARKER = ".megasynth-export"
 EXPORT_FORMAT = "megasynth-attr export 1"

@@ -17,11 +17,11 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import json_bytes, read_json, sync_folder
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.export.target import Target
-from megasynth_attr.dataset.files import json_bytes, read_json, sync_folder
 from megasynth_attr.dataset.reader import Dataset, SceneData, View
-from megasynth_attr.errors import DatasetError
 
 WEBDATASET_FORMAT = "megasynth-attr webdataset 1"
 

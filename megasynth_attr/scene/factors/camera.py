@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from megasynth_attr.errors import ConfigError
-from megasynth_attr.scene.codec import rounded
+from megasynth_attr.core.codec import rounded
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.fields import scope, setting, span, variants
+from megasynth_attr.core.streams import Scope
 from megasynth_attr.scene.factor import Draw, Factor, Records, register
-from megasynth_attr.scene.fields import scope, setting, span, variants
 from megasynth_attr.scene.keepout import CameraRegion, InsideBox, OutsideBall
 from megasynth_attr.scene.spec import Camera, Geometry
 from megasynth_attr.scene.trajectories.micro import OVERSHOOT, sample_micro
 from megasynth_attr.scene.trajectories.orbit import OrbitRanges, sample_orbit
 from megasynth_attr.scene.trajectories.plane import sample_plane
 from megasynth_attr.scene.trajectories.room import sample_room
-from megasynth_attr.streams import Scope
 
 ORBIT_UNIT = 1.5 * 3**0.5  # D of the paper: 1.5 times the radius of the ±1 cube's circumscribed ball
 MIN_RANGE_SHARE = 0.35  # a dataset's own range covers at least this share of the preset's

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from megasynth_attr.errors import ConfigError, SceneRejected
+from megasynth_attr.core.errors import ConfigError, SceneRejected
+from megasynth_attr.core.fields import scope, setting, span, variants
 from megasynth_attr.scene.cameras import camera_region
 from megasynth_attr.scene.factor import Draw, Factor, Records, register
-from megasynth_attr.scene.fields import scope, setting, span, variants
 from megasynth_attr.scene.keepout import CameraRegion, InsideBox
 from megasynth_attr.scene.layout import Layout, keepout
 from megasynth_attr.scene.layouts import objects, plane, room

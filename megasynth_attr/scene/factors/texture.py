@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.errors import ConfigError
-from megasynth_attr.scene.codec import rounded
+from megasynth_attr.core.codec import rounded
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.fields import scope, setting, span, variants
 from megasynth_attr.scene.factor import Draw, Factor, Records, register
-from megasynth_attr.scene.fields import scope, setting, span, variants
 from megasynth_attr.scene.spec import PictureRef, SlotMaterial, Texture
 
 

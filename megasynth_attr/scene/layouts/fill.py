@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megasynth_attr.scene.codec import rounded
+from megasynth_attr.core.codec import rounded
 from megasynth_attr.scene.heightfield import sample_heights
 from megasynth_attr.scene.layout import Item, Layout, between
 from megasynth_attr.scene.layouts.counts import Counts, IntRange

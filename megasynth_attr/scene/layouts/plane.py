@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megasynth_attr.scene.codec import rounded
+from megasynth_attr.core.codec import rounded
 from megasynth_attr.scene.layout import Item, KeepoutOf, Layout, Site
 from megasynth_attr.scene.layouts.shell import add_shell
 from megasynth_attr.scene.spec import Box

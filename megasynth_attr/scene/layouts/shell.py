@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megasynth_attr.scene.codec import rounded
+from megasynth_attr.core.codec import rounded
 from megasynth_attr.scene.layout import Item, Site, between, count_in
 from megasynth_attr.scene.spec import Box, Window
 

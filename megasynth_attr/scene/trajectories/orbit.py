@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from megasynth_attr.errors import SceneRejected
+from megasynth_attr.core.errors import SceneRejected
 from megasynth_attr.scene.trajectories.lookat import look_along
 
 STEPS_PER_SEGMENT = 256  # resolution at which arc length is measured

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megasynth_attr.errors import SceneRejected
+from megasynth_attr.core.errors import SceneRejected
 from megasynth_attr.scene.spec import Geometry
 from megasynth_attr.scene.trajectories.lookat import look_along
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from megasynth_train.adapters import Adapted, adapt
 from megasynth_train.adapters.targets import find_targets
-from megasynth_train.settings import AdapterSettings
 from megasynth_train.subspace.basis import Basis, LayerBasis, haar_frame
 from megasynth_train.subspace.basis_file import write_basis
+from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.config import SIZES, VGGTConfig
 from megasynth_train.vggt.initialise import random_model

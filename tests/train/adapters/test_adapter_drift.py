@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megasynth_train.adapters import adapt
-from megasynth_train.drift import drift, layer_drift, record
+from megasynth_train.adapters.drift import drift, layer_drift, record
 
 NAME = "aggregator.frame_blocks.0.attn.qkv.lora_A.default.weight"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from megasynth_attr.errors import ConfigError, MegaSynthError
+from megasynth_attr.core.errors import ConfigError, MegaSynthError
 from megasynth_train import finetune
 from megasynth_train.adapters import trainable_counts
-from megasynth_train.settings import AdapterSettings, RunSettings, TrainSettings
+from megasynth_train.training.settings import AdapterSettings, RunSettings, TrainSettings
 from megasynth_train.vggt.config import SIZES
 
 TINY = SIZES["vggt-tiny"]

@@ -18,8 +18,8 @@ from load_adapters import STOCK
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from megasynth_attr.dataset.files import sha256_of
-from megasynth_attr.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.core.files import sha256_of
 from megasynth_train.adapters import Adapted, load_adapter
 from megasynth_train.adapters import storage as adapter_storage
 from megasynth_train.vggt.checkpoint import load_pretrained, weights_hash

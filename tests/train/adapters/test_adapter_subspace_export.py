@@ -16,7 +16,7 @@ from adapter_models import adapted_model, basis_file, basis_for, outputs, small_
 from safetensors.torch import load_file
 from subspace_toys import LAYERS, inputs, toy
 
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters.subspace import SubspaceConfig
 from megasynth_train.adapters.subspace.export import export_lora
 from megasynth_train.export_lora import main

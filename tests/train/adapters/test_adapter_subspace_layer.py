@@ -22,7 +22,7 @@ from subspace_toys import LAYERS, Toy, inputs, toy
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters.subspace import SubspaceConfig, SubspaceLinear, SubspaceModel
 from megasynth_train.adapters.subspace.registration import register
 from megasynth_train.subspace.basis import Basis, LayerBasis, random_basis

@@ -12,12 +12,12 @@ import pytest
 import torch
 from adapter_models import adapted_model, basis_file, basis_for, outputs, small_model, train
 
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters import adapt, load_adapter, trainable_counts
 from megasynth_train.adapters.targets import find_targets
-from megasynth_train.settings import AdapterSettings
 from megasynth_train.subspace.basis import Basis, LayerBasis, random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
+from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.model import VGGT
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.adapters import trainable_counts
 from megasynth_train.adapters.targets import exact_pattern, find_targets
-from megasynth_train.settings import AdapterSettings
+from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.model import VGGT
 

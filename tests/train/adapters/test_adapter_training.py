@@ -19,10 +19,10 @@ from adapter_models import (
 )
 from torch import Tensor, nn
 
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters import adapt
 from megasynth_train.adapters.parts import groups
-from megasynth_train.settings import AdapterSettings
+from megasynth_train.training.settings import AdapterSettings
 
 
 def digest(tensor: Tensor) -> str:

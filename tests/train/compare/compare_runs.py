@@ -19,10 +19,10 @@ from megasynth_train.command import parse
 from megasynth_train.compare import __main__ as program
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.finetune import base_model
-from megasynth_train.settings import ModelSettings, TrainSettings
 from megasynth_train.subspace.basis import Basis, LayerBasis, haar_frame
 from megasynth_train.subspace.basis_file import write_basis
 from megasynth_train.subspace.join import concatenate_bases
+from megasynth_train.training.settings import ModelSettings, TrainSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 
 WORDS = (

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from compare_runs import settings, words, write_experiment
 
-from megasynth_attr.errors import ConfigError, DatasetError, ExitCode, Interrupted, run_main
-from megasynth_attr.report.chapters import read_chapter
+from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, Interrupted, run_main
+from megasynth_attr.core.pages.chapters import read_chapter
 from megasynth_train.compare import __main__ as program
 from megasynth_train.compare.run import Comparison, compare
 

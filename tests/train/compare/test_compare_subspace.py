@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from compare_runs import settings, words, write_experiment, write_mining, write_tiny_basis
 
-from megasynth_attr.errors import ConfigError, DatasetError, ExitCode, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, run_main
 from megasynth_train.compare import __main__ as program
 from megasynth_train.compare.cost import plan_text
 from megasynth_train.compare.run import compare

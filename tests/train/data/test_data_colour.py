@@ -21,7 +21,7 @@ from megasynth_train.data.colour import (
     neutral_jitter,
     saturation,
 )
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 
 
 def pictures(count=4, size=(12, 17), seed=0):

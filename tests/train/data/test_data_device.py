@@ -11,11 +11,11 @@ import torch
 
 from megasynth_train.data.batch import load_step
 from megasynth_train.data.device import near_depth, prepare
+from megasynth_train.data.geometry import unproject
 from megasynth_train.data.loader import make_loader
 from megasynth_train.data.plan import plan_step
 from megasynth_train.data.sources import open_sources
-from megasynth_train.geometry import unproject
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 
 PLAIN = DataSettings(views=(4, 4), images_per_step=8, validation_share=0, width_px=126, workers=0, augment=False)
 CROPS = replace(PLAIN, augment=True, jitter_share=0, grey_share=0, crop=(0.6, 1.2), zoom=0.5)

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.dataset.images import write_depth
-from megasynth_attr.errors import DatasetError, EnvironmentProblem
 from megasynth_train.data import loader as loader_module
 from megasynth_train.data.loader import make_loader
 from megasynth_train.data.sources import open_sources
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 
 SHORT = DataSettings(views=(2, 4), images_per_step=8, validation_share=0, width_px=70, workers=0)
 
@@ -174,7 +174,7 @@ def test_killing_the_main_process_ends_its_workers(ours):
         from dataclasses import replace
         from megasynth_train.data.loader import make_loader
         from megasynth_train.data.sources import open_sources
-        from megasynth_train.settings import DataSettings
+        from megasynth_train.training.settings import DataSettings
         settings = DataSettings(views=(2, 4), images_per_step=8, width_px=70, workers=2, prefetch=1,
                                 validation_share=0, sources=({str(ours)!r},))
         loader = make_loader(open_sources(settings), settings, 0, 0, 1000)

@@ -13,13 +13,13 @@ import pytest
 import synthetic
 from PIL import Image
 
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.dataset.images import read_png, write_depth, write_exr, write_png
 from megasynth_attr.dataset.reader import open_dataset
-from megasynth_attr.errors import ConfigError, DatasetError
 from megasynth_train.data.frames import over_background
 from megasynth_train.data.scene import OURS, TrainingScene
 from megasynth_train.data.sources import open_sources, split
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 
 SHORT = DataSettings(views=(2, 6), validation_share=0)
 

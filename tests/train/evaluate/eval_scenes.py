@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from megasynth_train.data.geometry import encode_pose
 from megasynth_train.evaluate.inputs import SceneInput, read_scene, select_scenes
 from megasynth_train.evaluate.options import EvaluateSettings
-from megasynth_train.geometry import encode_pose
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.model import Prediction
 

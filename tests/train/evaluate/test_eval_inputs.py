@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from eval_scenes import TINY, fast, write_scenes
 from plane_scenes import LOW, RANGE, centres, depth_of, pinhole, write_scene
 
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.evaluate.inputs import choose_views, network_size, read_scene, select_scenes
 from megasynth_train.evaluate.options import EvaluateSettings
 

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 sys.path.append(str(Path(__file__).parents[2]))
 from browser_probe import Chromium, Page, running_chromium
 
-from megasynth_attr.errors import ConfigError, EnvironmentProblem
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_train.evaluate.page import Cloud, PageLimits, PageScene, write_point_page
 
 EYE, TARGET = np.array([3.0, -4.0, 2.0]), np.array([0.2, 0.1, 0.4])

@@ -21,7 +21,7 @@ from eval_scenes import Oracle, fast, write_scenes
 from PIL import Image
 
 import megasynth_train.evaluate.__main__ as program
-from megasynth_attr.errors import ConfigError, DatasetError, ExitCode, Interrupted, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, Interrupted, run_main
 from megasynth_train.evaluate.inputs import read_scene, select_scenes
 from megasynth_train.evaluate.options import EvaluateSettings
 from megasynth_train.evaluate.run import SceneEvaluation, evaluate_scene, evaluate_scenes

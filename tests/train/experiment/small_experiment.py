@@ -6,8 +6,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from megasynth_attr.config import resolve
 from megasynth_attr.dataset.writer import finalise, open_for_writing
+from megasynth_attr.scene.config import resolve
 
 sys.path.append(str(Path(__file__).parents[2] / "dataset"))
 import synthetic

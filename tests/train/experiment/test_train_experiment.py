@@ -16,20 +16,20 @@ import small_experiment
 import torch
 from torch import nn
 
-from megasynth_attr.config import resolve
-from megasynth_attr.errors import ConfigError, DatasetError, ExitCode, MegaSynthError
-from megasynth_attr.pipeline import main
-from megasynth_attr.report.chapters import read_chapter
-from megasynth_attr.stages import training_run
+from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, MegaSynthError
+from megasynth_attr.core.pages.chapters import read_chapter
+from megasynth_attr.pipeline.__main__ import main
+from megasynth_attr.pipeline.stages import training_run
+from megasynth_attr.scene.config import resolve
 from megasynth_train.adapters import load_adapter  # noqa: F401  (PyTorch is imported here, not inside a timed test)
 from megasynth_train.adapters.targets import find_targets
-from megasynth_train.cluster_manifest import ClusterSettings, new_manifest, read_manifest
-from megasynth_train.cost_layers import Tuning
+from megasynth_train.cost.layers import Tuning
+from megasynth_train.cost.run import tuning_of
 from megasynth_train.experiment.checks import largest_rank, layer_names
 from megasynth_train.experiment.cost import stage_costs, step_seconds
 from megasynth_train.experiment.settings import TrainingRun, help_sections, stage_settings
-from megasynth_train.run_cost import tuning_of
-from megasynth_train.settings import AdapterSettings, DataSettings, ModelSettings, TrainSettings
+from megasynth_train.training.cluster_manifest import ClusterSettings, new_manifest, read_manifest
+from megasynth_train.training.settings import AdapterSettings, DataSettings, ModelSettings, TrainSettings
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.model import VGGT
 

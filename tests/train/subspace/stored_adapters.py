@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "adapters"))
 from adapter_models import adapted_model, small_model
 from torch import nn
 
-from megasynth_attr.dataset.files import json_bytes, sha256_of
+from megasynth_attr.core.files import json_bytes, sha256_of
 from megasynth_train.subspace.dora import BaseWeights
 from megasynth_train.vggt.checkpoint import weights_hash
 

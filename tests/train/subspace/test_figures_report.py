@@ -15,8 +15,8 @@ from PIL import Image
 sys.path.append(str(Path(__file__).parent))
 from synthetic_analysis import tiny
 
-from megasynth_attr.errors import EnvironmentProblem
-from megasynth_attr.report.chapters import read_chapter, write_chapter
+from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.pages.chapters import read_chapter, write_chapter
 from megasynth_train.subspace.figures import chapter, write_report
 from megasynth_train.subspace.figures.canvas import short
 

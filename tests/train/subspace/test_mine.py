@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from written_cluster import ATTRIBUTES, RANK, layers, random_adapter, write_adapter, write_cluster
 
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train import mine
 from megasynth_train.command import parse
 from megasynth_train.mine import MineSettings, MiningResult

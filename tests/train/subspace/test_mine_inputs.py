@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from test_mine import mined, settings
 from written_cluster import layers, random_adapter, write_adapter, write_cluster
 
-from megasynth_attr.errors import ConfigError, DatasetError, ExitCode, MegaSynthError, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, MegaSynthError, run_main
 from megasynth_train import mine
 from megasynth_train.subspace import result_folder
 

@@ -15,8 +15,8 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from written_cluster import random_adapter
 
-from megasynth_attr.errors import DatasetError, EnvironmentProblem, Interrupted
-from megasynth_attr.farm.stop import StopRequest
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, Interrupted
+from megasynth_attr.core.stop import StopRequest
 from megasynth_train.subspace.analysis import LayerKey
 from megasynth_train.subspace.half_splits import draw_halves
 from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, read_rows, write_layer

@@ -16,7 +16,7 @@ import pytest
 from test_mine import FAST, contents, mined
 from written_cluster import write_cluster
 
-from megasynth_attr.errors import ConfigError, ExitCode
+from megasynth_attr.core.errors import ConfigError, ExitCode
 from megasynth_train.mine import MiningResult
 from megasynth_train.subspace.layer_file import is_whole
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.subspace.allocation import LayerBudget, allocate, effective_rank, weight_effective_rank
 from megasynth_train.subspace.settings import ALLOCATIONS
 

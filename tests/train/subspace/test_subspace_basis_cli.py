@@ -8,14 +8,14 @@ import pytest
 from safetensors.numpy import load_file
 from small_bases import small_basis
 
-from megasynth_attr.errors import ConfigError, DatasetError, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, run_main
 from megasynth_train.adapters.subspace.opening import check_base
 from megasynth_train.basis import main
 from megasynth_train.finetune import base_model
-from megasynth_train.settings import ModelSettings, TrainSettings
 from megasynth_train.subspace.basis import random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
 from megasynth_train.subspace.paper_scheme import export_paper
+from megasynth_train.training.settings import ModelSettings, TrainSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 
 

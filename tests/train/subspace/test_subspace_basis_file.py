@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from small_bases import EMPTY, LAYERS, small_basis
 
-from megasynth_attr.errors import ConfigError, DatasetError, EnvironmentProblem
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
 from megasynth_train.subspace.basis import Basis, random_basis
 from megasynth_train.subspace.basis_file import METADATA, read_basis, write_basis
 

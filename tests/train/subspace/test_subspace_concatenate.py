@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.subspace.angles import principal_angles
 from megasynth_train.subspace.concatenate import Concatenated, concatenate
 

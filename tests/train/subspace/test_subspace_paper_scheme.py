@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from small_bases import LAYERS, small_basis
 
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.subspace.basis_file import read_basis, write_basis
 from megasynth_train.subspace.paper_scheme import export_paper, import_paper
 

@@ -32,7 +32,7 @@ from stored_adapters import (
     write_manifest,
 )
 
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters import load_adapter
 from megasynth_train.adapters.subspace import SubspaceConfig
 from megasynth_train.subspace.basis_file import write_basis

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from vggt_reference import CONFIG, FIXTURES, fixture, reference_images, reference_model
 
-from megasynth_attr.dataset.files import sha256_of
-from megasynth_attr.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.core.files import sha256_of
 from megasynth_train.vggt.checkpoint import load_pretrained, save_model, weights_hash
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.initialise import random_model

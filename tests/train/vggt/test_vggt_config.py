@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.vggt.config import SIZES, VGGTConfig, config_from_record, named_config
 from megasynth_train.vggt.initialise import random_model
 

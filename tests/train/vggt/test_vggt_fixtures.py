@@ -9,9 +9,9 @@ import torch
 from safetensors import safe_open
 from vggt_reference import FIXTURES, fixture, reference_images, reference_model
 
-from megasynth_train.losses import losses
-from megasynth_train.normalise import Target
-from megasynth_train.settings import LossSettings
+from megasynth_train.training.losses import losses
+from megasynth_train.training.normalisation import Target
+from megasynth_train.training.settings import LossSettings
 from megasynth_train.vggt.dpt_head import depth_and_confidence, points_and_confidence
 from megasynth_train.vggt.tables import map_coordinates, map_parts, rotate, rotation_of, whole_map
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from vggt_reference import CONFIG, reference_images, reference_model
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.vggt.block import Block
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.initialise import random_model

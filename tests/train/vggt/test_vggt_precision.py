@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from vggt_reference import reference_images, reference_model
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.vggt.block import Block
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.model import VGGT, freeze_encoder

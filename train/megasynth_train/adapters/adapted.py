@@ -11,11 +11,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 from megasynth_train.adapters import basis, parts, storage
 from megasynth_train.adapters.allocation import PREFIX, Allocation
 from megasynth_train.adapters.subspace.layer import free_numbers
-from megasynth_train.settings import AdapterSettings
+from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
 
 

@@ -14,7 +14,7 @@ from peft import AdaLoraConfig
 from peft.tuners.adalora import AdaLoraModel
 from torch import Tensor
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 
 PREFIX = "adalora."  # of every key of the state
 IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # PEFT's running importances, one tensor per parameter each

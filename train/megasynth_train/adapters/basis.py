@@ -15,7 +15,7 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.psoft import PsoftLayer
 from torch import Tensor, nn
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 
 
 def bases(model: nn.Module) -> dict[str, Tensor]:

@@ -13,8 +13,8 @@ from peft.tuners.adalora import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 
-from megasynth_attr.errors import ConfigError
-from megasynth_attr.scene.codec import to_plain
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.adapters.adapted import Adapted, Base
 from megasynth_train.adapters.allocation import Allocation
 from megasynth_train.adapters.methods import MAIN, SUBSPACE, Part, check_subspace_keys, plan, uncovered
@@ -22,8 +22,8 @@ from megasynth_train.adapters.parts import Row, parameter_rows
 from megasynth_train.adapters.subspace.layer import free_numbers
 from megasynth_train.adapters.subspace.opening import open_basis, open_for_base
 from megasynth_train.adapters.targets import find_targets, inside
-from megasynth_train.settings import AdapterSettings
 from megasynth_train.subspace.basis import Basis
+from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.config import SIZES, VGGTConfig
 from megasynth_train.vggt.model import VGGT, freeze_encoder

@@ -12,8 +12,8 @@ from peft import LoraConfig, PeftConfig, PeftModel, PsoftConfig, set_peft_model_
 from peft.utils import CONFIG_NAME
 from torch import Tensor
 
-from megasynth_attr.errors import ConfigError, DatasetError
-from megasynth_attr.scene.codec import from_plain, to_plain
+from megasynth_attr.core.codec import from_plain, to_plain
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters import basis as frozen
 from megasynth_train.adapters.adapted import Adapted, Base, initial_values
 from megasynth_train.adapters.inject import allocation_of, base_of, inject, seeded, train_all
@@ -30,7 +30,7 @@ from megasynth_train.adapters.storage import (
 )
 from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.adapters.subspace.opening import check_base, open_basis
-from megasynth_train.settings import AdapterSettings
+from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.weight_files import read_weights
 

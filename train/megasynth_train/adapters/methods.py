@@ -16,12 +16,12 @@ from typing import cast
 from peft import AdaLoraConfig, LoraConfig, PeftConfig, PsoftConfig
 from torch import Tensor, nn
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.adapters.subspace.opening import MODE as SUBSPACE
 from megasynth_train.adapters.targets import Targets, exact_pattern
-from megasynth_train.settings import SUBSPACE_KEYS, TWO_ADAPTERS, AdapterSettings, head_rank
 from megasynth_train.subspace.basis import Basis
+from megasynth_train.training.settings import SUBSPACE_KEYS, TWO_ADAPTERS, AdapterSettings, head_rank
 
 MAIN, HEADS = "default", "heads"  # names of the two adapters; PEFT saves "default" at the top of the folder
 SPECTRAL = ("pissa", "lora_xs")  # start from the singular vectors of the base weight

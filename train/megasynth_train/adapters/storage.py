@@ -8,7 +8,7 @@
     <folder>/basis.safetensors                                lora_xs: the frozen singular vectors
     <folder>/model.safetensors                                mode=full: instead of all these
     (mode=subspace: adapter_model.safetensors holds every M and the heads' LoRA; the basis stays where it is)
-    <folder>/drift.json                                       how far each lora_A went (megasynth_train.drift)
+    <folder>/drift.json                                       how far each lora_A went (megasynth_train.adapters.drift)
     <folder>/adapter.json                                     mode, settings, seed, base, training data, checksums
 
 AdaLoRA is stored at its rank at the start with the masked singular values 0, so that nothing is rounded differently;
@@ -28,12 +28,12 @@ from peft import AdaLoraConfig, PeftModel, get_peft_model_state_dict
 from torch import Tensor
 
 from megasynth_attr import __version__
-from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
+from megasynth_attr.core.temporary import new_temporary_folder, replace_folder
 from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import new_temporary_folder, replace_folder
-from megasynth_attr.errors import DatasetError
-from megasynth_attr.scene.codec import to_plain
-from megasynth_train import drift
+from megasynth_train.adapters import drift
 from megasynth_train.adapters.basis import bases
 from megasynth_train.adapters.methods import MAIN
 from megasynth_train.adapters.subspace.config import SubspaceConfig

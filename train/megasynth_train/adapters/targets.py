@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 
 # The encoder is frozen and runs without gradients; the point and track heads have no loss.
 NEVER_ADAPTED = ("aggregator.patch_embed", "track_head", "point_head")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 from megasynth_train.finetune import say
 from megasynth_train.subspace.basis import Basis, random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.dataset.files import read_json, sha256_of
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_train.adapters.storage import RECORD
 from megasynth_train.compare.manifest import (
     BASE_MODEL,
@@ -21,9 +21,9 @@ from megasynth_train.compare.manifest import (
 )
 from megasynth_train.compare.statistics import METRICS
 from megasynth_train.evaluate.results import FORMAT as EVALUATION_FORMAT
-from megasynth_train.metrics import FILE as METRICS_FILE
-from megasynth_train.metrics import read_metrics
-from megasynth_train.run_folder import read_done
+from megasynth_train.training.metrics import FILE as METRICS_FILE
+from megasynth_train.training.metrics import read_metrics
+from megasynth_train.training.run_folder import read_done
 
 RESULTS, PAGE = "results.json", "index.html"
 HEADS = ("camera head", "depth head", "point head")

@@ -6,8 +6,8 @@ from megasynth_train.compare.methods import Method
 from megasynth_train.compare.table import number, padded
 from megasynth_train.compare.text import note_sentences
 from megasynth_train.compare.trainings import Prepared
-from megasynth_train.cost import expected_s
-from megasynth_train.run_cost import mean_step, tuning_of
+from megasynth_train.cost.run import mean_step, tuning_of
+from megasynth_train.cost.step import expected_s
 
 _NOTE = (
     "Operations of the linear layers, convolutions and attention of all steps; hours: computed from rates assumed for "

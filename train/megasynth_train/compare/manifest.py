@@ -14,17 +14,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.dataset.files import json_bytes, read_json, storage_errors
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import json_bytes, read_json, storage_errors
+from megasynth_attr.core.lock import LOCK
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import replace_atomically
-from megasynth_attr.errors import ConfigError, DatasetError
-from megasynth_attr.scene.codec import to_plain
 from megasynth_train import finetune
-from megasynth_train.checkpoints import check_same_run
 from megasynth_train.compare.methods import Method
 from megasynth_train.compare.settings import CompareSettings
-from megasynth_train.folder_lock import LOCK
-from megasynth_train.run_folder import has_begun
+from megasynth_train.training.checkpoints import check_same_run
+from megasynth_train.training.run_folder import has_begun
 
 MANIFEST, RUNS, EVALUATION = "compare.json", "runs", "evaluation"
 TRAINING_DATA, TEST_DATA, BASE_MODEL = (

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from megasynth_attr.errors import ConfigError
-from megasynth_attr.keys import nearest
-from megasynth_train.settings import AdapterSettings, OptimSettings
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.keys import nearest
+from megasynth_train.training.settings import AdapterSettings, OptimSettings
 
 BASE, PAPER, MATCHED = "base", "paper", "heads-matched"
 RANKED = ("lora", "rslora", "dora", "pissa", "adalora", "lora_xs")

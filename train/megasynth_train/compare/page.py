@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from megasynth_attr.report import chapters
+from megasynth_attr.core.pages import template
 from megasynth_train.compare import table as words
 from megasynth_train.compare.manifest import notes_of
 from megasynth_train.compare.statistics import METRICS
@@ -14,24 +14,18 @@ from megasynth_train.compare.text import caveat, differences_by_method, lead
 if TYPE_CHECKING:
     from megasynth_train.compare.report import Report
 
-TEMPLATES = (Path(__file__).parent / "templates", Path(chapters.__file__).parent / "templates")
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(report: Report) -> str:
     """Return the page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from megasynth_train.compare.report import facts, point_page
 
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     results, table = report.results, report.table
-    return environment.get_template("comparison.html").render(
+    return template.render(
+        TEMPLATES,
+        "comparison.html",
         name=report.out.name,
         lead=lead(results, table),
         caveat=caveat(results, table, report.manifest["scenes"]["test"], notes_of(report.manifest)),

@@ -5,7 +5,7 @@
     <out>/comparison.json    every run's numbers, means, spreads and paired differences
     <out>/comparison.md      the tables, also printed
     <out>/index.html         the same with pictures and links to the point clouds; <out>/pictures/
-    <out>/chapter.json       its part of an experiment's summary page (megasynth_attr.report.chapters)
+    <out>/chapter.json       its part of an experiment's summary page (megasynth_attr.core.pages.chapters)
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.dataset.files import json_bytes, storage_errors
-from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import (
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.files import json_bytes, storage_errors
+from megasynth_attr.core.pages import chapters
+from megasynth_attr.core.pages.chapters import Chapter, Link, Picture
+from megasynth_attr.core.temporary import (
     new_temporary_folder,
     remove_leftovers,
     replace_atomically,
     replace_folder,
 )
-from megasynth_attr.report import chapters
-from megasynth_attr.report.chapters import Chapter, Link, Picture
-from megasynth_attr.scene.codec import to_plain
+from megasynth_attr.dataset.paths import TMP
 from megasynth_train.compare import figures, page
 from megasynth_train.compare.collect import PAGE, Results, Row, learning_curve
 from megasynth_train.compare.manifest import notes_of, run_folder

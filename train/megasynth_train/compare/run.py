@@ -7,13 +7,13 @@ from pathlib import Path
 
 from accelerate.state import PartialState
 
-from megasynth_attr.errors import ExitCode, MegaSynthError
-from megasynth_attr.report.libraries import require_report_libraries
+from megasynth_attr.core.errors import ExitCode, MegaSynthError
+from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_train.compare.collect import PAGE, collect
 from megasynth_train.compare.report import MARKDOWN, Report, write_report
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.compare.trainings import Outcome, prepare, run_all
-from megasynth_train.processes import make_accelerator, on_main
+from megasynth_train.training.processes import make_accelerator, on_main
 
 
 @dataclass(frozen=True)

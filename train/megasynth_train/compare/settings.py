@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from megasynth_attr.errors import ConfigError
-from megasynth_attr.keys import fill, merge, nearest
-from megasynth_attr.scene.codec import to_plain
-from megasynth_attr.scene.fields import setting
-from megasynth_attr.selection import parse_shard
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.fields import setting
+from megasynth_attr.core.keys import fill, merge, nearest
+from megasynth_attr.core.selection import parse_shard
 from megasynth_train.compare.methods import BASE, MATCHED, PAPER, RANDOM, Method, builtin, expand, needs_basis
 from megasynth_train.evaluate.options import MeasureSettings
-from megasynth_train.settings import (
+from megasynth_train.training.settings import (
     SUBSPACE_KEYS,
     AdapterSettings,
     DataSettings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from megasynth_attr.errors import ConfigError, MegaSynthError
+from megasynth_attr.core.errors import ConfigError, MegaSynthError
 from megasynth_train.adapters import trainable_counts
 from megasynth_train.compare.bases import Bases
 from megasynth_train.compare.collect import by_part

@@ -19,9 +19,9 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from megasynth_attr.errors import ConfigError, EnvironmentProblem, Interrupted, MegaSynthError
-from megasynth_attr.farm.stop import StopRequest
-from megasynth_attr.selection import parse_shard, shard_of
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, Interrupted, MegaSynthError
+from megasynth_attr.core.selection import parse_shard, shard_of
+from megasynth_attr.core.stop import StopRequest
 from megasynth_train import finetune
 from megasynth_train.adapters.subspace.opening import check_base
 from megasynth_train.compare.bases import Bases, open_bases
@@ -34,7 +34,7 @@ from megasynth_train.data.sources import open_sources
 from megasynth_train.evaluate import __main__ as evaluation
 from megasynth_train.evaluate.inputs import select_scenes
 from megasynth_train.evaluate.options import EvaluateSettings, MeasureSettings
-from megasynth_train.processes import make_accelerator, on_main
+from megasynth_train.training.processes import make_accelerator, on_main
 from megasynth_train.vggt.checkpoint import weights_hash
 
 

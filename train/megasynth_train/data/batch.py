@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 from megasynth_train.data.colour import Jitter
 from megasynth_train.data.frames import FrameArrays
 from megasynth_train.data.plan import StepPlan, replacement
 from megasynth_train.data.scene import BadScene, TrainingScene
 from megasynth_train.data.windows import crop_window
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 
 
 @dataclass(frozen=True)

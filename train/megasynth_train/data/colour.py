@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)  # brightness, contrast, saturation: factors; hue: shift in turns
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode L

@@ -13,8 +13,8 @@ from torch.nn import functional
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.colour import apply_jitter
 from megasynth_train.data.windows import nearest_pixels, window_intrinsics
-from megasynth_train.normalise import Target, normalise
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.normalisation import Target, normalise
+from megasynth_train.training.settings import DataSettings
 
 _VALID_DEPTH = 1e-8
 

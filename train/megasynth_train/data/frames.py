@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 
 BACKGROUND = 255  # white wherever alpha is 0, as in VGGT's own evaluation; the maximum below relies on it
 _ROTATION_TOLERANCE = 1e-3  # files with five decimals pass, a scaled or sheared matrix does not

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.data.target import PATCH_PX
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 
 
 def check_settings(settings: DataSettings) -> None:

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from megasynth_attr.errors import DatasetError, EnvironmentProblem, MegaSynthError
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, MegaSynthError
 from megasynth_train.data.batch import RawBatch, load_step
 from megasynth_train.data.plan import plan_step
 from megasynth_train.data.scene import TrainingScene
 from megasynth_train.data.sources import TrainingData
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 
 _SHARED_MEMORY = Path("/dev/shm")
 _GRACE_READS = 200  # max_bad_share is applied to at least so many reads: one bad scene in the first step is no verdict

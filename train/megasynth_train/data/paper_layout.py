@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import OpenEXR
 
-from megasynth_attr.dataset.files import read_json
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.exr import ExrError, decode_exr
+from megasynth_attr.core.files import read_json
 from megasynth_attr.dataset.images import read_png
-from megasynth_attr.errors import DatasetError
-from megasynth_attr.exr import ExrError, decode_exr
 from megasynth_train.data.frames import FrameArrays, check_camera, over_background
 
 CAMERAS_FILE = "opencv_cameras.json"

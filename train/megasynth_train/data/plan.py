@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megasynth_attr.streams import stream
+from megasynth_attr.core.streams import stream
 from megasynth_train.data.colour import Jitter, draw_jitter, neutral_jitter
 from megasynth_train.data.scene import TrainingScene
 from megasynth_train.data.target import PATCH_PX, target_size
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 
 STREAMS = "megasynth-train data 1"  # part of every stream's key: raising it changes every draw
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import sha256_of
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.files import sha256_of
 from megasynth_attr.dataset.reader import SceneData
-from megasynth_attr.errors import DatasetError
 from megasynth_train.data import paper_layout
 from megasynth_train.data.frames import FrameArrays, check_camera, check_depth, over_background
 

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import json_bytes
+from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.files import json_bytes
 from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
-from megasynth_attr.errors import ConfigError, DatasetError
-from megasynth_attr.selection import parse_indices
 from megasynth_train.data import paper_layout
 from megasynth_train.data.limits import check_settings
 from megasynth_train.data.plan import available_views, view_limits
 from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene, paper_scene_name
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 
 PATCH_PX = 14  # of every named size: image sizes are multiples
 

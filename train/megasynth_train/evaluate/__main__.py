@@ -23,13 +23,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import ConfigError, DatasetError, ScenesFailed, run_main
+from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
+from megasynth_attr.core.pages.template import require_report_libraries
+from megasynth_attr.core.stop import StopRequest
+from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers, replace_folder
 from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers, replace_folder
-from megasynth_attr.errors import ConfigError, DatasetError, ScenesFailed, run_main
-from megasynth_attr.farm.stop import StopRequest
-from megasynth_attr.report.libraries import require_report_libraries
-from megasynth_attr.scene.codec import to_plain
 from megasynth_train.adapters import load_adapter
 from megasynth_train.adapters.storage import RECORD
 from megasynth_train.command import Help, parse
@@ -40,8 +40,8 @@ from megasynth_train.evaluate.pictures import save_picture
 from megasynth_train.evaluate.results import FORMAT, results_record, results_text
 from megasynth_train.evaluate.run import SceneEvaluation, evaluate_scenes, facts
 from megasynth_train.finetune import base_model
-from megasynth_train.processes import make_accelerator
-from megasynth_train.settings import TrainSettings
+from megasynth_train.training.processes import make_accelerator
+from megasynth_train.training.settings import TrainSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.model import VGGT, compile_blocks
 from megasynth_train.vggt.precision import resolve_precision, set_backends

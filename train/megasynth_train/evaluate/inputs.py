@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.data.device import resize_images
 from megasynth_train.data.frames import FrameArrays
 from megasynth_train.data.limits import check_width
@@ -23,7 +23,7 @@ from megasynth_train.data.scene import BadScene, TrainingScene
 from megasynth_train.data.sources import TrainingData, open_sources
 from megasynth_train.data.windows import crop_window, window_intrinsics
 from megasynth_train.evaluate.options import EvaluateSettings
-from megasynth_train.settings import DataSettings
+from megasynth_train.training.settings import DataSettings
 from megasynth_train.vggt.config import VGGTConfig
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from megasynth_attr.errors import ConfigError
-from megasynth_attr.scene.fields import setting
-from megasynth_train.settings import ModelSettings
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.fields import setting
+from megasynth_train.training.settings import ModelSettings
 
 SPLITS = ("all", "validation", "training")
 MIN_POINTS = 100  # fewer say nothing about a scene

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.dataset.files import storage_errors
-from megasynth_attr.dataset.temporary import replace_atomically
-from megasynth_attr.errors import ConfigError, EnvironmentProblem
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.files import storage_errors
+from megasynth_attr.core.pages.template import render, require_report_libraries
+from megasynth_attr.core.pages.words import number_text
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.evaluate.page_points import (
     FOV_DEG,
     Cloud,
@@ -25,6 +26,8 @@ from megasynth_train.evaluate.page_points import (
 )
 
 INDEX = "index.html"
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def write_point_page(out: Path, scenes: Sequence[PageScene], *, limits: PageLimi
     measured to *all* finite points of the other cloud. Raises ConfigError without scenes, EnvironmentProblem if jinja2
     is missing or the disk refuses.
     """
-    _require_jinja2()
+    require_report_libraries()
     if not scenes:
         raise ConfigError("the point-cloud page needs at least one scene, none was evaluated")
     limit = (limits or PageLimits()).per_cloud(len(scenes))
@@ -80,12 +83,13 @@ def write_point_page(out: Path, scenes: Sequence[PageScene], *, limits: PageLimi
         truth = pack_cloud(scene.truth, scene.predicted, limit)
         records.append(_record(scene, predicted, truth))
         data.append({"predicted": predicted.base64(), "true": truth.base64()})
-    page = _render(
+    page = render(
+        TEMPLATES,
         "points.html",
         scenes=list(zip(scenes, records, data, strict=True)),
         records=records,
         columns=list(dict.fromkeys(name for scene in scenes for name in scene.facts)),
-        limit=_spaced(limit),
+        limit=number_text(limit),
         size_mb=sum(len(text) for texts in data for text in texts.values()) / 1e6,
         fov_deg=FOV_DEG,
     )
@@ -125,16 +129,16 @@ def _record(scene: PageScene, predicted: PackedCloud, truth: PackedCloud) -> dic
 
 
 def _cloud_record(cloud: PackedCloud, other: str) -> dict[str, Any]:
-    words = [f"{_spaced(cloud.total)} points."]
+    words = [f"{number_text(cloud.total)} points."]
     if cloud.count < cloud.total:
-        words = [f"{_spaced(cloud.count)} of {_spaced(cloud.total)} points."]
+        words = [f"{number_text(cloud.count)} of {number_text(cloud.total)} points."]
     if cloud.distances is not None:
         middle, high = np.percentile(cloud.distances, (50, 95))
         words.append(f"Distance to the nearest {other} point: median {middle:.3g}, 95 % below {high:.3g} scene units.")
     if cloud.not_finite:
-        words.append(f"Left out because not finite: {_spaced(cloud.not_finite)}.")
+        words.append(f"Left out because not finite: {number_text(cloud.not_finite)}.")
     if cloud.far_outside:
-        words.append(f"Left out because far outside: {_spaced(cloud.far_outside)}.")
+        words.append(f"Left out because far outside: {number_text(cloud.far_outside)}.")
     return {
         "count": cloud.count,
         "low": cloud.low.tolist(),
@@ -153,31 +157,3 @@ def _ball(points: np.ndarray, camera_centres: np.ndarray) -> tuple[np.ndarray, f
         return np.zeros(3), 1.0
     low, high = corners.min(axis=0), corners.max(axis=0)
     return (low + high) / 2, max(float(np.linalg.norm(high - low)) / 2, 1e-6)
-
-
-def _spaced(number: int) -> str:
-    return f"{number:,}".replace(",", "\u202f")
-
-
-def _require_jinja2() -> None:
-    try:
-        importlib.import_module("jinja2")
-    except ImportError as error:
-        raise EnvironmentProblem(
-            f"the point-cloud page needs jinja2, which cannot be imported ({error}); "
-            "install it with: pip install 'megasynth-attr[report]'"
-        ) from None
-
-
-def _render(template: str, **values: Any) -> str:
-    """Fill a template. It may include those of the generator's report: both pages share one style sheet."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("megasynth_train.evaluate"), PackageLoader("megasynth_attr.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(**values)

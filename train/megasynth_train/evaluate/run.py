@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
+from megasynth_train.data.geometry import decode_pose, unproject
 from megasynth_train.data.scene import BadScene, TrainingScene
 from megasynth_train.evaluate.cameras import camera_summary, pair_errors
 from megasynth_train.evaluate.clouds import compare_clouds, estimate_normals, rigid_icp
@@ -18,7 +19,6 @@ from megasynth_train.evaluate.depth import ALIGNMENTS, align_depth, depth_errors
 from megasynth_train.evaluate.inputs import SceneInput, View, read_scene
 from megasynth_train.evaluate.options import MIN_POINTS, EvaluateSettings
 from megasynth_train.evaluate.umeyama import umeyama
-from megasynth_train.geometry import decode_pose, unproject
 from megasynth_train.predict import PredictedScene, predict
 from megasynth_train.vggt.model import VGGT
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 
 _RANK_TOLERANCE = 1e-10  # second over first singular value of the covariance: below, the points lie on a line
 

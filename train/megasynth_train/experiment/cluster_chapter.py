@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.dataset.files import read_json, storage_errors
-from megasynth_attr.report.chapters import Chapter, Picture, Table, write_chapter
-from megasynth_train import drift
-from megasynth_train.cluster_manifest import read_manifest
+from megasynth_attr.core.files import read_json, storage_errors
+from megasynth_attr.core.pages.chapters import Chapter, Picture, Table, write_chapter
+from megasynth_train.adapters import drift
 from megasynth_train.finetune import ADAPTER
-from megasynth_train.metrics import read_metrics
-from megasynth_train.run_folder import read_done
 from megasynth_train.subspace.figures.canvas import attribute_colours, figure_style, save, sheet, short
+from megasynth_train.training.cluster_manifest import read_manifest
+from megasynth_train.training.metrics import read_metrics
+from megasynth_train.training.run_folder import read_done
 
 CURVES = "objectives"
 PAPER_STEPS = 24_000

@@ -1,6 +1,6 @@
 """What the stages of the training half cost before anything is measured: arithmetic of a step at a stated rate.
 
-Free of PyTorch. On a GPU the rates are those assumed in ``megasynth_train.cost`` for one H200: computed, not measured.
+Free of PyTorch. On a GPU the rates are those assumed in ``cost/step.py`` for one H200: computed, not measured.
 On processors it is the rate that training ``vggt-tiny`` reached on two cores (benchmarks/train_step.md).
 """
 
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from megasynth_attr.farm.progress import hours_text
+from megasynth_attr.core.pages.words import hours_text
 from megasynth_train.compare.methods import Method
-from megasynth_train.cost import StepCost, expected_s
-from megasynth_train.cost_layers import Tuning
+from megasynth_train.cost.layers import Tuning
+from megasynth_train.cost.run import mean_step, tuning_of
+from megasynth_train.cost.step import StepCost, expected_s
 from megasynth_train.experiment.checks import check_stages
 from megasynth_train.experiment.settings import (
     CLUSTER,
@@ -23,8 +24,7 @@ from megasynth_train.experiment.settings import (
     TrainingRun,
     stage_settings,
 )
-from megasynth_train.run_cost import mean_step, tuning_of
-from megasynth_train.settings import TrainSettings
+from megasynth_train.training.settings import TrainSettings
 
 CPU_TFLOPS = 0.05
 DONE = "done.json"  # of a finished run, see run_folder.py

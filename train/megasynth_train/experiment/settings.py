@@ -19,14 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.errors import ConfigError, DatasetError
-from megasynth_attr.keys import merge
-from megasynth_attr.resources import resource_dir
-from megasynth_attr.scene.fields import setting
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.fields import setting
+from megasynth_attr.core.keys import merge
+from megasynth_attr.core.resources import resource_dir
 from megasynth_train.command import fill_listed, without_sections
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.evaluate.options import MeasureSettings
-from megasynth_train.settings import (
+from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
+from megasynth_train.training.settings import (
     AdapterSettings,
     DataSettings,
     LossSettings,
@@ -35,7 +36,6 @@ from megasynth_train.settings import (
     RunSettings,
     TrainSettings,
 )
-from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.vggt.source_names import SHIPPED
 
 SECTION = "training"

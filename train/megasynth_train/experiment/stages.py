@@ -15,18 +15,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.dataset.paths import DATASET_FILE
-from megasynth_attr.errors import ConfigError, DatasetError
-from megasynth_attr.report.libraries import require_report_libraries
 from megasynth_train import finetune
 from megasynth_train import mine as miner
 from megasynth_train.cluster import AdaptersFailed, run_cluster, summary
-from megasynth_train.cluster_manifest import MANIFEST, ClusterSettings, read_manifest
 from megasynth_train.compare.run import run as run_comparison
 from megasynth_train.experiment.cluster_chapter import write_cluster_chapter
 from megasynth_train.experiment.settings import CLUSTER, PRETRAIN, SUBSPACES, StageSettings, TrainingRun, stage_settings
-from megasynth_train.run_folder import DONE
-from megasynth_train.settings import ModelSettings, TrainSettings
+from megasynth_train.training.cluster_manifest import MANIFEST, ClusterSettings, read_manifest
+from megasynth_train.training.run_folder import DONE
+from megasynth_train.training.settings import ModelSettings, TrainSettings
 
 
 def pretrain(run: TrainingRun) -> None:

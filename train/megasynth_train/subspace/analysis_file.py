@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from megasynth_attr.dataset.files import read_json, storage_errors
-from megasynth_attr.dataset.temporary import replace_atomically
-from megasynth_attr.scene.codec import canonical_json, from_plain
+from megasynth_attr.core.codec import canonical_json, from_plain
+from megasynth_attr.core.files import read_json, storage_errors
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.subspace.analysis import FILE, FORMAT, Analysis
 
 

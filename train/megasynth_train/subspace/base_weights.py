@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from megasynth_train import finetune
-from megasynth_train.settings import ModelSettings, TrainSettings
 from megasynth_train.subspace.dora import BaseWeights
+from megasynth_train.training.settings import ModelSettings, TrainSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from megasynth_attr.errors import DatasetError
-from megasynth_attr.scene.codec import canonical_json
+from megasynth_attr.core.codec import canonical_json
+from megasynth_attr.core.errors import DatasetError
 from megasynth_train.subspace.arrays import opened
 from megasynth_train.subspace.basis import Basis, LayerBasis
 from megasynth_train.vggt.weight_files import write_tensor_file

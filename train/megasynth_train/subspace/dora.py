@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.subspace.peft_updates import StoredAdapter
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.subspace.basis import Basis, LayerBasis, ranks_of
 from megasynth_train.subspace.concatenate import Concatenated, concatenate
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from megasynth_attr.dataset.files import storage_errors
-from megasynth_attr.dataset.temporary import replace_atomically
-from megasynth_attr.errors import DatasetError
-from megasynth_attr.scene.codec import from_plain, to_plain
+from megasynth_attr.core.codec import from_plain, to_plain
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import storage_errors
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.subspace.arrays import opened
 from megasynth_train.subspace.basis import LayerBasis
 from megasynth_train.subspace.mine_layer import LayerRows, MinedLayer

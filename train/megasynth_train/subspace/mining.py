@@ -13,8 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from megasynth_attr import __version__
-from megasynth_attr.farm.stop import StopRequest
-from megasynth_attr.scene.codec import to_plain
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.stop import StopRequest
 from megasynth_train.subspace.allocation import LayerBudget, allocate
 from megasynth_train.subspace.analysis import FORMAT, AdapterRow, Analysis
 from megasynth_train.subspace.basis import Basis, ranks_of

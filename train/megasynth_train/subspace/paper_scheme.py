@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from megasynth_attr import __version__
-from megasynth_attr.dataset.files import sha256_of
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import sha256_of
 from megasynth_train.subspace.arrays import float64, opened
 from megasynth_train.subspace.basis import Basis, LayerBasis, ranks_of
 from megasynth_train.subspace.basis_file import ORTHONORMAL_TO, WHAT

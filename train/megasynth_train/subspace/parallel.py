@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from megasynth_attr.errors import EnvironmentProblem, MegaSynthError
-from megasynth_attr.farm.stop import SIGNALS, StopRequest
+from megasynth_attr.core.errors import EnvironmentProblem, MegaSynthError
+from megasynth_attr.core.stop import SIGNALS, StopRequest
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.dataset.files import read_json, sha256_of
-from megasynth_attr.errors import ConfigError, DatasetError
-from megasynth_attr.scene.codec import content_hash
+from megasynth_attr.core.codec import content_hash
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_train.subspace.arrays import opened
 from megasynth_train.subspace.peft_updates import COPY_AGAIN, INITIAL, VECTORS, WEIGHTS, StoredAdapter
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 from megasynth_train.subspace.arrays import float64, opened
 from megasynth_train.subspace.core import Update
 

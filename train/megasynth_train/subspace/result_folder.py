@@ -20,13 +20,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.dataset.files import json_bytes, read_json, sha256_of, storage_errors
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors
+from megasynth_attr.core.lock import LOCK, take_lock
+from megasynth_attr.core.pages.chapters import FILE as CHAPTER
+from megasynth_attr.core.temporary import remove_leftovers, replace_atomically
 from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import remove_leftovers, replace_atomically
-from megasynth_attr.errors import ConfigError, DatasetError
-from megasynth_attr.report.chapters import FILE as CHAPTER
-from megasynth_attr.scene.codec import to_plain
-from megasynth_train.folder_lock import LOCK, take_lock
 from megasynth_train.subspace.analysis import FILE as ANALYSIS
 from megasynth_train.subspace.layer_file import layer_file
 from megasynth_train.subspace.mine_layer import WHOLE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from megasynth_attr.scene.fields import setting
+from megasynth_attr.core.fields import setting
 
 EXTRACTORS = ("irls", "joint", "svd", "hosvd", "grassmann")
 ALLOCATIONS = ("uniform", "floor", "proportional", "energy", "null")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.dataset.files import read_json
-from megasynth_attr.errors import ConfigError, DatasetError
-from megasynth_attr.keys import nearest
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import read_json
+from megasynth_attr.core.keys import nearest
 from megasynth_train.subspace.analysis import AdapterRow, DriftRow
 from megasynth_train.subspace.core import Update
 from megasynth_train.subspace.dora import BaseWeights, with_row_scales
@@ -128,7 +128,7 @@ def _chosen(folder: Path, attributes: Sequence[str]) -> list[tuple[str, str, Pat
 
 def _of_manifest(folder: Path) -> list[tuple[str, str, Path]]:
     # imported here: it brings PyTorch, which the worker processes that unpickle a cluster do not need
-    from megasynth_train.cluster_manifest import read_manifest
+    from megasynth_train.training.cluster_manifest import read_manifest
 
     entries = read_manifest(folder)["adapters"]
     if not entries:

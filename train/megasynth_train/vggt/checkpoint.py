@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from megasynth_attr.dataset.files import sha256_of
-from megasynth_attr.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import sha256_of
 from megasynth_train.vggt.config import VGGTConfig, config_from_record
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.weight_files import locate, read_weights, write_tensor_file

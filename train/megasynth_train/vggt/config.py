@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 
 _POSITIVE = (
     "width",

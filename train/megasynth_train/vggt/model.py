@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.vggt.aggregator import Aggregator
 from megasynth_train.vggt.block import Block
 from megasynth_train.vggt.camera_head import CameraHead

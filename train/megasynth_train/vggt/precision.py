@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.vggt.model import VGGT
 
 

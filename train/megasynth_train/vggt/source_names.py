@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from megasynth_attr.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError
 
 SHIPPED = "shipped:"  # before the name of a file in assets/models
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")

@@ -23,10 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from megasynth_attr.dataset.files import storage_errors
-from megasynth_attr.dataset.temporary import written_beside
-from megasynth_attr.errors import DatasetError, EnvironmentProblem
-from megasynth_attr.resources import resource_dir
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.core.files import storage_errors
+from megasynth_attr.core.resources import resource_dir
+from megasynth_attr.core.temporary import written_beside
 from megasynth_train.vggt.source_names import SHIPPED, hub_id
 
 NAMES = ("model.safetensors", "model.pt")  # in a folder and on the hub, in this order

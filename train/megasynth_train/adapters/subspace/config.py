@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peft import LoraConfig
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.subspace.basis import Basis
 
 PEFT_TYPE = "SUBSPACE"

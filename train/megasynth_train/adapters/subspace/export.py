@@ -13,10 +13,10 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel
 from torch import Tensor
 
-from megasynth_attr.dataset.files import storage_errors
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.files import storage_errors
+from megasynth_attr.core.temporary import new_temporary_folder, replace_folder
 from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import new_temporary_folder, replace_folder
-from megasynth_attr.errors import ConfigError
 from megasynth_train.adapters.adapted import Adapted
 from megasynth_train.adapters.methods import MAIN
 from megasynth_train.adapters.storage import PEFT_METADATA, WEIGHTS, adapter_tensors, read_record

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from megasynth_attr.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError
 from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.adapters.subspace.layer import SubspaceLinear
-from megasynth_train.settings import AdapterSettings
 from megasynth_train.subspace.basis import Basis
 from megasynth_train.subspace.basis_file import read_basis
+from megasynth_train.training.settings import AdapterSettings
 
 MODE = "subspace"
 IDENTITY = "the columns of adapter.basis (SHA-256)"

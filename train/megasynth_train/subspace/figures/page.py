@@ -6,12 +6,11 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from megasynth_attr.dataset.files import storage_errors
+from megasynth_attr.core.files import storage_errors
+from megasynth_attr.core.pages.template import render, require_report_libraries
+from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers, replace_folder
 from megasynth_attr.dataset.paths import TMP
-from megasynth_attr.dataset.temporary import new_temporary_folder, remove_leftovers, replace_folder
-from megasynth_attr.report.libraries import require_report_libraries
 from megasynth_train.subspace.analysis import Analysis
 from megasynth_train.subspace.figures.adapters import draw_coherence, draw_drift, draw_energy, draw_weights
 from megasynth_train.subspace.figures.canvas import Drawing, figure_style, short
@@ -34,7 +33,6 @@ from megasynth_train.subspace.figures.words import (
     CAVEAT,
     INDEX,
     basis_energy,
-    count_of,
     facts,
     findings,
     what_was_mined,
@@ -53,6 +51,9 @@ class Drawings:
     maps: tuple[Drawing, ...]
     joint: tuple[Drawing, ...]
     ranks: tuple[Drawing, ...]
+
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(analysis: Analysis, folder: Path) -> Path:
@@ -83,7 +84,8 @@ def _fill(analysis: Analysis, folder: Path) -> None:
     place = places(analysis)
     drawings = _draw(analysis, numbers, pairs, splits, chance, folder / "figures")
     files = write_tables(analysis, pairs, splits, folder)
-    text = _render(
+    text = render(
+        TEMPLATES,
         "analysis.html",
         analysis=analysis,
         numbers=numbers,
@@ -101,6 +103,8 @@ def _fill(analysis: Analysis, folder: Path) -> None:
         findings=findings(numbers, pairs, splits),
         facts=facts(analysis, numbers),
         caveat=CAVEAT,
+        short=short,
+        basis_energy=basis_energy,
         settings=json.dumps(
             {"mining": analysis.settings, "base": analysis.base, "versions": analysis.versions},
             indent=1,
@@ -135,22 +139,3 @@ def _draw(
             joint=draw_joint(analysis, pairs, chance, folder),
             ranks=draw_ranks(analysis, numbers, place, folder),
         )
-
-
-def _render(template: str, **values: Any) -> str:
-    """Fill a template; it extends that of the generator's report, so that all pages look alike."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("megasynth_train.subspace.figures"), PackageLoader("megasynth_attr.report")]
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["short"] = short
-    environment.filters["count"] = count_of
-    environment.globals["basis_energy"] = basis_energy
-    return environment.get_template(template).render(**values)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from megasynth_attr.report.chapters import Chapter, Link, Picture, Table
+from megasynth_attr.core.pages.chapters import Chapter, Link, Picture, Table
+from megasynth_attr.core.pages.words import count_text
 from megasynth_train.subspace.analysis import FILE, Analysis
 from megasynth_train.subspace.figures.canvas import short
 from megasynth_train.subspace.figures.chance import Chance
@@ -36,10 +37,10 @@ def what_was_mined(analysis: Analysis, numbers: Sequence[AttributeNumbers]) -> s
     """Return one sentence: adapters, attributes, layers."""
     counts = sorted({n.adapters for n in numbers})
     each = f"{counts[0]} each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} each"
-    attributes = count_of(len(numbers), "attribute") + (f" ({each})" if len(numbers) > 1 else "")
+    attributes = count_text(len(numbers), "attribute") + (f" ({each})" if len(numbers) > 1 else "")
     return (
-        f"{count_of(len(analysis.adapters), 'adapter')} of {attributes}, mined in "
-        f"{count_of(module_count(analysis), 'layer')}."
+        f"{count_text(len(analysis.adapters), 'adapter')} of {attributes}, mined in "
+        f"{count_text(module_count(analysis), 'layer')}."
     )
 
 
@@ -111,11 +112,6 @@ def _overlap(pairs: Sequence[PairNumbers]) -> str | None:
 
 def _listed(found: object) -> str:
     return ", ".join(f"{short(s.median)} ({name})" for name, s in found)  # type: ignore[attr-defined]
-
-
-def count_of(number: int, word: str) -> str:
-    """Return "1 layer", "2 layers"."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def chapter(analysis: Analysis, folder: Path) -> Chapter:

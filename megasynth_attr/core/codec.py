@@ -1,0 +1,109 @@
+"""Frozen dataclasses to canonical JSON and back, and the hash of that JSON.
+
+Canonical means: sorted keys, no spaces, floats rounded to 9 decimals. Rounding makes a scene file independent of
+the last bit of a platform's ``sin``; sampling must round *before* using a value (``rounded``) so that memory and
+file agree exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from typing import Any
+
+import numpy as np
+
+from megasynth_attr.core.errors import DatasetError
+
+DECIMALS = 9
+
+
+def rounded(values: Any) -> Any:
+    """Return ``values`` (scalar or array-like, any shape) as Python floats in nested tuples, rounded to 9 decimals."""
+    array = np.round(np.asarray(values, dtype=np.float64), DECIMALS) + 0.0  # + 0.0 turns -0.0 into 0.0
+
+    def freeze(item: Any) -> Any:
+        return tuple(freeze(i) for i in item) if isinstance(item, list) else item
+
+    return freeze(array.tolist())
+
+
+def to_plain(value: Any) -> Any:
+    """Return ``value`` as dicts, lists, strings, numbers and None, ready for JSON; raises on non-finite floats."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_plain(v) for v in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        if not np.isfinite(value):
+            raise ValueError(f"{value} cannot be stored in a scene file: only finite numbers can")
+        return float(value)
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be stored in a scene file")
+
+
+def canonical_json(value: Any) -> str:
+    """Return the canonical JSON text of a dataclass or plain value."""
+    return json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def content_hash(value: Any) -> str:
+    """Return the SHA-256 (hex) of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def from_plain(kind: Any, data: Any, where: str = "scene") -> Any:
+    """Return an instance of type ``kind`` made from JSON data, checked field by field.
+
+    Supports dataclasses, ``tuple[X, ...]``, ``tuple[X, Y]``, ``dict[str, X]``, ``X | None``, str, int, float, bool.
+    Raises DatasetError naming the path (``where``) of the first value that does not fit.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if data is None and type(None) in args:
+            return None
+        (kind,) = [a for a in args if a is not type(None)]
+        return from_plain(kind, data, where)
+    if origin is tuple:
+        if not isinstance(data, list | tuple):
+            raise DatasetError(f"{where}: expected a list, found {type(data).__name__}")
+        if len(args) == 2 and args[1] is Ellipsis:
+            if args[0] is float:  # the long arrays (heights, poses): one pass instead of a call per number
+                return tuple([float(v) for v in data])
+            return tuple([from_plain(args[0], v, f"{where}[{i}]") for i, v in enumerate(data)])
+        if len(data) != len(args):
+            raise DatasetError(f"{where}: expected {len(args)} values, found {len(data)}")
+        return tuple([from_plain(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, data, strict=True))])
+    if origin is dict:
+        return {k: from_plain(args[1], v, f"{where}.{k}") for k, v in data.items()}
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_from_plain(kind, data, where)
+    if kind is Any:
+        return data
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return float(data)
+    if isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
+        return data
+    raise DatasetError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {data!r}")
+
+
+def _dataclass_from_plain(kind: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise DatasetError(f"{where}: expected an object, found {type(data).__name__}")
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]
+    if unknown := sorted(set(data) - set(names)):
+        raise DatasetError(f"{where}: unknown field {unknown[0]!r}; written by another version?")
+    if missing := [n for n in names if n not in data]:
+        raise DatasetError(f"{where}: field {missing[0]!r} is missing")
+    return kind(**{n: from_plain(hints[n], data[n], f"{where}.{n}") for n in names})

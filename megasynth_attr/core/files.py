@@ -1,0 +1,89 @@
+"""Writing files so that they are whole or absent, and naming what went wrong when that is impossible."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, MegaSynthError
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space or choose another out=, then run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another out=, then run the same command again",
+    errno.EROFS: "the file system is read-only; choose another out=",
+    errno.EACCES: "no permission to write there; change the folder's rights or choose another out=",
+    errno.EPERM: "no permission to write there; change the folder's rights or choose another out=",
+    errno.EFBIG: "the file-size limit of this process (ulimit -f) or of the file system is too small",
+    errno.ENOTDIR: "a part of this path is a file; choose another out=",
+    errno.EEXIST: "a file is where a folder is needed; choose another out=",
+    errno.EISDIR: "a folder is where a file is needed; choose another out=",
+}
+
+
+def storage_problem(error: OSError, what: str, path: Path) -> MegaSynthError:
+    """Return the EnvironmentProblem that says what could not be written, where, why and what to do."""
+    advice = _ADVICE.get(error.errno or 0, "check the disk, then run the same command again")
+    return EnvironmentProblem(f"{what} cannot be written to {path}: {error.strerror or error}; {advice}")
+
+
+@contextmanager
+def storage_errors(what: str, path: Path) -> Iterator[None]:
+    """Turn an OSError raised inside into the error of ``storage_problem``."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_problem(error, what, path) from error
+
+
+def json_bytes(record: Any) -> bytes:
+    """Return the bytes of a JSON file: sorted keys, one value per line, equal for equal records."""
+    return (json.dumps(to_plain(record), sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` and to the disk itself. Not atomic: for files in folders that are renamed later."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # network file systems that cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path, expected_format: str | None = None) -> dict[str, Any]:
+    """Return the object in a JSON file; DatasetError if it is missing, damaged or of another ``format``."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"{path} is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from None
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{path} is damaged: not valid JSON ({error})") from None
+    found = record.get("format") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or (expected_format is not None and found != expected_format):
+        raise DatasetError(f"{path}: expected format {expected_format!r}, found {found!r}; written by another version?")
+    return record

@@ -1,0 +1,45 @@
+"""Pages from templates: one environment, one frame (``base.html``), one style sheet for the whole project."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.pages.words import count_text, in_words, number_text, size_text
+
+SHARED = Path(__file__).parent / "templates"
+
+
+def require_report_libraries() -> None:
+    """Raise EnvironmentProblem naming the first library of the extra ``report`` that cannot be imported.
+
+    They are asked for when a page is written and not before.
+    """
+    for name in ("matplotlib", "jinja2"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise EnvironmentProblem(
+                f"reports need {name}, which cannot be imported ({error}); "
+                "install it with: pip install 'megasynth-attr[report]'"
+            ) from None
+
+
+def render(folder: Path, template: str, **values: Any) -> str:
+    """Return ``template`` of ``folder`` filled with ``values``; it may extend and include the shared ones.
+
+    Text is escaped, and a name that is not given is an error. The filters are the words of ``pages/words.py``.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([folder, SHARED]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"size": size_text, "number": number_text, "count": count_text, "words": in_words}
+    return environment.get_template(template).render(**values)

@@ -1,0 +1,61 @@
+"""Being asked to stop: signals and the time limit, turned into one question the scheduler asks in its loop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+from megasynth_attr.core.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # USR2 is what submitit sends before the end
+
+
+class StopRequest:
+    """Context manager: while it is open, signals are remembered instead of ending the process.
+
+    ``patient=False`` raises Interrupted inside the handler: for work that keeps nothing half done and has no loop.
+    ``advice`` ends the message: what running again does.
+    """
+
+    def __init__(
+        self,
+        max_runtime_s: float = 0.0,
+        *,
+        patient: bool = True,
+        advice: str = "run the same command again to resume",
+    ) -> None:
+        self._deadline = time.monotonic() + max_runtime_s if max_runtime_s else None
+        self._limit_s = max_runtime_s
+        self._patient = patient
+        self._advice = advice
+        self._signal: str | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            # a handler that was not set from Python reads as None and cannot be given back
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._signal = signal.Signals(number).name
+        if not self._patient:
+            self.check_signal()
+
+    def check_signal(self) -> None:
+        """Raise Interrupted if a signal came."""
+        if self._signal is not None:
+            raise Interrupted(f"stopped by {self._signal}; {self._advice}")
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal came or the time is up."""
+        self.check_signal()
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise Interrupted(f"max_runtime_s={self._limit_s:g} is over; {self._advice}")

@@ -1,0 +1,131 @@
+"""What a scene refers to by name – materials, pictures, HDRIs – and where their files are."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.exr import ExrError, decode_exr
+from megasynth_attr.core.resources import resource_dir
+from megasynth_attr.scene.assets import Assets
+from megasynth_attr.scene.config import Config, Experiment
+from megasynth_attr.scene.factor import Records
+from megasynth_attr.scene.probe import project_hdri
+from megasynth_attr.scene.sample import sample_scene as draw_scene
+from megasynth_attr.scene.spec import Scene
+from megasynth_attr.textures.bank import Bank, open_bank
+from megasynth_attr.textures.pictures import list_pictures
+from megasynth_attr.textures.radiance import read_hdr
+
+HDRI_SUFFIXES = (".hdr", ".exr")
+PROBE_WIDTH_PX = 64  # an HDRI is reduced to this width before it is projected to nine harmonics
+
+
+@dataclass(frozen=True)
+class HdriRecord:
+    """An environment picture; ``irradiance_sh`` is 9×3 (see ``scene/probe.py``)."""
+
+    name: str
+    path: str
+    sha256: str
+    irradiance_sh: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Library:
+    """Records for sampling, and files for rendering."""
+
+    bank: Bank
+    records: Records
+
+    def assets_for(self, scene: Scene) -> Assets:
+        """Return the paths of every file the scene shows, making procedural materials that do not exist yet."""
+        geometry, texture, lighting = (scene.factors[name] for name in ("geometry", "texture", "lighting"))
+        shown = {texture.slots[p.slot % len(texture.slots)].material for p in geometry.primitives}
+        maps = self.bank.materialise(sorted(shown))
+        pictures = (
+            {texture.picture.name: str(self.records.pictures[texture.picture.name].path)} if texture.picture else {}
+        )
+        hdris = {lighting.hdri.name: self.records.hdris[lighting.hdri.name].path} if lighting.hdri else {}
+        return Assets({name: {m: str(p) for m, p in files.items()} for name, files in maps.items()}, pictures, hdris)
+
+
+def open_library(config: Config, cache_dir: Path) -> Library:
+    """Return the Library of a configuration; DatasetError for a missing or unreadable bank, picture or HDRI."""
+    texture, lighting = config.factors["texture"], config.factors["lighting"]
+    bank = open_bank(texture.bank, cache_dir=cache_dir, size_px=texture.bank_size_px)
+    pictures = {}
+    if config.factors["geometry"].layout == "plane":
+        folder = Path(texture.pictures) if texture.pictures else resource_dir("assets") / "pictures"
+        pictures = {p.name: p for p in list_pictures(folder)}
+    hdris = {h.name: h for h in list_hdris(Path(lighting.hdris))} if lighting.hdris else {}
+    return Library(bank, Records({r.name: r for r in bank.records}, pictures, hdris))
+
+
+def cache_dir(experiment: Experiment) -> Path:
+    """Return where procedural materials of a run are kept, shared by all its workers."""
+    return Path(experiment.run.cache) if experiment.run.cache else experiment.out / "cache"
+
+
+def sample_scene(config: Config, dataset_index: int, scene_index: int, library: Library | None = None) -> Scene:
+    """Return one scene; the library is opened from the configuration when none is given (no pixels are made)."""
+    library = library or open_library(config, Path(config.run.cache or "cache"))
+    return draw_scene(config, dataset_index, scene_index, library.records)
+
+
+def list_hdris(folder: Path) -> tuple[HdriRecord, ...]:
+    """Return all ``.hdr``/``.exr`` pictures of ``folder``, sorted by name; DatasetError if one cannot be read."""
+    if not folder.is_dir():
+        raise DatasetError(f"lighting.hdris={folder}: there is no such folder")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in HDRI_SUFFIXES)
+    if not paths:
+        raise DatasetError(f"lighting.hdris={folder}: it holds no .hdr or .exr file")
+    return tuple(_hdri_record(path) for path in paths)
+
+
+def _hdri_record(path: Path) -> HdriRecord:
+    radiance = _shrunk(read_radiance(path))
+    coefficients = np.round(project_hdri(radiance), 6)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return HdriRecord(path.name, str(path.absolute()), sha256, tuple((r, g, b) for r, g, b in coefficients.tolist()))
+
+
+def read_radiance(path: Path) -> np.ndarray:
+    """Return an HDRI as H×W×3 float32 linear radiance; DatasetError if it is unreadable or not 2:1."""
+    try:
+        radiance = _read_exr(path) if path.suffix.lower() == ".exr" else read_hdr(path)
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        raise DatasetError(f"the HDRI {path} cannot be read: {error}; replace or remove it") from error
+    if radiance.ndim != 3 or radiance.shape[1] != 2 * radiance.shape[0]:
+        raise DatasetError(
+            f"the HDRI {path} is {radiance.shape[1]}×{radiance.shape[0]} px; it must be 2:1 equirectangular"
+        )
+    return radiance
+
+
+def _read_exr(path: Path) -> np.ndarray:
+    """Return R, G, B of an EXR. Rarer compressions need the OpenEXR package, which a Blender binary cannot load."""
+    try:
+        channels = decode_exr(path.read_bytes())
+    except ExrError as error:
+        bpy = sys.modules.get("bpy")
+        if bpy is not None and bpy.app.binary_path:  # empty in the bpy module, where the package loads
+            raise ExrError(f"{error}; save it with ZIP compression, or run python -m megasynth_attr.pipeline") from None
+        import OpenEXR
+
+        with OpenEXR.File(str(path), separate_channels=True) as file:
+            channels = {name: channel.pixels for name, channel in file.channels().items()}
+    return np.stack([channels[c].astype(np.float32) for c in "RGB"], axis=-1)
+
+
+def _shrunk(radiance: np.ndarray) -> np.ndarray:
+    """Return the picture averaged over blocks down to about PROBE_WIDTH_PX columns."""
+    step = max(1, radiance.shape[1] // PROBE_WIDTH_PX)
+    height, width = radiance.shape[0] // step * step, radiance.shape[1] // step * step
+    blocks = radiance[:height, :width].reshape(height // step, step, width // step, step, 3)
+    return blocks.mean(axis=(1, 3))

@@ -1,0 +1,251 @@
+"""A preset plus ``key=value`` words become one checked, frozen Config per attribute.
+
+Precedence: defaults < preset (with ``extends``) < ``config=file.yaml`` < command line. Every key is declared once, in a
+dataclass, with its default, meaning and limits; the keys of a factor live with the factor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megasynth_attr import __version__
+from megasynth_attr.core.codec import content_hash, to_plain
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.keys import fill, merge, nearest, parse_words, read_yaml
+from megasynth_attr.core.resources import resource_dir
+from megasynth_attr.scene.factor import load_plugins, registered
+from megasynth_attr.scene.settings import ContentSettings, IsolationSettings, RenderSettings, RunSettings, WriteSettings
+
+PATCH_PX = 14  # the training layout's image sizes are multiples of the DINOv2 patch
+
+
+SECTIONS: dict[str, type] = {"render": RenderSettings, "write": WriteSettings, "isolation": IsolationSettings}
+ALIASES = {"from": "from_stage", "max_runtime": "max_runtime_s", "timeout": "timeout_s"}
+# names and counts: more scenes of the same dataset are not another one, and plugins count by the hash of their source
+NOT_IDENTITY = ("preset", "members", "plugins", "downstream", "downstream_count", "dataset_count", "scene_count")
+TRAINING = "training"  # a preset's section for the training half, which alone knows its keys
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one attribute of an experiment, checked."""
+
+    content: ContentSettings
+    render: RenderSettings
+    write: WriteSettings
+    isolation: IsolationSettings
+    run: RunSettings
+    factors: Mapping[str, Any]  # factor name → its settings
+    plugin_hashes: Mapping[str, str]
+
+    @property
+    def attribute(self) -> str:
+        return self.content.attribute
+
+    def identity_record(self) -> dict[str, Any]:
+        """Return what determines the dataset's bytes, as plain data (materials and pictures are hashed per scene)."""
+        content = {k: v for k, v in to_plain(self.content).items() if k not in NOT_IDENTITY}
+        return {
+            "version": __version__,
+            "content": content,
+            "render": to_plain(self.render),
+            "write": to_plain(self.write),
+            "factors": {name: to_plain(value) for name, value in self.factors.items()},
+            "plugins": dict(self.plugin_hashes),
+        }
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of ``identity_record``: two runs with the same one write the same dataset."""
+        return content_hash(self.identity_record())
+
+    def to_record(self) -> dict[str, Any]:
+        """Return every setting as plain data, for the resolved-configuration file."""
+        record = self.identity_record()
+        record["content"] = to_plain(self.content)
+        return record | {"isolation": to_plain(self.isolation), "run": to_plain(self.run)}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run: its name, output folder, one Config per attribute, and the words it came from (for other machines).
+
+    If ``has_downstream``, the last member is the data of the downstream comparison. ``training`` is the preset's
+    section of that name, unchecked: no byte of any dataset depends on it.
+    """
+
+    preset: str
+    out: Path
+    members: tuple[Config, ...]
+    words: tuple[str, ...] = ()
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    has_downstream: bool = False
+    training_given: bool = False  # by the words or their file, not by the preset alone
+
+    @property
+    def run(self) -> RunSettings:
+        return self.members[0].run
+
+
+def resolve(words: Sequence[str]) -> Experiment:
+    """Return the Experiment described by command-line words such as ``preset=geometry scenes=0-1 frames=4``.
+
+    Raises ConfigError for an unknown preset or key (naming the nearest), a wrong type or an impossible value.
+    """
+    layers = read_layers(words)
+    preset_name = layers.preset
+    configs = tuple(_build(layer, preset_name) for layer in layers.members)
+    attributes = [c.attribute for c in configs]
+    if len(set(attributes)) != len(attributes):
+        raise ConfigError(
+            f"preset={preset_name}: two members vary the same attribute ({', '.join(attributes)}), "
+            "one folder cannot hold both"
+        )
+    out = Path(configs[0].run.out or Path("runs") / Path(preset_name).stem).absolute()
+    return Experiment(
+        Path(preset_name).stem,
+        out,
+        configs,
+        tuple(words),
+        layers.training,
+        has_downstream=layers.has_downstream,
+        training_given=layers.training_given,
+    )
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Unchecked settings: of each member (preset, file and words merged), and of the training half."""
+
+    preset: str
+    members: tuple[dict[str, Any], ...]
+    training: Mapping[str, Any]
+    has_downstream: bool
+    training_given: bool
+
+
+def read_layers(words: Sequence[str]) -> Layers:
+    """Return what the words and the presets they name say, unchecked; loads their plugins.
+
+    Plugins declare keys of their own, so they are loaded before any key is checked.
+    """
+    overrides = parse_words(words, ALIASES)
+    file_layer = read_yaml(Path(overrides.pop("config"))) if "config" in overrides else {}
+    top = merge(file_layer, overrides)
+    if top.get("downstream", "") is None:
+        top["downstream"] = ""  # `downstream=` leaves the preset's out
+    name = str(top.get("preset", ContentSettings().preset))
+    preset = load_preset(name)
+    whole = merge(preset, top)
+    training = whole.get(TRAINING) or {}
+    if not isinstance(training, Mapping):
+        raise ConfigError(
+            f"{TRAINING}={training}: this is a section, set one of its keys, e.g. {TRAINING}.optim.steps=…"
+        )
+    shared = {k: v for k, v in preset.items() if k != "attribute"}
+    names = [str(member) for member in whole.get("members", ())]
+    members = [merge(merge(load_preset(member), shared), top) for member in names] or [whole]
+    if downstream := str(whole.get("downstream") or ""):
+        members.append(_downstream_layer(merge(load_preset(downstream), shared if names else {}), whole, top))
+    for member in members:
+        load_plugins(member.get("plugins", ()))
+    own = tuple({k: v for k, v in member.items() if k != TRAINING} for member in members)
+    return Layers(name, own, training, bool(downstream), TRAINING in top)
+
+
+def _downstream_layer(preset: Mapping[str, Any], whole: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the downstream member: it has its own number of datasets, all of them selected."""
+    count = whole.get("downstream_count", ContentSettings().downstream_count)
+    own = {"dataset_count": count, "datasets": RunSettings().datasets}
+    return merge(merge(preset, {k: v for k, v in top.items() if k != "attribute"}), own)
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that ship."""
+    return sorted(p.stem for p in resource_dir("presets").glob("*.yaml"))
+
+
+def load_preset(name: str, _chain: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return a preset's settings as nested dicts, its ``extends`` chain merged in."""
+    if name in _chain:
+        raise ConfigError(f"preset {name}: it extends itself ({' → '.join((*_chain, name))})")
+    is_path = name.endswith((".yaml", ".yml"))
+    path = Path(name) if is_path else resource_dir("presets") / f"{name}.yaml"
+    if not path.is_file():
+        if is_path:
+            raise ConfigError(f"preset={name}: there is no such file")
+        raise ConfigError(
+            f"preset={name}: unknown preset{nearest(name, preset_names())}; known: {', '.join(preset_names())}"
+        )
+    layer = read_yaml(path)
+    parents = layer.pop("extends", [])
+    base: dict[str, Any] = {}
+    for parent in [parents] if isinstance(parents, str) else parents:
+        base = merge(base, load_preset(_beside(path, parent), (*_chain, name)))
+    if "plugins" in layer:
+        layer["plugins"] = [_beside(path, str(plugin)) for plugin in layer["plugins"]]
+    return merge(base, layer)
+
+
+def _beside(file: Path, name: str) -> str:
+    """Return ``name`` as a path beside ``file`` if it is a relative one that exists there, else unchanged."""
+    beside = file.absolute().parent / name
+    return str(beside) if name.endswith((".py", ".yaml", ".yml")) and beside.is_file() else name
+
+
+def schema() -> type:
+    """Return the dataclass of all keys: content and run settings at the root, one section per factor and part."""
+    fields: list[Any] = []
+    for group in (ContentSettings, RunSettings):
+        hints = typing.get_type_hints(group)
+        fields += [(f.name, hints[f.name], _copied(f)) for f in dataclasses.fields(group)]
+    sections = SECTIONS | {name: factor.settings for name, factor in registered().items()}
+    fields += [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in sections.items()]
+    return dataclasses.make_dataclass("Settings", fields, frozen=True)
+
+
+def _copied(field: dataclasses.Field[Any]) -> Any:
+    return dataclasses.field(default=field.default, metadata=field.metadata)
+
+
+def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
+    kind = schema()
+    settings = {k: v for k, v in settings.items() if k != "config"} | {"preset": Path(preset_name).stem}
+    checked: Any = fill(kind, settings)
+    config = Config(
+        content=_part(ContentSettings, checked),
+        run=_part(RunSettings, checked),
+        render=checked.render,
+        write=checked.write,
+        isolation=checked.isolation,
+        factors={name: getattr(checked, name) for name in registered()},
+        plugin_hashes=load_plugins(checked.plugins),
+    )
+    _check_config(config)
+    return config
+
+
+def _part(kind: Any, values: Any) -> Any:
+    return kind(**{f.name: getattr(values, f.name) for f in dataclasses.fields(kind)})
+
+
+def _check_config(config: Config) -> None:
+    """Raise ConfigError for combinations that cannot work, as opposed to single values."""
+    content, render = config.content, config.render
+    if not content.attribute:
+        raise ConfigError(f"preset={content.preset}: it names no attribute; add `attribute: <name>` to the preset")
+    if not content.attribute.replace("_", "").isalnum():
+        raise ConfigError(f"attribute={content.attribute}: use letters, digits and _, it becomes a folder name")
+    if content.training_layout and (render.width_px % PATCH_PX or render.height_px % PATCH_PX):
+        raise ConfigError(
+            f"render.width_px={render.width_px}, render.height_px={render.height_px}: the training layout needs "
+            f"multiples of {PATCH_PX} (518 = 37 × {PATCH_PX}); choose such a size or set training_layout=false"
+        )
+    for name, settings in config.factors.items():
+        validate = getattr(settings, "validate", None)
+        if validate is not None:
+            validate(name, config.factors)

@@ -1,0 +1,98 @@
+"""Every setting that belongs to no factor, declared once: default, meaning, limits. Factors declare their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from megasynth_attr.core.fields import setting
+from megasynth_attr.core.streams import Scope
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How frames are rendered; part of the dataset's identity."""
+
+    width_px: int = setting(518, "image width", minimum=8, maximum=8192)
+    height_px: int = setting(518, "image height", minimum=8, maximum=8192)
+    exposure_stops: float = setting(0.0, "fixed exposure: linear colour times 2^stops", minimum=-10, maximum=10)
+    samples: int = setting(0, "Cycles samples per pixel; 0: as the quality says", minimum=0, maximum=65536)
+    denoiser: str = setting(
+        "best",
+        "best: OpenImageDenoise where Blender has it, else none, said aloud; oidn: or fail",
+        options=["best", "oidn", "none"],
+    )
+    max_bounces: int = setting(6, "light path length", minimum=0, maximum=64)
+
+
+@dataclass(frozen=True)
+class WriteSettings:
+    """What is written per frame; part of the dataset's identity. RGB and depth always are."""
+
+    depth: str = setting("float32", "depth precision on disk", options=["float32", "float16"])
+    normal: bool = setting(False, "write world-space normals (EXR, 3 channels)")
+    instance: bool = setting(False, "write instance ids (16-bit PNG)")
+    position: bool = setting(False, "write world-space positions (EXR, 3 channels)")
+
+
+@dataclass(frozen=True)
+class IsolationSettings:
+    """How the isolation matrix is measured."""
+
+    reference: str = setting("everything", "preset whose spread counts as full variation (value 1)")
+    scenes: int = setting(12, "scenes drawn per measurement", minimum=2, maximum=1000)
+
+
+@dataclass(frozen=True)
+class ContentSettings:
+    """What the dataset is. Changing one of these makes another dataset."""
+
+    preset: str = setting("demo", "name of a file in presets/, or a path to a YAML file")
+    members: tuple[str, ...] = setting((), "presets that together make one experiment, one attribute each")
+    plugins: tuple[str, ...] = setting((), "Python files or modules that register further factors")
+    downstream: str = setting(
+        "", "preset of the data on which adaptation is compared: all its datasets but the last train, the last tests"
+    )
+    downstream_count: int = setting(2, "datasets of the downstream preset", minimum=2, maximum=100)
+    attribute: str = setting("", "name of the attribute that varies; also the name of the dataset folders")
+    seed: int = setting(0, "root seed; all randomness follows from it", minimum=0)
+    dataset_count: int = setting(10, "datasets per attribute", minimum=1, maximum=100)
+    scene_count: int = setting(200, "scenes per dataset", minimum=1, maximum=1_000_000)
+    frames: int = setting(100, "frames (views) per scene", minimum=1, maximum=10_000)
+    quality: str = setting("default", "sampling quality", options=["draft", "default", "reference"])
+    training_layout: bool = setting(True, "demand image sizes that are multiples of 14 px")
+    noise_scope: str = setting("experiment", "how often Cycles' seed is drawn anew", options=[s.value for s in Scope])
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How and where a run works. None of these changes a byte of the data."""
+
+    out: str = setting("", "output folder; empty: runs/<preset> below the current folder")
+    cache: str = setting("", "folder where procedural materials are kept once made; empty: <out>/cache")
+    datasets: str = setting("all", "which datasets of each member: all, 0-4, 0,3,7 (of downstream always all)")
+    scenes: str = setting("all", "which scenes of each: all, 0-99, 3,7,9")
+    shard: str = setting("1/1", "this machine's share of the selected scenes, i/n, counted from 1")
+    stages: str = setting(
+        "generate,verify,report", "stages to run, of generate, verify, pretrain, cluster, mine, compare, report"
+    )
+    from_stage: str = setting("", "skip the stages before this one (short: from=)")
+    plan: bool = setting(False, "only say what the chosen stages would cost; nothing is written")
+    executor: str = setting("local", "who renders", options=["local", "slurm"])
+    blender: str = setting("auto", "auto, module (pip install bpy), or the path of a Blender binary")
+    device: str = setting(
+        "cpu",
+        "Cycles device; a GPU that is not there is an error",
+        options=["cpu", "cuda", "optix", "hip", "oneapi", "metal"],
+    )
+    workers: int = setting(0, "Blender processes at once; 0: from cores, scenes, memory", minimum=0, maximum=1024)
+    threads: int = setting(0, "threads of one Blender process; 0: two where possible", minimum=0, maximum=1024)
+    scenes_per_worker: int = setting(50, "a worker is replaced after this many scenes", minimum=1)
+    attempts: int = setting(
+        2, "tries per scene, with the same seed, before a failure is recorded", minimum=1, maximum=10
+    )
+    timeout_s: float = setting(3600.0, "longest time for one scene", minimum=1)
+    max_runtime_s: float = setting(0.0, "stop taking scenes after this time and exit 75; 0: no limit", minimum=0)
+    openjd_progress: bool = setting(False, "also print openjd_progress lines")
+    jobs: int = setting(0, "slurm: array size; 0: one job per 10 scenes, at most 1000", minimum=0)
+    partition: str = setting("", "slurm: partition; empty: the cluster's default")
+    slurm_minutes: int = setting(1440, "slurm: time limit of one job", minimum=1)

@@ -1,0 +1,104 @@
+"""Exit codes and stdout: what a program says to the shell when nobody can or wants to listen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from megasynth_attr.core.errors import ConfigError, ExitCode, run_main
+
+PROGRAM = r"""
+import sys
+from megasynth_attr.core.errors import ConfigError, print_help, run_main
+
+def main(words):
+    if "help" in words:
+        print_help("word " * int(words[0]))
+        return
+    print("line \u2013\n" * int(words[0]), flush="flush" in words)
+    if "leave" in words:
+        raise SystemExit(0)
+    if "fail" in words:
+        raise ConfigError("wrong")
+
+sys.exit(run_main(main, sys.argv[1:]))
+"""
+
+
+def program(*words: str, stdout: int, **changes: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | changes
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=environment,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("3",), ExitCode.DONE, ""),
+        (("3", "leave"), ExitCode.DONE, ""),
+        (("3", "fail"), ExitCode.USAGE, "ConfigError: wrong\n"),
+        (("100000",), ExitCode.INTERRUPTED, ""),  # in the middle of main
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_gone_away(words: tuple[str, ...], code: ExitCode, said: str, unbuffered: str) -> None:
+    if unbuffered:
+        code = ExitCode.INTERRUPTED  # the first line already fails, in the middle of main
+        said = ""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = program(*words, stdout=writing, PYTHONUNBUFFERED=unbuffered)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help_whose_reader_has_gone_away_is_a_success(unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = program("100000", "help", stdout=writing, PYTHONUNBUFFERED=unbuffered)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (ExitCode.DONE, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("words", [("3",), ("3", "leave"), ("3", "flush")])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_stdout(words: tuple[str, ...], unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = program(*words, stdout=full.fileno(), PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == ExitCode.ENVIRONMENT
+    assert (
+        done.stderr == "EnvironmentProblem: stdout takes no more output: No space left on device; send it elsewhere\n"
+    )
+
+
+def test_characters_the_terminal_lacks() -> None:
+    done = program("1", stdout=subprocess.PIPE, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.DONE, "line ?\n\n", "")
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    def crash(words: list[str]) -> None:
+        raise FileNotFoundError("a defect")
+
+    def wrong(words: list[str]) -> None:
+        raise ConfigError("x=3 is wrong")
+
+    with pytest.raises(FileNotFoundError):
+        run_main(crash, [])
+    assert run_main(wrong, []) == ExitCode.USAGE

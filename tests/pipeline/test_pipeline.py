@@ -1,0 +1,192 @@
+"""The command line: help, presets, stages, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from megasynth_attr.core.errors import ConfigError, ExitCode, Interrupted, MegaSynthError, ScenesFailed
+from megasynth_attr.pipeline.__main__ import chosen_stages, main, run_stages
+from megasynth_attr.pipeline.help import help_text, section_kinds
+from megasynth_attr.pipeline.plan import cost_text
+from megasynth_attr.pipeline.stages import STAGES, VerificationFailed
+from megasynth_attr.scene.config import Experiment, preset_names, resolve, schema
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "megasynth_attr.pipeline", *words]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def keys(kind: type, prefix: str = "") -> list[str]:
+    names = []
+    for field in dataclasses.fields(kind):
+        nested = field.default_factory if dataclasses.is_dataclass(field.default_factory) else None
+        names += keys(nested, f"{prefix}{field.name}.") if nested else [f"{prefix}{field.name}"]  # type: ignore[arg-type]
+    return names
+
+
+def test_help_names_every_key_with_its_meaning() -> None:
+    text = help_text(["--help"])
+    entries = [line.strip().partition("=")[0] for line in text.splitlines() if line.startswith("  ") and "=" in line]
+    assert set(keys(schema())) <= set(entries)
+    assert max(map(len, text.splitlines())) <= 120
+    for code in ExitCode:
+        assert f"{int(code):2}  " in text
+    assert "frames=100   (whole number, 1 to 10000)" in text
+    assert "camera.fov_x_deg=[45,70]   (range [low, high], numbers, 5 to 150)" in text
+    assert "device=cpu   (one of cpu, cuda, optix, hip, oneapi, metal)" in text
+    assert "short: max_runtime=" in text
+
+
+def test_help_of_one_section() -> None:
+    text = help_text(["--help", "geometry"])
+    assert "geometry.layout" in text and "camera." not in text
+    assert set(section_kinds()) >= {"content", "run", "render", "write", "geometry", "texture", "camera", "lighting"}
+    with pytest.raises(ConfigError, match=r"there is no such section \(did you mean geometry\?\)"):
+        help_text(["--help", "geomtry"])
+
+
+def test_help_is_quick_and_ends_with_0() -> None:
+    """The limit is 1.5 s on an idle machine; processor time says the same on a busy one."""
+    before = os.times()
+    done = run("--help")
+    after = os.times()
+    assert done.returncode == 0 and "exit codes:" in done.stdout
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 1.5
+
+
+def test_presets_are_listed_with_what_they_are() -> None:
+    lines = help_text(["--presets"]).splitlines()
+    assert [line.split()[0] for line in lines] == preset_names()
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_stages_run_in_the_pipelines_order() -> None:
+    assert [s.name for s in STAGES] == ["generate", "verify", "pretrain", "cluster", "mine", "compare", "report"]
+    assert [s.name for s in chosen_stages("report, generate", "")] == ["generate", "report"]
+    assert [s.name for s in chosen_stages("generate,verify,report", "verify")] == ["verify", "report"]
+
+
+@pytest.mark.parametrize(
+    ("names", "first", "message"),
+    [
+        ("generate,verfy", "", r"stages=verfy: there is no such stage \(did you mean verify\?\)"),
+        ("generate", "reprt", r"from=reprt: there is no such stage \(did you mean report\?\)"),
+        ("", "", "no stage is named"),
+        ("generate", "report", "no stage is left to run"),
+    ],
+)
+def test_wrong_stages(names: str, first: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        chosen_stages(names, first)
+
+
+def test_a_wrong_stage_changes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        main(["preset=demo", "stages=rendr", f"out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_usage_errors_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = run("preset=demo", "framse=3", f"out={tmp_path / 'out'}")
+    assert done.returncode == 2 and time.monotonic() - started < 30
+    assert done.stderr.splitlines() == ["ConfigError: unknown key framse (did you mean frames?); --help lists all keys"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_says_what_the_papers_experiments_cost_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["preset=paper_human", "plan=true", "stages=generate,verify", f"out={tmp_path / 'out'}"])
+    text = capsys.readouterr().out
+    assert "840,000 of 518×518 px" in text and "everything 40,000" in text and "core hours" in text
+    assert "nothing is written" in text and not (tmp_path / "out").exists()
+    main(["preset=texture", "dataset_count=1", "scene_count=1", "frames=1", "stages=report", "plan=true"])
+    assert "these stages take little" in capsys.readouterr().out
+
+
+def test_a_short_run_has_no_table_of_costs(tmp_path: Path) -> None:
+    words = ["preset=texture", f"out={tmp_path}", "dataset_count=1", "render.width_px=28", "render.height_px=28"]
+    short = resolve([*words, "scene_count=1", "frames=1"])
+    assert cost_text(short, STAGES[:1]) == ""
+    assert "rendering" in cost_text(resolve([*words, "scene_count=200", "frames=100"]), STAGES[:1])
+
+
+def test_a_plan_warns_of_a_disk_that_is_too_small(tmp_path: Path) -> None:
+    words = [f"out={tmp_path}", "plan=true", "stages=generate", "render.width_px=4088", "render.height_px=4088"]
+    large = cost_text(resolve(["preset=texture", "scene_count=2000", "frames=1000", *words]), STAGES[:1])
+    assert "WARNING" not in cost_text(
+        resolve(["preset=texture", *words, "dataset_count=1", "scene_count=1"]), STAGES[:1]
+    )
+    assert "THE DISK IS TOO SMALL" in large and "WARNING" in large
+
+
+def refusing(*names: str) -> str:
+    """Return a program that is the pipeline where the modules ``names`` are not installed."""
+    return f"""
+import importlib.util, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Refuse())
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in {names!r} else found(name, package)
+from megasynth_attr.core.errors import run_main
+from megasynth_attr.pipeline import main
+sys.exit(run_main(main, sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("module", ["megasynth_train", "torch"])
+def test_a_missing_training_half_is_named_before_anything_is_rendered(tmp_path: Path, module: str) -> None:
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'train'}"}
+    words = ["preset=demo", "training.model.checkpoint=", "stages=generate,cluster", f"out={tmp_path / 'out'}"]
+    command = [sys.executable, "-c", refusing(module), *words]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == ExitCode.ENVIRONMENT, done.stderr
+    assert done.stderr.startswith("EnvironmentProblem: stage cluster") and "megasynth-attr[train]" in done.stderr
+    assert not (tmp_path / "out").exists()
+    words[2] = "stages=generate"  # and without its stages nothing of it is needed
+    plan = subprocess.run([*command[:3], *words, "plan=true"], env=env, capture_output=True, text=True, timeout=60)
+    assert plan.returncode == 0, plan.stderr
+    helped = subprocess.run([*command[:3], "--help"], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert helped.returncode == 0 and "training" in helped.stdout
+
+
+@pytest.mark.parametrize("error", [ScenesFailed("some"), VerificationFailed("wrong")])
+def test_after_a_failure_nothing_is_trained_and_the_report_is_written(error: MegaSynthError) -> None:
+    ran: list[str] = []
+
+    def fail(experiment: Experiment) -> None:
+        raise error
+
+    functions = [fail, *((lambda _, name=stage.name: ran.append(name)) for stage in STAGES[1:])]
+    with pytest.raises(type(error)):
+        run_stages(resolve(["preset=demo"]), STAGES, functions, time.monotonic())
+    assert ran == ["verify", "report"]
+
+
+def test_later_stages_get_what_is_left_of_the_time() -> None:
+    left: list[float] = []
+    experiment = resolve(["preset=demo", "max_runtime=100"])
+    run_stages(experiment, STAGES[:2], [lambda e: left.append(e.run.max_runtime_s)] * 2, time.monotonic() - 40)
+    assert left[0] == 100 and 55 < left[1] < 60.1
+    with pytest.raises(Interrupted, match="max_runtime_s=100 is over"):
+        run_stages(experiment, STAGES[:2], [lambda e: None] * 2, time.monotonic() - 101)
+
+
+def test_verify_before_generate_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="there is no experiment here; run the stage generate first"):
+        main(["preset=demo", "stages=verify,report", f"out={tmp_path / 'out'}"])

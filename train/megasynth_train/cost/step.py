@@ -1,0 +1,214 @@
+"""What one training step must compute: floating-point operations by part, and the time below which it cannot be done.
+
+A multiplication and an addition count as two operations. Only linear layers, convolutions and attention count; layer
+norms, activations, losses and the optimiser are memory-bound and below 1 % of the arithmetic. Attention is counted as
+flash attention does it: two products forward, five backward (the scores are computed again), so 2.5 times. A profiler
+that sees the plain formulation counts four products backward, two times: ``attention_backward=2.0`` reproduces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from megasynth_attr.core.errors import ConfigError
+from megasynth_train.cost.layers import (
+    SPECIAL_TOKENS,
+    Layer,
+    StepShape,
+    Tuning,
+    block_layers,
+    camera_layers,
+    depth_layers,
+    token_count,
+)
+from megasynth_train.vggt.config import VGGTConfig
+
+
+@dataclass(frozen=True)
+class Work:
+    """Floating-point operations of one part of a step."""
+
+    forward: float = 0.0
+    backward: float = 0.0
+    recompute: float = 0.0  # the forward pass again, where activations are not stored
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.forward + other.forward, self.backward + other.backward, self.recompute + other.recompute)
+
+    def __mul__(self, factor: float) -> Work:
+        return Work(self.forward * factor, self.backward * factor, self.recompute * factor)
+
+    @property
+    def total(self) -> float:
+        """Return the FLOP of all passes."""
+        return self.forward + self.backward + self.recompute
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Work by part: encoder_linears, encoder_attention, aggregator_linears, frame_attention, global_attention,
+    camera_head, depth_head, adapters (of the aggregator), head_adapters."""
+
+    parts: Mapping[str, Work]
+
+    @property
+    def work(self) -> Work:
+        """Return the sum over the parts."""
+        return sum(self.parts.values(), Work())
+
+    @property
+    def total(self) -> float:
+        """Return the FLOP of a step."""
+        return self.work.total
+
+
+@dataclass(frozen=True)
+class Rates:
+    """TFLOP/s that a part of a step reaches. The defaults are an estimate for one H200 (bf16 GEMMs, flash attention
+    with 64-wide heads, TF32 convolutions), not a measurement."""
+
+    gemm: float = 650.0
+    attention_forward: float = 450.0
+    attention_backward: float = 350.0
+    depth_head: float = 220.0
+
+
+def bound_s(flops: float, tflops: float = 790.0) -> float:
+    """Return the seconds below which ``flops`` operations cannot be done at ``tflops`` · 10¹² operations per second.
+
+    790 is about the fastest dense bf16 product measured on an H200 (989 nominal), 700 a long-running average.
+    """
+    return flops / (tflops * 1e12)
+
+
+def expected_s(cost: StepCost, rates: Rates | None = None) -> float:
+    """Return the seconds a step takes if every part reaches its rate and nothing else costs time."""
+    rates = rates or Rates()
+    seconds = 0.0
+    for name, work in cost.parts.items():
+        if name.endswith("attention"):
+            seconds += (work.forward + work.recompute) / rates.attention_forward
+            seconds += work.backward / rates.attention_backward
+        else:
+            seconds += work.total / (rates.depth_head if name in ("depth_head", "head_adapters") else rates.gemm)
+    return seconds / 1e12
+
+
+def step_cost(
+    config: VGGTConfig,
+    shape: StepShape,
+    tuning: Tuning,
+    *,
+    recompute: bool = False,
+    attention_backward: float = 2.5,
+    out_conv_first: bool = True,
+) -> StepCost:
+    """Return the operations of forward and backward of one step of ``shape``, summed over its images.
+
+    recompute: every trained block's forward pass runs again in backward (gradient checkpointing).
+    out_conv_first: the depth head's 1×1 fusion convolutions run before the upsampling, as ours do; false counts the
+    published order, which gives the same numbers with four times their work. ConfigError if the images are not whole
+    patches.
+    """
+    patch = config.patch_size_px
+    if shape.height_px % patch or shape.width_px % patch:
+        raise ConfigError(f"image size {shape.width_px}×{shape.height_px} px: must be multiples of {patch} px")
+    parts: dict[str, Work] = {}
+    again = 1.0 if recompute else 0.0
+
+    def add(name: str, work: Work, recomputed: float = 0.0) -> None:
+        parts[name] = parts.get(name, Work()) + Work(work.forward, work.backward, work.forward * recomputed)
+
+    linears, attention = _encoder(config, shape, trained=tuning.kind == "all", attention_backward=attention_backward)
+    add("encoder_linears", linears, again * (tuning.kind == "all"))
+    add("encoder_attention", attention, again * (tuning.kind == "all"))
+    again *= tuning.reaches_aggregator  # blocks that nothing is trained in or before are not run again
+    for name, work in _aggregator(config, shape, tuning, attention_backward).items():
+        add(name, work, again)
+    heads: list[tuple[str, list[Layer]]] = []
+    if config.camera_head:
+        heads.append(("camera_head", camera_layers(config, shape, tuning)))
+        add("camera_head", _camera_attention(config, shape, attention_backward))
+    if config.depth_head:
+        heads.append(("depth_head", depth_layers(config, shape, tuning, out_conv_first)))
+    for name, layers in heads:
+        add(name, sum((_base(layer, frozen=tuning.adapted) for layer in layers), Work()))
+        if tuning.adapted:
+            adapters = (_lora(layer, tuning.head_rank) for layer in layers if layer.adaptable)
+            add("head_adapters", sum(adapters, Work()))
+    return StepCost(parts)
+
+
+def mean_over_views(
+    cost: Callable[[StepShape], float],
+    *,
+    views: tuple[int, int] = (4, 16),
+    images_per_step: int = 32,
+    height_px: int = 518,
+    width_px: int = 518,
+) -> float:
+    """Return the mean of ``cost(shape)`` over the steps of a run: every number of views in ``views`` (both ends
+    included) equally often, with ``images_per_step // views`` scenes, at least one."""
+    counts = range(views[0], views[1] + 1)
+    shapes = [StepShape(max(1, images_per_step // n), n, height_px, width_px) for n in counts]
+    return sum(cost(shape) for shape in shapes) / len(shapes)
+
+
+def _base(layer: Layer, *, frozen: bool, trained: bool = True) -> Work:
+    """A layer's own products: forward, gradient of the input and, unless frozen, of the weight."""
+    forward = 2.0 * layer.positions * layer.fan_in * layer.out
+    return Work(forward, trained * forward * (layer.input_grad + (not frozen)))
+
+
+def _lora(layer: Layer, rank: int) -> Work:
+    """y + s·B(A x): both matrices get a weight gradient, and the input one if anything before it is trained."""
+    down, up = 2.0 * layer.positions * layer.fan_in * rank, 2.0 * layer.positions * rank * layer.out
+    return Work(down + up, down * (1 + layer.input_grad) + 2 * up)
+
+
+def _basis(layer: Layer, dimension: int) -> Work:
+    """y + s·A(M(Bᵀx)): only M gets a weight gradient."""
+    down, up = 2.0 * layer.positions * layer.fan_in * dimension, 2.0 * layer.positions * dimension * layer.out
+    middle = 2.0 * layer.positions * dimension**2
+    return Work(down + middle + up, up + middle + layer.input_grad * (middle + down))
+
+
+def _attention(batch: int, tokens: int, width: int, backward: float) -> Work:
+    forward = 4.0 * batch * tokens**2 * width
+    return Work(forward, backward * forward)
+
+
+def _encoder(config: VGGTConfig, shape: StepShape, *, trained: bool, attention_backward: float) -> tuple[Work, Work]:
+    """Linears (with the patch convolution) and attention of the image encoder."""
+    tokens = token_count(config, shape, config.encoder_register_count)
+    patches = tokens - SPECIAL_TOKENS - config.encoder_register_count
+    layers = [Layer(shape.images * patches, 3 * config.patch_size_px**2, config.width, input_grad=False)]
+    layers += block_layers(shape.images * tokens, config.width, config.mlp_ratio) * config.encoder_depth
+    linears = sum((_base(layer, frozen=False, trained=trained) for layer in layers), Work())
+    attention = _attention(shape.images, tokens, config.width, attention_backward * trained)
+    return linears, attention * config.encoder_depth
+
+
+def _aggregator(config: VGGTConfig, shape: StepShape, tuning: Tuning, attention_backward: float) -> dict[str, Work]:
+    tokens = token_count(config, shape, config.register_count)
+    trained = tuning.reaches_aggregator
+    # The first block's input is the frozen encoder's output and, where adapters are trained, frozen tokens.
+    first = block_layers(shape.images * tokens, config.width, config.mlp_ratio, first_input_grad=not tuning.adapted)
+    rest = block_layers(shape.images * tokens, config.width, config.mlp_ratio)
+    layers = first + rest * (2 * config.depth - 1)
+    backward = attention_backward * trained
+    works = {
+        "aggregator_linears": sum((_base(x, frozen=tuning.adapted, trained=trained) for x in layers), Work()),
+        "frame_attention": _attention(shape.images, tokens, config.width, backward) * config.depth,
+        "global_attention": _attention(shape.scenes, shape.views * tokens, config.width, backward) * config.depth,
+    }
+    if tuning.kind in ("lora", "basis"):
+        adapter = _lora if tuning.kind == "lora" else _basis
+        works["adapters"] = sum((adapter(layer, tuning.rank) for layer in layers), Work())
+    return works
+
+
+def _camera_attention(config: VGGTConfig, shape: StepShape, attention_backward: float) -> Work:
+    once = _attention(shape.scenes, shape.views, 2 * config.width, attention_backward)
+    return once * (config.camera_depth * config.camera_iterations)

@@ -1,0 +1,127 @@
+"""Pictures of a scene from a folder, made the size the network takes (vggt.md §12)."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from megasynth_attr.core.errors import ConfigError, DatasetError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MODES = ("crop", "pad")
+_WHITE = 255
+_UPRIGHT = {  # EXIF orientation → what turns the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture as the network sees it, and where its pixels come from.
+
+    ``rgb`` uint8 [H, W, 3]; ``visible`` bool [H, W]: false in padding and where the file is mostly transparent. A point
+    (x, y) of the upright file, origin at the corner, lies at (x, y) * ``scale_xy`` + ``offset_xy`` of ``rgb``.
+    """
+
+    path: Path
+    rgb: np.ndarray
+    visible: np.ndarray
+    file_size_wh: tuple[int, int]
+    scale_xy: tuple[float, float]
+    offset_xy: tuple[int, int]
+
+
+def image_files(folder: Path, *, stride: int = 1, max_views: int = 0) -> list[Path]:
+    """Return the pictures in ``folder`` in natural order (2.png before 10.png), every ``stride``-th, at most
+    ``max_views`` (0: all). Hidden files and subfolders are passed over; ConfigError if nothing is left.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"images={folder}: there is no such folder")
+    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
+    if not found:
+        raise ConfigError(f"images={folder}: no picture in it (looked for {', '.join(SUFFIXES)}, not in subfolders)")
+    found = sorted(found, key=lambda path: natural_key(path.name))[::stride]
+    return found[:max_views] if max_views else found
+
+
+def natural_key(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
+    """Return a sorting key that compares runs of digits as numbers and ignores case; ties go by the name itself."""
+    parts = re.split(r"([0-9]+)", name.casefold())  # text and digits in turn
+    return tuple((int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)), name
+
+
+def load_pictures(files: Sequence[Path], mode: str, width_px: int, patch_px: int) -> list[Picture]:
+    """Return the pictures, all of one size; ConfigError if they come out of several, naming two of them."""
+    pictures = [load_picture(path, mode, width_px, patch_px) for path in files]
+    for picture in pictures:
+        if picture.rgb.shape != pictures[0].rgb.shape:
+            first, other = (f"{p.path.name} becomes {p.rgb.shape[1]}×{p.rgb.shape[0]}" for p in (pictures[0], picture))
+            raise ConfigError(
+                f"the pictures in {picture.path.parent} differ in shape: {first}, {other} px; the network takes one "
+                "shape at a time: use mode=pad, or put them in separate folders"
+            )
+    return pictures
+
+
+def load_picture(path: Path, mode: str, width_px: int, patch_px: int) -> Picture:
+    """Return the picture of a file, bicubically resized, transparency on white, turned upright as EXIF says.
+
+    ``crop``: ``width_px`` wide, as high as the aspect asks, rounded to the patch size, and cut to ``width_px`` around
+    the middle if higher. ``pad``: the longer side is ``width_px``, the shorter one rounded to the patch size and
+    filled up with white to a square. ConfigError for a ``width_px`` that is no multiple of ``patch_px``, DatasetError
+    for a file that cannot be read.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"mode={mode}: must be one of {', '.join(MODES)}")
+    if width_px < patch_px or width_px % patch_px:
+        raise ConfigError(f"width_px={width_px} is no multiple of the model's patch size, {patch_px} px")
+    rgb, alpha = _decode(path)
+    width, height = rgb.size
+    factor = width_px / (max(width, height) if mode == "pad" else width)
+    size = (_whole_patches(width * factor, patch_px), _whole_patches(height * factor, patch_px))
+    pixels = np.asarray(rgb.resize(size, Image.Resampling.BICUBIC))
+    visible = np.asarray(alpha.resize(size, Image.Resampling.BILINEAR)) > _WHITE // 2
+    offset = (0, 0)
+    if mode == "crop" and size[1] > width_px:
+        top = (size[1] - width_px) // 2
+        pixels, visible, offset = pixels[top : top + width_px], visible[top : top + width_px], (0, -top)
+    elif mode == "pad":
+        before = ((width_px - size[0]) // 2, (width_px - size[1]) // 2)
+        margins = [(b, width_px - b - s) for b, s in zip(before, size, strict=True)][::-1]
+        pixels = np.pad(pixels, [*margins, (0, 0)], constant_values=_WHITE)
+        visible, offset = np.pad(visible, margins), before
+    return Picture(path, pixels, visible, (width, height), (size[0] / width, size[1] / height), offset)
+
+
+def _whole_patches(length_px: float, patch_px: int) -> int:
+    return max(1, round(length_px / patch_px)) * patch_px
+
+
+def _decode(path: Path) -> tuple[Image.Image, Image.Image]:
+    """Return a file's colours on white (RGB) and its opacity (L), upright; DatasetError if it cannot be read."""
+    try:
+        with Image.open(path) as file:
+            # ImageOps.exif_transpose also writes all other tags anew, and fails at those that are odd
+            turn = _UPRIGHT.get(file.getexif().get(ExifTags.Base.Orientation, 1))
+            image = file.copy() if turn is None else file.transpose(turn)
+            if image.mode.startswith("I"):  # 16 bits of grey: Pillow would clip them at 255
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+            image = image.convert("RGBA")
+    except FileNotFoundError:
+        raise DatasetError(f"{path} is missing") from None
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{path} cannot be read as a picture ({error}); remove or replace it") from None
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB"), image.getchannel("A")

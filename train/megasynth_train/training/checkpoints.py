@@ -1,0 +1,222 @@
+"""Checkpoints: folders that are whole or absent, the latest intact one, and whether a run may continue from it.
+
+::
+
+    <out>/checkpoints/step_00001000/   weights, optimizer, method, random (.safetensors), state.json with their SHA-256
+    <out>/checkpoints/best/            weights of the best validation: one file, step and objective in its header
+
+A checkpoint whose bytes are not what state.json says is set aside as ``damaged_step_…``, with a warning, and the one
+before it is used: training is a pure function of the step, so that costs time, never the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, sync_folder, write_durably
+from megasynth_attr.core.temporary import new_temporary_folder
+from megasynth_train.vggt.weight_files import write_tensors
+
+FORMAT = "megasynth-attr training checkpoint 1"
+STATE = "state.json"
+BEST = "best/weights.safetensors"
+TMP = "tmp"
+_ASIDE = "damaged_"
+_STEP = re.compile(r"step_(\d{8,})")
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One complete checkpoint: ``state`` is its record, ``tensors(file)`` reads weights, optimizer or random."""
+
+    path: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Steps done when it was written."""
+        return int(self.state["step"])
+
+    def tensors(self, file: str) -> dict[str, Tensor]:
+        """Return the tensors of ``<file>.safetensors``, on the CPU; DatasetError if it cannot be read."""
+        path = self.path / f"{file}.safetensors"
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise DatasetError(f"{path} cannot be read ({error}); remove {self.path} to continue before it") from None
+
+
+@dataclass(frozen=True)
+class Best:
+    """The weights with the lowest validation objective."""
+
+    step: int
+    objective: float
+    weights: dict[str, Tensor]
+
+
+def save_checkpoint(folder: Path, step: int, files: Mapping[str, Tensors], state: Mapping[str, Any], keep: int) -> Path:
+    """Write ``folder/step_<step>`` at once and remove all but the ``keep`` latest checkpoints; return its path.
+
+    ``files`` gives the tensors of each ``<name>.safetensors``. EnvironmentProblem if they cannot be written; the older
+    checkpoints are then as they were.
+    """
+    final = folder / f"step_{step:08d}"
+    with _written_at_once(final) as temporary:
+        for name, tensors in files.items():
+            write_tensors(temporary / f"{name}.safetensors", tensors, {})
+        hashes = {f"{name}.safetensors": sha256_of(temporary / f"{name}.safetensors") for name in files}
+        record = {**state, "format": FORMAT, "step": step, "files": hashes}
+        write_durably(temporary / STATE, json_bytes({**record, "sha256": _hash(record)}))
+    for old in saved_steps(folder)[:-keep]:
+        shutil.rmtree(folder / f"step_{old:08d}")
+    return final
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """Return the steps of the checkpoints in ``folder``, rising."""
+    names = [_STEP.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(match.group(1)) for match in names if match)
+
+
+def latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """Return the latest intact checkpoint, or None if none was ever written; half-written ones are removed.
+
+    A damaged one is renamed and named in a warning. DatasetError if all are damaged, found now
+    or by an earlier start.
+    """
+    for half_written in (folder / TMP, (folder / BEST).parent / TMP):
+        shutil.rmtree(half_written, ignore_errors=True)  # the caller holds the run folder: nobody is writing there
+    damaged = []
+    for step in reversed(saved_steps(folder)):
+        path = folder / f"step_{step:08d}"
+        try:
+            return Checkpoint(path, _checked_state(path))
+        except DatasetError as error:
+            damaged.append(str(error))
+            aside = path.with_name(f"{_ASIDE}{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            warn(f"WARNING: {error}; set aside as {aside.name}, the checkpoint before it is used")
+    damaged += [f"{path.name} was set aside" for path in sorted(folder.glob(f"{_ASIDE}step_*"))]
+    if damaged:
+        raise DatasetError(f"no checkpoint in {folder} is intact ({damaged[0]}); to start again, choose another out=")
+    return None
+
+
+def holds_checkpoint(folder: Path) -> bool:
+    """Return whether ``folder`` has something only checkpoints of ours have, intact or set aside as damaged."""
+    for path in [*folder.glob("step_*"), *folder.glob(f"{_ASIDE}step_*")]:
+        try:
+            read_json(path / STATE, FORMAT)
+        except DatasetError:
+            continue
+        return True
+    return False
+
+
+def recorded_identity(folder: Path) -> dict[str, Any] | None:
+    """Return the identity of the run in ``folder``, for an early check; None if it has no checkpoint that tells."""
+    for step in reversed(saved_steps(folder)):
+        try:
+            identity: dict[str, Any] = _state(folder / f"step_{step:08d}")["identity"]
+            return identity
+        except (DatasetError, KeyError):
+            continue  # latest_checkpoint deals with it, loudly
+    return None
+
+
+def _checked_state(path: Path) -> dict[str, Any]:
+    """Return the record of the checkpoint at ``path``; DatasetError unless all its files are what it says."""
+    state = _state(path)
+    for name, expected in state["files"].items():
+        if not (path / name).is_file():
+            raise DatasetError(f"{path / name} is missing")
+        if sha256_of(path / name) != expected:
+            raise DatasetError(f"{path / name} is damaged: its SHA-256 is not the one {STATE} gives")
+    return state
+
+
+def _state(path: Path) -> dict[str, Any]:
+    state = read_json(path / STATE, FORMAT)
+    if _hash({key: value for key, value in state.items() if key != "sha256"}) != state.get("sha256"):
+        raise DatasetError(f"{path / STATE} is damaged: its contents do not have the SHA-256 it gives")
+    return state
+
+
+def _hash(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json_bytes(record)).hexdigest()
+
+
+def save_best(folder: Path, weights: Tensors, step: int, objective: float) -> None:
+    """Replace the best weights at once; readers find the old or the new ones, each with its own step and objective."""
+    final = folder / BEST
+    with _written_at_once(final) as temporary:
+        write_tensors(temporary, weights, {"step": str(step), "validation_objective": repr(objective)})
+
+
+def read_best(folder: Path) -> Best | None:
+    """Return the best validation that was saved, or None; DatasetError if the file is damaged."""
+    path = folder / BEST
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata()
+        return Best(int(header["step"]), float(header["validation_objective"]), load_file(path))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path} is damaged ({error}); remove it, it is written again at the next best") from None
+
+
+def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], out: Path) -> None:
+    """Raise ConfigError naming the first key in which ``current`` would continue another run than ``saved``.
+
+    Both map keys to what they are where it changes the result: settings, hashes of data and base model, processes.
+    """
+    for key in sorted({*saved, *current}):
+        before, now = saved.get(key), current.get(key)
+        if before != now:
+            raise ConfigError(
+                f"{key} is {_shown(now)}, but the run in {out} was started with {_shown(before)}, and that changes "
+                f"its result; use the old value to resume, or another out= to start anew"
+            )
+
+
+def _shown(value: Any) -> str:
+    return str(value) if value is not None else "unknown"
+
+
+@contextmanager
+def _written_at_once(final: Path) -> Iterator[Path]:
+    """Yield a temporary path (a file's if ``final`` has a suffix, else a folder); rename it when it is on the disk."""
+    with storage_errors("a checkpoint", final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+    holder = new_temporary_folder(final.parent / TMP, "new")
+    temporary = holder / final.name
+    try:
+        with storage_errors("a checkpoint", final):
+            if not final.suffix:
+                temporary.mkdir()
+            yield temporary
+            if temporary.is_dir():
+                sync_folder(temporary)
+            temporary.replace(final)
+            sync_folder(final.parent)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+        with suppress(OSError):  # it holds a half-written one of a killed process; the next start removes that
+            holder.parent.rmdir()

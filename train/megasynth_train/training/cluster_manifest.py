@@ -1,0 +1,193 @@
+"""What a cluster consists of: its settings, and the manifest that holds all its adapters to them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.fields import setting
+from megasynth_attr.core.files import json_bytes, read_json, storage_errors
+from megasynth_attr.core.temporary import create_exclusively, replace_atomically
+from megasynth_attr.dataset.paths import DATASET_FILE, TMP
+from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
+from megasynth_train import finetune
+from megasynth_train.adapters import trainable_counts
+from megasynth_train.adapters.subspace.opening import identity as basis_identity
+from megasynth_train.adapters.subspace.opening import open_for_base
+from megasynth_train.data.limits import check_settings
+from megasynth_train.training.checkpoints import check_same_run
+from megasynth_train.training.run_folder import has_begun
+from megasynth_train.training.settings import (
+    AdapterSettings,
+    DataSettings,
+    LossSettings,
+    ModelSettings,
+    OptimSettings,
+    RunSettings,
+    TrainSettings,
+    common_settings,
+)
+from megasynth_train.vggt.checkpoint import weights_hash
+from megasynth_train.vggt.config import named_config
+
+MANIFEST = "cluster.json"
+FORMAT = "megasynth-attr cluster 1"
+SEED_BYTES = 6  # below 2^53, so that every JSON reader returns the number unchanged
+OWN_KEYS = ("data.sources", "adapter.seed", "run.out")  # differ from adapter to adapter
+# the base model is compared by its weights, see Manifest; the rest may differ as in a resumed run
+FREE_KEYS = finetune.FREE_KEYS | set(OWN_KEYS)
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """All keys of ``python -m megasynth_train.cluster``."""
+
+    experiment: str = setting("", "folder with datasets, as the generator writes it")
+    datasets: tuple[str, ...] = setting((), "names of the datasets to train on; empty: all but the comparison's")
+    shard: str = setting("1/1", "this process's share of the datasets, i/n, counted from 1")
+    seed: int = setting(0, "each adapter's seed is derived from this one and the dataset's name", minimum=0)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def training(self) -> TrainSettings:
+        """Return what is common to all runs."""
+        return common_settings(self)
+
+
+def open_manifest(out: Path, settings: ClusterSettings) -> dict[str, Any]:
+    """Return cluster.json, written if there is none yet; ConfigError naming the first difference to the one there.
+
+    While no adapter has begun, another manifest takes its place. Settings that fit no dataset, and a folder that is
+    something else, are refused before anything is written.
+    """
+    _check_out(out)
+    fresh = new_manifest(settings)
+    with storage_errors("the cluster's manifest", out):
+        out.mkdir(parents=True, exist_ok=True)
+        if create_exclusively(out / MANIFEST, json_bytes(fresh)):
+            return fresh
+    existing = read_manifest(out)
+    try:
+        check_same_run(existing["identity"], json.loads(json_bytes(fresh["identity"])), out)
+    except ConfigError:
+        if any(has_begun(out / name) for name in existing["adapters"]):
+            raise
+        with storage_errors("the cluster's manifest", out):
+            replace_atomically(out / MANIFEST, json_bytes(fresh))
+        return fresh
+    return existing
+
+
+def read_manifest(out: Path) -> dict[str, Any]:
+    """Return cluster.json; DatasetError if it is missing or damaged."""
+    manifest = read_json(out / MANIFEST, FORMAT)
+    for key in ("identity", "adapters"):
+        if not isinstance(manifest.get(key), dict):
+            raise DatasetError(f"{out / MANIFEST} is damaged: {key} is missing; restore it or choose another out=")
+    return manifest
+
+
+def check_unchanged(out: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise ConfigError if a command with other settings, started at the same time, has replaced ``manifest``."""
+    if read_manifest(out)["identity"] != json.loads(json_bytes(manifest["identity"])):
+        raise ConfigError(
+            f"{out / MANIFEST} was replaced by a command with other settings while this one ran; what this one "
+            "trained does not belong to it: start again with one command and another out="
+        )
+
+
+def _check_out(out: Path) -> None:
+    """Raise ConfigError if ``out`` holds something and no manifest; the manifest is older than any adapter folder."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out={out} is a file; name a folder")
+    foreign = sorted({path.name for path in out.iterdir()} - {TMP}) if out.is_dir() else []
+    if foreign and not (out / MANIFEST).exists():
+        raise ConfigError(f"{out} holds {foreign[0]}, but no {MANIFEST}: it is no cluster; choose another out=")
+
+
+def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
+    """Return the manifest of ``settings``: one entry per dataset, and everything that decides the result.
+
+    The base model is loaded once, for the hash of its weights: all adapters of a cluster must belong to one model.
+    ConfigError for settings that no dataset can be trained with.
+    """
+    datasets = _chosen(settings)
+    training = settings.training()
+    check_settings(training.data)
+    # without weights, this takes a second; it refuses what adapters cannot be made of
+    trainable_counts(named_config(training.model.size, point_head=False), training.adapter, training.optim.steps)
+    model = finetune.base_model(training, [])
+    identity: dict[str, Any] = {
+        f"{section.name}.{key}": value
+        for section in fields(TrainSettings)
+        for key, value in to_plain(getattr(training, section.name)).items()
+        if f"{section.name}.{key}" not in FREE_KEYS
+    }
+    identity |= {"seed": settings.seed, "datasets": sorted(_name(dataset) for dataset in datasets)}
+    weights = weights_hash(model)
+    open_for_base(training.adapter, weights)  # which would stop every single run
+    identity["the base model of model.checkpoint and model.seed (SHA-256)"] = weights
+    identity |= basis_identity(training.adapter)
+    identity |= {f"the content of {_name(dataset)} (SHA-256)": content_sha256(dataset) for dataset in datasets}
+    return {
+        "format": FORMAT,
+        "experiment": str(Path(settings.experiment).expanduser().resolve()),
+        "adapters": {_name(dataset): _entry(dataset, settings.seed) for dataset in datasets},
+        "settings": to_plain(training),
+        "identity": identity,
+    }
+
+
+def adapter_seed(cluster_seed: int, dataset: str) -> int:
+    """Return the seed of one adapter's initial values: 48 bits of a hash, so that no two are alike by construction."""
+    text = f"{FORMAT}|seed={cluster_seed}|dataset={dataset}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:SEED_BYTES], "big")
+
+
+def content_sha256(dataset: Dataset) -> str:
+    """Return the hash of what the dataset was asked to be and of every scene it has, wherever it lies.
+
+    DatasetError if dataset.json was not finished.
+    """
+    if missing := [key for key in ("fingerprint", "scenes") if key not in dataset.record]:
+        raise DatasetError(
+            f"{dataset.path / DATASET_FILE} lacks {missing[0]}: the dataset was not finished; generate it"
+        )
+    content = {key: dataset.record[key] for key in ("fingerprint", "scenes")}
+    return hashlib.sha256(json_bytes(content)).hexdigest()
+
+
+def _entry(dataset: Dataset, cluster_seed: int) -> dict[str, Any]:
+    return {
+        "attribute": dataset.attribute,
+        "dataset_index": dataset.dataset_index,
+        "fingerprint": str(dataset.record["fingerprint"]),
+        "content_sha256": content_sha256(dataset),
+        "scenes": len(dataset.scenes),
+        "seed": adapter_seed(cluster_seed, _name(dataset)),
+    }
+
+
+def _name(dataset: Dataset) -> str:
+    return dataset.path.name
+
+
+def _chosen(settings: ClusterSettings) -> list[Dataset]:
+    experiment = Path(settings.experiment).expanduser()
+    if not settings.datasets:
+        reserved = downstream_attributes(experiment)
+        return [dataset for dataset in open_experiment(experiment) if dataset.attribute not in reserved]
+    known = sorted(file.parent.name for file in experiment.glob(f"*/{DATASET_FILE}"))
+    if unknown := [name for name in settings.datasets if name not in known]:
+        raise ConfigError(f"datasets={unknown[0]}: not in {experiment}; it holds {', '.join(known) or 'no dataset'}")
+    return [open_dataset(experiment / name) for name in sorted(set(settings.datasets))]

@@ -1,0 +1,298 @@
+"""The training loop, from the first step to the last, for one process or many.
+
+One step: learning rate → batch → forward → losses + the adapter's penalty → backward → clip → finite? → AdamW.
+
+The host never waits for the device inside a step (but for AdaLoRA): whether the step was finite is decided on the
+device, where AdamW reads it, and the host learns of it one step later (reports.py). It waits only before it logs,
+validates or saves.
+
+Everything random is a function of (seed, step, process), so a run continues from a checkpoint exactly.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from tqdm import tqdm
+
+from megasynth_attr.core.errors import DatasetError, Interrupted
+from megasynth_attr.core.stop import StopRequest
+from megasynth_train.adapters import Adapted
+from megasynth_train.adapters.lean import make_lean
+from megasynth_train.data.batch import RawBatch
+from megasynth_train.data.device import prepare
+from megasynth_train.data.loader import StepLoader, dead_workers_named, make_loader
+from megasynth_train.data.sources import TrainingData
+from megasynth_train.training import checkpoints
+from megasynth_train.training.losses import losses
+from megasynth_train.training.metrics import Interval, MetricsWriter, null_if_not_finite
+from megasynth_train.training.optimiser import (
+    build_optimiser,
+    clip_by_group,
+    load_moments,
+    moments,
+    set_learning_rate,
+    step_unless,
+)
+from megasynth_train.training.processes import on_main
+from megasynth_train.training.run_folder import CHECKPOINTS
+from megasynth_train.training.schedule import learning_rate
+from megasynth_train.training.settings import TrainSettings
+from megasynth_train.training.step_reports import Position, Reports, refuse_diverged
+from megasynth_train.vggt.precision import autocast, resolve_precision
+
+
+def train(run: Run, stop: StopRequest) -> Position:
+    """Train, save and return where it ended; Interrupted if ``stop`` says so, ConfigError if the run diverged."""
+    settings, position = run.settings.run, run.position
+    steps = run.settings.optim.steps
+    keep = 1 if run.device.type == "cuda" else 0  # reports the device may still be working on
+    writer = MetricsWriter(
+        run.out, position.step, tensorboard=settings.tensorboard, warn=say, enabled=run.accelerator.is_main_process
+    )
+    bar = tqdm(
+        total=steps, initial=position.step, desc="train", unit="step", dynamic_ncols=True,
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,  # a log file wants no bar twice a second
+        disable=not (settings.progress and run.accelerator.is_main_process),
+    )  # fmt: skip
+    with writer, bar, dead_workers_named():
+        for raw in run.batches(position.step, steps, training=True):
+            run.step(raw, wanted := asked_to_stop(stop))
+            run.reports.read(keep)
+            last = position.step == steps
+            stopping = run.reports.stop and not last
+            if last or position.step % settings.log_every == 0:
+                run.reports.read()
+                writer.write(position.step, "train", run.reports.line())
+                bar.set_postfix(loss=position.objective, skipped=position.skipped_steps, refresh=False)
+            bar.update()
+            if settings.validate_every and (last or position.step % settings.validate_every == 0):
+                writer.write(position.step, "validation", run.validate())
+            every = settings.checkpoint_every
+            if last or stopping or (every and position.step % every == 0):
+                writer.sync()
+                run.save()
+            if stopping:
+                raise Interrupted(
+                    f"{wanted or 'another process was asked to stop'} ({position.step} of {steps} steps are done and "
+                    f"saved in {run.out})"
+                )
+    refuse_diverged(position, run.out)
+    return position
+
+
+def asked_to_stop(stop: StopRequest) -> str:
+    """Return why this process should stop, or nothing."""
+    try:
+        stop.check()
+    except Interrupted as reason:
+        return str(reason)
+    return ""
+
+
+def say(text: str) -> None:
+    """Print a line to stderr without tearing the bar."""
+    tqdm.write(text, file=sys.stderr)
+
+
+class Run:
+    """One run in its folder ``out``: model, optimiser, position, checkpoints; continues the latest checkpoint.
+
+    ``identity`` maps keys to what must stay as it is for the result to stay the same; ConfigError naming the key if the
+    checkpoint has another.
+    """
+
+    def __init__(
+        self,
+        adapted: Adapted,
+        data: TrainingData,
+        settings: TrainSettings,
+        accelerator: Accelerator,
+        out: Path,
+        identity: Mapping[str, Any],
+    ) -> None:
+        self.adapted, self.data, self.settings = adapted, data, settings
+        self.accelerator, self.device, self.out, self.identity = accelerator, accelerator.device, out, dict(identity)
+        self.precision = resolve_precision(settings.model.precision, self.device)
+        self.position = Position()
+        self.saved_step = -1
+        self._validation: StepLoader | None = None
+        torch.manual_seed(settings.run.seed + accelerator.process_index)  # only for models that draw, as dropout does
+        if self.precision == "bf16":
+            make_lean(adapted)
+        adapted.model.to(self.device)
+        self.optimiser = build_optimiser(adapted.trainable, settings.optim, adapted.undecayed)
+        interval = self._resume()
+        self.reports = Reports(self.position, interval, accelerator, settings.optim.max_bad_steps)
+        with warnings.catch_warnings():
+            # broadcast_buffers=False is deprecated for a name that accelerate cannot pass on yet
+            warnings.simplefilter("ignore", FutureWarning)
+            self.model = accelerator.prepare_model(adapted.model)  # several processes: DDP, which averages gradients
+        self.model.train()
+
+    # ---- steps
+
+    def batches(self, first_step: int, steps: int, *, training: bool) -> StepLoader:
+        """Return the batches of steps first_step … steps − 1 of this process."""
+        return make_loader(
+            self.data,
+            self.settings.data,
+            seed=self.settings.run.seed,
+            first_step=first_step,
+            steps=steps,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            training=training,
+            pin=self.device.type == "cuda",
+        )
+
+    def step(self, raw: RawBatch, stop_wanted: str = "") -> None:
+        """Queue one optimiser step on the device; nothing here waits for it."""
+        optim, step = self.settings.optim, self.position.step
+        rate = learning_rate(step / max(1, optim.steps - 1), optim)
+        set_learning_rate(self.optimiser, rate)
+        self.optimiser.zero_grad(set_to_none=True)
+        target = prepare(raw, self.device, self.settings.data)
+        with autocast(self.device, self.precision):
+            prediction = self.model(target.images)
+        terms = losses(prediction, target, self.settings.loss)
+        objective, values = terms.objective, dict(terms.items())
+        if (penalty := self.adapted.penalty()) is not None:
+            objective, values["penalty"] = objective + penalty, penalty.detach()
+        objective.backward()
+        norms = clip_by_group(self.adapted.groups, optim.clip)
+        flags = self._agree(objective.detach(), norms, bool(stop_wanted))
+        step_unless(self.optimiser, flags[1])
+        # AdaLoRA must not see the gradients of a skipped step; it waits for the device in every step anyway
+        if self.settings.adapter.mode == "adalora" and not flags[1].item():
+            self.adapted.after_step(step)
+        self.position.step += 1
+        values |= {f"grad_norm_{group}": norm for group, norm in norms.items()}
+        images = sum(len(of_scene) for of_scene in raw.images_u8)
+        self.reports.send(flags, values, rate=rate, scenes=raw.names, images=images, bad_files=len(raw.skipped))
+        for bad in raw.skipped:
+            say(f"step {step}: {bad.scene} is replaced by another scene: {bad.reason}")
+
+    def _agree(self, objective: Tensor, norms: Mapping[str, Tensor], stop_wanted: bool) -> Tensor:
+        """Return [stop, bad] (0 or 1) as all processes together see them, on the device.
+
+        A non-finite gradient of one process has reached all in DDP's average; a non-finite loss need not have.
+        """
+        finite = torch.isfinite(torch.stack([objective, *norms.values()])).all()
+        # full_like is a kernel; torch.tensor(…, device="cuda") would wait for a copy
+        flags = torch.stack([torch.full_like(objective, float(stop_wanted)), (~finite).to(objective.dtype)])
+        if self.accelerator.num_processes > 1:
+            flags = self.accelerator.reduce(flags, "sum").clamp(max=1.0)
+        return flags
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float | None]:
+        """Return the mean losses over the validation batches, always the same; keep the weights if they are the best.
+
+        A mean that is not finite is None, and never the best.
+        """
+        self.reports.read()
+        started, steps = time.monotonic(), self.settings.run.validation_steps
+        names: tuple[str, ...] = ()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.adapted.model.eval()
+        if self._validation is None:
+            self._validation = self.batches(0, steps, training=False)  # its workers stay for the next time
+        for raw in self._validation:
+            target = prepare(raw, self.device, self.settings.data)
+            with autocast(self.device, self.precision):
+                prediction = self.adapted.model(target.images)
+            values = dict(losses(prediction, target, self.settings.loss).items())
+            names, total = tuple(values), total + torch.stack([value.double() for value in values.values()])
+        self.adapted.model.train()
+        means = (self.accelerator.reduce(total, "sum") / (steps * self.accelerator.num_processes)).tolist()
+        line = {name: null_if_not_finite(mean) for name, mean in zip(names, means, strict=True)}
+        position, objective = self.position, line["objective"]
+        if objective is not None and (position.best_objective is None or objective < position.best_objective):
+            position.best_step, position.best_objective = position.step, objective
+            on_main(self.accelerator, lambda: checkpoints.save_best(
+                self.out / CHECKPOINTS, self.adapted.trainable, position.step, objective
+            ))  # fmt: skip
+        self.reports.exclude(time.monotonic() - started)
+        return line
+
+    # ---- saving and continuing
+
+    def save(self) -> None:
+        """Write a checkpoint of this step; EnvironmentProblem, on all processes, if the disk does not take it."""
+        started = time.monotonic()
+        self.reports.read()
+        if self.saved_step == self.position.step:
+            return
+        random = gather_object([self._random_state()])
+        state = {
+            **asdict(self.position),
+            "intervals": gather_object([asdict(self.reports.interval)]),
+            "identity": self.identity,
+            "versions": versions(),
+        }
+        files: dict[str, Mapping[str, Tensor]] = {
+            "weights": self.adapted.trainable,
+            "optimizer": moments(self.optimiser, self.adapted.trainable),
+            "method": self.adapted.extra_state(),
+            "random": {f"{rank}.{name}": value for rank, each in enumerate(random) for name, value in each.items()},
+        }
+        on_main(self.accelerator, lambda: checkpoints.save_checkpoint(
+            self.out / CHECKPOINTS, self.position.step, files, state, self.settings.run.keep
+        ))  # fmt: skip
+        self.saved_step = self.position.step
+        self.reports.exclude(time.monotonic() - started)
+
+    def _resume(self) -> Interval:
+        """Continue the latest checkpoint, if there is one; return the interval of metrics it was in."""
+        folder = self.out / CHECKPOINTS
+        found = on_main(self.accelerator, lambda: checkpoints.latest_checkpoint(folder, say))
+        if found is None:
+            return Interval()
+        checkpoints.check_same_run(found.state["identity"], self.identity, self.out)
+        load_weights(self.adapted.trainable, found.tensors("weights"), found.path)
+        load_moments(self.optimiser, self.adapted.trainable, found.tensors("optimizer"))
+        self.adapted.load_extra_state(found.tensors("method"))
+        rank, random = self.accelerator.process_index, found.tensors("random")
+        torch.set_rng_state(random[f"{rank}.cpu"])
+        if f"{rank}.cuda" in random and self.device.type == "cuda":
+            torch.cuda.set_rng_state(random[f"{rank}.cuda"], self.device)
+        self.position = Position(**{field.name: found.state[field.name] for field in fields(Position)})
+        self.saved_step = found.step
+        if self.accelerator.is_main_process:
+            say(f"continuing at step {found.step} of {self.settings.optim.steps}, from {found.path}")
+            if (before := found.state["versions"]) != (now := versions()):
+                say(f"NOTE: it was written with {before}, this is {now}: results may differ in rounding")
+        return Interval(**found.state["intervals"][rank])
+
+    def _random_state(self) -> dict[str, Tensor]:
+        state = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    return {name: version(name) for name in ("torch", "peft", "numpy")}
+
+
+@torch.no_grad()
+def load_weights(trainable: Mapping[str, Tensor], saved: Mapping[str, Tensor], path: Path) -> None:
+    """Copy ``saved`` into ``trainable``; DatasetError naming the first tensor that is not the other's."""
+    for name in sorted({*trainable, *saved}):
+        ours, theirs = trainable.get(name), saved.get(name)
+        if ours is None or theirs is None or ours.shape != theirs.shape:
+            raise DatasetError(f"{path} does not fit this model: it differs in {name}; choose another out=")
+        ours.copy_(theirs)

@@ -1,0 +1,224 @@
+"""Every key of a training run: default, meaning, limits; declared once for checks, ``--help`` and the record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from megasynth_attr.core.fields import setting, span
+from megasynth_train.vggt.config import SIZES
+
+SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # of adapters, other modes refuse them
+TWO_ADAPTERS = ("pissa", "adalora", "lora_xs")  # the method's own on the aggregator, plain LoRA on the heads
+OWN_HEADS = (*TWO_ADAPTERS, "subspace")  # what rank means there says nothing about the heads
+DEFAULT_HEAD_RANK = 16
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The base model."""
+
+    size: str = setting("vggt-1b", "width and depth of the model", options=list(SIZES))
+    checkpoint: str = setting(
+        "", "weights: a file, a folder, a hub id such as facebook/VGGT-1B, or shipped:vggt-tiny; empty: random"
+    )
+    seed: int = setting(0, "seed of random base weights (checkpoint empty)", minimum=0)
+    precision: str = setting(
+        "auto",
+        "arithmetic of encoder and aggregator; heads and losses are fp32; auto: bf16 on CUDA, fp32 elsewhere",
+        options=["auto", "fp32", "bf16"],
+    )
+    gradient_checkpointing: bool = setting(False, "recompute every block in the backward pass: less memory, slower")
+    compile: bool = setting(False, "compile every block with torch.compile")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is read and how it is sampled and augmented."""
+
+    sources: tuple[str, ...] = setting((), "folders: datasets, experiments, or scenes in the paper's layout")
+    scenes: str = setting("all", "scenes of each source by number: all, 0-9, 0,3,7")
+    validation_share: float = setting(
+        0.1, "share of scenes held out, chosen by the hash of the scene", minimum=0, maximum=0.9
+    )
+    images_per_step: int = setting(32, "upper limit of images per step and process", minimum=1)
+    views: tuple[int, int] = span(4, 16, "views per scene, drawn uniformly for each step", minimum=1)
+    view_stride: int = setting(1, "use every n-th view of a scene only", minimum=1)
+    duplicate_views: bool = setting(False, "draw views with replacement, as the released code does")
+    view_order: str = setting(
+        "random",
+        "which of the drawn views comes first and so is the reference: any (random, released), or the earliest on the "
+        "camera's path, the others following in its order (path)",
+        options=["random", "path"],
+    )
+    width_px: int = setting(
+        0, "width of the network's input, a multiple of 14; 0: the model's own (518, 224 or 126)", minimum=0
+    )
+    pixel_centre: float = setting(
+        0.5,
+        "where the first pixel's middle lies when depth becomes points: 0.5, or 0 as in the released code",
+        minimum=0,
+        maximum=0.5,
+    )
+    aspect: tuple[float, float] = span(
+        1.0, 1.0, "height / width, drawn uniformly for each step; released: [0.33,1]", minimum=0.1, maximum=3
+    )
+    augment: bool = setting(True, "random crops, zooms and colour jitter in training")
+    crop: tuple[float, float] = span(
+        0.8, 1.2, "size of the crop relative to the image, capped at 1", minimum=0.1, maximum=4
+    )
+    zoom: float = setting(
+        0.3, "largest additional random zoom, relative to the width (triangular distribution)", minimum=0, maximum=2
+    )
+    brightness: float = setting(0.5, "colour jitter: factor in 1 ± this", minimum=0, maximum=1)
+    contrast: float = setting(0.5, "colour jitter: factor in 1 ± this", minimum=0, maximum=1)
+    saturation: float = setting(0.5, "colour jitter: factor in 1 ± this", minimum=0, maximum=1)
+    hue: float = setting(0.1, "colour jitter: turn of the hue in ± this, in full turns", minimum=0, maximum=0.5)
+    jitter_share: float = setting(0.9, "probability of colour jitter", minimum=0, maximum=1)
+    grey_share: float = setting(0.05, "probability of a grey image", minimum=0, maximum=1)
+    shared_jitter: float = setting(
+        0.3, "probability that all views of a scene share one colour jitter; released: 0.7", minimum=0, maximum=1
+    )
+    depth_quantile: float = setting(
+        1.0, "valid depth above this quantile of a frame's valid depth is ignored; released: 0.98", minimum=0, maximum=1
+    )
+    on_bad_file: str = setting(
+        "stop",
+        "a file that cannot be read stops the run, or its scene is replaced and counted",
+        options=["stop", "skip"],
+    )
+    max_bad_share: float = setting(
+        0.05, "on_bad_file=skip stops all the same beyond this share of reads", minimum=0, maximum=1
+    )
+    workers: int = setting(4, "loader processes (they only decode); 0: load in the training process", minimum=0)
+    prefetch: int = setting(2, "steps each worker prepares in advance", minimum=1)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """objective = camera × camera loss + depth × (confidence + regression + gradient)."""
+
+    camera: float = setting(5.0, "weight of the camera loss", minimum=0)
+    depth: float = setting(1.0, "weight of the three depth losses", minimum=0)
+    gamma: float = setting(0.6, "weight of each earlier camera refinement relative to the next", minimum=0, maximum=1)
+    alpha: float = setting(0.2, "weight of the log-confidence", minimum=0)
+    quantile: float = setting(0.98, "residuals above this quantile are ignored; 1 keeps all", minimum=0, maximum=1)
+    camera_valid: str = setting(
+        "first_frame",
+        "a scene counts in the camera loss if its first frame (released) or any frame has over 100 valid pixels",
+        options=["first_frame", "any_frame"],
+    )
+    quaternion: str = setting(
+        "raw",
+        "compare quaternions as they are (released), or normalised and up to sign",
+        options=["raw", "sign_invariant"],
+    )
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """What is trained."""
+
+    mode: str = setting(
+        "lora",
+        "which parameters are trained and how",
+        options=["full", "lora", "rslora", "dora", "pissa", "adalora", "lora_xs", "subspace", "heads"],
+    )
+    rank: int = setting(16, "rank of the adapters (adalora: the average at the end)", minimum=1)
+    alpha: float = setting(
+        0.0,
+        "scale is alpha / rank (rslora: alpha / √rank; lora_xs, subspace: heads only); 0: twice the rank",
+        minimum=0,
+    )
+    train_encoder: bool = setting(False, "mode=full: also train the image encoder, for training from scratch")
+    targets: str = setting(
+        "", "regular expression of adapted modules; empty: all linears and convolutions outside the encoder"
+    )
+    head_rank: int = setting(
+        0, "rank of the plain LoRA on the heads; 0: as rank (lora_xs, pissa, adalora, subspace: 16)", minimum=0
+    )
+    seed: int = setting(0, "seed of the adapters' initial values", minimum=0)
+    basis: str = setting("", "mode=subspace: file of the basis A, B in which dW = scale · A M Bᵀ is trained")
+    attributes: tuple[str, ...] = setting((), "mode=subspace: use the basis' columns of these attributes; empty: all")
+    mask: str = setting(
+        "full",
+        "mode=subspace: M is free, or 0 between the columns of different attributes",
+        options=["full", "block_diagonal"],
+    )
+    basis_norm: str = setting(
+        "orthonormal",
+        "mode=subspace: the basis as it is, or every column times the root of its singular value",
+        options=["orthonormal", "sqrt_sigma"],
+    )
+    m_init: str = setting(
+        "zeros",
+        "mode=subspace: start of M: the base model itself, or the mean of the cluster's adapters",
+        options=["zeros", "mean"],
+    )
+    scale: float = setting(2.0, "mode=subspace: scale of dW = scale · A M Bᵀ", minimum=1e-6)
+
+
+def head_rank(settings: AdapterSettings) -> int:
+    """Return the rank of the heads' plain LoRA."""
+    return settings.head_rank or (DEFAULT_HEAD_RANK if settings.mode in OWN_HEADS else settings.rank)
+
+
+@dataclass(frozen=True)
+class OptimSettings:
+    """AdamW; warm-up from lr_start to lr, then a cosine to lr_end."""
+
+    steps: int = setting(24_000, "optimiser steps", minimum=1)
+    lr: float = setting(1e-5, "largest learning rate", minimum=0)
+    lr_start: float = setting(1e-8, "learning rate of the first step", minimum=0)
+    lr_end: float = setting(1e-8, "learning rate of the last step", minimum=0)
+    warmup: float = setting(0.05, "share of the steps that warm up", minimum=0, maximum=1)
+    weight_decay: float = setting(0.05, "decoupled weight decay of every trained parameter", minimum=0)
+    beta1: float = setting(0.9, "AdamW", minimum=0, maximum=0.9999)
+    beta2: float = setting(0.999, "AdamW", minimum=0, maximum=0.9999)
+    eps: float = setting(1e-8, "AdamW", minimum=1e-20)
+    clip: float = setting(
+        0.5, "largest gradient 2-norm of each group (aggregator, camera head, depth head); 0: off", minimum=0
+    )
+    max_bad_steps: int = setting(
+        20, "steps in a row with a non-finite loss or gradient that are skipped before stopping", minimum=0
+    )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where and how it runs; of these, seed, device and validation_steps (which step is best) change the result."""
+
+    out: str = setting("", "output folder; running again resumes what is there")
+    seed: int = setting(0, "seed of sampling and augmentation", minimum=0)
+    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"])
+    threads: int = setting(0, "processor threads of the arithmetic; 0: all", minimum=0)
+    log_every: int = setting(10, "steps between lines of metrics.jsonl", minimum=1)
+    checkpoint_every: int = setting(1000, "steps between checkpoints; 0: only at the end", minimum=0)
+    keep: int = setting(2, "latest checkpoints kept, besides the best", minimum=1)
+    validate_every: int = setting(1000, "steps between validations; 0: none", minimum=0)
+    validation_steps: int = setting(20, "batches per validation, always the same ones", minimum=1)
+    tensorboard: bool = setting(False, "also write TensorBoard events")
+    progress: bool = setting(True, "progress bar")
+    max_runtime_s: float = setting(0.0, "save and stop with exit code 75 after so many seconds; 0: no limit", minimum=0)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """All keys of ``python -m megasynth_train.finetune``."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def resolved(self) -> TrainSettings:
+        """Return the same settings with data.width_px=0 replaced by the model's own width."""
+        width_px = self.data.width_px or SIZES[self.model.size].image_size_px
+        return replace(self, data=replace(self.data, width_px=width_px))
+
+
+def common_settings(settings: Any) -> TrainSettings:
+    """Return what all runs of a program have in common whose settings hold the sections of TrainSettings, resolved."""
+    return TrainSettings(**{f.name: getattr(settings, f.name) for f in fields(TrainSettings)}).resolved()
