@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,3 +28,21 @@ def changed(before: Any, now: Any, where: str = "") -> list[str]:
         keys = sorted({*before, *now})
         return [text for key in keys for text in changed(before.get(key), now.get(key), f"{where}/{key}")]
     return [] if before == now else [f"{where}: {before!r} → {now!r}"]
+
+
+def machine() -> str:
+    """Return a short name of what arithmetic depends on besides the code: the processor and the libraries."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else [platform.processor()]
+    kind = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}) or lines[:1]
+    for name in ("numpy", "scipy", "torch", "bpy"):
+        try:
+            kind.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            kind.append(f"no {name}")
+    return hashlib.sha256("\n".join(kind).encode()).hexdigest()[:16]
+
+
+def is_close(before: float, now: float) -> bool:
+    """Return whether two numbers are what two kinds of processors make of the same program."""
+    return math.isclose(before, now, rel_tol=1e-3, abs_tol=1e-6)

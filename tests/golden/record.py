@@ -9,9 +9,16 @@ import sys
 
 import golden_depth
 import golden_files
+import golden_old
+import golden_refusals
 import golden_scenes
 
-RECORDERS = {"scenes": golden_scenes.record, "depth": golden_depth.record}
+RECORDERS = {
+    "scenes": golden_scenes.record,
+    "depth": golden_depth.record,
+    "refusals": golden_refusals.record,
+    "old_folders": golden_old.record,
+}
 
 
 def main(names: list[str]) -> None:
