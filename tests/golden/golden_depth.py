@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import golden_files
+
 from megasynth_attr.dataset.reader import open_dataset
 
 FOLDER = Path(__file__).parent
@@ -30,13 +32,14 @@ WORDS = (
     "write.normal=true",
     "write.instance=true",
 )
+OF_PROCESSOR = ("depth/0000.exr", "depth, decoded", "normal/0000.exr")  # Cycles has a kernel for each kind
 FILES = ("scene.json", "cameras.json", "depth/0000.exr", "normal/0000.exr", "instance/0000.png")
 
 
 def record() -> dict[str, Any]:
     """Return what today's program renders."""
     with tempfile.TemporaryDirectory() as folder:
-        return {"members": rendered(Path(folder) / "out")}
+        return {"machine": golden_files.machine(), "members": rendered(Path(folder) / "out")}
 
 
 def rendered(out: Path) -> dict[str, Any]:

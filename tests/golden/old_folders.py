@@ -50,7 +50,10 @@ def call(program: str, words: tuple[str, ...]) -> Said:
     """Run a program here and now."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run_main(PROGRAMS[program], given_once(words))
+        try:
+            code = run_main(PROGRAMS[program], given_once(words))
+        except SystemExit as leaving:  # after --help
+            code = int(leaving.code or 0)
     here = str(Path.cwd())
     return Said(code, out.getvalue().replace(here, "<here>"), err.getvalue().replace(here, "<here>"))
 

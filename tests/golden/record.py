@@ -12,11 +12,13 @@ import golden_files
 import golden_old
 import golden_refusals
 import golden_scenes
+import golden_settings
 
 RECORDERS = {
     "scenes": golden_scenes.record,
     "depth": golden_depth.record,
     "refusals": golden_refusals.record,
+    "settings": golden_settings.record,
     "old_folders": golden_old.record,
 }
 

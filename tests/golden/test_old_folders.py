@@ -80,10 +80,9 @@ def test_an_unfinished_dataset_is_continued() -> None:
     assert "2 selected, 1 complete, 1 to render" in said.out
     assert old_folders.files(golden_old.FIRST, "data/texture_01") == first
     now = golden_old.second_scene()
-    if not SAME_MACHINE:  # Cycles has another kernel for another kind of processor
-        now |= {name: now["scene.json"] for name in now if name.endswith(".exr")}
-        RECORDED["second_scene"] |= {name: now["scene.json"] for name in now if name.endswith(".exr")}
-    assert golden_files.changed(RECORDED["second_scene"], now) == []
+    # Cycles has another kernel for another kind of processor, with other last bits
+    compared = [name for name in now if SAME_MACHINE or not name.endswith(".exr")]
+    assert {name: now[name] for name in compared} == {name: RECORDED["second_scene"][name] for name in compared}
     said = done("pipeline", (*old_words.DATA, "datasets=0", "stages=generate,verify"))
     assert "nothing to render" in said.out and "texture_00: passed" in said.out and "2 of 2" in said.out
 
