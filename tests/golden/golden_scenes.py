@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr import __version__
-from megasynth_attr.config import Config, preset_names, resolve
-from megasynth_attr.errors import ConfigError
-from megasynth_attr.library import open_library, sample_scene
-from megasynth_attr.scene.codec import content_hash
+from megasynth_attr.core.codec import content_hash
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.streams import Scope, stream, stream_key
+from megasynth_attr.farm.library import open_library, sample_scene
+from megasynth_attr.scene.config import Config, preset_names, resolve
 from megasynth_attr.scene.spec import scene_to_json
-from megasynth_attr.streams import Scope, stream, stream_key
 
 FOLDER = Path(__file__).parent
 SMALL = "frames=2"

@@ -7,10 +7,10 @@ from typing import Any
 
 import old_folders
 
-from megasynth_attr.config import preset_names, resolve
-from megasynth_attr.errors import MegaSynthError
-from megasynth_attr.scene.codec import to_plain
-from megasynth_attr.stages import training_run
+from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import MegaSynthError
+from megasynth_attr.pipeline.stages import training_run
+from megasynth_attr.scene.config import preset_names, resolve
 from megasynth_train.experiment.settings import stage_settings
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from megasynth_attr import pipeline
-from megasynth_attr.errors import run_main
+from megasynth_attr.core.errors import run_main
+from megasynth_attr.pipeline import __main__ as pipeline
 from megasynth_train import basis, cluster, export_lora, finetune, mine
 from megasynth_train.compare import __main__ as compare
 from megasynth_train.evaluate import __main__ as evaluate

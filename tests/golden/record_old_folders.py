@@ -19,7 +19,8 @@ from pathlib import Path
 import old_words
 import pytest
 
-from megasynth_attr import __version__, pipeline
+from megasynth_attr import __version__
+from megasynth_attr.pipeline import __main__ as pipeline
 from megasynth_train import basis, cluster, finetune, mine
 from megasynth_train.compare import __main__ as compare
 

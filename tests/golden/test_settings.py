@@ -9,7 +9,7 @@ import golden_files
 import golden_settings
 import pytest
 
-from megasynth_attr.config import preset_names
+from megasynth_attr.scene.config import preset_names
 
 RECORDED = golden_files.read("settings")
 
