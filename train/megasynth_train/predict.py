@@ -1,22 +1,13 @@
 """``python -m megasynth_train.predict``: cameras, depth and points of one scene from a folder of pictures.
 
-::
-
-    <out>/predictions.npz   PredictedScene's arrays and ``visible`` [S, H, W]
-    <out>/cameras.json      files, poses, intrinsics and how the network's pixels lie in the files
-    <out>/points.ply        the visible points above the confidence threshold, coloured
-    <out>/overview.png      input, depth and confidence by view, the points from two sides
+What it writes: evaluate/prediction_files.py.
 """
 
 from __future__ import annotations
 
 import importlib
-import io
-import math
-import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,28 +15,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
 from megasynth_attr.core.fields import setting
-from megasynth_attr.core.files import json_bytes, read_json, storage_errors, sync_folder, write_durably
 from megasynth_attr.core.stop import StopRequest
-from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers
-from megasynth_attr.dataset.paths import TMP
 from megasynth_train.adapters import load_adapter
 from megasynth_train.command import Help, parse
-from megasynth_train.data.geometry import decode_pose, unproject
 from megasynth_train.data.images import MODES, Picture, image_files, load_pictures
-from megasynth_train.evaluate.overview import save_overview
-from megasynth_train.evaluate.ply import ply_bytes
-from megasynth_train.finetune import base_model
+from megasynth_train.evaluate.prediction import confident, predict
+from megasynth_train.evaluate.prediction_files import FORMAT, write_prediction
+from megasynth_train.training.base_model import base_model
 from megasynth_train.training.processes import make_accelerator
-from megasynth_train.training.settings import ModelSettings, TrainSettings
+from megasynth_train.training.settings import ModelSettings
 from megasynth_train.vggt.config import named_config
-from megasynth_train.vggt.model import VGGT, compile_blocks
-from megasynth_train.vggt.precision import autocast, set_backends
-
-FORMAT = "megasynth-attr prediction 1"
-ARRAYS, CAMERAS, POINTS, OVERVIEW = "predictions.npz", "cameras.json", "points.ply", "overview.png"
-WORLD = "the first camera (OpenCV axes: x right, y down, z forward); lengths in the network's unit"
+from megasynth_train.vggt.model import compile_blocks
+from megasynth_train.vggt.precision import set_backends
 
 HELP = Help(
     usage="python -m megasynth_train.predict images=FOLDER out=FOLDER [key=value ...]",
@@ -88,76 +71,9 @@ class PredictSettings:
     model: ModelSettings = field(default_factory=ModelSettings)
 
 
-@dataclass(frozen=True)
-class PredictedScene:
-    """What the model says about S views of one scene; float32 arrays on the host.
-
-    The world is the first camera and the unit of length the network's own, in which a scene's points are at a mean
-    distance of about 1 from the first camera. Cameras are OpenCV: x right, y down, z forward.
-    """
-
-    pose_encoding: np.ndarray  # [S, 9], see geometry.py
-    camera_from_world: np.ndarray  # [S, 4, 4]
-    intrinsics: np.ndarray  # [S, 3, 3], pixels of the network's input
-    depth_z: np.ndarray  # [S, H, W]
-    confidence: np.ndarray  # [S, H, W], above 1
-    points_world: np.ndarray  # [S, H, W, 3]
-
-
-@torch.inference_mode()
-def predict(
-    model: VGGT,
-    images: torch.Tensor,
-    device: torch.device | str,
-    precision: str = "auto",
-    *,
-    pixel_centre: float = 0.5,
-) -> PredictedScene:
-    """Return the prediction for one scene's ``images`` (float [S, 3, H, W], RGB in [0, 1]), all views in one pass.
-
-    The model is moved to ``device`` and put into evaluation mode. Points come from the predicted depth and cameras,
-    not from the point head. Raises ConfigError if the model lacks the camera or the depth head, EnvironmentProblem if
-    the device's memory does not suffice.
-    """
-    device = torch.device(device)
-    model.to(device).eval()
-    size_hw = (images.shape[-2], images.shape[-1])
-    try:
-        with autocast(device, precision):
-            answer = model(images.to(device))
-    except torch.OutOfMemoryError as error:
-        raise EnvironmentProblem(
-            f"{len(images)} views of {size_hw[1]}×{size_hw[0]} px do not fit into the memory of {device}; use fewer "
-            "(max_views=, stride=) or a smaller width_px="
-        ) from error
-    if not answer.pose_encodings or answer.depth is None or answer.depth_confidence is None:
-        raise ConfigError("this model has no camera head or no depth head; both are needed for points")
-    encoding = answer.pose_encodings[-1][0].float()
-    cameras = decode_pose(encoding, size_hw)
-    depth_z = answer.depth[0].float()
-    points = unproject(depth_z, cameras.intrinsics, cameras.camera_from_world, pixel_centre=pixel_centre)
-    arrays = (
-        encoding,
-        cameras.camera_from_world,
-        cameras.intrinsics,
-        depth_z,
-        answer.depth_confidence[0].float(),
-        points,
-    )
-    return PredictedScene(*(array.cpu().numpy() for array in arrays))
-
-
 def as_images(pictures: Sequence[Picture]) -> torch.Tensor:
     """Return the pictures as the model takes them: float32 [S, 3, H, W] in [0, 1]."""
     return torch.from_numpy(np.stack([picture.rgb for picture in pictures])).permute(0, 3, 1, 2).float() / 255.0
-
-
-def confident(scene: PredictedScene, visible: np.ndarray, drop_percent: float) -> np.ndarray:
-    """Return which points [S, H, W] to keep: visible, finite, and not among the ``drop_percent`` % least confident."""
-    usable = visible & np.isfinite(scene.points_world).all(axis=-1) & np.isfinite(scene.confidence)
-    if not usable.any():
-        return usable
-    return usable & (scene.confidence >= np.percentile(scene.confidence[usable], drop_percent))
 
 
 def run(settings: PredictSettings) -> list[str]:
@@ -186,7 +102,7 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     width_px = settings.width_px or config.image_size_px
     pictures = load_pictures(files, settings.mode, width_px, config.patch_size_px)  # before the weights: it may fail
     notes: list[str] = []
-    model = base_model(TrainSettings(model=settings.model), notes)
+    model = base_model(settings.model, notes)
     if settings.adapter:
         model = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis).model
     if settings.model.compile:
@@ -199,78 +115,6 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
         write_prediction(out, scene, pictures, keep, _record(settings), overview=settings.overview)
     notes.append(f"{len(pictures)} views, {int(keep.sum()):,} of {keep.size:,} points: {out}")
     return notes
-
-
-def write_prediction(
-    out: Path,
-    scene: PredictedScene,
-    pictures: Sequence[Picture],
-    keep: np.ndarray,
-    record: dict[str, Any],
-    *,
-    overview: bool = True,
-) -> None:
-    """Write all files into a temporary folder inside ``out``, then put them in place of older ones.
-
-    ``keep`` [S, H, W]: the points of points.ply; ``record``: added to cameras.json. EnvironmentProblem if the disk
-    refuses; what an earlier prediction left is then untouched.
-    """
-    rgb = np.stack([picture.rgb for picture in pictures])
-    visible = np.stack([picture.visible for picture in pictures])
-    with storage_errors("the prediction", out):
-        out.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(out / TMP)
-        work = new_temporary_folder(out / TMP, "prediction")
-        replaces = _is_prediction(out)
-        try:
-            write_durably(work / ARRAYS, _npz_bytes(**asdict(scene), visible=visible))
-            write_durably(work / POINTS, ply_bytes(scene.points_world[keep], rgb[keep]))
-            if overview:
-                save_overview(work / OVERVIEW, scene, rgb, keep, [picture.path.name for picture in pictures])
-            write_durably(work / CAMERAS, json_bytes({**record, **_cameras(scene, pictures)}))
-            for path in sorted(work.iterdir()):
-                path.replace(out / path.name)
-            if replaces and not overview:
-                (out / OVERVIEW).unlink(missing_ok=True)  # it would show an earlier prediction
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-            with suppress(OSError):  # another process is writing there
-                (out / TMP).rmdir()
-        sync_folder(out)
-
-
-def _is_prediction(out: Path) -> bool:
-    """Return whether ``out`` holds an earlier prediction, whose overview.png is ours to remove."""
-    try:
-        read_json(out / CAMERAS, FORMAT)
-    except DatasetError:
-        return False
-    return True
-
-
-def _npz_bytes(**arrays: np.ndarray) -> bytes:
-    """Return an .npz file; in memory first, since its writer does not survive a full disk quietly."""
-    with io.BytesIO() as buffer:
-        np.savez(buffer, **arrays)
-        return buffer.getvalue()
-
-
-def _cameras(scene: PredictedScene, pictures: Sequence[Picture]) -> dict[str, Any]:
-    height, width = scene.depth_z.shape[1:]
-    frames = [
-        {
-            "file": picture.path.name,
-            "file_size_wh": picture.file_size_wh,
-            "scale_xy": picture.scale_xy,
-            "offset_xy": picture.offset_xy,
-            "camera_from_world": pose.tolist(),
-            "intrinsics": intrinsics.tolist(),
-            "fov_x_deg": math.degrees(2 * math.atan(0.5 * width / intrinsics[0, 0])),
-            "fov_y_deg": math.degrees(2 * math.atan(0.5 * height / intrinsics[1, 1])),
-        }
-        for picture, pose, intrinsics in zip(pictures, scene.camera_from_world, scene.intrinsics, strict=True)
-    ]
-    return {"width_px": width, "height_px": height, "world": WORLD, "frames": frames}
 
 
 def _record(settings: PredictSettings) -> dict[str, Any]:

@@ -10,12 +10,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from megasynth_train.predict import PredictedScene
+from megasynth_train.evaluate.prediction import PredictedScene
 
 DPI = 150
 COLUMNS = 6  # views shown; more are left out evenly

@@ -18,8 +18,8 @@ from megasynth_train.evaluate.clouds import compare_clouds, estimate_normals, ri
 from megasynth_train.evaluate.depth import ALIGNMENTS, align_depth, depth_errors
 from megasynth_train.evaluate.inputs import SceneInput, View, read_scene
 from megasynth_train.evaluate.options import MIN_POINTS, EvaluateSettings
+from megasynth_train.evaluate.prediction import PredictedScene, predict
 from megasynth_train.evaluate.umeyama import umeyama
-from megasynth_train.predict import PredictedScene, predict
 from megasynth_train.vggt.model import VGGT
 
 _SAMPLE_SEED = 20260411  # of max_points: any fixed number

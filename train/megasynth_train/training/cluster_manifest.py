@@ -21,6 +21,7 @@ from megasynth_train.adapters import trainable_counts
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.adapters.subspace.opening import open_for_base
 from megasynth_train.data.limits import check_settings
+from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import check_same_run
 from megasynth_train.training.run_folder import has_begun
 from megasynth_train.training.settings import (
@@ -126,7 +127,7 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
     check_settings(training.data)
     # without weights, this takes a second; it refuses what adapters cannot be made of
     trainable_counts(named_config(training.model.size, point_head=False), training.adapter, training.optim.steps)
-    model = finetune.base_model(training, [])
+    model = base_model(training.model, [])
     identity: dict[str, Any] = {
         f"{section.name}.{key}": value
         for section in fields(TrainSettings)
