@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from megasynth_attr.core.pages.figures import evenly
 from megasynth_attr.report.animation import write_gif
 from megasynth_attr.report.facts import Facts
 from megasynth_attr.report.figures import (
@@ -30,7 +31,7 @@ from megasynth_attr.report.images import (
     save_png,
     strip,
 )
-from megasynth_attr.report.space import Cloud, evenly, is_closed, view_points
+from megasynth_attr.report.space import Cloud, is_closed, view_points
 
 if TYPE_CHECKING:
     from megasynth_attr.dataset.reader import Dataset, SceneData

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from megasynth_attr.core.pages.figures import PAPER_RGB as PAPER
+from megasynth_attr.core.pages.figures import false_colour
 from megasynth_attr.report import animation
 from megasynth_attr.report.images import (
-    PAPER,
     contact_sheet,
-    false_colour,
     id_colour,
     instance_colour,
     normal_colour,

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, Interrupted, run_main
 from megasynth_train import predict as prediction
-from megasynth_train.adapters import adapt
+from megasynth_train.adapters import adapt, save_adapter
 from megasynth_train.data.geometry import decode_pose, unproject
 from megasynth_train.data.images import Picture, image_files, load_picture, load_pictures, natural_key
 from megasynth_train.evaluate import prediction_files
@@ -408,7 +408,7 @@ def test_an_adapter_changes_the_prediction(folder: Path, tmp_path: Path) -> None
     with torch.no_grad():
         for parameter in adapted.trainable.values():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-    adapted.save(tmp_path / "adapter", {})
+    save_adapter(adapted, tmp_path / "adapter", {})
     expected = predict(adapted.model, as_images(load_pictures(image_files(folder), "crop", 56, 14)), "cpu")
     run(settings(folder, tmp_path / "plain"))
     run(settings(folder, tmp_path / "adapted", adapter=str(tmp_path / "adapter")))

@@ -13,9 +13,9 @@ from megasynth_attr.core.fields import setting
 from megasynth_train.adapters.inject import base_of
 from megasynth_train.adapters.subspace.opening import check_layers
 from megasynth_train.command import Help, parse
+from megasynth_train.subspace.analysis import layer_key
 from megasynth_train.subspace.basis import Basis, random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
-from megasynth_train.subspace.layer_key import layer_key
 from megasynth_train.subspace.paper_scheme import export_paper, import_paper
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.settings import ModelSettings

@@ -30,7 +30,7 @@ from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import remove_leftovers, replace_atomically
 from megasynth_attr.dataset.paths import TMP
-from megasynth_train.adapters import Adapted, adapt
+from megasynth_train.adapters import Adapted, adapt, save_adapter
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.command import Help, parse
 from megasynth_train.data.sources import TrainingData, open_sources
@@ -194,7 +194,7 @@ def _finish(
     out: Path, adapted: Adapted, position: Position, training: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> TrainResult:
     """Save the result, the best one if it is another, and done.json, in this order."""
-    adapted.save(out / ADAPTER, training)
+    save_adapter(adapted, out / ADAPTER, training)
     result = {"step": position.step, "result": ADAPTER, "best": ADAPTER, "best_step": None, "best_objective": None}
     if position.best_step is not None:
         result |= _save_best(out, adapted, position, training)
@@ -216,7 +216,7 @@ def _save_best(out: Path, adapted: Adapted, position: Position, training: Mappin
     if best.step == position.step:
         return facts
     load_weights(adapted.trainable, best.weights, out / CHECKPOINTS)
-    adapted.save(out / BEST, {**training, "step": best.step, "objective": best.objective})
+    save_adapter(adapted, out / BEST, {**training, "step": best.step, "objective": best.objective})
     return {**facts, "best": BEST}
 
 

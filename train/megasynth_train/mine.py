@@ -23,8 +23,7 @@ from megasynth_attr.core.stop import StopRequest
 from megasynth_train.command import Help, parse
 from megasynth_train.subspace import mining, result_folder
 from megasynth_train.subspace.allocation import weight_effective_rank
-from megasynth_train.subspace.analysis import FILE, Analysis
-from megasynth_train.subspace.analysis_file import read_analysis, write_analysis
+from megasynth_train.subspace.analysis import FILE, Analysis, read_analysis, write_analysis
 from megasynth_train.subspace.dora import BaseWeights
 from megasynth_train.subspace.mine_layer import WHOLE
 from megasynth_train.subspace.mine_summary import summary

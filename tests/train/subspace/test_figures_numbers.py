@@ -13,12 +13,12 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 from synthetic_analysis import make_analysis, tiny
 
-from megasynth_train.subspace.figures.chance import Chance
-from megasynth_train.subspace.figures.layout import file_stem, places, spread
+from megasynth_train.subspace.figures.layout import file_stem, places, quantiles
 from megasynth_train.subspace.figures.numbers import attribute_numbers, pair_numbers, split_numbers
 from megasynth_train.subspace.figures.spectra import over_chance
 from megasynth_train.subspace.figures.tables import adapter_numbers, kind_numbers, write_tables
 from megasynth_train.subspace.figures.words import findings, what_was_mined
+from megasynth_train.subspace.null_angles import Chance
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +163,6 @@ def test_adapters_and_kinds():
 
 
 def test_small_helpers():
-    assert spread([]).median is None
-    assert spread([2.0]).low == 2.0
+    assert quantiles([]).median is None
+    assert quantiles([2.0]).low == 2.0
     assert file_stem("a/../b$", "", "ü") == "a-b_x_x"

@@ -16,13 +16,13 @@ from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train import mine
 from megasynth_train.command import parse
 from megasynth_train.mine import MineSettings, MiningResult
-from megasynth_train.subspace.analysis_file import read_analysis
+from megasynth_train.subspace.analysis import read_analysis
 from megasynth_train.subspace.angles import principal_angles
 from megasynth_train.subspace.basis_file import read_basis
 from megasynth_train.subspace.core import Update
-from megasynth_train.subspace.figures.chance import Chance
 from megasynth_train.subspace.figures.numbers import pair_numbers
 from megasynth_train.subspace.mine_summary import summary
+from megasynth_train.subspace.null_angles import Chance
 from megasynth_train.subspace.updates import open_cluster
 
 DIMENSION = 2

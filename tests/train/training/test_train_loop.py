@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_attr.core.stop import StopRequest
-from megasynth_train.adapters import adapt
+from megasynth_train.adapters import adapt, save_adapter
 from megasynth_train.data.device import prepare
 from megasynth_train.data.loader import make_loader
 from megasynth_train.data.sources import open_sources
@@ -303,7 +303,7 @@ def test_a_result_with_weights_that_are_not_finite_can_be_saved(data: Path, tmp_
     name = next(name for name in run.adapted.trainable if ".lora_A." in name)
     with torch.no_grad():
         run.adapted.trainable[name].view(-1)[0] = math.inf
-    run.adapted.save(tmp_path / "adapter", {})
+    save_adapter(run.adapted, tmp_path / "adapter", {})
     record = json.loads((tmp_path / "adapter" / "drift.json").read_text())
     spoilt = [layer for layer in record["layers"] if layer["relative_change"] is None]
     assert len(spoilt) == 1 and spoilt[0]["module"] in name and set(spoilt[0]["angles_deg"]) == {None}

@@ -15,8 +15,8 @@ from torch import nn
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError
+from megasynth_train.adapters.adalora import Allocation
 from megasynth_train.adapters.adapted import Adapted, Base
-from megasynth_train.adapters.allocation import Allocation
 from megasynth_train.adapters.methods import MAIN, SUBSPACE, Part, check_subspace_keys, plan, uncovered
 from megasynth_train.adapters.parts import Row, parameter_rows
 from megasynth_train.adapters.subspace.layer import free_numbers

@@ -52,6 +52,28 @@ def null_angles(dimension: int, first: int, second: int, draws: int, rng: np.ran
     return np.arctan2(1.0, cotangents)
 
 
+class Chance:
+    """Principal angles of two random subspaces, drawn once for every combination of sizes.
+
+    Each combination of sizes has its own seed, so that no figure depends on the others.
+    """
+
+    def __init__(self, seed: int = 0, draws: int = 100) -> None:
+        self._seed, self._draws = seed, draws
+        self._known: dict[tuple[int, int, int], np.ndarray] = {}
+
+    def angles(self, size: int, first: int, second: int) -> np.ndarray:
+        """Return draws × min(first, second) angles of random subspaces of R^size, radians, smallest first."""
+        key = (size, min(first, second), max(first, second))
+        if key not in self._known:
+            self._known[key] = null_angles(*key, self._draws, np.random.default_rng((self._seed, *key)))
+        return self._known[key]
+
+    def smallest(self, size: int, first: int, second: int) -> float:
+        """Return the median over the draws of the smallest angle, radians."""
+        return float(np.median(self.angles(size, first, second)[:, 0]))
+
+
 def _triangles(rows: int, columns: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Return draws × columns × columns: the triangular factors of rows × columns Gaussian matrices, rows ≥ columns."""
     triangles = np.triu(rng.standard_normal((draws, columns, columns)), 1)

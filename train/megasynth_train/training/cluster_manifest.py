@@ -20,7 +20,7 @@ from megasynth_train import finetune
 from megasynth_train.adapters import trainable_counts
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.adapters.subspace.opening import open_for_base
-from megasynth_train.data.limits import check_settings
+from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import check_same_run
 from megasynth_train.training.run_folder import has_begun

@@ -22,7 +22,7 @@ from megasynth_train.subspace.figures.canvas import (
     short,
     top_legend,
 )
-from megasynth_train.subspace.figures.layout import layers_of, spread
+from megasynth_train.subspace.figures.layout import layers_of, quantiles
 from megasynth_train.subspace.figures.numbers import AttributeNumbers
 
 DASHED = (0, (4, 2))
@@ -170,7 +170,7 @@ def draw_drift(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
         if own:
             for axes, field in zip(page.axes[:, 0], ("relative_change", "largest_angle_deg"), strict=True):
                 _draw_by_depth(axes, own, field, colours[attribute], attribute)
-            change, angle = (spread(getattr(r, f) for r in own) for f in ("relative_change", "largest_angle_deg"))
+            change, angle = (quantiles(getattr(r, f) for r in own) for f in ("relative_change", "largest_angle_deg"))
             words.append(f"{attribute} {short(change.median)} and {short(angle.median)}°")
     upper, lower = page.axes[:, 0]
     upper.set_title("‖A − A₀‖ / ‖A₀‖", loc="left")
@@ -199,7 +199,7 @@ def draw_drift(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
 
 def _draw_by_depth(axes: Any, rows: Sequence[DriftRow], field: str, colour: str, label: str) -> None:
     depths = sorted({row.layer.depth for row in rows})
-    spreads = [spread(getattr(row, field) for row in rows if row.layer.depth == depth) for depth in depths]
+    spreads = [quantiles(getattr(row, field) for row in rows if row.layer.depth == depth) for depth in depths]
     low, middle, high = (np.array([getattr(s, name) for s in spreads]) for name in ("low", "median", "high"))
     marker = "o" if len(depths) < 8 else None
     axes.fill_between(depths, low, high, color=colour, alpha=0.15, linewidth=0)

@@ -16,7 +16,7 @@ Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
-class Spread:
+class Quantiles:
     """Median and 5–95 % range of some numbers; all None if there are none."""
 
     median: float | None
@@ -25,13 +25,13 @@ class Spread:
     count: int
 
 
-def spread(values: Iterable[float]) -> Spread:
-    """Return the spread of ``values``."""
+def quantiles(values: Iterable[float]) -> Quantiles:
+    """Return the quantiles of ``values``."""
     numbers = np.asarray(list(values), dtype=np.float64)
     if not len(numbers):
-        return Spread(None, None, None, 0)
+        return Quantiles(None, None, None, 0)
     low, middle, high = np.percentile(numbers, (5, 50, 95))
-    return Spread(float(middle), float(low), float(high), len(numbers))
+    return Quantiles(float(middle), float(low), float(high), len(numbers))
 
 
 @dataclass(frozen=True)

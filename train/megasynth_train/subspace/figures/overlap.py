@@ -24,9 +24,9 @@ from megasynth_train.subspace.figures.canvas import (
     sheet,
     short,
 )
-from megasynth_train.subspace.figures.chance import Chance
 from megasynth_train.subspace.figures.layout import Places, file_stem, rows_of_pair
 from megasynth_train.subspace.figures.numbers import PairNumbers, dimensions, pair_sizes
+from megasynth_train.subspace.null_angles import Chance
 
 BINS = 30
 MOST_COSINES = 64  # of a joint operator space, beginning with the largest

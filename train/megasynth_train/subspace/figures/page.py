@@ -14,9 +14,8 @@ from megasynth_attr.dataset.paths import TMP
 from megasynth_train.subspace.analysis import Analysis
 from megasynth_train.subspace.figures.adapters import draw_coherence, draw_drift, draw_energy, draw_weights
 from megasynth_train.subspace.figures.canvas import Drawing, figure_style, short
-from megasynth_train.subspace.figures.chance import Chance
 from megasynth_train.subspace.figures.halves import draw_halves
-from megasynth_train.subspace.figures.layout import places, spread
+from megasynth_train.subspace.figures.layout import places, quantiles
 from megasynth_train.subspace.figures.numbers import (
     AttributeNumbers,
     PairNumbers,
@@ -37,6 +36,7 @@ from megasynth_train.subspace.figures.words import (
     findings,
     what_was_mined,
 )
+from megasynth_train.subspace.null_angles import Chance
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _fill(analysis: Analysis, folder: Path) -> None:
         adapters=adapter_numbers(analysis),
         kinds=kind_numbers(analysis, place.rows),
         concatenation={
-            field: spread(getattr(row, field) for row in analysis.concatenation)
+            field: quantiles(getattr(row, field) for row in analysis.concatenation)
             for field in ("dimension", "dropped", "smallest_singular_out", "smallest_singular_in")
         },
         drawings=drawings,

@@ -23,7 +23,7 @@ from megasynth_train.subspace.figures.canvas import (
     sheet,
     short,
 )
-from megasynth_train.subspace.figures.layout import Places, file_stem, layers_of, spread
+from megasynth_train.subspace.figures.layout import Places, file_stem, layers_of, quantiles
 
 _TINY = 1e-6  # of the largest value: what is smaller is rounding, no direction
 
@@ -59,7 +59,7 @@ def _draw(rows: Sequence[LayerRow], depths: int, quantile: float, folder: Path, 
 
 def _describe(rows: Sequence[LayerRow], title: str, quantile: float, stem: str) -> Drawing:
     attribute, count = rows[0].attribute, len(rows)
-    above = spread(row.significant for row in rows)
+    above = quantiles(row.significant for row in rows)
     length = max(len(row.spectrum) for row in rows)
     layers = f"{count} layer{'s' if count > 1 else ''}"
     found = f"a median of {short(above.median)} (5–95 %: {short(above.low)} to {short(above.high)}) of {length}"
