@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.pages.words import value_text
+from megasynth_attr.core.pages.words import short
 
 PAPER, INK, MUTED, GRID, EDGE = "#f6f7f9", "#3a404a", "#6a7280", "#dfe3e8", "#b6bcc5"
 PAPER_RGB, INK_RGB = (246, 247, 249), (58, 64, 74)  # the same for pixels; behind pictures in light and dark pages
@@ -228,7 +228,7 @@ def log_axis(axes: Any, which: str, values: Sequence[float] | None = None) -> No
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: value_text(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     if values is not None:
         axis.set_major_locator(FixedLocator(list(values)))
         axis.set_minor_locator(NullLocator())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.errors import EnvironmentProblem
-from megasynth_attr.core.pages.words import count_text, in_words, number_text, signed_text, size_text, value_text
+from megasynth_attr.core.pages.words import count_text, in_words, number_text, short, signed_text, size_text
 
 SHARED = Path(__file__).parent / "templates"
 
@@ -43,5 +43,5 @@ def render(folder: Path, template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"size": size_text, "number": number_text, "count": count_text, "words": in_words}
-    environment.filters |= {"value": value_text, "signed": signed_text}
+    environment.filters |= {"short": short, "signed": signed_text}
     return environment.get_template(template).render(**values)

@@ -47,7 +47,7 @@ def in_words(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def value_text(value: float | None) -> str:
+def short(value: float | None) -> str:
     """Return a number with two or three figures, as people write it: 0.123, 12300, 2·10⁻⁵; – for None."""
     if value is None:
         return "–"

@@ -17,8 +17,8 @@ from synthetic_analysis import tiny
 
 from megasynth_attr.core.errors import EnvironmentProblem
 from megasynth_attr.core.pages.chapters import read_chapter, write_chapter
+from megasynth_attr.core.pages.words import short
 from megasynth_train.subspace.figures import chapter, write_report
-from megasynth_train.subspace.figures.canvas import short
 
 PAPER = (246, 247, 249)
 

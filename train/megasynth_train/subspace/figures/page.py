@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megasynth_attr.core.files import storage_errors
+from megasynth_attr.core.pages.figures import figure_style
 from megasynth_attr.core.pages.template import render, require_report_libraries
 from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers, replace_folder
 from megasynth_attr.dataset.paths import TMP
 from megasynth_train.subspace.analysis import Analysis
 from megasynth_train.subspace.figures.adapters import draw_coherence, draw_drift, draw_energy, draw_weights
-from megasynth_train.subspace.figures.canvas import Drawing, figure_style, short
 from megasynth_train.subspace.figures.halves import draw_halves
-from megasynth_train.subspace.figures.layout import places, quantiles
+from megasynth_train.subspace.figures.layout import Drawing, places, quantiles
 from megasynth_train.subspace.figures.numbers import (
     AttributeNumbers,
     PairNumbers,
@@ -103,7 +103,6 @@ def _fill(analysis: Analysis, folder: Path) -> None:
         findings=findings(numbers, pairs, splits),
         facts=facts(analysis, numbers),
         caveat=CAVEAT,
-        short=short,
         basis_energy=basis_energy,
         settings=json.dumps(
             {"mining": analysis.settings, "base": analysis.base, "versions": analysis.versions},

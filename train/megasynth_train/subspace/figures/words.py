@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from megasynth_attr.core.pages.chapters import Chapter, Link, Picture, Table
-from megasynth_attr.core.pages.words import count_text
+from megasynth_attr.core.pages.words import count_text, short
 from megasynth_train.subspace.analysis import FILE, Analysis
-from megasynth_train.subspace.figures.canvas import short
 from megasynth_train.subspace.figures.layout import Quantiles, module_count, quantiles
 from megasynth_train.subspace.figures.numbers import (
     AttributeNumbers,
