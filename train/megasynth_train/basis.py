@@ -10,6 +10,7 @@ from pathlib import Path
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
+from megasynth_attr.core.pages.words import table_text
 from megasynth_train.adapters.inject import base_of
 from megasynth_train.adapters.subspace.opening import check_layers
 from megasynth_train.command import Help, parse
@@ -74,9 +75,7 @@ def table(basis: Basis) -> str:
     width = max(map(len, facts)) + 2
     lines = [f"{name + ':':{width}}{value}" for name, value in facts.items()]
     rows = [("attention", "kind", "layers", "outputs", "inputs", "D", *basis.attributes), *_rows(basis)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines += ["", *("  ".join(text.rjust(size) for text, size in zip(row, widths, strict=True)) for row in rows)]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", table_text(rows)])
 
 
 def _without(basis: Basis) -> str:

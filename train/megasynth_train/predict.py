@@ -5,7 +5,6 @@ What it writes: evaluate/prediction_files.py.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,14 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
+from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
+from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import load_adapter
 from megasynth_train.command import Help, parse
 from megasynth_train.data.images import MODES, Picture, image_files, load_pictures
 from megasynth_train.evaluate.prediction import confident, predict
-from megasynth_train.evaluate.prediction_files import FORMAT, write_prediction
+from megasynth_train.evaluate.prediction_files import FORMAT, OVERVIEW, write_prediction
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.processes import make_accelerator
 from megasynth_train.training.settings import ModelSettings
@@ -89,7 +89,7 @@ def run(settings: PredictSettings) -> list[str]:
     if out.resolve() == Path(settings.images).expanduser().resolve():
         raise ConfigError(f"out={out} is the folder of the pictures; choose another, e.g. out={out / 'prediction'}")
     if settings.overview:
-        _require_matplotlib()
+        require_report_libraries("matplotlib", what=OVERVIEW, otherwise=", or use overview=false")
     with StopRequest(patient=False, advice="nothing has been written; run the same command again"):
         return _predict_folder(settings, out)
 
@@ -119,16 +119,6 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
 
 def _record(settings: PredictSettings) -> dict[str, Any]:
     return {"format": FORMAT, "settings": asdict(settings)}
-
-
-def _require_matplotlib() -> None:
-    try:
-        importlib.import_module("matplotlib")
-    except ImportError as error:
-        raise EnvironmentProblem(
-            f"overview.png needs matplotlib, which cannot be imported ({error}); "
-            "install it with: pip install 'megasynth-attr[report]', or use overview=false"
-        ) from None
 
 
 def main(words: list[str]) -> None:

@@ -6,32 +6,24 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from megasynth_attr.core.pages.words import short, table_text
 from megasynth_train.subspace.analysis import Analysis, LayerRow, PairRow
 from megasynth_train.subspace.null_angles import expected_energy_overlap
+
+ATTRIBUTE_COLUMNS = (
+    "attribute", "adapters", "layers", "dimensions", "coherence", "above the null", "energy inside", "by chance",
+)  # fmt: skip
+PAIR_COLUMNS = ("pair", "layers", "smallest angle out", "in", "energy of 1st in 2nd", "of 2nd in 1st")
 
 
 def summary(analysis: Analysis) -> str:
     """Return a table of the attributes, one of their pairs, and the notes; numbers are medians over the layers."""
-    parts = [_table(_attribute_header(), [_attribute_row(analysis, name) for name in analysis.attributes])]
+    parts = [table_text([ATTRIBUTE_COLUMNS, *(_attribute_row(analysis, name) for name in analysis.attributes)])]
     pairs = dict.fromkeys((row.first, row.second) for row in analysis.pairs)
     if pairs:
-        header = ("pair", "layers", "smallest angle out", "in", "energy of 1st in 2nd", "of 2nd in 1st")
-        parts.append(_table(header, [_pair_row(analysis.pairs, *pair) for pair in pairs]))
+        parts.append(table_text([PAIR_COLUMNS, *(_pair_row(analysis.pairs, *pair) for pair in pairs)]))
     parts += [f"note: {note}" for note in analysis.notes]
     return "\n".join(parts)
-
-
-def _attribute_header() -> tuple[str, ...]:
-    return (
-        "attribute",
-        "adapters",
-        "layers",
-        "dimensions",
-        "coherence",
-        "above the null",
-        "energy inside",
-        "by chance",
-    )
 
 
 def _attribute_row(analysis: Analysis, name: str) -> tuple[str, ...]:
@@ -70,11 +62,4 @@ def _pair_row(pairs: Sequence[PairRow], first: str, second: str) -> tuple[str, .
 
 def _median(values: Iterable[float | None], unit: str = "") -> str:
     known = [value for value in values if value is not None]
-    return f"{np.median(known):.3g}{unit}" if known else ""
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    table = [header, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in table)
-    return "\n".join(line.rstrip() for line in lines)
+    return f"{short(float(np.median(known)))}{unit}" if known else ""
