@@ -86,7 +86,7 @@ def evaluate_scene(
     settings: EvaluateSettings,
     check: Callable[[], None] = lambda: None,
 ) -> SceneEvaluation:
-    """Return all numbers of one scene (training.md §9, with the defects of §10 mended).
+    """Return all numbers of one scene; docs/training.md has them and what differs from the released code.
 
     DatasetError, saying why, for a scene that cannot be evaluated. ``check`` is called between the stages and may
     raise: inside one it must not, SciPy's threads would write on into freed memory.

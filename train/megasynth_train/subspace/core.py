@@ -1,4 +1,4 @@
-"""Adapters of one layer in the small space they span, where mining costs next to nothing (subspace.md §2).
+"""Adapters of one layer in the small space they span, where mining costs next to nothing.
 
 With the thin QR of the stacks, [L_1 … L_k] = Q_A [F_1 … F_k] and [R_1 … R_k] = Q_B [G_1 … G_k], every update is
 dW_i = L_i R_iᵀ = Q_A X_i Q_Bᵀ with X_i = F_i G_iᵀ. Inner products, norms and singular values of any combination of the

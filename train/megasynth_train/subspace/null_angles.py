@@ -8,18 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 
-def expected_smallest_lambda(dimension: int, first: int, second: int) -> float:
-    """Return the limit of λ_min = 1 − cos θ₁ between random subspaces of ``first`` and ``second`` dimensions.
-
-    1 − √(a(1−b)) − √(b(1−a)) with a, b their shares of ``dimension``; 1 − 2√(a(1−a)) for a = b, and 0 where a + b ≥ 1,
-    since then they intersect. That is the edge of the limiting distribution (Wachter 1980). Subspaces of few dimensions
-    stay a little further apart (1024, 64, 64: 0.516 here, 0.528 ± 0.010 drawn): ``null_angles`` has no such error.
-    """
-    _check(dimension, first, second)
-    a, b = first / dimension, second / dimension
-    return 0.0 if a + b >= 1 else float(1.0 - np.sqrt(a * (1 - b)) - np.sqrt(b * (1 - a)))
-
-
 def expected_squared_cosine(dimension: int, first: int, second: int) -> float:
     """Return the mean of cos² θ over the min(first, second) angles of random subspaces (exact): max / dimension."""
     _check(dimension, first, second)

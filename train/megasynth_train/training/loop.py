@@ -3,7 +3,7 @@
 One step: learning rate → batch → forward → losses + the adapter's penalty → backward → clip → finite? → AdamW.
 
 The host never waits for the device inside a step (but for AdaLoRA): whether the step was finite is decided on the
-device, where AdamW reads it, and the host learns of it one step later (reports.py). It waits only before it logs,
+device, where AdamW reads it, and the host learns of it one step later (step_reports.py). It waits only before it logs,
 validates or saves.
 
 Everything random is a function of (seed, step, process), so a run continues from a checkpoint exactly.

@@ -46,12 +46,6 @@ class PairNumbers:
         """Return the quantiles of one field of PairLayer."""
         return quantiles(getattr(layer, field) for layer in self.layers)
 
-    @property
-    def closer_share(self) -> float | None:
-        """Return the share of layers and sides whose λ_min is below the chance median; by chance 0.5."""
-        ratios = [r for layer in self.layers for r in (layer.lambda_out_ratio, layer.lambda_in_ratio)]
-        return float(np.mean(np.asarray(ratios) < 1)) if ratios else None
-
 
 @dataclass(frozen=True)
 class SplitNumbers:
