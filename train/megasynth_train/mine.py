@@ -25,8 +25,8 @@ from megasynth_train.subspace import mining, result_folder
 from megasynth_train.subspace.allocation import weight_effective_rank
 from megasynth_train.subspace.analysis import FILE, Analysis, read_analysis, write_analysis
 from megasynth_train.subspace.dora import BaseWeights
+from megasynth_train.subspace.figures import chapter, summary, write_report
 from megasynth_train.subspace.mine_layer import WHOLE
-from megasynth_train.subspace.mine_summary import summary
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.subspace.updates import Cluster, check_minable, open_cluster
 from megasynth_train.training.settings import ModelSettings
@@ -179,8 +179,6 @@ def _write_report(analysis: Analysis, out: Path) -> Path:
     page = out / result_folder.REPORT / "index.html"
     if (out / result_folder.DONE).exists() and page.is_file():
         return page
-    from megasynth_train.subspace.figures import chapter, write_report  # only where figures are wanted
-
     page = write_report(analysis, out / result_folder.REPORT)
     write_chapter(out, chapter(analysis, out))
     return page

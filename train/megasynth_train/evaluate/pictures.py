@@ -23,7 +23,7 @@ from megasynth_attr.core.pages.figures import (
     show_pixels,
     write,
 )
-from megasynth_train.evaluate.run import SceneEvaluation
+from megasynth_train.evaluate.run import SceneEvaluation, facts
 from megasynth_train.evaluate.splat import draw_points, two_viewpoints
 
 TRUE_COLOUR, PREDICTED_COLOUR = COLOURS[:2]
@@ -49,9 +49,9 @@ def save_picture(path: Path, scene: SceneEvaluation) -> None:
     path_block = 3.1
     total = 0.75 + 0.3 + 2 * cloud + _GAP + 0.75 + depth_block + 0.75 + path_block + 0.55
     figure = new_figure(_WIDTH, total, dpi=110)
-    points, cameras = scene.numbers["points"], scene.numbers["cameras"]
     write(figure, _LEFT, 0.3, scene.name, fontsize=15, fontweight="bold")
-    write(figure, _LEFT, 0.55, _headline(points, scene.numbers["depth"]["scale"], cameras), fontsize=9.5, color=MUTED)
+    numbers = "   ".join(f"{name} {value}" for name, value in facts(scene.numbers).items())
+    write(figure, _LEFT, 0.55, numbers, fontsize=9.5, color=MUTED)
     _draw_clouds(figure, scene, 1.05, cloud)
     top = 1.05 + 2 * cloud + _GAP + 0.75
     _draw_depth(figure, scene, columns, top, tile, tile_height)
@@ -63,14 +63,6 @@ def _bar(axes: Any, low: float, high: float, colours: str, label: str) -> None:
     bar = colour_bar(axes, scale(low, high, colours), label, upright=True)
     few_ticks(bar.ax.yaxis, 4)
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")  # no common factor above the bar
-
-
-def _headline(points: dict[str, Any], depth: dict[str, Any], cameras: dict[str, Any]) -> str:
-    auc = "–" if cameras["auc_30"] is None else f"{cameras['auc_30']:.1f} %"
-    return (
-        f"Acc {points['accuracy_mean']:.4g}   Comp {points['completeness_mean']:.4g}   NC {points['nc_mean']:.3f}   "
-        f"AbsRel {depth['abs_rel']:.3f}   δ<1.25 {depth['delta_1']:.3f} (scale aligned)   AUC@30 {auc}"
-    )
 
 
 def _draw_clouds(figure: Any, scene: SceneEvaluation, top: float, side: float) -> None:

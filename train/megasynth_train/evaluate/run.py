@@ -231,5 +231,6 @@ def facts(numbers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         "Comp": f"{points['completeness_mean']:.4g}",
         "NC": f"{points['nc_mean']:.4f}",
         "AbsRel (scale)": f"{depth['abs_rel']:.4f}",
+        "δ<1.25 (scale)": f"{depth['delta_1']:.4f}",
         "AUC@30": "–" if auc is None else f"{auc:.1f} %",
     }

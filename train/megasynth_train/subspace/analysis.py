@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from megasynth_attr.core.codec import canonical_json, from_plain
 from megasynth_attr.core.files import read_json, storage_errors
 from megasynth_attr.core.temporary import replace_atomically
@@ -86,6 +88,12 @@ class LayerRow:
     effective_rank: float  # (‖C‖_F / ‖C‖₂)², or of the base weight (allocate_from)
     dimension: int  # allocated
     extractors: tuple[ExtractorRow, ...]  # the one that makes the basis first
+
+    @property
+    def mean_coherence(self) -> float | None:
+        """Return the mean cosine between different adapters; None where there is one adapter."""
+        matrix = np.asarray(self.coherence, dtype=np.float64)
+        return float(matrix[~np.eye(len(matrix), dtype=bool)].mean()) if len(matrix) > 1 else None
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,8 @@ class Run:
         values |= {f"grad_norm_{group}": norm for group, norm in norms.items()}
         images = sum(len(of_scene) for of_scene in raw.images_u8)
         self.reports.send(stop, bad, values, rate=rate, scenes=raw.names, images=images, bad_files=len(raw.skipped))
-        for bad in raw.skipped:
-            say(f"step {step}: {bad.scene} is replaced by another scene: {bad.reason}")
+        for unread in raw.skipped:
+            say(f"step {step}: {unread.scene} is replaced by another scene: {unread.reason}")
 
     def _agree(self, objective: Tensor, norms: Mapping[str, Tensor], stop_wanted: bool) -> tuple[Tensor, Tensor]:
         """Return whether to stop and whether the step is bad (0 or 1, on the device), as all processes together see it.

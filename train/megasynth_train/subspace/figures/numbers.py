@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megasynth_train.subspace.analysis import Analysis, LayerKey, LayerRow, PairRow, SplitRow
+from megasynth_train.subspace.analysis import Analysis, LayerKey, PairRow, SplitRow
 from megasynth_train.subspace.angles import lambdas, operator_cosines
 from megasynth_train.subspace.figures.layout import Quantiles, layers_of, pair_names, quantiles, rows_of_pair
 from megasynth_train.subspace.null_angles import Chance, expected_energy_overlap, expected_squared_cosine
@@ -182,7 +182,7 @@ def _attribute(analysis: Analysis, name: str) -> AttributeNumbers:
         name,
         adapters=sum(adapter.attribute == name for adapter in analysis.adapters),
         layers=len(rows),
-        coherence=quantiles(_off_diagonal(rows)),
+        coherence=quantiles(row.mean_coherence for row in rows if row.mean_coherence is not None),
         coherence_chance=_median((row.outputs * row.inputs) ** -0.5 for row in rows),
         significant=quantiles(row.significant for row in rows),
         effective_rank=quantiles(row.effective_rank for row in rows),
@@ -200,14 +200,6 @@ def _attribute(analysis: Analysis, name: str) -> AttributeNumbers:
         energy_unrelated=_median(min(1.0, row.dimension / len(row.spectrum)) for row in used if row.spectrum),
         not_converged=sum(not e.converged for row in rows for e in row.extractors[:1]),
     )
-
-
-def _off_diagonal(rows: Iterable[LayerRow]) -> Iterable[float]:
-    """Yield each layer's mean cosine between different adapters; nothing where there is one adapter."""
-    for row in rows:
-        matrix = np.asarray(row.coherence, dtype=np.float64)
-        if len(matrix) > 1:
-            yield float(matrix[~np.eye(len(matrix), dtype=bool)].mean())
 
 
 def _median(values: Iterable[float]) -> float | None:

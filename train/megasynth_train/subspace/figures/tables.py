@@ -109,13 +109,11 @@ def _csv(lines: Iterable[dict[str, Any]]) -> str:
 def _layer_lines(analysis: Analysis) -> list[dict[str, Any]]:
     lines = []
     for row in analysis.layers:
-        matrix = np.asarray(row.coherence)
-        others = matrix[~np.eye(len(matrix), dtype=bool)]
         lines.append(
             {"attribute": row.attribute, **asdict(row.layer), "outputs": row.outputs, "inputs": row.inputs}
             | {"dimension": row.dimension, "significant": row.significant, "effective_rank": row.effective_rank}
             | {"largest_singular_value": max(row.spectrum, default=0.0)}
-            | {"mean_coherence": float(others.mean()) if len(others) else None}
+            | {"mean_coherence": row.mean_coherence}
             | {f"energy_{e.extractor}": float(np.mean(e.energy_inside)) for e in row.extractors if e.energy_inside}
         )
     return lines

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from megasynth_attr.core.pages.chapters import Chapter, Link, Picture, Table
-from megasynth_attr.core.pages.words import count_text, short
+from megasynth_attr.core.pages.words import count_text, short, table_text
 from megasynth_train.subspace.analysis import FILE, Analysis
 from megasynth_train.subspace.figures.layout import Quantiles, module_count, quantiles
 from megasynth_train.subspace.figures.numbers import (
@@ -139,6 +139,13 @@ def chapter(analysis: Analysis, folder: Path) -> Chapter:
         (*links, Link("All numbers (JSON)", FILE)),
         CAVEAT,
     )
+
+
+def summary(analysis: Analysis) -> str:
+    """Return what was found in a few lines for a terminal: the tables of the chapter, and the notes."""
+    tables = (_attribute_table(attribute_numbers(analysis)), _pair_table(pair_numbers(analysis, Chance())))
+    parts = [f"{table.caption}\n{table_text([table.columns, *table.rows])}\n" for table in tables if table.rows]
+    return "\n".join([*parts, *(f"note: {note}" for note in analysis.notes)])
 
 
 def facts(analysis: Analysis, numbers: Sequence[AttributeNumbers]) -> tuple[tuple[str, str], ...]:
