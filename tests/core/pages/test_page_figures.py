@@ -1,4 +1,4 @@
-"""The one style of all figures: the same bytes every time, matplotlib left as it was, colours that say what they should."""
+"""The one style of all figures: the same bytes every time, matplotlib left as it was, colours that mean something."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ NEED_FLOAT32_WEIGHTS = ("full", "dora")
 class Base:
     """The model an adapter belongs to, as it was before adapting."""
 
-    size: str  # a name of vggt.config.SIZES, or "" for sizes of one's own
+    size: str  # a name of vggt.config.SIZES, or "" for other sizes
     config: dict[str, Any]
     weights_sha256: str  # vggt.checkpoint.weights_hash
 

@@ -74,7 +74,7 @@ def trainable_counts(
 def base_of(model: VGGT) -> Base:
     """Return the record of an unadapted model; ConfigError if it is adapted already."""
     if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        raise ConfigError("this model has adapters already; build it anew before adapting it")
+        raise ConfigError("this model has adapters already; adapt a fresh copy of it instead")
     config = to_plain(model.config)
     heads = {name: config[name] for name in ("camera_head", "depth_head", "point_head")}
     size = next((name for name, known in SIZES.items() if dataclasses.replace(known, **heads) == model.config), "")

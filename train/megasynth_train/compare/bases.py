@@ -1,4 +1,4 @@
-"""The bases that methods of a comparison train in: the mined one, chosen attributes of it, and random likenesses.
+"""The bases that a comparison trains in: the mined one, chosen attributes of it, and random ones of the same shapes.
 
 ::
 

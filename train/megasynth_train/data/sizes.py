@@ -32,9 +32,9 @@ def check_settings(settings: DataSettings) -> None:
 
 
 def check_width(key: str, width_px: int, patch_px: int = PATCH_PX) -> None:
-    """Raise ConfigError, naming the two nearest widths, for a ``width_px`` that is no whole number of patches."""
+    """Raise ConfigError, naming the two nearest widths, for a ``width_px`` that is not a whole number of patches."""
     if width_px % patch_px:
         low = max(width_px // patch_px, 1) * patch_px
         raise ConfigError(
-            f"{key}={width_px} is no multiple of the patch size {patch_px}: use {low} or {low + patch_px}"
+            f"{key}={width_px} is not a multiple of the patch size {patch_px}: use {low} or {low + patch_px}"
         )

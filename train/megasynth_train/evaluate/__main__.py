@@ -218,7 +218,7 @@ def main(words: list[str]) -> None:
     if excluded:
         raise ScenesFailed(
             f"{len(excluded)} scenes are not in the averages of {settings.out}: "
-            f"{', '.join(bad['scene'] for bad in excluded)}; mend them, or leave them out with scenes="
+            f"{', '.join(bad['scene'] for bad in excluded)}; fix them, or leave them out with scenes="
         )
 
 

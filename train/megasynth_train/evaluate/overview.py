@@ -233,7 +233,7 @@ def _scale(values: np.ndarray, colours: str) -> Any:
 
 def _shortened(text: str, room: int) -> str:
     """Return ``text``, with its middle replaced by an ellipsis if it is longer than ``room`` letters."""
-    text = text.encode(errors="replace").decode()  # bytes of a file name that are no text
+    text = text.encode(errors="replace").decode()  # bytes of a file name that are not text
     if len(text) <= room:
         return text
     tail = (room - 1) // 2

@@ -191,4 +191,4 @@ def _check_columns(
             break
         end = stop
     if end != dimension:
-        raise ValueError(f"{module}: the columns {dict(columns)} are no division of 0..{dimension}")
+        raise ValueError(f"{module}: the columns {dict(columns)} do not divide 0..{dimension}")

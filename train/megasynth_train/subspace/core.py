@@ -149,8 +149,8 @@ def _cholesky_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Return Q and R of the thin QR of a matrix whose columns are far from dependent, None for any other.
 
     Q = X R⁻¹ with RᵀR = XᵀX is off from orthonormal by about the square of the condition number times rounding. That
-    is measured, and mended by doing the same with Q (CholeskyQR2: Yamamoto et al. 2015). Unrelated adapters, which make
-    the most work, take one pass, a quarter of the time of Householder's reflections.
+    is measured, and corrected by doing the same with Q (CholeskyQR2: Yamamoto et al. 2015). Unrelated adapters, which
+    make the most work, take one pass, a quarter of the time of Householder's reflections.
     """
     triangle = np.eye(columns.shape[1])
     gram = columns.T @ columns

@@ -106,5 +106,5 @@ def _fill(analysis: Analysis, folder: Path) -> None:
             sort_keys=True,
         ),
     )
-    # A name that is no text (surrogates from a folder's bytes) becomes character references
+    # A name that is not text (surrogates from a folder's bytes) becomes character references
     (folder / INDEX).write_bytes(text.encode("utf-8", errors="xmlcharrefreplace"))

@@ -28,7 +28,7 @@ _PICTURES = (
 )
 CAVEAT = (
     "Overlap says nothing by itself about how useful a basis is; only a comparison on held-out data does. Layers of "
-    "one model are not independent of each other, so spreads over layers are no confidence intervals."
+    "one model are not independent of each other, so spreads over layers are not confidence intervals."
 )
 
 
