@@ -27,6 +27,7 @@ from megasynth_attr.core.pages.figures import (
     scale,
     show_pixels,
 )
+from megasynth_attr.report.facts import Facts
 from megasynth_attr.report.space import Cloud, camera_centre, frustum, is_closed
 
 AXIS_COLOURS = ("#c8372d", "#3a8f3a", "#2f62c4")  # x, y, z
@@ -197,25 +198,19 @@ def save_depth(path: Path, depth_z: np.ndarray) -> None:
     save_png(figure, path)
 
 
-@dataclass(frozen=True)
-class MatrixRow:
-    """One row of the matrix: the dataset's name, spread per factor relative to the reference, factors meant to vary."""
-
-    label: str
-    relative: Mapping[str, float | None]  # None where the reference does not vary either
-    varying: tuple[str, ...]
-
-
 @figure_style()
-def save_isolation(path: Path, rows: Sequence[MatrixRow], factors: Sequence[str]) -> None:
-    """Write the heat map: rows = datasets, columns = factors, numbers printed, colours from 0 to 1.
+def save_isolation(path: Path, measured: Sequence[Facts], factors: Sequence[str]) -> None:
+    """Write the heat map: rows = datasets whose isolation was measured, columns = factors, colours from 0 to 1.
 
-    Values above 1 get the colour of 1. The cells of factors that are meant to vary are outlined.
+    A number is the spread relative to the reference, – where that does not vary either; above 1 it gets the colour of
+    1. The cells of factors that are meant to vary are outlined; rows are ordered so that these form the diagonal.
     """
     from matplotlib.patches import Rectangle
 
-    values = np.array([[_number(row.relative.get(f)) for f in factors] for row in rows], dtype=np.float64)
-    label_inches = 0.30 + 0.075 * max(len(row.label) for row in rows)
+    rows = sorted(measured, key=lambda facts: ([list(factors).index(f) for f in facts.varying], facts.name))
+    relatives = [(facts.isolation or {})["relative"] for facts in rows]
+    values = np.array([[relative.get(f) for f in factors] for relative in relatives], dtype=np.float64)  # None: NaN
+    label_inches = 0.30 + 0.075 * max(len(facts.name) for facts in rows)
     cell_w, cell_h = 0.76, 0.46 if len(rows) <= 12 else 0.30
     grid_w, grid_h = cell_w * len(factors), cell_h * len(rows)
     figure = new_figure(label_inches + grid_w + 0.2, 0.42 + grid_h + 0.72)
@@ -233,7 +228,7 @@ def save_isolation(path: Path, rows: Sequence[MatrixRow], factors: Sequence[str]
     axes.set_xlim(0, len(factors))
     axes.set_ylim(len(rows), 0)
     axes.set_xticks(np.arange(len(factors)) + 0.5, factors)
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [row.label for row in rows])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [facts.name for facts in rows])
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=9)
     axes.spines[:].set_visible(False)
@@ -241,7 +236,3 @@ def save_isolation(path: Path, rows: Sequence[MatrixRow], factors: Sequence[str]
     ticks = [0, 0.25, 0.5, 0.75, 1]
     colour_bar(bar, scale(0, 1, "Blues"), "spread between scenes ÷ spread of the reference", ticks=ticks)
     save_png(figure, path)
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)

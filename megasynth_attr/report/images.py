@@ -19,7 +19,7 @@ GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ContactSheet:
     """Where the cells of a contact sheet are; all numbers in pixels."""
 
     columns: int
@@ -42,12 +42,14 @@ class Sheet:
         return self.gap + column * (self.cell_width + self.gap), self.gap + row * pitch_y
 
 
-def plan_sheet(count: int, aspect: float, columns: int, cell_width: int = 200) -> Sheet:
+def plan_sheet(count: int, aspect: float, columns: int, cell_width: int = 200) -> ContactSheet:
     """Return the sheet for ``count`` cells of ``aspect`` = width / height; fewer cells than columns narrow it."""
     columns = max(1, min(columns, count))
     gap = max(4, cell_width // 16)
     cell_height = max(1, round(cell_width / aspect))
-    return Sheet(columns, max(1, math.ceil(count / columns)), cell_width, cell_height, gap, round(cell_width * 0.13))
+    return ContactSheet(
+        columns, max(1, math.ceil(count / columns)), cell_width, cell_height, gap, round(cell_width * 0.13)
+    )
 
 
 def on_paper(rgba: np.ndarray) -> np.ndarray:
@@ -65,7 +67,7 @@ def resized(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def contact_sheet(pictures: Sequence[np.ndarray], labels: Sequence[str], sheet: Sheet) -> np.ndarray:
+def contact_sheet(pictures: Sequence[np.ndarray], labels: Sequence[str], sheet: ContactSheet) -> np.ndarray:
     """Return the pictures in their cells, each with its label centred below it, on paper."""
     width, height = sheet.size
     canvas = Image.new("RGB", (width, height), PAPER_RGB)

@@ -14,10 +14,8 @@ from megasynth_attr.core.pages.figures import evenly
 from megasynth_attr.report.animation import write_gif
 from megasynth_attr.report.facts import Facts
 from megasynth_attr.report.figures import (
-    MatrixRow,
     Trajectory,
     save_depth,
-    save_isolation,
     save_trajectory,
 )
 from megasynth_attr.report.images import (
@@ -126,23 +124,6 @@ def draw_dataset(dataset: Dataset, facts: Facts, folder: Path, limits: Limits, t
         fov_x_deg=(min(fovs), max(fovs)),
         camera_distance=(float(distances.min()), float(distances.max())),
     )
-
-
-def isolation_row(facts: Facts) -> MatrixRow | None:
-    """Return the dataset's row of the isolation matrix, or None where it has not been measured."""
-    if facts.isolation is None:
-        return None
-    return MatrixRow(facts.name, facts.isolation["relative"], facts.varying)
-
-
-def draw_isolation(path: Path, rows: Sequence[MatrixRow], factors: Sequence[str]) -> None:
-    """Write the heat map of ``rows``, ordered so that the factors meant to vary form the diagonal."""
-    position = {f: i for i, f in enumerate(factors)}
-
-    def key(row: MatrixRow) -> tuple[list[int], str]:
-        return [position[f] for f in row.varying], row.label
-
-    save_isolation(path, sorted(rows, key=key), factors)
 
 
 def example_cloud(scene: SceneData) -> Cloud:
