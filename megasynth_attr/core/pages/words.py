@@ -79,11 +79,13 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(row).rstrip() for row in _padded(rows))
 
 
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, the first row its header, with padded columns, so that it reads well as text, too."""
-    padded = _padded(rows)
-    lines = ["| " + " | ".join(row) + " |" for row in padded]
-    first, *others = ("-" * (len(cell) + 1) for cell in padded[0])
+def markdown_table(rows: Sequence[Sequence[str]], *, aligned: bool = True) -> str:
+    """Return a Markdown table, the first row its header; ``aligned``: its columns are padded to read as text."""
+    cells = _padded(rows) if aligned else rows
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    if not aligned:
+        return "\n".join([lines[0], "| " + " | ".join(["---"] + ["---:"] * (len(rows[0]) - 1)) + " |", *lines[1:]])
+    first, *others = ("-" * (len(cell) + 1) for cell in cells[0])
     return "\n".join([lines[0], "|" + "|".join([f"{first}-", *(f"{rule}:" for rule in others)]) + "|", *lines[1:]])
 
 

@@ -45,3 +45,7 @@ def test_a_markdown_table_has_a_rule_that_aligns_and_padded_columns() -> None:
     assert [bool(re.fullmatch(r"-{2,}", cell)) for cell in rule.strip("|").split("|")] == [True, False, False]
     assert all(re.fullmatch(r"-+:", cell) for cell in rule.strip("|").split("|")[1:])
     assert len({len(line) for line in (header, rule, *lines)}) == 1
+
+
+def test_an_unaligned_markdown_table_has_the_cells_as_they_are() -> None:
+    assert markdown_table([("a", "b"), ("x y", "1")], aligned=False) == "| a | b |\n| --- | ---: |\n| x y | 1 |"

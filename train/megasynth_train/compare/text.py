@@ -73,12 +73,12 @@ def markdown(results: Results, table: Table, test_scenes: int, notes: Mapping[st
     """Return comparison.md."""
     parts = ["# Comparison of methods", lead(results, table), caveat(results, table, test_scenes, notes)]
     rows = [header(table), *cells(table)]
-    parts.append("## Results\n\nMean ± standard deviation over n seeds.\n\n" + markdown_table(rows))
+    parts.append("## Results\n\nMean ± standard deviation over n seeds.\n\n" + markdown_table(rows, aligned=False))
     if table.differences:
         heads = ["method", *(f"{m.name} {m.arrow}" for m in METRICS)]
         parts.append(
             f"## Difference to {table.reference}, seed by seed\n\nMean and its 95 % interval (Student).\n\n"
-            + markdown_table([heads, *difference_rows(table)])
+            + markdown_table([heads, *difference_rows(table)], aligned=False)
         )
     if results.missing:
         lines = [f"* {run_words(one.method, one.seed)}: {one.reason}" for one in results.missing]
