@@ -12,9 +12,9 @@ import scipy
 from megasynth_attr import __version__
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
 from megasynth_attr.core.files import json_bytes, read_json, storage_errors
+from megasynth_attr.core.machine import check_writable
 from megasynth_attr.core.temporary import create_exclusively, remove_leftovers, replace_atomically
 from megasynth_attr.dataset.paths import DATASET_FILE, EXPERIMENT_FILE, TMP, dataset_dir, dataset_name
-from megasynth_attr.farm.tasks import check_writable
 from megasynth_attr.scene.config import NOT_IDENTITY, Config, Experiment
 
 EXPERIMENT_FORMAT = "megasynth-attr experiment 1"
@@ -58,7 +58,7 @@ def require_experiment(experiment: Experiment) -> None:
     """Raise DatasetError unless ``out`` holds an experiment, or at least one of this experiment's datasets."""
     if (experiment.out / EXPERIMENT_FILE).is_file():
         return
-    for config in experiment.members:
+    for config in experiment.configs:
         for index in range(config.content.dataset_count):
             if (dataset_dir(experiment.out, config.attribute, index) / DATASET_FILE).is_file():
                 return
@@ -76,8 +76,8 @@ def _record(experiment: Experiment) -> dict[str, Any]:
         "format": EXPERIMENT_FORMAT,
         "preset": experiment.preset,
         "versions": versions,
-        "attributes": {config.attribute: _attribute_record(config) for config in experiment.members},
-        "downstream": [config.attribute for config in experiment.members[-1:] if experiment.has_downstream],
+        "attributes": {config.attribute: _attribute_record(config) for config in experiment.configs},
+        "downstream": [experiment.downstream.attribute] if experiment.downstream else [],
     }
 
 

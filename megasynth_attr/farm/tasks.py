@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.machine import available_cores, available_memory, free_bytes
 from megasynth_attr.core.pages.words import duration_text, size_text
 from megasynth_attr.core.selection import parse_indices, parse_shard, shard_of
 from megasynth_attr.dataset.paths import dataset_dir, dataset_name, finished_scenes, scene_name
 from megasynth_attr.farm.estimate import Cost, bytes_per_frame, worker_seconds_per_frame
-from megasynth_attr.farm.layout import Layout, available_cores, available_memory, choose_layout
+from megasynth_attr.farm.workers import WorkerCount, choose_workers
 from megasynth_attr.scene.config import Config, Experiment
 
-SPARE_BYTES = 100_000_000  # left free for everybody else on the disk
 START_S = 4.0  # starting Blender
 
 
@@ -45,7 +42,7 @@ class Plan:
     experiment: Experiment
     selected: tuple[Task, ...]
     todo: tuple[Task, ...]
-    layout: Layout
+    pool: WorkerCount
     bytes_per_frame: dict[str, Cost]  # by attribute
     seconds_per_frame: dict[str, Cost]  # of one worker, by attribute
 
@@ -66,7 +63,7 @@ class Plan:
         if not self.todo:
             return 0.0
         work = sum(task.frames * self.seconds_per_frame[task.config.attribute].value for task in self.todo)
-        return START_S + work / min(self.layout.workers, len(self.todo))
+        return START_S + work / min(self.pool.workers, len(self.todo))
 
     @property
     def datasets(self) -> dict[Path, Task]:
@@ -82,7 +79,7 @@ def select(experiment: Experiment) -> tuple[Task, ...]:
 def select_all_shards(experiment: Experiment) -> list[Task]:
     """Return the scenes chosen by ``datasets=`` and ``scenes=``: those of all shards together."""
     tasks = []
-    for config in experiment.members:
+    for config in experiment.configs:
         content, run = config.content, config.run
         for dataset_index in parse_indices(run.datasets, content.dataset_count, "datasets"):
             folder = dataset_dir(experiment.out, config.attribute, dataset_index)
@@ -96,15 +93,15 @@ def make_plan(experiment: Experiment) -> Plan:
     selected = select(experiment)
     done = {folder: set(finished_scenes(folder)) for folder in {task.dataset for task in selected}}
     todo = tuple(task for task in selected if task.scene_index not in done[task.dataset])
-    layout = choose_layout(experiment.run, len(todo), available_cores(), available_memory())
+    pool = choose_workers(experiment.run, len(todo), available_cores(), available_memory())
     firsts = {task.config.attribute: task for task in reversed(selected)}
     return Plan(
         experiment,
         selected,
         todo,
-        layout,
+        pool,
         {name: bytes_per_frame(task.config, task.dataset) for name, task in firsts.items()},
-        {name: worker_seconds_per_frame(task.config, experiment.out, layout.threads) for name, task in firsts.items()},
+        {name: worker_seconds_per_frame(task.config, experiment.out, pool.threads) for name, task in firsts.items()},
     )
 
 
@@ -130,41 +127,9 @@ def describe(plan: Plan) -> str:
             f"disk      about {size_text(plan.bytes_needed)} ({size_text(size.value)} per frame, {size.source}), "
             f"{size_text(free_bytes(plan.experiment.out))} free",
             f"time      about {duration_text(plan.seconds_needed)} ({rate.value:.2g} s per frame and worker, "
-            f"{rate.source}) with {plan.layout} on {run.device}",
+            f"{rate.source}) with {plan.pool} on {run.device}",
         ]
     return "\n".join(lines)
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free bytes of the file system that holds ``folder`` or will hold it."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return shutil.disk_usage(existing).free
-
-
-def missing_bytes(folder: Path, needed: float) -> float:
-    """Return how many bytes the disk of ``folder`` lacks for ``needed`` ones and some spare; 0: none."""
-    return max(needed + SPARE_BYTES - free_bytes(folder), 0.0)
-
-
-def check_disk(folder: Path, needed: float, what: str) -> None:
-    """Raise EnvironmentProblem unless ``needed`` bytes and some spare ones are free below ``folder``."""
-    free = free_bytes(folder)
-    if missing_bytes(folder, needed):
-        raise EnvironmentProblem(
-            f"the disk of {folder} is too small: {what} need about {size_text(needed)} and {size_text(SPARE_BYTES)} "
-            f"stay free, but only {size_text(free)} are; free some space, choose another out=, or fewer scenes="
-        )
-
-
-def check_writable(folder: Path) -> None:
-    """Raise EnvironmentProblem unless ``folder`` can be created or written; creates nothing."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir():
-        raise EnvironmentProblem(f"out={folder}: {existing} is a file, not a folder; choose another out=")
-    read_only = bool(os.statvfs(existing).f_flag & os.ST_RDONLY) if hasattr(os, "statvfs") else False
-    if read_only or not os.access(existing, os.W_OK | os.X_OK):
-        reason = "is on a read-only file system" if read_only else "cannot be written to by this user"
-        raise EnvironmentProblem(f"out={folder}: {existing} {reason}; choose another out=")
 
 
 def _shortened(names: list[str]) -> str:

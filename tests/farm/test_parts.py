@@ -16,13 +16,13 @@ import pytest
 import runs
 from hypothesis import given
 from hypothesis import strategies as st
+from megasynth_attr.farm.layout import Layout, available_cores, choose_layout
 
 from megasynth_attr.core.errors import EnvironmentProblem, Interrupted
 from megasynth_attr.core.pages.words import duration_text, size_text
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.farm.estimate import worker_seconds_per_frame
 from megasynth_attr.farm.events import EventLog, read_events
-from megasynth_attr.farm.layout import Layout, available_cores, choose_layout
 from megasynth_attr.farm.progress import Pace, Progress
 from megasynth_attr.farm.scratch import scratch_folder
 from megasynth_attr.farm.tasks import check_disk, describe, free_bytes, make_plan, select
