@@ -9,16 +9,15 @@ from typing import Any, NamedTuple
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.keys import nearest
 from megasynth_attr.core.machine import available_cores
+from megasynth_attr.core.pages.chapters import ChapterPlace
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.core.stages import Stage, StageGroup, StageRun, installed_groups, missing_stage
 from megasynth_attr.dataset.paths import DATASET_FILE, dataset_dir, dataset_name
-from megasynth_attr.dataset.verify import verify_dataset
 from megasynth_attr.farm.generate import check_machine, generate
 from megasynth_attr.farm.isolation import record_isolation
 from megasynth_attr.farm.slurm import check_shard
 from megasynth_attr.pipeline.plan import rendering_cost
-from megasynth_attr.report.page import ChapterPlace, write_report
 from megasynth_attr.scene.config import Config, Experiment
 
 MANY_FRAMES = 400  # below that, starting processes takes longer than checking
@@ -136,6 +135,8 @@ def _selected(config: Config) -> list[int]:
 
 def _verify(run: PipelineRun) -> None:
     """Record the isolation of every selected dataset and check it; VerificationFailed if one is wrong."""
+    from megasynth_attr.dataset.verify import verify_dataset  # loads what --help can do without
+
     failed = []
     for config in run.experiment.configs:
         folders = {index: dataset_dir(run.out, config.attribute, index) for index in _selected(config)}
@@ -160,6 +161,8 @@ def _verify(run: PipelineRun) -> None:
 
 def _report(run: PipelineRun) -> None:
     """Write the HTML report of the output folder and say where it is."""
+    from megasynth_attr.report.page import write_report
+
     print(f"report    {write_report(run.out, chapters=run.chapters)}", flush=True)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from megasynth_attr.core.files import storage_errors
-from megasynth_attr.core.pages.chapters import FILE, Chapter, read_chapter
+from megasynth_attr.core.pages.chapters import FILE, Chapter, ChapterPlace, read_chapter
 from megasynth_attr.core.pages.template import render, require_report_libraries
 from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, REPORT, TMP
@@ -39,14 +39,6 @@ class DatasetPage:
 
     facts: Facts
     pictures: Pictures | None
-
-
-@dataclass(frozen=True)
-class ChapterPlace:
-    """Where a stage of the pipeline may have written a chapter, and what it is about, for who meets it first here."""
-
-    folder: str  # below the output folder
-    question: str = ""
 
 
 @dataclass(frozen=True)
