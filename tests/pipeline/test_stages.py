@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import packages
 import pytest
 import small_experiment
+from PIL import Image
 
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, ExitCode
 from megasynth_attr.core.stages import Stage, StageRun
@@ -23,11 +25,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder into which pip has installed a package with two stages."""
+    """Return the folder into which pip has installed the package that docs/adding-a-stage.md shows."""
     pytest.importorskip("setuptools", reason="pip needs setuptools to build the package")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
-    (source / "sharpness.py").write_text(packages.SHARPNESS)
-    (source / "pyproject.toml").write_text(packages.PYPROJECT)
+    files = packages.documented()
+    assert set(files) == {"sharpness.py", "pyproject.toml"}
+    for name, text in files.items():
+        (source / name).write_text(text)
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     done = subprocess.run([*command, "--target", str(target), str(source)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -42,29 +46,41 @@ def sharp(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stage_from_outside_runs_with_its_own_key_and_has_a_chapter(sharp: None, tmp_path: Path) -> None:
     pytest.importorskip("jinja2")
     preset, out = small_experiment.write_preset(tmp_path), tmp_path / "out"
-    preset.write_text(preset.read_text() + "sharpness: {radius_px: 9}\n")
+    preset.write_text(preset.read_text() + "sharpness: {step_px: 6}\n")
     small_experiment.write_datasets(preset, out)
     words = [f"preset={preset}", "stages=report,sharpness", f"out={out}"]
-    main([*words, "sharpness.radius_px=5"])
+    main([*words, "sharpness.step_px=4"])
     record = json.loads((out / "sharpness/measured/sharpness.json").read_text())
-    assert record == {
-        "radius_px": 5,
-        "datasets": ["texture_00", "texture_01", "camera_00", "camera_01"],
-        "downstream": ["everything_00", "everything_01"],
-    }
+    assert record["step_px"] == 4
+    assert sorted(record["means"]) == ["camera_00", "camera_01", "texture_00", "texture_01"]  # not the downstream ones
+    assert record["means"]["texture_00"] == pytest.approx(difference_of_neighbours(out / "texture_00", 4))
     page = (out / "report/index.html").read_text(encoding="utf-8")
-    assert "Are the pictures sharp?" in page and "All pictures are sharp." in page
+    assert "Are the pictures of all datasets equally sharp?" in page and "The larger the difference" in page
     main([*words[:1], "stages=sharpness", f"out={out}"])
-    assert json.loads((out / "sharpness/measured/sharpness.json").read_text())["radius_px"] == 9  # the preset's
+    assert json.loads((out / "sharpness/measured/sharpness.json").read_text())["step_px"] == 6  # the preset's
+
+
+def difference_of_neighbours(dataset: Path, step: int) -> float:
+    """Return the mean over all pictures, which are of one size, with a library of its own for reading them."""
+    pictures = [np.asarray(Image.open(file).convert("RGB"), dtype=float) for file in dataset.rglob("rgb/*.png")]
+    return float(
+        np.mean(
+            [
+                abs(picture[:, i] - picture[:, i + step]).mean()
+                for picture in pictures
+                for i in range(picture.shape[1] - step)
+            ]
+        )
+    )
 
 
 def test_its_keys_are_in_the_help_and_its_cost_in_the_plan(
     sharp: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "sharpness measure how sharp pictures are" in help_text(["--help"])
-    assert "sharpness.radius_px=3   (whole number, at least 1)" in help_text(["--help", "sharpness"])
+    assert "sharpness measure how sharp the pictures are" in help_text(["--help"])
+    assert "sharpness.step_px=2   (whole number, at least 1)" in help_text(["--help", "sharpness"])
     main(["preset=texture", "stages=sharpness", "dataset_count=2", "plan=true", f"out={tmp_path / 'out'}"])
-    assert "sharpness  2 datasets at radius 3" in capsys.readouterr().out
+    assert "sharpness  2 datasets, pixels 2 apart" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 
@@ -77,8 +93,8 @@ def test_its_keys_are_in_the_help_and_its_cost_in_the_plan(
             "sharpness.radius=5",
             r"unknown key sharpness\.radius \(did you mean sharpness\.radius_p",
         ),
-        ("generate", "sharpness.radius_px=0", r"sharpness\.radius_px=0: must be at least 1"),
-        ("generate,sharpness", "sharpness.radius_px=4", r"sharpness\.radius_px: must be odd"),
+        ("generate", "sharpness.step_px=0", r"sharpness\.step_px=0: must be at least 1"),
+        ("generate,sharpness", "sharpness.step_px=3", r"sharpness\.step_px=3: must be even"),
         ("generate,sharpness", "sharpness=4", "sharpness=4: this is a section"),
         ("sharpnes", "frames=1", r"there is no such stage \(did you mean sharpness\?\)"),
     ],
@@ -91,15 +107,25 @@ def test_what_it_refuses_is_refused_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_module_that_it_needs_is_missed_before_anything_runs(sharp: None, tmp_path: Path) -> None:
+def test_a_module_that_a_stage_needs_is_missed_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "blurring.py").write_text(
+        "from megasynth_attr.core.stages import Stage\n"
+        "BLUR = Stage('blur', 'blur pictures', print, needs=('no_such_module',), install='pip install blur')\n"
+    )
+    packages.write_metadata(tmp_path, "blurring", {"blur": "blurring:BLUR"})
+    monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(EnvironmentProblem, match="stage blur: the module no_such_module is missing; `pip install"):
         main(["preset=texture", "stages=generate,blur", f"out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match=r"blur\.x: the section blur has no keys"):
+        main(["preset=texture", "stages=generate", "blur.x=1", f"out={tmp_path / 'out'}"])
 
 
 def test_without_the_package_its_section_and_stage_are_unknown(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown key sharpness"):
-        main(["preset=texture", "sharpness.radius_px=5", f"out={tmp_path / 'out'}"])
+        main(["preset=texture", "sharpness.step_px=4", f"out={tmp_path / 'out'}"])
     with pytest.raises(ConfigError, match="stages=sharpness: there is no such stage"):
         main(["preset=texture", "stages=sharpness", f"out={tmp_path / 'out'}"])
 

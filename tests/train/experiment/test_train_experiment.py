@@ -258,11 +258,7 @@ def test_the_whole_run_and_the_same_command_again(tmp_path: Path, capfd: pytest.
     chapters = [read_chapter(training / name) for name in ("cluster", "subspaces", "comparison")]
     assert all(chapter is not None and chapter.lead and chapter.caveat for chapter in chapters)
     page = (out / "report/index.html").read_text(encoding="utf-8")
-    assert [
-        part
-        for part in ('id="training-cluster"', 'id="training-subspaces"', 'id="training-comparison"')
-        if part not in page
-    ] == []
+    assert [name for name in ("cluster", "subspaces", "comparison") if f'id="training-{name}"' not in page] == []
     assert "is no longer there" not in page
 
     results = [p for p in training.rglob("*") if p.suffix in (".safetensors", ".json") and "tmp" not in p.parts]
