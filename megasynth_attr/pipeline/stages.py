@@ -76,7 +76,7 @@ class Stages:
             ChapterPlace(f"{stage.section}/{stage.chapter}", stage.question) for stage in self.all if stage.chapter
         )
         chosen = self.choose(experiment.run.stages, experiment.run.from_stage)
-        return [Step(stage, _run_of(experiment, stage.section, places)) for stage in chosen]
+        return [Step(stage, stage_run(experiment, stage.section, places)) for stage in chosen]
 
     def _index(self, name: str, key: str) -> int:
         if name in self.names:
@@ -111,7 +111,8 @@ def _ordered(stages: Sequence[Stage[Any]]) -> list[Stage[Any]]:
     return ordered
 
 
-def _run_of(experiment: Experiment, section: str, chapters: tuple[ChapterPlace, ...]) -> PipelineRun:
+def stage_run(experiment: Experiment, section: str, chapters: tuple[ChapterPlace, ...] = ()) -> PipelineRun:
+    """Return what the stages of a section are given of an experiment."""
     return PipelineRun(
         out=experiment.out,
         members={config.attribute: _dataset_names(config) for config in experiment.members},

@@ -90,8 +90,8 @@ def test_its_keys_are_in_the_help_and_its_cost_in_the_plan(
     [
         (
             "generate,sharpness",
-            "sharpness.radius=5",
-            r"unknown key sharpness\.radius \(did you mean sharpness\.radius_p",
+            "sharpness.step=5",
+            r"unknown key sharpness\.step \(did you mean sharpness\.step_px",
         ),
         ("generate", "sharpness.step_px=0", r"sharpness\.step_px=0: must be at least 1"),
         ("generate,sharpness", "sharpness.step_px=3", r"sharpness\.step_px=3: must be even"),

@@ -21,7 +21,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, Mega
 from megasynth_attr.core.pages.chapters import read_chapter
 from megasynth_attr.core.stages import CostLine, StageRun
 from megasynth_attr.pipeline.__main__ import main
-from megasynth_attr.pipeline.stages import find_stages
+from megasynth_attr.pipeline.stages import find_stages, stage_run
 from megasynth_attr.scene.config import resolve
 from megasynth_train.adapters import load_adapter  # noqa: F401  (PyTorch is imported here, not inside a timed test)
 from megasynth_train.adapters.targets import find_targets
@@ -41,8 +41,7 @@ TRAINING = ("pretrain", "cluster", "mine", "compare")
 
 def run_of(tmp_path: Path, *words: str) -> StageRun:
     preset = small_experiment.write_preset(tmp_path)
-    (step,) = find_stages().steps(resolve([f"preset={preset}", f"out={tmp_path / 'out'}", *words, "stages=cluster"]))
-    return step.run
+    return stage_run(resolve([f"preset={preset}", f"out={tmp_path / 'out'}", *words]), "training")
 
 
 def costs_of(*words: str, stages: Sequence[str] = TRAINING) -> dict[str, CostLine]:
