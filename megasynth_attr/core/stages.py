@@ -70,6 +70,9 @@ class CostLine(NamedTuple):
     text: str
     seconds: float | None = None
 
+    def __str__(self) -> str:
+        return f"{self.name:10}{self.text}"
+
 
 Settings = TypeVar("Settings")
 Run = TypeVar("Run", bound=StageRun, contravariant=True)

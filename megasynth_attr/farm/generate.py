@@ -49,7 +49,7 @@ def generate(experiment: Experiment) -> None:
     """
     with StopRequest(experiment.run.max_runtime_s) as stop:
         plan = make_plan(experiment)
-        print(describe(plan), flush=True)
+        print(f"preset    {experiment.preset} → {experiment.out}", *describe(plan), sep="\n", flush=True)
         libraries = {config.attribute: open_library(config, cache_dir(experiment)) for config in experiment.configs}
         for task in plan.datasets.values():
             open_for_writing(task.config, experiment.out, task.dataset_index)

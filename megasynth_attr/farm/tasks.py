@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from megasynth_attr.core.machine import available_cores, available_memory, free_bytes
-from megasynth_attr.core.pages.words import duration_text, size_text
+from megasynth_attr.core.machine import available_cores, available_memory, free_bytes, missing_bytes
+from megasynth_attr.core.pages.words import duration_text, hours_text, size_text
 from megasynth_attr.core.selection import parse_indices, parse_shard, shard_of
+from megasynth_attr.core.stages import CostLine
 from megasynth_attr.dataset.paths import dataset_dir, dataset_name, finished_scenes, scene_name
 from megasynth_attr.farm.estimate import Cost, bytes_per_frame, worker_seconds_per_frame
 from megasynth_attr.farm.workers import WorkerCount, choose_workers
@@ -105,31 +107,41 @@ def make_plan(experiment: Experiment) -> Plan:
     )
 
 
-def describe(plan: Plan) -> str:
-    """Return the plan for people, one line per fact."""
+def describe(plan: Plan) -> list[CostLine]:
+    """Return the plan for people, one line per fact; the duration is that of the line ``rendering``."""
     run, content = plan.experiment.run, plan.experiment.members[0].content
-    render = plan.experiment.members[0].render
-    complete = len(plan.selected) - len(plan.todo)
+    render, todo = plan.experiment.members[0].render, len(plan.todo)
     names = [dataset_name(task.config.attribute, task.dataset_index) for task in plan.datasets.values()]
     share = f", shard {run.shard}" if run.shard != "1/1" else ""
-    first = plan.todo[0].config.attribute if plan.todo else plan.experiment.members[0].attribute
-    size, rate = plan.bytes_per_frame.get(first), plan.seconds_per_frame.get(first)
     lines = [
-        f"preset    {plan.experiment.preset} → {plan.experiment.out}",
-        f"datasets  {len(names)} ({_shortened(sorted(names))}){share}",
-        f"scenes    {len(plan.selected)} selected, {complete} complete, {len(plan.todo)} to render",
-        f"frames    {plan.frames_todo} of {render.width_px}×{render.height_px} px, quality {content.quality}",
+        CostLine("datasets", f"{len(names)} ({_shortened(sorted(names))}){share}"),
+        CostLine("scenes", f"{len(plan.selected)} selected, {len(plan.selected) - todo} complete, {todo} to render"),
     ]
     if not plan.todo:
-        lines.append("nothing to render")
-    elif size is not None and rate is not None:
-        lines += [
-            f"disk      about {size_text(plan.bytes_needed)} ({size_text(size.value)} per frame, {size.source}), "
-            f"{size_text(free_bytes(plan.experiment.out))} free",
-            f"time      about {duration_text(plan.seconds_needed)} ({rate.value:.2g} s per frame and worker, "
-            f"{rate.source}) with {plan.pool} on {run.device}",
-        ]
-    return "\n".join(lines)
+        return [*lines, CostLine("rendering", "nothing to render")]
+    frames: Counter[str] = Counter()
+    for task in plan.todo:
+        frames[task.config.attribute] += task.frames
+    by_attribute = ", ".join(f"{name} {count:,}" for name, count in frames.items())
+    size = f"{render.width_px}×{render.height_px} px, quality {content.quality}"
+    worker_s = sum(count * plan.seconds_per_frame[name].value for name, count in frames.items())
+    hours = hours_text(worker_s * (plan.pool.threads if run.device == "cpu" else 1) / 3600)
+    measured = all(plan.seconds_per_frame[name].measured for name in frames)
+    source = "measured here" if measured else "at rates measured on another machine, docs/overhead.md"
+    free, missing = free_bytes(plan.experiment.out), missing_bytes(plan.experiment.out, plan.bytes_needed)
+    advice = "generate will not start; free some space, choose another out=, or render in parts (scenes=)"
+    return [
+        *lines,
+        CostLine("frames", f"{plan.frames_todo:,} of {size} ({by_attribute})"),
+        CostLine("disk", f"about {size_text(plan.bytes_needed)}; {size_text(free)} are free"),
+        *([CostLine("WARNING", f"THE DISK IS TOO SMALL by {size_text(missing)}: {advice}")] if missing else []),
+        CostLine(
+            "rendering",
+            f"about {hours} {'core' if run.device == 'cpu' else 'GPU'} hours ({source}); "
+            f"{duration_text(plan.seconds_needed)} with {plan.pool} on this machine",
+            plan.seconds_needed,
+        ),
+    ]
 
 
 def _shortened(names: list[str]) -> str:

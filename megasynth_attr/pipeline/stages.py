@@ -17,7 +17,7 @@ from megasynth_attr.dataset.paths import DATASET_FILE, dataset_dir, dataset_name
 from megasynth_attr.farm.generate import check_machine, generate
 from megasynth_attr.farm.isolation import record_isolation
 from megasynth_attr.farm.slurm import check_shard
-from megasynth_attr.pipeline.plan import rendering_cost
+from megasynth_attr.farm.tasks import describe, make_plan
 from megasynth_attr.scene.config import Config, Experiment
 
 MANY_FRAMES = 400  # below that, starting processes takes longer than checking
@@ -173,7 +173,7 @@ GENERATE = Stage[PipelineRun](
     lambda run: generate(run.experiment),
     check=lambda run: check_shard(run.experiment.run),
     ready=lambda run: check_machine(run.experiment),
-    cost=lambda run: rendering_cost(run.experiment),
+    cost=lambda run: describe(make_plan(run.experiment)),
 )
 VERIFY = Stage[PipelineRun](
     "verify", "record the isolation of the datasets and check them from their files", _verify, despite_failure=True

@@ -19,7 +19,10 @@ def test_a_plan_selects_and_counts(tmp_path: Path) -> None:
     everything = make_plan(resolve(words))
     assert len(everything.selected) == len(everything.todo) == 4 * 20
     assert everything.frames_todo == 800
-    assert "4 (camera_00, geometry_00, lighting_00, texture_00)" in describe(everything)
+    facts = {line.name: line for line in describe(everything)}
+    assert facts["datasets"].text == "4 (camera_00, geometry_00, lighting_00, texture_00)"
+    assert facts["scenes"].text == "80 selected, 0 complete, 80 to render"
+    assert facts["frames"].text.startswith("800 of ") and facts["rendering"].seconds == everything.seconds_needed
     some = make_plan(resolve([*words, "scenes=3,7-8", "members=[texture,camera]"]))
     assert [task.key for task in some.selected][:3] == ["texture_00/000003", "texture_00/000007", "texture_00/000008"]
     assert some.seconds_needed > 0 and some.bytes_needed > 0
