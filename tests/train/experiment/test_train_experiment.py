@@ -276,7 +276,8 @@ def test_a_stage_that_is_told_to_stop_exits_with_75_and_resumes(tmp_path: Path) 
     preset, out = small_experiment.write_preset(tmp_path), tmp_path / "out"
     small_experiment.write_datasets(preset, out)
     words = [f"preset={preset}", "stages=cluster", f"out={out}", "training.optim.steps=40"]
-    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'train'}", "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "train"), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "megasynth_attr.pipeline", *words]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
