@@ -59,7 +59,13 @@ def check_writable(folder: Path) -> None:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir():
         raise EnvironmentProblem(f"out={folder}: {existing} is a file, not a folder; choose another out=")
-    read_only = bool(os.statvfs(existing).f_flag & os.ST_RDONLY) if hasattr(os, "statvfs") else False
-    if read_only or not os.access(existing, os.W_OK | os.X_OK):
-        reason = "is on a read-only file system" if read_only else "cannot be written to by this user"
-        raise EnvironmentProblem(f"out={folder}: {existing} {reason}; choose another out=")
+    stats = os.statvfs(existing) if hasattr(os, "statvfs") else None
+    if stats is not None and stats.f_flag & os.ST_RDONLY:
+        reason = "is on a read-only file system"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = "cannot be written to by this user"
+    elif stats is not None and not stats.f_blocks:
+        reason = "is on a file system that holds no files of ours, such as /proc"
+    else:
+        return
+    raise EnvironmentProblem(f"out={folder}: {existing} {reason}; choose another out=")
