@@ -12,6 +12,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from megasynth_attr.core.codec import is_range_type
 from megasynth_attr.core.errors import ConfigError, ExitCode
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.pipeline.stages import STAGES
@@ -157,10 +158,10 @@ def _type_text(hint: Any, field: dataclasses.Field[Any]) -> str:
     if origin in (typing.Union, types.UnionType):
         inner = [a for a in args if a is not type(None)]
         return f"{_type_text(inner[0], field)} or null"
+    if is_range_type(hint):
+        return f"range of {plain[args[0] if args else float]}s"
     if origin is tuple and args:
         noun = plain.get(args[0], "value")
-        if field.metadata.get("span"):
-            return f"range [low, high], {noun}s"
         return f"list of {noun}s" if args[-1] is Ellipsis else f"{len(args)} {noun}s"
     if origin is dict:
         return f"table of {plain.get(args[1], 'value')}s"

@@ -8,10 +8,10 @@ import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from megasynth_attr.scene.cameras import camera_region
 
 from megasynth_attr.core.errors import ConfigError, SceneRejected
 from megasynth_attr.core.fields import check
-from megasynth_attr.scene.cameras import camera_region
 from megasynth_attr.scene.factor import Draw, Records, registered
 from megasynth_attr.scene.factors.geometry import (
     GeometrySettings,
