@@ -126,6 +126,8 @@ def plain_text(value: Any) -> str:
         return "[" + ",".join(map(plain_text, value)) + "]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float) and float(short := f"{value:g}") == value:
+        return short
     return str(value)
 
 
