@@ -162,7 +162,7 @@ def _type_text(hint: Any, field: dataclasses.Field[Any]) -> str:
         return f"{_type_text(inner[0], field)} or null"
     if is_range_type(hint):
         log = "log-uniform " if field.metadata["pair"] is LogUniform else ""
-        return f"{log}range of {plain[args[0] if args else float]}s"
+        return f"{log}range [low, high], {plain[args[0] if args else float]}s"
     if origin is tuple and args:
         noun = plain.get(args[0], "value")
         return f"list of {noun}s" if args[-1] is Ellipsis else f"{len(args)} {noun}s"

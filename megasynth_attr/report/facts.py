@@ -159,10 +159,11 @@ def _lines(table: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 
 
 def _ranges_in_words(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    shown, factor = dict(values), registered().get(name)
-    for field in dataclasses.fields(factor.settings) if factor else ():
+    shown, known = dict(values), registered()
+    kind: Any = known[name].settings if name in known else None
+    for field in dataclasses.fields(kind) if kind else ():
         if "pair" in field.metadata and (given := values.get(field.name)):
-            hint = typing.get_type_hints(factor.settings)[field.name]
+            hint = typing.get_type_hints(kind)[field.name]
             shown[field.name] = str(from_plain(hint, given, f"{name}.{field.name}", field.metadata["pair"]))
     return shown
 

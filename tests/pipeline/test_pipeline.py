@@ -43,7 +43,7 @@ def test_help_names_every_key_with_its_meaning() -> None:
     for code in ExitCode:
         assert f"{int(code):2}  " in text
     assert "frames=100   (whole number, 1 to 10000)" in text
-    assert "camera.fov_x_deg=[45,70]   (range of numbers, 5 to 150)" in text
+    assert "camera.fov_x_deg=[45,70]   (range [low, high], numbers, 5 to 150)" in text
     assert "device=cpu   (one of cpu, cuda, optix, hip, oneapi, metal)" in text
     assert "short: max_runtime=" in text
 

@@ -51,7 +51,7 @@ def test_stages_inherit_the_section_and_may_say_otherwise(tmp_path: Path) -> Non
     assert settings.pretrain is None and settings.mining.dimension == 2
     compare = settings.compare
     assert compare is not None and compare.optim.steps == 2 and compare.optim.lr == settings.cluster.optim.lr
-    assert compare.data.views == (3, 3) and settings.cluster.data.views == (2, 2)
+    assert compare.data.views == Uniform(3, 3) and settings.cluster.data.views == Uniform(2, 2)
     assert compare.run.threads == settings.cluster.run.threads == 2
     assert compare.data.sources == (str(tmp_path / "out/everything_00"),)
     assert compare.test.data == (str(tmp_path / "out/everything_01"),)

@@ -13,7 +13,7 @@ def check_settings(settings: DataSettings) -> None:
     if settings.views.low > settings.images_per_step:
         raise ConfigError(
             f"data.images_per_step={settings.images_per_step} is less than the {settings.views.low} views of a single "
-            f"scene that data.views={settings.views} asks for"
+            f"scene that data.views={settings.views.plain()} asks for"
         )
 
 

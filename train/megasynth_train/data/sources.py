@@ -68,7 +68,7 @@ def open_sources(settings: DataSettings) -> TrainingData:
         longest = max((available_views(s, settings) for s in scenes), default=0)
         raise DatasetError(
             f"no usable scene in {', '.join(map(str, roots))}: the longest has {longest} views, "
-            f"data.views={settings.views} asks for {settings.views.low}; {_first(bad)}"
+            f"data.views={settings.views.plain()} asks for {settings.views.low}; {_first(bad)}"
         )
     usable.sort(key=lambda scene: (scene.name, scene.digest))
     train, validation = split(usable, settings.validation_share)
