@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "dataset"))
 
 from megasynth_attr.core.exr import encode_exr
+from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.images import read_depth, read_png
 from megasynth_attr.dataset.reader import SceneData
 from megasynth_train.data.batch import RawBatch
@@ -52,7 +53,7 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp(prefix="train_loading_"))
     try:
         sources = arguments.data or [str(synthetic_dataset(scratch))]
-        views = (4, 8) if not arguments.data else (4, 16)
+        views = Uniform(4, 8 if not arguments.data else 16)
         settings = DataSettings(sources=tuple(sources), validation_share=0, views=views)
         data = open_sources(settings)
         height, width = data.image_size_hw

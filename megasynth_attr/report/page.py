@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from megasynth_attr.core.pages.template import render, require_report_libraries
 from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, REPORT, TMP
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
-from megasynth_attr.report.facts import Facts, hash_rows, licence_counts, read_facts
+from megasynth_attr.report.facts import Facts, hash_rows, licence_counts, read_facts, settings_text
 from megasynth_attr.report.images import id_colour
 from megasynth_attr.report.pictures import (
     STEPS,
@@ -107,7 +106,7 @@ def _write_dataset(dataset: Dataset, limits: Limits, bar: Any, has_summary: bool
             hash_rows=rows,
             licences=licence_counts(facts.materials),
             hash_colour=lambda rank: "rgb({}, {}, {})".format(*id_colour(rank + 1)),
-            settings=json.dumps(facts.record["config"], indent=2, sort_keys=True),
+            settings=settings_text(facts.record["config"]),
             summary=f"../../{REPORT}/{INDEX}" if has_summary else None,
         )
         (folder / INDEX).write_text(text, encoding="utf-8")

@@ -17,7 +17,7 @@ from ray_cast_experiment import Size, raycast, write_dataset
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, ExitCode
 from megasynth_attr.core.pages.words import in_words, size_text
 from megasynth_attr.report.checks import read_verification
-from megasynth_attr.report.facts import hash_rows, licence_counts, read_facts
+from megasynth_attr.report.facts import hash_rows, licence_counts, read_facts, settings_text
 from megasynth_attr.report.images import on_paper
 from megasynth_attr.report.page import write_report
 from megasynth_attr.report.pictures import Limits
@@ -93,6 +93,14 @@ def test_complete_dataset_states_what_was_measured(experiment: Path, index: Path
     assert "not been" not in text
     files = list((experiment / "texture_00/scenes").rglob("*.*"))
     assert f"{size_text(sum(f.stat().st_size for f in files))}" in text
+    assert "fov_x_deg: 45 … 70" in text and "sun_irradiance: 0.5 … 5, log-uniform" in text
+
+
+def test_settings_of_an_unknown_factor_are_shown_as_they_are() -> None:
+    given = {"one_of": [1, 2]}
+    config = {"content": {"seed": 3}, "factors": {"fog": {"density": given}, "camera": {"fov_x_deg": given}}}
+    text = settings_text(config)
+    assert "seed: 3" in text and "    density:\n      one_of: [1,2]" in text and "fov_x_deg: one of 1, 2" in text
 
 
 def test_missing_parts_are_named(experiment: Path, index: Path) -> None:

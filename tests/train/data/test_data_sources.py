@@ -14,6 +14,7 @@ import synthetic
 from PIL import Image
 
 from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.images import read_png, write_depth, write_exr, write_png
 from megasynth_attr.dataset.reader import open_dataset
 from megasynth_train.data.frames import over_background
@@ -21,7 +22,7 @@ from megasynth_train.data.scene import OURS, TrainingScene
 from megasynth_train.data.sources import open_sources, split
 from megasynth_train.training.settings import DataSettings
 
-SHORT = DataSettings(views=(2, 6), validation_share=0)
+SHORT = DataSettings(views=Uniform(2, 6), validation_share=0)
 
 
 def opened(*sources, **changes):
@@ -183,11 +184,11 @@ class TestTrouble:
     def test_short_scenes_are_left_out_and_counted(self, paper_copy):
         cameras = paper_copy / "texture_00/000001/opencv_cameras.json"
         cameras.write_text(json.dumps({"frames": json.loads(cameras.read_text())["frames"][:3]}))
-        data = opened(paper_copy, views=(4, 5))
+        data = opened(paper_copy, views=Uniform(4, 5))
         assert len(data.train) == 2 and data.notes[0].startswith("1 of 3 scenes have fewer than 4 views")
-        assert len(opened(paper_copy, views=(4, 5), duplicate_views=True).train) == 3
+        assert len(opened(paper_copy, views=Uniform(4, 5), duplicate_views=True).train) == 3
         with pytest.raises(DatasetError, match=r"the longest has 6 views, data\.views=\[7, 9\] asks for 7"):
-            opened(paper_copy, views=(7, 9))
+            opened(paper_copy, views=Uniform(7, 9))
         assert "at most 3 views per scene are drawn instead of 6" in opened(paper_copy).notes[0]
 
     @pytest.mark.parametrize("on_bad_file", ["stop", "skip"])
