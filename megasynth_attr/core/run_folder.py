@@ -86,21 +86,19 @@ def share(
     ConfigError, with nothing changed, if the folder is something else; DatasetError if its record is damaged.
     """
     file, new = folder / kind.record, json_bytes(fresh)
-    with ExitStack() as stack:
+    with storage_errors(f"the {kind.name}", folder), ExitStack() as stack:
         if not file.exists():
             check(folder, kind)
         if lock:
             stack.enter_context(locked(folder, kind.name, wait=True))
-        with storage_errors(f"the {kind.name}", folder):
-            if not file.exists():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                if create_exclusively(file, new):
-                    return _plain(new)
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if create_exclusively(file, new):
+                return _plain(new)
         existing = read_record(folder, kind)
         record = _plain(json_bytes(continued(existing)))
         if record != existing:
-            with storage_errors(f"the {kind.name}", folder):
-                replace_atomically(file, json_bytes(record))
+            replace_atomically(file, json_bytes(record))
         return record
 
 

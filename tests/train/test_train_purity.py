@@ -20,7 +20,7 @@ GENERATOR_PARTS = {
     "megasynth_attr.core.temporary",
     "megasynth_attr.core.errors",
     "megasynth_attr.core.exr",
-    "megasynth_attr.core.lock",
+    "megasynth_attr.core.run_folder",
     "megasynth_attr.core.pages",
     "megasynth_attr.core.pages.words",
     "megasynth_attr.core.stop",
