@@ -188,8 +188,8 @@ def differences(before: Identity, now: Identity, defaults: Identity | None = Non
 
     ``defaults``: what a key meant that did not exist when ``before`` was written.
     """
-    now = to_plain(dict(now))
-    found = list(_differing(_completed(before, defaults or {}, now), now, ""))
+    before, now = to_plain(dict(before)), to_plain(dict(now))
+    found = list(_differing(_completed(before, to_plain(dict(defaults or {})), now), now, ""))
     texts = [f"{key} is {_shown(one)} there and {_shown(other)} now" for key, one, other in found[:SHOWN_DIFFERENCES]]
     more = len(found) - len(texts)
     return "; ".join(texts) + (f" (and {more} more)" if more else "")
