@@ -236,4 +236,4 @@ def _differing(before: Any, now: Any, key: str) -> Iterator[tuple[str, Any, Any]
 def _shown(value: Any) -> str:
     if value is None or isinstance(value, Mapping):  # a table against nothing; its content is of no interest
         return "absent" if value is None else "present"
-    return value if isinstance(value, str) and value else json.dumps(value)
+    return f'"{value}"' if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -312,7 +312,7 @@ def test_a_record_that_need_not_change_is_not_written(tmp_path: Path) -> None:
         ({"a": 1, "b": [1, 2]}, {"a": 1, "b": (1, 2)}, ""),
         ({"a": None}, {}, ""),
         ({"a": 1}, {"a": 2.5}, "a is 1 there and 2.5 now"),
-        ({"a": True}, {"a": "yes"}, "a is true there and yes now"),
+        ({"a": True}, {"a": "yes"}, 'a is true there and "yes" now'),
         ({"a": ""}, {}, 'a is "" there and absent now'),
         ({"a": {"b": {"c": 1}, "d": 2}}, {"a": {"b": {"c": 2}, "d": 2}}, "a.b.c is 1 there and 2 now"),
         ({"a": {"b": 1}}, {}, "a is present there and absent now"),

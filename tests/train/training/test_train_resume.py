@@ -203,7 +203,7 @@ def test_settings_that_change_the_result_are_refused_and_others_are_not(data: Pa
         ("adapter.rank=8", r"adapter\.rank is 16 there and 8 now"),
         ("seed=1", r"run\.seed is 0 there and 1 now"),
         ("model.seed=5", r"the base model of model\.checkpoint and model\.seed"),
-        ("model.precision=bf16", r"model\.precision is fp32 there and bf16 now"),
+        ("model.precision=bf16", r'model\.precision is "fp32" there and "bf16" now'),
     ):
         with pytest.raises(ConfigError, match=key):
             runs.train_here(data, out, "steps=4", word)
