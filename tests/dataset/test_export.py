@@ -219,7 +219,7 @@ class TestRefusals:
         export("paper", pristine, tmp_path / "exports", scenes="0")
         record = json.loads((dataset / "dataset.json").read_text())
         (dataset / "dataset.json").write_text(json.dumps(record | {"fingerprint": "0" * 64}))
-        with pytest.raises(ConfigError, match="another export: the fingerprint of texture_00 is .* now"):
+        with pytest.raises(ConfigError, match=r"another export: the fingerprint of texture_00 is .* now"):
             export("paper", dataset, tmp_path / "exports")
 
     def test_the_dataset_itself(self, dataset: Path) -> None:
