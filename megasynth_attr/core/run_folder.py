@@ -205,10 +205,18 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _contents(folder: Path) -> list[str]:
     """Return the names in ``folder`` that are not merely left by a process without a result."""
-    ours = {LOCK}
-    if (folder / TMP).is_dir() and all(_LEFTOVER.fullmatch(path.name) for path in (folder / TMP).iterdir()):
-        ours.add(TMP)
-    return sorted(path.name for path in folder.iterdir() if path.name not in ours) if folder.is_dir() else []
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [name for name in names if name != LOCK and not (name == TMP and _is_work(folder / TMP))]
+
+
+def _is_work(tmp: Path) -> bool:
+    """Return whether all in ``tmp`` is what ``new_temporary_folder`` made, for a process that lives or lived."""
+    try:
+        return all(_LEFTOVER.fullmatch(path.name) for path in tmp.iterdir())
+    except FileNotFoundError:  # that process has just ended
+        return True
+    except NotADirectoryError:
+        return False
 
 
 def _plain(content: bytes) -> dict[str, Any]:
