@@ -6,20 +6,31 @@ The same declaration serves the type check, the range check and ``--help``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from megasynth_attr.core.codec import plain_text
+from megasynth_attr.core.codec import plain_text, to_plain
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.ranges import LogUniform, Range, Uniform
 from megasynth_attr.core.streams import Scope
 
 
 def setting(
-    default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None, options: Sequence[str] = ()
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    options: Sequence[str] = (),
+    identity: bool = True,
 ) -> Any:
-    """Return a dataclass field. Limits apply to a number or to every number of a tuple; options to a string."""
-    meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": tuple(options)}
+    """Return a dataclass field. Limits apply to a number or to every number of a tuple; options to a string.
+
+    ``identity=False``: the value changes no result, or what it names is compared by content; it may differ when a
+    folder is continued.
+    """
+    meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": tuple(options), "identity": identity}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=meta)
     return dataclasses.field(default=default, metadata=meta)
@@ -54,6 +65,24 @@ def variants() -> Any:
         "with scope=dataset or experiment: this many draws, which the scenes take in turn (1: bit-equal in all scenes)",
         minimum=1,
     )
+
+
+def identity_of(settings: Any) -> dict[str, Any]:
+    """Return what decides a result, as plain data: all but the fields declared with ``identity=False``."""
+    return recorded_identity(type(settings), to_plain(settings))
+
+
+def recorded_identity(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``identity_of`` would of settings of this dataclass that are known as plain data only."""
+    hints = typing.get_type_hints(kind)
+    free = {field.name for field in dataclasses.fields(kind) if not field.metadata.get("identity", True)}
+    return {
+        key: recorded_identity(hints[key], value)
+        if dataclasses.is_dataclass(hints.get(key)) and isinstance(value, Mapping)
+        else value
+        for key, value in record.items()
+        if key not in free
+    }
 
 
 def check(settings: Any, where: str) -> None:

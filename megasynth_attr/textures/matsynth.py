@@ -31,6 +31,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.textures.bank import (
     INDEX_NAME,
     MAPS,
@@ -39,7 +40,6 @@ from megasynth_attr.textures.bank import (
     index_json,
     read_index,
     record_to_json,
-    write_atomically,
 )
 from megasynth_attr.textures.command_line import nearest, parse_arguments
 from megasynth_attr.textures.procedural.recipe import CATEGORIES
@@ -250,7 +250,7 @@ def _write_material(folder: Path, row: Mapping[str, Any], maps: dict[str, Bytes]
     files = {}
     for map_name in MAPS:
         content = png_bytes(maps[map_name])
-        write_atomically(folder / f"{map_name}.png", content)
+        replace_atomically(folder / f"{map_name}.png", content)
         files[map_name] = {"file": f"{name}/{map_name}.png", "sha256": hashlib.sha256(content).hexdigest()}
     measured = statistics_of(maps)
     license_text = str(metadata.get("license") or "unknown")
@@ -275,7 +275,7 @@ def _write_material(folder: Path, row: Mapping[str, Any], maps: dict[str, Bytes]
         "physical_size": metadata.get("physical_size"),
         "tags": list(metadata.get("tags") or []),
     }
-    write_atomically(folder / MATERIAL_NAME, (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
+    replace_atomically(folder / MATERIAL_NAME, (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _complete(folder: Path, size_px: int) -> dict[str, Any] | None:
@@ -341,7 +341,7 @@ def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | Non
         )
     folders = sorted(path for path in out.iterdir() if path.is_dir())
     entries = [entry for entry in (_complete(folder, options.size_px) for folder in folders) if entry is not None]
-    write_atomically(out / INDEX_NAME, index_json(entries, options.size_px, source=options.source))
+    replace_atomically(out / INDEX_NAME, index_json(entries, options.size_px, source=options.source))
     return Summary(written, kept, tuple(skipped), len(entries))
 
 

@@ -176,7 +176,9 @@ class TestIdentity:
     def test_another_dataset_is_refused_and_named(self, dataset: Path) -> None:
         before = tree(dataset)
         other = synthetic.config(*synthetic.ALL_LAYERS, "seed=5", "camera.clearance=0.2")
-        with pytest.raises(ConfigError, match=r"seed is 0 there and 5 now; camera.clearance is 0.1 there and 0.2 now"):
+        with pytest.raises(
+            ConfigError, match=r"camera.clearance is 0.1 there and 0.2 now; seed is 0 there and 5 now\."
+        ):
             open_for_writing(other, dataset.parent, 0)
         assert tree(dataset) == before
 

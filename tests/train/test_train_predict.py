@@ -375,7 +375,7 @@ def test_a_failure_while_writing_leaves_nothing_half(folder: Path, tmp_path: Pat
         ({"width_px": 100}, ConfigError, "width_px=100"),
         ({"model": ModelSettings(size="vggt-tiny", checkpoint="CHECKPOINT")}, DatasetError, "does not fit"),
         ({"adapter": "nowhere"}, DatasetError, "nowhere"),
-        ({"out": "OCCUPIED"}, EnvironmentProblem, "occupied"),
+        ({"out": "OCCUPIED"}, ConfigError, "occupied is a file; name a folder"),
     ],
 )
 def test_bad_settings(

@@ -13,10 +13,8 @@ from __future__ import annotations
 import importlib
 import io
 import math
-import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
 from megasynth_attr.core.fields import setting
-from megasynth_attr.core.files import json_bytes, read_json, storage_errors, sync_folder, write_durably
+from megasynth_attr.core.files import json_bytes, storage_errors, sync_folder, write_durably
+from megasynth_attr.core.run_folder import Kind, check, is_one
 from megasynth_attr.core.stop import StopRequest
-from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers
-from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.core.temporary import TMP, remove_leftovers, working_folder
 from megasynth_train.adapters import load_adapter
 from megasynth_train.command import Help, parse
 from megasynth_train.data.geometry import decode_pose, unproject
@@ -44,7 +42,8 @@ from megasynth_train.vggt.model import VGGT, compile_blocks
 from megasynth_train.vggt.precision import autocast, set_backends
 
 FORMAT = "megasynth-attr prediction 1"
-ARRAYS, CAMERAS, POINTS, OVERVIEW = "predictions.npz", "cameras.json", "points.ply", "overview.png"
+PREDICTION = Kind("prediction", "cameras.json", FORMAT, alone=False)  # its files may lie among others
+ARRAYS, CAMERAS, POINTS, OVERVIEW = "predictions.npz", PREDICTION.record, "points.ply", "overview.png"
 WORLD = "the first camera (OpenCV axes: x right, y down, z forward); lengths in the network's unit"
 
 HELP = Help(
@@ -172,6 +171,7 @@ def run(settings: PredictSettings) -> list[str]:
     out = Path(settings.out).expanduser()
     if out.resolve() == Path(settings.images).expanduser().resolve():
         raise ConfigError(f"out={out} is the folder of the pictures; choose another, e.g. out={out / 'prediction'}")
+    _check_out(out, settings.overview)
     if settings.overview:
         _require_matplotlib()
     with StopRequest(patient=False, advice="nothing has been written; run the same command again"):
@@ -220,9 +220,8 @@ def write_prediction(
     with storage_errors("the prediction", out):
         out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out / TMP)
-        work = new_temporary_folder(out / TMP, "prediction")
-        replaces = _is_prediction(out)
-        try:
+        replaces = is_one(out, PREDICTION)
+        with working_folder(out / TMP, "prediction") as work:
             write_durably(work / ARRAYS, _npz_bytes(**asdict(scene), visible=visible))
             write_durably(work / POINTS, ply_bytes(scene.points_world[keep], rgb[keep]))
             if overview:
@@ -232,20 +231,15 @@ def write_prediction(
                 path.replace(out / path.name)
             if replaces and not overview:
                 (out / OVERVIEW).unlink(missing_ok=True)  # it would show an earlier prediction
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-            with suppress(OSError):  # another process is writing there
-                (out / TMP).rmdir()
         sync_folder(out)
 
 
-def _is_prediction(out: Path) -> bool:
-    """Return whether ``out`` holds an earlier prediction, whose overview.png is ours to remove."""
-    try:
-        read_json(out / CAMERAS, FORMAT)
-    except DatasetError:
-        return False
-    return True
+def _check_out(out: Path, overview: bool) -> None:
+    """Raise ConfigError if ``out`` is a file, or holds one that is no prediction's and would be replaced."""
+    check(out, PREDICTION)
+    written = (ARRAYS, CAMERAS, POINTS, *([OVERVIEW] if overview else []))
+    if not is_one(out, PREDICTION) and (lost := [name for name in written if (out / name).exists()]):
+        raise ConfigError(f"out={out} holds {lost[0]}, which is no prediction's and would be lost; choose another out=")
 
 
 def _npz_bytes(**arrays: np.ndarray) -> bytes:
