@@ -48,7 +48,7 @@ def drawn(base, factor, key, value):
 def test_one_number_is_the_same_however_it_is_written(base, factor, key):
     """A range of one number leaves nothing to chance: all kinds must give the same scene."""
     default = getattr(base[0].factors[factor], key) or Uniform(2, 2)
-    number = VALUES.get(f"{factor}.{key}", default.high)
+    number = VALUES.get(f"{factor}.{key}", default.high) or 0.5  # 0, where off, has no logarithm
     if default.is_whole:
         scenes = [drawn(base, factor, key, kind) for kind in (OneOf((number,)), LogUniform(number, number))]
     else:
