@@ -81,7 +81,7 @@ def read_json(path: Path, expected_format: str | None = None) -> dict[str, Any]:
         raise DatasetError(f"{path} is missing") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise DatasetError(f"{path} is damaged: not valid JSON ({error})") from None
     found = record.get("format") if isinstance(record, dict) else None
     if not isinstance(record, dict) or (expected_format is not None and found != expected_format):
