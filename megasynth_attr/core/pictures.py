@@ -8,6 +8,7 @@ HSV and CIE L*a*b* are converted by formula; embedded colour profiles are not ap
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,31 @@ from megasynth_attr.core.errors import DatasetError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is looked for in a folder of pictures
 OTHER_SUFFIXES = frozenset(
-    ".heic .heif .avif .tif .tiff .bmp .gif .jp2 .jxl .tga .ppm .pgm .dng .cr2 .cr3 .nef .arw .raf .rw2 .orf".split()
+    [
+        ".heic",
+        ".heif",
+        ".avif",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".gif",
+        ".jp2",
+        ".jxl",
+        ".tga",
+        ".ppm",
+        ".pgm",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".raf",
+        ".rw2",
+        ".orf",
+    ]
 )
 _ALPHA_MODES = ("LA", "PA", "RGBA", "RGBa")
+_NAMED = 4  # files that a message names
 _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose "I" (32 bits in memory) holds 16 bits of the file
 _FLOAT_TOLERANCE = 1e-3  # beyond 0 … 1: what resampling overshoots
 _UPRIGHT = {  # EXIF orientation → what turns the picture upright
@@ -91,6 +114,15 @@ def picture_files(folder: Path) -> tuple[list[Path], list[Path]]:
     return read, [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]
 
 
+def left_out(files: Sequence[Path], before: str) -> str:
+    """Return ``before`` and the names of pictures in formats that are not read, the first few; nothing for none."""
+    if not files:
+        return ""
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    names = ", ".join(path.name for path in files[:_NAMED])
+    return f"{before}{names}{more} (only {', '.join(PICTURE_SUFFIXES)} are read; convert them to one of these)"
+
+
 def read_content(path: Path, advice: str) -> bytes:
     """Return a file's bytes; DatasetError, ending with ``advice``, if it is missing or cannot be read."""
     try:
@@ -156,4 +188,6 @@ def _eight_bit(image: Image.Image, name: str, advice: str) -> Image.Image:
     try:
         return image.convert(wanted)
     except (ValueError, ImportError) as error:  # L*a*b* needs a part of Pillow that may have been left out
-        raise DatasetError(f"{name} has the colour mode {image.mode}, which cannot be shown ({error}); {advice}") from None
+        raise DatasetError(
+            f"{name} has the colour mode {image.mode}, which cannot be shown ({error}); {advice}"
+        ) from None

@@ -184,8 +184,11 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     set_backends()
     config = named_config(settings.model.size)
     width_px = settings.width_px or config.image_size_px
-    pictures = load_pictures(files, settings.mode, width_px, config.patch_size_px)  # before the weights: it may fail
-    notes: list[str] = []
+    pictures = load_pictures(
+        files.used, settings.mode, width_px, config.patch_size_px
+    )  # before the weights: it may fail
+    notes = [files.note] if files.note else []
+    notes += [f"{p.path.name} holds {p.frames} frames; its first one is used" for p in pictures if p.frames > 1]
     model = base_model(TrainSettings(model=settings.model), notes)
     if settings.adapter:
         model = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis).model

@@ -15,7 +15,6 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from megasynth_attr.core.files import json_bytes, read_json, sync_folder
 from megasynth_attr.core.pictures import read_content

@@ -14,7 +14,7 @@ import synthetic
 from PIL import Image
 
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_attr.dataset.images import read_png, write_depth, write_exr, write_png
+from megasynth_attr.dataset.images import read_image, write_depth, write_exr, write_png
 from megasynth_attr.dataset.reader import open_dataset
 from megasynth_train.data.frames import over_background
 from megasynth_train.data.scene import OURS, TrainingScene
@@ -246,7 +246,7 @@ class TestTrouble:
         elif kind == "truncated":
             file.write_bytes(file.read_bytes()[:300])
         elif layer == "rgb":
-            write_png(file, read_png(file)[:-1])
+            write_png(file, read_image(file)[:-1])
         else:
             write_exr(file, {"Z": np.ones((55, 70), np.float32)})
         with pytest.raises(DatasetError, match=file.name.replace(".", r"\.")):
