@@ -157,7 +157,8 @@ def main(words: list[str]) -> None:
         try:
             write_verification(dataset.path, report)
         except EnvironmentProblem as error:  # of a released dataset, say; the verdict is the same
-            print(f"{paths.VERIFY_FILE} was not written: {error}", file=sys.stderr, flush=True)
+            reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
+            print(f"{dataset.path / paths.VERIFY_FILE} was not written: {reason}", file=sys.stderr, flush=True)
         if not report.passed:
             failed.append(dataset.name)
     if failed:
