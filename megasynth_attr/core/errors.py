@@ -73,7 +73,7 @@ class Interrupted(MegaSynthError):
 
 _MISTYPED = (errno.ENAMETOOLONG, errno.ELOOP)  # no such path can exist
 _OF_THE_MACHINE = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
 _MEMORY_WORDS = ("DefaultCPUAllocator", "out of memory", "Cannot allocate memory")  # of PyTorch's RuntimeErrors
 LESS_MEMORY = "use fewer workers, smaller images or batches, or a machine with more memory"

@@ -72,7 +72,7 @@ def read_picture(path: Path, advice: str) -> Decoded:
 
 
 def decode_picture(content: bytes, name: str, advice: str) -> Decoded:
-    """Return the picture in a file's bytes; DatasetError naming ``name`` and ending with ``advice`` if it is damaged."""
+    """Return the picture in a file's bytes; DatasetError, from ``name`` to ``advice``, if it cannot be read."""
     file = _opened(content, name, advice)
     if (levels := _deep_levels(file, name, advice)) is not None:
         grey = Image.fromarray(np.rint(levels * 255).astype(np.uint8))

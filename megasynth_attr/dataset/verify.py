@@ -162,9 +162,7 @@ def main(words: list[str]) -> None:
         if not report.passed:
             failed.append(dataset.name)
     if failed:
-        raise DatasetError(
-            f"{', '.join(failed)}: verification failed; the table above says what is wrong"
-        )
+        raise DatasetError(f"{', '.join(failed)}: verification failed; the table above says what is wrong")
 
 
 if __name__ == "__main__":

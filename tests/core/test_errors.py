@@ -122,7 +122,7 @@ CANNOT_ALLOCATE = (
         (lambda: throw(BrokenProcessPool("abruptly")), ExitCode.ENVIRONMENT, "a worker process was killed"),
         (lambda: Path("x" * 300).stat(), ExitCode.USAGE, "File name too long; give another path"),
         (lambda: Path("a\0b").mkdir(), ExitCode.USAGE, "NUL character"),
-        (lambda: Path("a\0b").open(), ExitCode.USAGE, "NUL character"),
+        (lambda: Path("a\0b").read_bytes(), ExitCode.USAGE, "NUL character"),
         (lambda: os.fsdecode(b"caf\xe9").encode(), ExitCode.USAGE, r"'caf\udce9' is not UTF-8"),
         (
             lambda: throw(PermissionError(errno.EACCES, "Permission denied", "/root/x")),
