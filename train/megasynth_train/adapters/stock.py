@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel, set_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils import CONFIG_NAME
 from torch import Tensor
 
@@ -48,9 +48,7 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
         ) from error
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     if config.is_prompt_learning:
-        raise ConfigError(
-            f"{folder} is an adapter of type {kind}, which changes inputs, no weights; VGGT has none such"
-        )
+        raise ConfigError(f"{folder} is an adapter of type {kind}, which changes inputs and no weights: not for VGGT")
     tensors = {_WRAPPERS.sub("", name): tensor.float() for name, tensor in stored_tensors(folder).items()}
     config.inference_mode = True
     config.task_type = None  # with it PEFT would wrap the forward pass
@@ -61,7 +59,9 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
     except (ValueError, RuntimeError, KeyError) as error:
         raise DatasetError(f"{folder} does not fit this model ({_first_line(error)}); {_OTHER_MODEL}") from error
     del model.peft_config  # PEFT leaves its configurations on the model
-    missing = [name for name in result.missing_keys if f".{MAIN}" in name]
+    missing = sorted(
+        get_peft_model_state_dict(view, adapter_name=MAIN, save_embedding_layers=False).keys() - tensors.keys()
+    )
     for what, names in (("holds", result.unexpected_keys), ("lacks", missing)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -89,9 +89,7 @@ def weight_files(folder: Path) -> list[Path]:
         mine = {int(found[1]): path for path, found in shards.items() if path.suffix == suffix}
         count = max((int(found[2]) for path, found in shards.items() if path.suffix == suffix), default=0)
         if missing := [number for number in range(1, count + 1) if number not in mine]:
-            raise DatasetError(
-                f"{folder}: shard {missing[0]} of {count} of the adapter is missing; copy the folder again"
-            )
+            raise DatasetError(f"{folder}: shard {missing[0]} of {count} is missing; copy the adapter's folder again")
         if mine:
             return [mine[number] for number in sorted(mine)]
     raise DatasetError(
