@@ -86,7 +86,7 @@ def read_depth(path: Path) -> np.ndarray:
     """Return H×W float32 depth (channel Z); DatasetError if the file is missing, damaged or holds something else."""
     channels = read_exr(path)
     if "Z" not in channels:
-        raise DatasetError(f"{path} has no channel Z but {', '.join(sorted(channels))}; it is not a depth map")
+        raise DatasetError(f"{path} has no channel Z but {_listed(channels)}; it is not a depth map")
     return channels["Z"].astype(np.float32)
 
 
@@ -94,5 +94,9 @@ def read_vectors(path: Path) -> np.ndarray:
     """Return an H×W×3 float32 array from the channels X, Y, Z; DatasetError if that is not what the file holds."""
     channels = read_exr(path)
     if missing := [axis for axis in "XYZ" if axis not in channels]:
-        raise DatasetError(f"{path} has no channel {missing[0]} but {', '.join(sorted(channels))}")
+        raise DatasetError(f"{path} has no channel {missing[0]} but {_listed(channels)}")
     return np.stack([channels[axis] for axis in "XYZ"], axis=-1).astype(np.float32)
+
+
+def _listed(channels: Mapping[str, np.ndarray]) -> str:
+    return ", ".join(sorted(channels)) or "none at all"

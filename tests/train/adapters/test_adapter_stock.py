@@ -105,7 +105,7 @@ def test_what_does_not_fit_or_is_incomplete(lora: tuple[Path, dict[str, Tensor]]
     tensors = load_file(folder / WEIGHTS)
     name = next(iter(tensors))
     save_file({key: tensor for key, tensor in tensors.items() if key != name}, folder / WEIGHTS)
-    with pytest.raises(DatasetError, match="does not fit this model: it lacks .*lora_"):
+    with pytest.raises(DatasetError, match=r"does not fit this model: it lacks .*lora_"):
         load_adapter(small_model(), folder)
     save_file(tensors | {"base_model.model.wings.lora_A.weight": torch.zeros(3, 3)}, folder / WEIGHTS)
     with pytest.raises(DatasetError, match=r"does not fit this model: it holds .*wings"):

@@ -252,6 +252,21 @@ class TestTrouble:
         with pytest.raises(DatasetError, match=file.name.replace(".", r"\.")):
             opened(ours_copy if layout == "ours" else paper_copy).train[0].read(1)
 
+    def test_a_file_of_another_kind_of_colours_is_shown_right(self, paper_copy):
+        file = paper_copy / "texture_00/000000/renderings/00000001_rgba.png"
+        with Image.open(file) as image:
+            Image.new("RGB", image.size, (200, 40, 90)).convert("CMYK").save(file, "JPEG", quality=100)
+        rgb = opened(paper_copy).train[0].read(1).rgb
+        assert np.abs(rgb.astype(int) - (200, 40, 90)).max() <= 2
+
+    def test_advice_fits_whose_data_it_is(self, ours_copy, paper_copy):
+        (ours_copy / "scenes/000/000000/rgb/0001.png").unlink()
+        (paper_copy / "texture_00/000000/renderings/00000001_rgba.png").unlink()
+        with pytest.raises(DatasetError, match="render it anew; if you were given it, fetch the scene again"):
+            opened(ours_copy).train[0].read(1)
+        with pytest.raises(DatasetError, match=r"is missing; restore it, or train with data\.on_bad_file=skip$"):
+            opened(paper_copy).train[0].read(1)
+
 
 class TestChosenScenes:
     def test_by_number_in_both_layouts(self, ours, paper):

@@ -59,9 +59,8 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
     except (ValueError, RuntimeError, KeyError) as error:
         raise DatasetError(f"{folder} does not fit this model ({_first_line(error)}); {_OTHER_MODEL}") from error
     del model.peft_config  # PEFT leaves its configurations on the model
-    missing = sorted(
-        get_peft_model_state_dict(view, adapter_name=MAIN, save_embedding_layers=False).keys() - tensors.keys()
-    )
+    saved = get_peft_model_state_dict(view, adapter_name=MAIN, save_embedding_layers=False)
+    missing = sorted(saved.keys() - tensors.keys())
     for what, names in (("holds", result.unexpected_keys), ("lacks", missing)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -105,7 +105,9 @@ def _read_depth(file: Path) -> np.ndarray:
         raise DatasetError(f"{file} cannot be read ({error}); {RESTORE}") from None
     present = [name for name in _DEPTH_CHANNELS if name in channels] or list(channels)[: len(channels) == 1]
     if not present:
-        raise DatasetError(f"{file} has the channels {', '.join(sorted(channels))}: none is known to be depth")
+        raise DatasetError(
+            f"{file}: none of its {len(channels)} channels ({', '.join(sorted(channels))}) is known to be depth"
+        )
     depth = channels[present[0]].astype(np.float32)
     depth = np.where(depth <= _FARTHEST, depth, np.float32(0))  # NaN fails the comparison, too
     if depth.min(initial=0) < 0:

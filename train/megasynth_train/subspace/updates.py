@@ -178,6 +178,10 @@ def _check_layers(stored: Sequence[StoredAdapter], modules: str) -> None:
     first = stored[0]
     if not first.keys:
         others = adapted_modules(first.folder)
+        if not others:
+            raise ConfigError(
+                f"{first.folder} adapts no layer that can be mined: its file has no factors of a method known"
+            )
         advice = (
             f"modules={modules} fits none of the linear layers it adapts" if modules else "choose some with modules="
         )
