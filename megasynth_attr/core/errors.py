@@ -71,6 +71,7 @@ class Interrupted(MegaSynthError):
     exit_code = ExitCode.INTERRUPTED
 
 
+_SHOWN = 80  # characters of a path too long
 _MISTYPED = (errno.ENAMETOOLONG, errno.ELOOP)  # no such path can exist
 _OF_THE_MACHINE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE,
@@ -126,7 +127,9 @@ def expected(error: BaseException) -> MegaSynthError | None:
         return ConfigError("a path has a NUL character in it, which no file name can have; give another")
     if isinstance(error, OSError) and error.filename is not None:
         if error.errno in _MISTYPED:
-            return ConfigError(f"{os.fsdecode(error.filename)!r}: {error.strerror}; give another path")
+            name = os.fsdecode(error.filename)
+            shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+            return ConfigError(f"{shown!r}: {error.strerror}; give another path")
         if error.errno in _OF_THE_MACHINE:
             return EnvironmentProblem(f"{error.filename}: {error.strerror}; mend this, then run the same command again")
     return None
