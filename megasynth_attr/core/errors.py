@@ -71,7 +71,7 @@ class Interrupted(MegaSynthError):
     exit_code = ExitCode.INTERRUPTED
 
 
-_SHOWN = 80  # characters of a path too long
+_SHOWN = 80  # characters of a path or text that a message shows
 _MISTYPED = (errno.ENAMETOOLONG, errno.ELOOP)  # no such path can exist
 _OF_THE_MACHINE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE,
@@ -122,7 +122,8 @@ def expected(error: BaseException) -> MegaSynthError | None:
     if isinstance(error, BrokenExecutor):
         return EnvironmentProblem(f"a worker process was killed, most often because memory ran out; {LESS_MEMORY}")
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
-        return ConfigError(f"{error.object!r} is not UTF-8 and cannot be written as text; rename the file or folder")
+        around = error.object[max(0, error.start - _SHOWN) : error.end + _SHOWN]
+        return ConfigError(f"{around!r} is not UTF-8 and cannot be written as text; rename the file or folder")
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return ConfigError("a path has a NUL character in it, which no file name can have; give another")
     if isinstance(error, OSError) and error.filename is not None:

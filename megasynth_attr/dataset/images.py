@@ -55,7 +55,7 @@ def read_image(path: Path, advice: str = RENDER_ANEW) -> np.ndarray:
     """Return a picture as uint8 H×W×3, H×W×4 if it knows transparency; DatasetError, ending with ``advice``, if it is
     missing or damaged. ``core/pictures.py`` says what becomes of unusual ones.
     """
-    return np.asarray(read_picture(path, advice).image)
+    return np.array(read_picture(path, advice).image)
 
 
 def read_ids(path: Path, advice: str = RENDER_ANEW) -> np.ndarray:
