@@ -23,6 +23,7 @@ GENERATOR_PARTS = {
     "megasynth_attr.core.lock",
     "megasynth_attr.core.pages",
     "megasynth_attr.core.pages.words",
+    "megasynth_attr.core.pictures",
     "megasynth_attr.core.stop",
     "megasynth_attr.pipeline.help",
     "megasynth_attr.core.keys",

@@ -42,7 +42,7 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
     base = base_of(model)
     try:
         config = PeftConfig.from_pretrained(str(folder))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DatasetError(
             f"{folder / CONFIG_NAME} cannot be used ({type(error).__name__}: {error}); copy the adapter's folder again"
         ) from error

@@ -91,7 +91,7 @@ def _recorded_config(metadata: Mapping[str, str], path: Path) -> VGGTConfig | No
     try:
         record: dict[str, Any] = json.loads(metadata["config"])
         return config_from_record(record)
-    except (KeyError, json.JSONDecodeError, TypeError, AttributeError, ConfigError) as error:
+    except (KeyError, json.JSONDecodeError, TypeError, AttributeError, ConfigError, RecursionError) as error:
         raise DatasetError(f"{path}: the sizes recorded in it cannot be used ({error})") from None
 
 
