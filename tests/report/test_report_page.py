@@ -281,6 +281,19 @@ def test_missing_library_names_the_extra(experiment: Path, monkeypatch: pytest.M
         write_report(experiment, progress=False)
 
 
+@pytest.mark.parametrize(("scenes", "verdict"), [(4, "passed"), (2, "passed for 2 of 4 scenes"), (0, "failed")])
+def test_a_verification_of_few_scenes_says_so(experiment: Path, tmp_path: Path, scenes: int, verdict: str) -> None:
+    record = json.loads((experiment / "texture_00/verify.json").read_text())
+    assert record["passed"] and record["scene_count"] == 4
+    file = tmp_path / "verify.json"
+    file.write_text(json.dumps({**record, "scenes": scenes, "findings": []}))  # 0 scenes: as older versions wrote it
+    found = read_verification(file)
+    assert found is not None and found.verdict == verdict
+    passed = {check.name: check.passed for check in found.checks}
+    assert passed["completeness"] is {4: True, 2: None, 0: False}[scenes]
+    assert passed["files"] is passed["exposure"] is (True if scenes else None)
+
+
 def test_unverified_is_none(tmp_path: Path) -> None:
     assert read_verification(tmp_path / "verify.json") is None
 
