@@ -11,7 +11,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from megasynth_attr.core.codec import field_to_plain, is_range_type
 from megasynth_attr.core.errors import ConfigError, ExitCode
+from megasynth_attr.core.ranges import LogUniform
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.stages import EXTRAS
 from megasynth_attr.pipeline.stages import Stages, find_stages
@@ -128,7 +130,8 @@ def _entries(prefix: str, kind: type, aliases: Mapping[str, str]) -> list[str]:
             lines += _entries(f"{prefix}{field.name}.", typing.cast(type, hint), aliases)
             continue
         facts = [_type_text(hint, field), *_limits_text(field)]
-        lines.append(f"  {prefix}{field.name}={_value_text(_default(field))}   ({', '.join(facts)})")
+        default = _value_text(field_to_plain(field, _default(field)))
+        lines.append(f"  {prefix}{field.name}={default}   ({', '.join(facts)})")
         short = [alias for alias, key in aliases.items() if key == f"{prefix}{field.name}"]
         meaning = field.metadata.get("help", "")
         also = f"; short:{NO_BREAK}{short[0]}=" if short and f"{short[0]}=" not in meaning else ""
@@ -159,10 +162,11 @@ def _type_text(hint: Any, field: dataclasses.Field[Any]) -> str:
     if origin in (typing.Union, types.UnionType):
         inner = [a for a in args if a is not type(None)]
         return f"{_type_text(inner[0], field)} or null"
+    if is_range_type(hint):
+        log = "log-uniform " if field.metadata["pair"] is LogUniform else ""
+        return f"{log}range [low, high], {plain[args[0] if args else float]}s"
     if origin is tuple and args:
         noun = plain.get(args[0], "value")
-        if field.metadata.get("span"):
-            return f"range [low, high], {noun}s"
         return f"list of {noun}s" if args[-1] is Ellipsis else f"{len(args)} {noun}s"
     if origin is dict:
         return f"table of {plain.get(args[1], 'value')}s"
