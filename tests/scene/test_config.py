@@ -75,7 +75,7 @@ def test_the_training_section_belongs_to_no_dataset(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("members: [texture]\ntraining: {optim: {steps: 7, lr: 0.1}, anything: [1, 2]}\n")
     experiment = resolve([f"preset={file}", "training.optim.steps=9"])
-    assert experiment.training == {"optim": {"steps": 9, "lr": 0.1}, "anything": [1, 2]}
+    assert experiment.sections == {"training": {"optim": {"steps": 9, "lr": 0.1}, "anything": [1, 2]}}
     assert experiment.members[0].fingerprint() == resolve(["preset=texture"]).members[0].fingerprint()
 
 
