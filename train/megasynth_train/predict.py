@@ -22,7 +22,7 @@ from megasynth_train.adapters import load_adapter
 from megasynth_train.command import Help, parse
 from megasynth_train.data.images import MODES, Picture, image_files, load_pictures
 from megasynth_train.evaluate.prediction import confident, predict
-from megasynth_train.evaluate.prediction_files import FORMAT, OVERVIEW, write_prediction
+from megasynth_train.evaluate.prediction_files import FORMAT, OVERVIEW, check_out, write_prediction
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.processes import make_accelerator
 from megasynth_train.training.settings import ModelSettings
@@ -50,7 +50,9 @@ class PredictSettings:
 
     images: str = setting("", "folder of pictures of one scene: PNG, JPEG or WebP")
     out: str = setting("", "output folder")
-    adapter: str = setting("", "folder of a trained adapter, for the same base model; empty: the base model itself")
+    adapter: str = setting(
+        "", "folder of a trained adapter, ours or PEFT's, for the same base model; empty: the base model itself"
+    )
     basis: str = setting("", "adapters of mode=subspace: file of their basis, if it was moved since training")
     mode: str = setting(
         "crop", "crop: full width, tall pictures lose top and bottom; pad: everything, on a white square", options=MODES
@@ -88,6 +90,7 @@ def run(settings: PredictSettings) -> list[str]:
     out = Path(settings.out).expanduser()
     if out.resolve() == Path(settings.images).expanduser().resolve():
         raise ConfigError(f"out={out} is the folder of the pictures; choose another, e.g. out={out / 'prediction'}")
+    check_out(out, settings.overview)
     if settings.overview:
         require_report_libraries("matplotlib", what=OVERVIEW, otherwise=", or use overview=false")
     with StopRequest(patient=False, advice="nothing has been written; run the same command again"):
@@ -100,11 +103,15 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     set_backends()
     config = named_config(settings.model.size)
     width_px = settings.width_px or config.image_size_px
-    pictures = load_pictures(files, settings.mode, width_px, config.patch_size_px)  # before the weights: it may fail
-    notes: list[str] = []
+    pictures = load_pictures(
+        files.used, settings.mode, width_px, config.patch_size_px
+    )  # before the weights: it may fail
+    notes = [files.note] if files.note else []
+    notes += [f"{p.path.name} holds {p.frames} frames; its first one is used" for p in pictures if p.frames > 1]
     model = base_model(settings.model, notes)
     if settings.adapter:
-        model = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis).model
+        adapted = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis)
+        model, notes = adapted.model, [*notes, *adapted.notes]
     if settings.model.compile:
         compile_blocks(model)
     scene = predict(model, as_images(pictures), device, settings.model.precision, pixel_centre=settings.pixel_centre)

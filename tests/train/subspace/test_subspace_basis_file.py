@@ -195,7 +195,7 @@ def _text(file: Path) -> str:
         (lambda text: text.update(format="megasynth-attr basis 9"), "expected format 'megasynth-attr basis 1'"),
         (lambda text: text.pop("columns"), "KeyError: 'columns'"),
         (lambda text: text.update(columns={}), "columns are given for 0 layers"),
-        (lambda text: text.update(attributes=["geometry", "texture"]), "no division"),
+        (lambda text: text.update(attributes=["geometry", "texture"]), "do not divide"),
         (lambda text: text.update(attributes=["texture"]), "has columns of"),
         (lambda text: text["columns"].update({QKV: 3}), "is damaged"),
         (lambda text: text.pop("sha256"), "checksum"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, is_out_of_memory
 from megasynth_train.data.geometry import decode_pose, unproject
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.precision import autocast
@@ -50,7 +50,9 @@ def predict(
     try:
         with autocast(device, precision):
             answer = model(images.to(device))
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise EnvironmentProblem(
             f"{len(images)} views of {size_hw[1]}×{size_hw[0]} px do not fit into the memory of {device}; use fewer "
             "(max_views=, stride=) or a smaller width_px="

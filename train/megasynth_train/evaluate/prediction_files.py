@@ -12,27 +12,34 @@ from __future__ import annotations
 
 import io
 import math
-import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import json_bytes, read_json, storage_errors, sync_folder, write_durably
-from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers
-from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.files import json_bytes, storage_errors, sync_folder, write_durably
+from megasynth_attr.core.run_folder import Kind, check, is_one
+from megasynth_attr.core.temporary import TMP, remove_leftovers, working_folder
 from megasynth_train.data.images import Picture
 from megasynth_train.evaluate.overview import save_overview
 from megasynth_train.evaluate.prediction import PredictedScene
 
 FORMAT = "megasynth-attr prediction 1"
-ARRAYS, CAMERAS, POINTS, OVERVIEW = "predictions.npz", "cameras.json", "points.ply", "overview.png"
+PREDICTION = Kind("prediction", "cameras.json", FORMAT, alone=False)  # its files may lie among others
+ARRAYS, CAMERAS, POINTS, OVERVIEW = "predictions.npz", PREDICTION.record, "points.ply", "overview.png"
 WORLD = "the first camera (OpenCV axes: x right, y down, z forward); lengths in the network's unit"
 _VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])  # packed: 15 bytes a point
+
+
+def check_out(out: Path, overview: bool) -> None:
+    """Raise ConfigError if ``out`` is a file, or holds one that is no prediction's and would be replaced."""
+    check(out, PREDICTION)
+    written = (ARRAYS, CAMERAS, POINTS, *([OVERVIEW] if overview else []))
+    if not is_one(out, PREDICTION) and (lost := [name for name in written if (out / name).exists()]):
+        raise ConfigError(f"out={out} holds {lost[0]}, which is no prediction's and would be lost; choose another out=")
 
 
 def write_prediction(
@@ -54,9 +61,8 @@ def write_prediction(
     with storage_errors("the prediction", out):
         out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out / TMP)
-        work = new_temporary_folder(out / TMP, "prediction")
-        replaces = _is_prediction(out)
-        try:
+        replaces = is_one(out, PREDICTION)
+        with working_folder(out / TMP, "prediction") as work:
             write_durably(work / ARRAYS, _npz_bytes(**asdict(scene), visible=visible))
             write_durably(work / POINTS, ply_bytes(scene.points_world[keep], rgb[keep]))
             if overview:
@@ -66,20 +72,7 @@ def write_prediction(
                 path.replace(out / path.name)
             if replaces and not overview:
                 (out / OVERVIEW).unlink(missing_ok=True)  # it would show an earlier prediction
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-            with suppress(OSError):  # another process is writing there
-                (out / TMP).rmdir()
         sync_folder(out)
-
-
-def _is_prediction(out: Path) -> bool:
-    """Return whether ``out`` holds an earlier prediction, whose overview.png is ours to remove."""
-    try:
-        read_json(out / CAMERAS, FORMAT)
-    except DatasetError:
-        return False
-    return True
 
 
 def _npz_bytes(**arrays: np.ndarray) -> bytes:
