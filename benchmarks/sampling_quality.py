@@ -26,10 +26,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from megasynth_attr.core.keys import parse_words
+
 from megasynth_attr.blender.build import build_scene
 from megasynth_attr.blender.quality import QUALITIES, Quality, apply_quality
 from megasynth_attr.blender.render import render_view
-from megasynth_attr.core.keys import parse_words
 from megasynth_attr.farm.library import open_library, sample_scene
 from megasynth_attr.scene.config import resolve
 

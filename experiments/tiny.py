@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.command.help import Help
+from megasynth_attr.core.command.program import parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.pipeline import __main__ as pipeline
 from megasynth_train import cluster, mine
-from megasynth_train.command import Help, parse
 from megasynth_train.compare import __main__ as compare
 from megasynth_train.subspace.analysis import Analysis
 from megasynth_train.subspace.analysis_file import read_analysis

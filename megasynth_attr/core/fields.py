@@ -12,12 +12,26 @@ from typing import Any
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.streams import Scope
 
+REQUIRED = dataclasses.MISSING  # the default of a key that must be given
+
 
 def setting(
-    default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None, options: Sequence[str] = ()
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    options: Sequence[str] = (),
+    short: str = "",
+    literal: bool = False,
 ) -> Any:
-    """Return a dataclass field. Limits apply to a number or to every number of a tuple; options to a string."""
+    """Return a dataclass field. Limits apply to a number or to every number of a tuple; options to a string.
+
+    ``short`` is a word that stands for the key on the command line. ``literal`` is for lists of paths: every word for
+    the key is one item, taken exactly as typed.
+    """
     meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": tuple(options)}
+    meta |= {"short": short, "literal": literal}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=meta)
     return dataclasses.field(default=default, metadata=meta)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from megasynth_attr.core.errors import ConfigError, ExitCode, Interrupted, MegaSynthError, print_help, run_main
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.farm.experiment import open_experiment_for_writing, require_experiment
-from megasynth_attr.pipeline.help import help_text, wants_help
+from megasynth_attr.pipeline.help import wanted_text
 from megasynth_attr.pipeline.plan import cost_text
 from megasynth_attr.pipeline.stages import STAGES, Stage, VerificationFailed, load
 from megasynth_attr.scene.config import Experiment, resolve
@@ -24,8 +24,8 @@ def main(words: list[str]) -> None:
     scenes, adapters or methods that failed for good, or a dataset that is not what it should be, nothing more is
     trained, but the other stages look at what there is; the first such error is raised at the end.
     """
-    if wants_help(words):
-        print_help(help_text(words))
+    if (text := wanted_text(words)) is not None:
+        print_help(text)
         return
     started = time.monotonic()
     with StopRequest(patient=False):

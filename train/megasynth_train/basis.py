@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.command.help import Help
+from megasynth_attr.core.command.program import parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_train.adapters.inject import base_of
 from megasynth_train.adapters.subspace.opening import check_layers
-from megasynth_train.command import Help, parse
 from megasynth_train.finetune import base_model
 from megasynth_train.subspace.basis import Basis, random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis

@@ -6,10 +6,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from megasynth_attr.core.command.help import Help
+from megasynth_attr.core.command.program import parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_train.adapters.subspace.export import export_folder
-from megasynth_train.command import Help, parse
 
 HELP = Help(
     usage="python -m megasynth_train.export_lora adapter=FOLDER out=FOLDER [basis=FILE]",

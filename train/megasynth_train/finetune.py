@@ -25,6 +25,8 @@ from accelerate import Accelerator
 from accelerate.state import PartialState
 
 from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.command.help import Help
+from megasynth_attr.core.command.program import parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.stop import StopRequest
@@ -32,7 +34,6 @@ from megasynth_attr.core.temporary import remove_leftovers, replace_atomically
 from megasynth_attr.dataset.paths import TMP
 from megasynth_train.adapters import Adapted, adapt
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
-from megasynth_train.command import Help, parse
 from megasynth_train.data.sources import TrainingData, open_sources
 from megasynth_train.training.checkpoints import check_same_run, read_best, recorded_identity
 from megasynth_train.training.loop import Run, load_weights, say, train

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.command.help import Help
+from megasynth_attr.core.command.program import parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.pages.chapters import write_chapter
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.stop import StopRequest
-from megasynth_train.command import Help, parse
 from megasynth_train.subspace import mining, result_folder
 from megasynth_train.subspace.allocation import weight_effective_rank
 from megasynth_train.subspace.analysis import FILE, Analysis

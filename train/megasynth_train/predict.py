@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from megasynth_attr.core.command.help import Help
+from megasynth_attr.core.command.program import parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.files import json_bytes, read_json, storage_errors, sync_folder, write_durably
@@ -31,7 +33,6 @@ from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers
 from megasynth_attr.dataset.paths import TMP
 from megasynth_train.adapters import load_adapter
-from megasynth_train.command import Help, parse
 from megasynth_train.data.geometry import decode_pose, unproject
 from megasynth_train.data.images import MODES, Picture, image_files, load_pictures
 from megasynth_train.evaluate.overview import save_overview

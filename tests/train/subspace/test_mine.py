@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from written_cluster import ATTRIBUTES, RANK, layers, random_adapter, write_adapter, write_cluster
 
+from megasynth_attr.core.command.program import parse
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train import mine
-from megasynth_train.command import parse
 from megasynth_train.mine import MineSettings, MiningResult
 from megasynth_train.subspace.analysis_file import read_analysis
 from megasynth_train.subspace.angles import principal_angles

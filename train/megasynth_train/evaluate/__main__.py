@@ -24,6 +24,8 @@ import torch
 from tqdm import tqdm
 
 from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.command.help import Help
+from megasynth_attr.core.command.program import parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, ScenesFailed, run_main
 from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
 from megasynth_attr.core.pages.template import require_report_libraries
@@ -32,7 +34,6 @@ from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers
 from megasynth_attr.dataset.paths import TMP
 from megasynth_train.adapters import load_adapter
 from megasynth_train.adapters.storage import RECORD
-from megasynth_train.command import Help, parse
 from megasynth_train.evaluate.inputs import Selection, select_scenes
 from megasynth_train.evaluate.options import EvaluateSettings
 from megasynth_train.evaluate.page import INDEX, Cloud, PageScene, write_point_page

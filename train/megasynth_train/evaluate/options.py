@@ -16,7 +16,9 @@ MIN_POINTS = 100  # fewer say nothing about a scene
 class MeasureSettings:
     """What is evaluated, on which scenes and views, and what is drawn."""
 
-    data: tuple[str, ...] = setting((), "folders: datasets, experiments, or scenes in the paper's layout")
+    data: tuple[str, ...] = setting(
+        (), "folders: datasets, experiments, or scenes in the paper's layout", short="test", literal=True
+    )
     basis: str = setting("", "adapters of mode=subspace: file of their basis, if it was moved since training")
     split: str = setting("all", "which scenes: all, or a side of the split training makes", options=SPLITS)
     validation_share: float = setting(

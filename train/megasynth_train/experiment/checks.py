@@ -9,8 +9,8 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_attr.core.keys import nearest
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.data.limits import check_settings, check_width
 from megasynth_train.experiment.settings import PRETRAIN, SECTION, StageSettings, TrainingRun

@@ -18,9 +18,11 @@ DEFAULT_HEAD_RANK = 16
 class ModelSettings:
     """The base model."""
 
-    size: str = setting("vggt-1b", "width and depth of the model", options=list(SIZES))
+    size: str = setting("vggt-1b", "width and depth of the model", options=list(SIZES), short="model")
     checkpoint: str = setting(
-        "", "weights: a file, a folder, a hub id such as facebook/VGGT-1B, or shipped:vggt-tiny; empty: random"
+        "",
+        "weights: a file, a folder, a hub id such as facebook/VGGT-1B, or shipped:vggt-tiny; empty: random",
+        short="checkpoint",
     )
     seed: int = setting(0, "seed of random base weights (checkpoint empty)", minimum=0)
     precision: str = setting(
@@ -36,7 +38,9 @@ class ModelSettings:
 class DataSettings:
     """What is read and how it is sampled and augmented."""
 
-    sources: tuple[str, ...] = setting((), "folders: datasets, experiments, or scenes in the paper's layout")
+    sources: tuple[str, ...] = setting(
+        (), "folders: datasets, experiments, or scenes in the paper's layout", short="data", literal=True
+    )
     scenes: str = setting("all", "scenes of each source by number: all, 0-9, 0,3,7")
     validation_share: float = setting(
         0.1, "share of scenes held out, chosen by the hash of the scene", minimum=0, maximum=0.9
@@ -90,7 +94,9 @@ class DataSettings:
     max_bad_share: float = setting(
         0.05, "on_bad_file=skip stops all the same beyond this share of reads", minimum=0, maximum=1
     )
-    workers: int = setting(4, "loader processes (they only decode); 0: load in the training process", minimum=0)
+    workers: int = setting(
+        4, "loader processes (they only decode); 0: load in the training process", minimum=0, short="workers"
+    )
     prefetch: int = setting(2, "steps each worker prepares in advance", minimum=1)
 
 
@@ -123,8 +129,9 @@ class AdapterSettings:
         "lora",
         "which parameters are trained and how",
         options=["full", "lora", "rslora", "dora", "pissa", "adalora", "lora_xs", "subspace", "heads"],
+        short="mode",
     )
-    rank: int = setting(16, "rank of the adapters (adalora: the average at the end)", minimum=1)
+    rank: int = setting(16, "rank of the adapters (adalora: the average at the end)", minimum=1, short="rank")
     alpha: float = setting(
         0.0,
         "scale is alpha / rank (rslora: alpha / √rank; lora_xs, subspace: heads only); 0: twice the rank",
@@ -138,8 +145,12 @@ class AdapterSettings:
         0, "rank of the plain LoRA on the heads; 0: as rank (lora_xs, pissa, adalora, subspace: 16)", minimum=0
     )
     seed: int = setting(0, "seed of the adapters' initial values", minimum=0)
-    basis: str = setting("", "mode=subspace: file of the basis A, B in which dW = scale · A M Bᵀ is trained")
-    attributes: tuple[str, ...] = setting((), "mode=subspace: use the basis' columns of these attributes; empty: all")
+    basis: str = setting(
+        "", "mode=subspace: file of the basis A, B in which dW = scale · A M Bᵀ is trained", short="basis"
+    )
+    attributes: tuple[str, ...] = setting(
+        (), "mode=subspace: use the basis' columns of these attributes; empty: all", short="attributes"
+    )
     mask: str = setting(
         "full",
         "mode=subspace: M is free, or 0 between the columns of different attributes",
@@ -167,8 +178,8 @@ def head_rank(settings: AdapterSettings) -> int:
 class OptimSettings:
     """AdamW; warm-up from lr_start to lr, then a cosine to lr_end."""
 
-    steps: int = setting(24_000, "optimiser steps", minimum=1)
-    lr: float = setting(1e-5, "largest learning rate", minimum=0)
+    steps: int = setting(24_000, "optimiser steps", minimum=1, short="steps")
+    lr: float = setting(1e-5, "largest learning rate", minimum=0, short="lr")
     lr_start: float = setting(1e-8, "learning rate of the first step", minimum=0)
     lr_end: float = setting(1e-8, "learning rate of the last step", minimum=0)
     warmup: float = setting(0.05, "share of the steps that warm up", minimum=0, maximum=1)
@@ -188,9 +199,9 @@ class OptimSettings:
 class RunSettings:
     """Where and how it runs; of these, seed, device and validation_steps (which step is best) change the result."""
 
-    out: str = setting("", "output folder; running again resumes what is there")
-    seed: int = setting(0, "seed of sampling and augmentation", minimum=0)
-    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"])
+    out: str = setting("", "output folder; running again resumes what is there", short="out")
+    seed: int = setting(0, "seed of sampling and augmentation", minimum=0, short="seed")
+    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"], short="device")
     threads: int = setting(0, "processor threads of the arithmetic; 0: all", minimum=0)
     log_every: int = setting(10, "steps between lines of metrics.jsonl", minimum=1)
     checkpoint_every: int = setting(1000, "steps between checkpoints; 0: only at the end", minimum=0)
