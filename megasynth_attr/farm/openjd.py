@@ -100,7 +100,8 @@ def _carried(words: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
     A template reads ``{{…}}`` in an argument and allows it few control characters, but leaves the value of a parameter
     alone: a word with such characters becomes the default of one.
     """
-    arguments, parameters = [], []
+    arguments: list[str] = []
+    parameters: list[dict[str, Any]] = []
     for word in words:
         if "{{" in word or not word.isprintable():
             parameters.append(_text(f"Word{len(parameters) + 1}", word))
