@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from megasynth_attr.core.codec import from_plain, to_plain
@@ -25,19 +25,22 @@ def fill(kind: type[Settings], values: Mapping[str, Any], prefix: str = "") -> S
     with ``prefix`` before it, for an unknown one (and the nearest), a wrong type, a value outside its limits, or a
     required key that is missing.
     """
-    _check_keys(kind, values, prefix, all_keys(kind, prefix))
+    _check_keys(kind, values, prefix, lambda: all_keys(kind, prefix))
     filled = _filled(kind, values, prefix)
     check(filled, prefix.removesuffix("."))
     return typing.cast(Settings, filled)
 
 
-def _check_keys(kind: Any, values: Mapping[str, Any], prefix: str, known: list[str]) -> None:
-    """Raise ConfigError for the first key of ``values`` that the section ``kind`` does not declare."""
+def _check_keys(kind: Any, values: Mapping[str, Any], prefix: str, known: Callable[[], list[str]]) -> None:
+    """Raise ConfigError for the first key of ``values`` that the section ``kind`` does not declare.
+
+    ``known`` returns all keys of the program, to name the nearest.
+    """
     hints = {field.name: hint for field, hint in declared(kind)}
     for key, value in values.items():
         full = f"{prefix}{key}"
         if key not in hints:
-            raise ConfigError(f"unknown key {shown(full)}{nearest(full, known)}; --help lists all keys")
+            raise ConfigError(f"unknown key {shown(full)}{nearest(full, known())}; --help lists all keys")
         if is_section(hints[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{full}={shown(value)}: this is a section, set one of its keys, e.g. {full}.<key>=…")
