@@ -42,7 +42,7 @@ def help_text(words: list[str]) -> str:
         read_layers(given)  # a preset may bring plugins, whose keys belong here too
     stages = "\n".join(["stages:", *(f"  {stage.name:9} {stage.meaning}" for stage in STAGES)])
     explanation = "Generates the datasets of a preset, checks them, trains on them, and writes pages about all of it."
-    help = Help(USAGE, explanation, EXAMPLES, {"stages": stages, TRAINING: training_text()})
+    help = Help(USAGE, f"{explanation}\n\n{stages}", EXAMPLES, {TRAINING: training_text()})
     prefixes = {"content": "", "run": ""}
     found = {name: (prefixes.get(name, f"{name}."), kind) for name, kind in section_kinds().items()}
     return sections_text(help, found, short_words(RunSettings), words)

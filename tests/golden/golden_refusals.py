@@ -47,7 +47,7 @@ CASES: dict[str, Case] = {
     "finetune: another base model": ("finetune", (*old_words.UNFINISHED, "checkpoint="), ()),
     "finetune: other data": (
         "finetune",
-        (*old_words.UNFINISHED, "data=[data/texture_01]", "data.validation_share=0.55"),
+        (*old_words.UNFINISHED, "data=", "data=data/texture_01", "data.validation_share=0.55"),
         (),
     ),
     "finetune: finished, another learning rate": ("finetune", (*old_words.FINISHED, "lr=2e-2"), ()),

@@ -41,7 +41,7 @@ Sections = Mapping[str, tuple[str, Any]]  # name → prefix of the keys, datacla
 
 @dataclass(frozen=True)
 class Help:
-    """The text around the keys: usage, what the program does, examples, and named paragraphs before the keys."""
+    """The text around the keys: usage, what the program does, examples, and named paragraphs after the keys."""
 
     usage: str
     explanation: str
@@ -61,7 +61,7 @@ def sections_text(help: Help, found: Sections, short: Mapping[str, str], words: 
     Raises ConfigError for a section that is not among ``found``, naming the nearest.
     """
     texts = {name: section_text(name, prefix, kind, short) for name, (prefix, kind) in found.items()}
-    texts = {**help.paragraphs, **{name: text for name, text in texts.items() if text}}
+    texts = {name: text for name, text in (texts | dict(help.paragraphs)).items() if text}
     asked = [word.removeprefix("--") for word in words if word not in HELP_WORDS and "=" not in word]
     for name in asked:
         if name not in texts:
