@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 import OpenEXR
 
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import EnvironmentProblem, run_main
 from megasynth_attr.core.exr import encode_exr
 from megasynth_attr.core.fields import setting

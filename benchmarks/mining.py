@@ -28,8 +28,7 @@ try:
     import psutil
     from safetensors.numpy import save_file
 
-    from megasynth_attr.core.command.help import Help
-    from megasynth_attr.core.command.program import parse
+    from megasynth_attr.core.command.program import Help, parse
     from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
     from megasynth_attr.core.fields import setting
     from megasynth_train.subspace.core import Update, core_coordinates

@@ -26,8 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from megasynth_attr.blender.build import build_scene
 from megasynth_attr.blender.quality import QUALITIES, Quality, apply_quality
 from megasynth_attr.blender.render import render_view
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.farm.library import open_library, sample_scene

@@ -32,8 +32,7 @@ try:
     from train_step_run import Trainee, build, random_batch, step, timed, waits_of, write_profile
     from train_step_tables import MEAN_VIEWS, Row, Variant, analytic_table, mean_lines, table, tuning_of
 
-    from megasynth_attr.core.command.help import Help
-    from megasynth_attr.core.command.program import parse
+    from megasynth_attr.core.command.program import Help, parse
     from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
     from megasynth_attr.core.fields import setting
     from megasynth_attr.core.temporary import replace_atomically

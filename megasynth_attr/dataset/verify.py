@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import DatasetError, run_main
 from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.files import json_bytes, storage_errors

@@ -14,8 +14,7 @@ from typing import Any
 
 import yaml
 
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.command.words import shown, split, wants_help
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting

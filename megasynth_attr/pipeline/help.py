@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 
-from megasynth_attr.core.command.help import Help, section_text, sections_text
+from megasynth_attr.core.command.help import section_text
 from megasynth_attr.core.command.keys import short_words
+from megasynth_attr.core.command.program import Help, sections_text
 from megasynth_attr.core.command.words import wants_help
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.pipeline.stages import STAGES

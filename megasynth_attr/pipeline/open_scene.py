@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.codec import from_plain
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.files import read_json

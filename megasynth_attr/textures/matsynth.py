@@ -22,9 +22,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from megasynth_attr.core.command.help import Help
 from megasynth_attr.core.command.keys import nearest
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
 from megasynth_attr.core.fields import REQUIRED, check, setting
 from megasynth_attr.textures.bank import (

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import setting
 from megasynth_train.evaluate.options import EvaluateSettings

@@ -24,7 +24,6 @@ GENERATOR_PARTS = {
     "megasynth_attr.core.pages",
     "megasynth_attr.core.pages.words",
     "megasynth_attr.core.stop",
-    "megasynth_attr.core.command.help",
     "megasynth_attr.core.command.keys",
     "megasynth_attr.core.command.layers",
     "megasynth_attr.core.command.program",

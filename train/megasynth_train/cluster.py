@@ -21,8 +21,7 @@ from typing import Any
 
 from accelerate.state import PartialState
 
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import (
     ConfigError,
     EnvironmentProblem,

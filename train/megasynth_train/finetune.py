@@ -25,8 +25,7 @@ from accelerate import Accelerator
 from accelerate.state import PartialState
 
 from megasynth_attr.core.codec import to_plain
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.stop import StopRequest

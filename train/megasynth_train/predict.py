@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.files import json_bytes, read_json, storage_errors, sync_folder, write_durably

@@ -17,9 +17,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from megasynth_attr.core.command.help import Help
 from megasynth_attr.core.command.keys import nearest
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.resources import resource_dir

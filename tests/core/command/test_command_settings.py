@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megasynth_attr.core.command.help import Help, help_text
 from megasynth_attr.core.command.keys import nearest, short_words
 from megasynth_attr.core.command.layers import merge, read_yaml
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, help_text, parse
 from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.command.words import parse_words
 from megasynth_attr.core.errors import ConfigError

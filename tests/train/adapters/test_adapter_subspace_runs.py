@@ -15,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import training_runs as runs
 from ddp_runs import train_by_hand, train_two_ranks
 
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.adapters.subspace.opening import IDENTITY
 from megasynth_train.finetune import base_model

@@ -8,8 +8,7 @@ import sys
 import pytest
 import yaml
 
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.resources import resource_dir
 from megasynth_train.compare.methods import builtin, expand, needs_basis

@@ -24,8 +24,7 @@ import torch
 from tqdm import tqdm
 
 from megasynth_attr.core.codec import to_plain
-from megasynth_attr.core.command.help import Help
-from megasynth_attr.core.command.program import parse
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, ScenesFailed, run_main
 from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
 from megasynth_attr.core.pages.template import require_report_libraries
