@@ -52,13 +52,14 @@ def _filled(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
     given = {}
     for field, hint in declared(kind):
         key = f"{prefix}{field.name}"
-        if field.name not in values:
-            if is_required(field):
-                raise ConfigError(f"{key}= is missing; --help explains the keys")
-        elif is_section(hint):
-            given[field.name] = _filled(hint, values[field.name], f"{key}.")
-        else:
+        if is_section(hint):
+            given[field.name] = _filled(hint, values.get(field.name, {}), f"{key}.")
+        elif field.name in values:
             given[field.name] = _value(field, hint, values[field.name], key)
+        elif is_required(field):
+            raise ConfigError(f"{key}= is missing; --help explains the keys")
+        elif "pair" not in field.metadata:  # the default of a number may be declared as 1, and is 1.0
+            given[field.name] = from_plain(hint, to_plain(default_of(field)), key)
     return kind(**given)
 
 

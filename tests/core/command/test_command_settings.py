@@ -46,6 +46,20 @@ class Keys:
     inner: Inner = field(default_factory=Inner)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A section whose number is declared with a whole default."""
+
+    width: float = setting(1, "width")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A program whose keys all lie in a section."""
+
+    part: Part = field(default_factory=Part)
+
+
 def read(*words: str) -> Keys:
     return parse(Keys, ["out=x", *words], HELP)
 
@@ -93,6 +107,12 @@ def test_tables_are_laid_over_their_defaults() -> None:
     free = read("inner.free.slow.lr=1e-6", "inner.free.slow.like=007").inner.free
     assert free == {"slow": {"lr": "1e-6", "like": "007"}}  # who knows the keys reads them
     assert fill(Inner, {"share": "1e-1", "seeds": ["010"]}).seeds == (10,)
+
+
+def test_a_default_is_of_its_keys_type() -> None:
+    """Fingerprints are made of 1.0 where a number was declared with the default 1."""
+
+    assert repr(fill(Whole, {}).part.width) == repr(fill(Part, {}).width) == "1.0"
 
 
 def test_truth_is_true_or_false() -> None:
