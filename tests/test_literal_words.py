@@ -67,18 +67,17 @@ def test_the_pipeline_and_what_it_hands_words_to(word: str, tmp_path: Path, monk
     assert found(shard) == [str(experiment.out), *[word] * (len(PIPELINE_KEYS) - 1)]
     assert (shard.run.shard, shard.run.stages, shard.run.executor) == ("1/2", "generate", "local")
 
-    task = resolve(template_arguments(openjd.template(experiment)))
+    task = resolve(template_arguments(openjd.template_text(experiment)))
     assert found(task) == found(shard) and task.run.shard == "1/2"
 
     monkeypatch.setattr(sys, "argv", ["blender", "-b", "-P", "render.py", "--", *words_with(word)])
     assert found(resolve(words_of_render_script(monkeypatch))) == [word] * len(PIPELINE_KEYS)
 
 
-def template_arguments(template: dict[str, Any]) -> list[str]:
+def template_arguments(text: str) -> list[str]:
     """Return the pipeline's words in a task of a template, as Open Job Description's own library resolves them."""
     model = pytest.importorskip("openjd.model")
-    read = yaml.safe_load(yaml.safe_dump(template, sort_keys=False, allow_unicode=True, width=120))
-    decoded = model.decode_job_template(template=read)
+    decoded = model.decode_job_template(template=yaml.safe_load(text))
     folders = {"job_template_dir": Path("/"), "current_working_dir": Path("/")}
     values = model.preprocess_job_parameters(job_template=decoded, job_parameter_values={}, **folders)
     job = model.create_job(job_template=decoded, job_parameter_values=values)
@@ -105,7 +104,7 @@ def words_of_render_script(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=200))
 def test_any_text_passes_shards_and_templates(text: str) -> None:
     experiment = resolve(["preset=texture", "scene_count=1", f"texture.pictures={text}", "out=x"])
-    for words in (shard_command(experiment, 1, 1)[3:], template_arguments(openjd.template(experiment))):
+    for words in (shard_command(experiment, 1, 1)[3:], template_arguments(openjd.template_text(experiment))):
         assert resolve(words).members[0].factors["texture"].pictures == text
 
 

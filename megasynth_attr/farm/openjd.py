@@ -52,10 +52,14 @@ def main(words: list[str]) -> None:
     path = Path(options.file or f"{experiment.preset}.openjd.yaml")
     if not path.parent.is_dir():
         raise ConfigError(f"file={path}: the folder {path.parent} does not exist")
-    text = yaml.safe_dump(template(experiment), sort_keys=False, allow_unicode=True, width=120)
     with storage_errors("the job template", path):
-        path.write_text(text, encoding="utf-8")
+        path.write_text(template_text(experiment), encoding="utf-8")
     print(f"{path}: job template of {experiment.preset}; check it with `openjd check {path}`")
+
+
+def template_text(experiment: Experiment) -> str:
+    """Return the file's text: ASCII, since YAML would fold some characters that it allows beyond."""
+    return yaml.safe_dump(template(experiment), sort_keys=False, width=120)
 
 
 def template(experiment: Experiment) -> dict[str, Any]:

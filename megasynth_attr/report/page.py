@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.pages.chapters import Chapter, read_chapter
 from megasynth_attr.core.pages.template import render, require_report_libraries
-from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers
-from megasynth_attr.dataset.paths import DATASET_FILE, REPORT, TMP
+from megasynth_attr.core.temporary import replacing_folder
+from megasynth_attr.dataset.paths import DATASET_FILE, REPORT
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
-from megasynth_attr.report.facts import Facts, hash_rows, licence_counts, read_facts
+from megasynth_attr.report.facts import Facts, hash_rows, licence_counts, read_facts, settings_text
 from megasynth_attr.report.images import id_colour
 from megasynth_attr.report.pictures import (
     STEPS,
@@ -88,7 +84,7 @@ def write_report(out: Path, *, limits: Limits | None = None, progress: bool = Tr
 def _write_dataset(dataset: Dataset, limits: Limits, bar: Any, has_summary: bool) -> DatasetPage:
     facts = read_facts(dataset)
     bar.set_postfix_str(facts.name)
-    with _replacing(dataset.path / REPORT) as folder:
+    with replacing_folder(dataset.path / REPORT, "the report") as folder:
         pictures = None
         if facts.scene_indices:
             pictures = draw_dataset(dataset, facts, folder, limits, bar.update)
@@ -107,7 +103,7 @@ def _write_dataset(dataset: Dataset, limits: Limits, bar: Any, has_summary: bool
             hash_rows=rows,
             licences=licence_counts(facts.materials),
             hash_colour=lambda rank: "rgb({}, {}, {})".format(*id_colour(rank + 1)),
-            settings=json.dumps(facts.record["config"], indent=2, sort_keys=True),
+            settings=settings_text(facts.record["config"]),
             summary=f"../../{REPORT}/{INDEX}" if has_summary else None,
         )
         (folder / INDEX).write_text(text, encoding="utf-8")
@@ -119,7 +115,7 @@ def _write_summary(out: Path, pages: Sequence[DatasetPage]) -> Path:
     factors = tuple(dict.fromkeys(factor for page in pages for factor in page.facts.factors))
     references = sorted({str(p.facts.isolation["reference"]) for p in pages if p.facts.isolation is not None})
     pages = sorted(pages, key=lambda page: ([factors.index(f) for f in page.facts.varying], page.facts.name))
-    with _replacing(out / REPORT) as folder:
+    with replacing_folder(out / REPORT, "the report") as folder:
         if rows:
             draw_isolation(folder / "isolation.png", rows, factors)
         text = render(
@@ -152,20 +148,3 @@ def read_chapters(out: Path) -> list[ChapterPart]:
             missing = tuple(file for file in files if not (folder / file).is_file())
             parts.append(ChapterPart(folder.name, chapter, missing))
     return parts
-
-
-@contextmanager
-def _replacing(final: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; it takes the place of ``final`` when the block ends well, else nothing changes."""
-    parent = final.parent / TMP
-    with storage_errors("the report", final):
-        remove_leftovers(parent)
-        work = new_temporary_folder(parent, "report")
-        try:
-            (work / "new").mkdir()
-            yield work / "new"
-            if final.exists():
-                final.rename(work / "old")
-            (work / "new").rename(final)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)  # a failure here must not hide the one that led here

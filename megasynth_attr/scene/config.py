@@ -20,6 +20,7 @@ from megasynth_attr.core.command.layers import merge, read_preset, take_config
 from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.command.words import parse_words, shown
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.fields import identity_of, recorded_identity
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.scene.factor import load_plugins, registered
 from megasynth_attr.scene.settings import ContentSettings, IsolationSettings, RenderSettings, RunSettings, WriteSettings
@@ -28,8 +29,6 @@ PATCH_PX = 14  # the training layout's image sizes are multiples of the DINOv2 p
 
 
 SECTIONS: dict[str, type] = {"render": RenderSettings, "write": WriteSettings, "isolation": IsolationSettings}
-# names and counts: more scenes of the same dataset are not another one, and plugins count by the hash of their source
-NOT_IDENTITY = ("preset", "members", "plugins", "downstream", "downstream_count", "dataset_count", "scene_count")
 TRAINING = "training"  # a preset's section for the training half, which alone knows its keys
 
 
@@ -51,13 +50,12 @@ class Config:
 
     def identity_record(self) -> dict[str, Any]:
         """Return what determines the dataset's bytes, as plain data (materials and pictures are hashed per scene)."""
-        content = {k: v for k, v in to_plain(self.content).items() if k not in NOT_IDENTITY}
         return {
             "version": __version__,
-            "content": content,
-            "render": to_plain(self.render),
-            "write": to_plain(self.write),
-            "factors": {name: to_plain(value) for name, value in self.factors.items()},
+            "content": identity_of(self.content),
+            "render": identity_of(self.render),
+            "write": identity_of(self.write),
+            "factors": {name: identity_of(value) for name, value in self.factors.items()},
             "plugins": dict(self.plugin_hashes),
         }
 
@@ -70,6 +68,18 @@ class Config:
         record = self.identity_record()
         record["content"] = to_plain(self.content)
         return record | {"isolation": to_plain(self.isolation), "run": to_plain(self.run)}
+
+
+def dataset_identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a dataset's bytes, by the command line's keys; ``record`` is a ``to_record`` as read."""
+    content = recorded_identity(ContentSettings, record.get("content", {}))
+    rest = {key: record.get(key) for key in ("version", "render", "write", "plugins")}
+    known = {name: factor.settings for name, factor in registered().items()}
+    factors = {
+        name: recorded_identity(known[name], values) if name in known else values
+        for name, values in record.get("factors", {}).items()
+    }
+    return {**content, **rest, **factors}
 
 
 @dataclass(frozen=True)

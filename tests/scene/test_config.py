@@ -6,6 +6,7 @@ import pytest
 
 from megasynth_attr.core.command.words import Typed
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.scene.config import load_preset, preset_names, resolve, schema
 
 DATASET_PRESETS = [name for name in preset_names() if {"attribute", "members"} & set(load_preset(name))]
@@ -38,7 +39,7 @@ def test_precedence_defaults_preset_file_words(tmp_path):
     config = resolve(["preset=texture", f"config={file}", "frames=9"]).members[0]
     assert config.content.frames == 9  # the command line beats the file
     assert config.content.seed == 3  # the file beats the preset
-    assert config.factors["camera"].fov_x_deg == (50.0, 60.0)
+    assert config.factors["camera"].fov_x_deg == Uniform(50.0, 60.0)
     assert config.factors["texture"].pool_size == 0  # the preset beats what it extends
     assert config.factors["geometry"].scope == "dataset"  # what it extends beats the defaults
 

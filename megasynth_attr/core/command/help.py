@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import Field
 from typing import Any
 
+from megasynth_attr.core.codec import field_to_plain
 from megasynth_attr.core.command.keys import declared, default_of, is_required, is_section, type_text
 
 NO_BREAK = "\u00a0"  # keeps two words in one line
@@ -26,7 +27,7 @@ def section_text(name: str, prefix: str, kind: Any, short: Mapping[str, str]) ->
 
 def _entry(key: str, field: Field[Any], hint: Any, short: Mapping[str, str]) -> str:
     """Return a key's two lines: default, type and limits; meaning and short word."""
-    default = "" if is_required(field) else value_text(default_of(field))
+    default = "" if is_required(field) else value_text(field_to_plain(field, default_of(field)))
     facts = [*(["required"] if is_required(field) else []), type_text(hint, field.metadata), *_limits_text(field)]
     words = [word for word, full in short.items() if full == key]
     meaning = field.metadata.get("help", "")

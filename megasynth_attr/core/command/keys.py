@@ -8,7 +8,9 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from megasynth_attr.core.codec import is_range_type
 from megasynth_attr.core.command.reading import without_none
+from megasynth_attr.core.ranges import LogUniform
 
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
@@ -73,7 +75,7 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 
 def type_text(hint: Any, metadata: Mapping[str, Any]) -> str:
-    """Return a type in words, e.g. "whole number", "list of texts", "range [low, high], numbers"; else its name."""
+    """Return a type in words, e.g. "whole number", "list of texts", "range [low, high], numbers"."""
     if metadata.get("options"):
         return "one of " + ", ".join(metadata["options"])
     if hint in _WORDS:
@@ -82,13 +84,13 @@ def type_text(hint: Any, metadata: Mapping[str, Any]) -> str:
         return f"{type_text(inner, metadata)} or null"
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     noun = _WORDS.get(args[-1 if origin is dict else 0], "value") if args else "value"
+    if is_range_type(hint):
+        log = "log-uniform " if metadata["pair"] is LogUniform else ""
+        return f"{log}range [low, high], {noun if args else 'number'}s"
     if origin is dict:
         return f"table of {noun}s"
     if origin is not tuple:
-        name = (origin or hint).__name__
-        return f"{name.lower()} of {noun}s" if args else str(name)
+        return str(getattr(hint, "__name__", hint))
     if metadata.get("literal"):
         return "list of texts, one word each"
-    if metadata.get("span"):
-        return f"range [low, high], {noun}s"
     return f"list of {noun}s" if args[-1] is Ellipsis else f"{len(args)} {noun}s"

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.ranges import is_range_table
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -36,11 +37,14 @@ def take_config(words: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``over`` on top; dicts merge, everything else is replaced."""
+    """Return ``base`` with ``over`` on top; dicts merge, everything else, ranges included, is replaced."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not is_range_table(value):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
     return merged
 
 

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from megasynth_attr.core.codec import from_plain, to_plain
+from megasynth_attr.core.codec import from_plain, plain_text, to_plain
 from megasynth_attr.core.command.keys import all_keys, declared, default_of, is_required, is_section, nearest, type_text
 from megasynth_attr.core.command.layers import merge
 from megasynth_attr.core.command.reading import Unreadable, read_text, read_tree, without_none
@@ -79,7 +79,7 @@ def _value(field: dataclasses.Field[Any], hint: Any, value: Any, key: str) -> An
     except (DatasetError, TypeError, ValueError) as error:
         if isinstance(plain, Mapping) and not extra:
             raise ConfigError(f"{key} has no keys of its own, but .{next(iter(plain), '')} is given") from None
-        problem = str(error).removeprefix(f"{key}={shown(plain)}: ") if extra else _expected(field, hint)
+        problem = str(error).removeprefix(f"{key}={plain_text(plain)}: ") if extra else _expected(field, hint)
         raise ConfigError(f"{key}={shown(value)}: {problem}") from None
 
 
@@ -91,7 +91,7 @@ def _expected(field: dataclasses.Field[Any], hint: Any) -> str:
 def _plain(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     """Return a value as plain data of its type; None if there is none. One place for what is convenient:
 
-    one item for a list, one number for a range, nothing for an empty text or list, the option null for nothing.
+    one item for a list, nothing for an empty text or list, the option null for nothing.
     """
     is_list = typing.get_origin(hint) is tuple
     if isinstance(value, Typed) and field.metadata.get("literal"):
@@ -104,10 +104,8 @@ def _plain(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
         value = read_tree(hint, value)
     if value is None and hint is str:
         return "null" if "null" in field.metadata.get("options", ()) else ""
-    if value is None and is_list and not field.metadata.get("span"):
-        return []
-    if value is not None and is_list and not isinstance(value, list | tuple):
-        return [value, value] if field.metadata.get("span") else [value]
+    if is_list and not isinstance(value, list | tuple):
+        return [] if value is None else [value]
     return value
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from megasynth_attr.core.codec import plain_text
 from megasynth_attr.core.errors import ConfigError
 
 HELP_WORDS = ("--help", "-h", "help")
@@ -58,9 +59,7 @@ def wants_help(words: Sequence[str]) -> bool:
 
 def shown(value: Any) -> str:
     """Return ``value`` as people type it, in one line and not too long, for messages."""
-    if isinstance(value, tuple | list):
-        return "[" + ",".join(map(shown, value)) + "]"
-    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = "" if value is None else plain_text(value)
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= 200 else f"{text[:100]}… ({len(text)} characters)"
 

@@ -29,8 +29,8 @@ class Inner:
     names: tuple[str, ...] = setting(("a",), "names")
     seeds: tuple[int, ...] = setting((0,), "seeds", minimum=0)
     rates: tuple[float, ...] = setting((), "rates")
-    weights: dict[str, float] = setting({"cube": 1.0, "ball": 2.0}, "weights")  # noqa: RUF009
-    free: dict[str, Any] = setting({}, "anything")  # noqa: RUF009
+    weights: dict[str, float] = setting({"cube": 1.0, "ball": 2.0}, "weights")
+    free: dict[str, Any] = setting({}, "anything")
     share: float = setting(0.5, "share", minimum=0, maximum=1)
     kind: str = setting("null", "kind", options=["null", "some"])
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, MegaSynthError
 from megasynth_attr.core.pages.chapters import read_chapter
+from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.pipeline.__main__ import main
 from megasynth_attr.pipeline.stages import training_run
 from megasynth_attr.scene.config import resolve
@@ -50,7 +51,7 @@ def test_stages_inherit_the_section_and_may_say_otherwise(tmp_path: Path) -> Non
     assert settings.pretrain is None and settings.mining.dimension == 2
     compare = settings.compare
     assert compare is not None and compare.optim.steps == 2 and compare.optim.lr == settings.cluster.optim.lr
-    assert compare.data.views == (3, 3) and settings.cluster.data.views == (2, 2)
+    assert compare.data.views == Uniform(3, 3) and settings.cluster.data.views == Uniform(2, 2)
     assert compare.run.threads == settings.cluster.run.threads == 2
     assert compare.data.sources == (str(tmp_path / "out/everything_00"),)
     assert compare.test.data == (str(tmp_path / "out/everything_01"),)
@@ -172,7 +173,7 @@ def test_a_step_on_processors_is_estimated_within_a_factor_of_three() -> None:
     """docs/training.md: four adapters of 100 steps took 96 s on two cores, start-up included."""
     settings = TrainSettings(
         model=ModelSettings(size="vggt-tiny"),
-        data=DataSettings(width_px=98, views=(2, 4), images_per_step=8),
+        data=DataSettings(width_px=98, views=Uniform(2, 4), images_per_step=8),
         adapter=AdapterSettings(rank=4),
     )
     assert 0.08 < step_seconds(settings) < 0.72
@@ -181,8 +182,8 @@ def test_a_step_on_processors_is_estimated_within_a_factor_of_three() -> None:
 def test_numbers_of_views_that_are_never_drawn_cost_nothing() -> None:
     """images_per_step caps the views of a scene, here and in the comparison's plan alike."""
     settings = TrainSettings(model=ModelSettings(size="vggt-tiny"), data=DataSettings(width_px=98, images_per_step=8))
-    capped = replace(settings, data=replace(settings.data, views=(4, 8)))
-    assert settings.data.views == (4, 16) and step_seconds(settings) == step_seconds(capped)
+    capped = replace(settings, data=replace(settings.data, views=Uniform(4, 8)))
+    assert settings.data.views == Uniform(4, 16) and step_seconds(settings) == step_seconds(capped)
     heads = AdapterSettings(mode="heads", rank=4)
     assert tuning_of(heads).head_rank == 4 and tuning_of(AdapterSettings(mode="pissa", rank=4)).head_rank == 16
     assert tuning_of(AdapterSettings(mode="subspace"), 24) == Tuning("basis", 24, 16)

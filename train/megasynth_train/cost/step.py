@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.ranges import Range, Uniform
 from megasynth_train.cost.layers import (
     SPECIAL_TOKENS,
     Layer,
@@ -143,16 +144,16 @@ def step_cost(
 def mean_over_views(
     cost: Callable[[StepShape], float],
     *,
-    views: tuple[int, int] = (4, 16),
+    views: Range[int] = Uniform(4, 16),  # noqa: B008  a frozen value
     images_per_step: int = 32,
     height_px: int = 518,
     width_px: int = 518,
 ) -> float:
-    """Return the mean of ``cost(shape)`` over the steps of a run: every number of views in ``views`` (both ends
-    included) equally often, with ``images_per_step // views`` scenes, at least one."""
-    counts = range(views[0], views[1] + 1)
-    shapes = [StepShape(max(1, images_per_step // n), n, height_px, width_px) for n in counts]
-    return sum(cost(shape) for shape in shapes) / len(shapes)
+    """Return the mean of ``cost(shape)`` over the steps of a run: each number of ``views`` as often as it is drawn,
+    with ``images_per_step // views`` scenes, at least one."""
+    counts, weights = views.whole_numbers()
+    shapes = [StepShape(max(1, images_per_step // n), n, height_px, width_px) for n in counts.tolist()]
+    return sum(w * cost(shape) for w, shape in zip(weights.tolist(), shapes, strict=True)) / float(weights.sum())
 
 
 def _base(layer: Layer, *, frozen: bool, trained: bool = True) -> Work:
