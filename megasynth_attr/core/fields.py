@@ -10,8 +10,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.codec import plain_text, to_plain
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.ranges import LogUniform, Range, Uniform
 from megasynth_attr.core.streams import Scope
 
 
@@ -36,11 +37,20 @@ def setting(
 
 
 def span(low: float, high: float, help: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
-    """Return a field for a range [low, high]; low ≤ high is checked."""
-    return dataclasses.field(
-        default=(low, high),
-        metadata={"help": help, "minimum": minimum, "maximum": maximum, "options": (), "span": True},
-    )
+    """Return a field for a continuous range, uniform unless another kind is given."""
+    return range_setting(Uniform(float(low), float(high)), help, minimum=minimum, maximum=maximum)
+
+
+def range_setting(
+    default: Range[Any] | None, help: str, *, minimum: float | None = None, maximum: float | None = None
+) -> Any:
+    """Return a field for a range, typed ``Range[float]``, ``Range[int]`` or, with None for "not given", ``… | None``.
+
+    Limits apply to every number of the range. The kind of ``default`` is what a range given as ``[low, high]`` is, too.
+    """
+    pair = LogUniform if isinstance(default, LogUniform) else Uniform
+    meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": (), "pair": pair}
+    return dataclasses.field(default=default, metadata=meta)
 
 
 def scope(default: Scope = Scope.SCENE) -> Any:
@@ -80,24 +90,24 @@ def check(settings: Any, where: str) -> None:
     for field in dataclasses.fields(settings):
         value, meta = getattr(settings, field.name), field.metadata
         key = f"{where}.{field.name}" if where else field.name
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, Range):
             check(value, key)
             continue
-        numbers = value if isinstance(value, tuple | list) else [value]
-        for number in numbers:
+        shown = plain_text(value.plain(meta["pair"]) if isinstance(value, Range) else value)
+        for number in _numbers_of(value):
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
             if number != number or number in (float("inf"), float("-inf")):
-                raise ConfigError(f"{key}={_shown(value)}: only finite numbers are possible")
+                raise ConfigError(f"{key}={shown}: only finite numbers are possible")
             if meta.get("minimum") is not None and number < meta["minimum"]:
-                raise ConfigError(f"{key}={_shown(value)}: must be at least {meta['minimum']}")
+                raise ConfigError(f"{key}={shown}: must be at least {meta['minimum']}")
             if meta.get("maximum") is not None and number > meta["maximum"]:
-                raise ConfigError(f"{key}={_shown(value)}: must be at most {meta['maximum']}")
-        if meta.get("span") and value[0] > value[1]:
-            raise ConfigError(f"{key}={_shown(value)}: the range is empty, its first number must not exceed its second")
+                raise ConfigError(f"{key}={shown}: must be at most {meta['maximum']}")
         if meta.get("options") and value not in meta["options"]:
             raise ConfigError(f"{key}={value}: must be one of {', '.join(meta['options'])}")
 
 
-def _shown(value: Any) -> str:
-    return "[" + ",".join(map(str, value)) + "]" if isinstance(value, tuple | list) else str(value)
+def _numbers_of(value: Any) -> Sequence[Any]:
+    if isinstance(value, Range):
+        return value.numbers
+    return value if isinstance(value, tuple | list) else [value]

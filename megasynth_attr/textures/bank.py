@@ -133,7 +133,7 @@ def read_index(path: Path, what_to_do: str) -> dict[str, Any]:
         index = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DatasetError(f"{path} does not exist; {what_to_do}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} cannot be read as JSON ({error}); {what_to_do}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise DatasetError(f"{path} is not the index of a material bank (no format {FORMAT!r}); {what_to_do}")

@@ -350,7 +350,7 @@ class Whole:
     part: Part = field(default_factory=Part)
     out: str = setting("", "o", identity=False)
     views: tuple[int, int] = (2, 4)
-    table: dict[str, Any] = setting({"out": 1}, "t")  # noqa: RUF009  a field with a default_factory
+    table: dict[str, Any] = setting({"out": 1}, "t")
 
 
 def test_a_field_declares_whether_it_decides_the_result() -> None:

@@ -129,7 +129,7 @@ class TestNerfstudio:
         for view, frame in zip(scene.views, record["frames"], strict=True):
             assert (folder / frame["file_path"]).read_bytes() == view.file("rgb").read_bytes()
             file = folder / frame["depth_file_path"]
-            stored = np.load(file) if kind == "npy" else images.read_png(file)
+            stored = np.load(file) if kind == "npy" else images.read_ids(file)
             depth = stored.astype(np.float64) * 0.001  # nerfstudio's default depth_unit_scale_factor
             columns, rows = np.meshgrid(np.arange(70) + 0.5, np.arange(56) + 0.5)
             # OpenGL camera axes: x right, y up, looking along -z

@@ -143,6 +143,8 @@ def base_model(settings: TrainSettings, notes: list[str]) -> VGGT:
     if settings.model.checkpoint:
         loaded = load_pretrained(settings.model.checkpoint, config)
         model = loaded.model
+        if loaded.removed:
+            notes.append(f"{loaded.source}: all names in it begin with {loaded.removed}, which was removed")
         if loaded.ignored:
             notes.append(f"{loaded.source}: {len(loaded.ignored)} tensors of parts that are not trained are ignored")
     else:

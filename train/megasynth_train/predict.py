@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, is_out_of_memory, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.files import json_bytes, storage_errors, sync_folder, write_durably
 from megasynth_attr.core.run_folder import Kind, check, is_one
@@ -66,7 +66,9 @@ class PredictSettings:
 
     images: str = setting("", "folder of pictures of one scene: PNG, JPEG or WebP")
     out: str = setting("", "output folder")
-    adapter: str = setting("", "folder of a trained adapter, for the same base model; empty: the base model itself")
+    adapter: str = setting(
+        "", "folder of a trained adapter, ours or PEFT's, for the same base model; empty: the base model itself"
+    )
     basis: str = setting("", "adapters of mode=subspace: file of their basis, if it was moved since training")
     mode: str = setting(
         "crop", "crop: full width, tall pictures lose top and bottom; pad: everything, on a white square", options=MODES
@@ -124,7 +126,9 @@ def predict(
     try:
         with autocast(device, precision):
             answer = model(images.to(device))
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise EnvironmentProblem(
             f"{len(images)} views of {size_hw[1]}×{size_hw[0]} px do not fit into the memory of {device}; use fewer "
             "(max_views=, stride=) or a smaller width_px="
@@ -184,11 +188,15 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     set_backends()
     config = named_config(settings.model.size)
     width_px = settings.width_px or config.image_size_px
-    pictures = load_pictures(files, settings.mode, width_px, config.patch_size_px)  # before the weights: it may fail
-    notes: list[str] = []
+    pictures = load_pictures(
+        files.used, settings.mode, width_px, config.patch_size_px
+    )  # before the weights: it may fail
+    notes = [files.note] if files.note else []
+    notes += [f"{p.path.name} holds {p.frames} frames; its first one is used" for p in pictures if p.frames > 1]
     model = base_model(TrainSettings(model=settings.model), notes)
     if settings.adapter:
-        model = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis).model
+        adapted = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis)
+        model, notes = adapted.model, [*notes, *adapted.notes]
     if settings.model.compile:
         compile_blocks(model)
     scene = predict(model, as_images(pictures), device, settings.model.precision, pixel_centre=settings.pixel_centre)

@@ -17,7 +17,12 @@ from typing import Any
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
 from megasynth_attr.core.files import read_json, storage_errors, sync_folder
 from megasynth_attr.core.run_folder import Kind, require_same, share
-from megasynth_attr.core.temporary import TMP, remove_leftovers, working_folder
+from megasynth_attr.core.temporary import (
+    TMP,
+    remove_leftovers,
+    working_folder,
+)
+from megasynth_attr.dataset.images import RENDER_ANEW
 from megasynth_attr.dataset.reader import Dataset
 
 MARKER = ".megasynth-export"
@@ -105,7 +110,7 @@ def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any]) 
 def place_file(source: Path, destination: Path, link: bool) -> None:
     """Copy ``source`` byte by byte, or hard-link it: no space, but editing one then changes the other."""
     if not source.is_file():
-        raise DatasetError(f"{source} is missing; delete its scene folder and render the scene again")
+        raise DatasetError(f"{source} is missing; {RENDER_ANEW}")
     if not link:
         shutil.copyfile(source, destination)
         return

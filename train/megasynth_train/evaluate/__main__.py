@@ -29,6 +29,7 @@ from megasynth_attr.core.run_folder import Kind, check
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.adapters import load_adapter
+from megasynth_train.adapters.stock import is_stock, stock_digest
 from megasynth_train.adapters.storage import RECORD
 from megasynth_train.command import Help, parse
 from megasynth_train.evaluate.inputs import Selection, select_scenes
@@ -94,7 +95,9 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
     if settings.adapter:
         folder = Path(settings.adapter).expanduser()
         adapted = load_adapter(base, folder, settings.basis)
-        model, mode, adapter = adapted.model, adapted.mode, sha256_of(folder / RECORD)
+        model, mode = adapted.model, adapted.mode
+        adapter = stock_digest(folder) if is_stock(folder) else sha256_of(folder / RECORD)
+        notes += adapted.notes
         digest = "" if mode == "full" else adapted.base.weights_sha256
     if mode != "full":  # which replaces all weights, so that nothing said of the base is true any more
         for note in notes:
@@ -105,7 +108,8 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
         "weights_sha256": digest or weights_hash(model),
         "adapter": settings.adapter,
         "adapter_mode": mode,
-        "adapter_record_sha256": adapter,  # of adapter.json, which holds the checksums of the adapter's files
+        # of adapter.json, which holds the checksums of the adapter's files; of PEFT's files where there is none
+        "adapter_record_sha256": adapter,
         "precision": resolve_precision(settings.model.precision, device),
     }
     if settings.model.compile:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from megasynth_attr.core.fields import setting, span
+from megasynth_attr.core.fields import range_setting, setting, span
+from megasynth_attr.core.ranges import Range, Uniform
 from megasynth_train.vggt.config import SIZES
 
 SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # of adapters, other modes refuse them
@@ -48,7 +49,7 @@ class DataSettings:
         0.1, "share of scenes held out, chosen by the hash of the scene", minimum=0, maximum=0.9
     )
     images_per_step: int = setting(32, "upper limit of images per step and process", minimum=1)
-    views: tuple[int, int] = span(4, 16, "views per scene, drawn uniformly for each step", minimum=1)
+    views: Range[int] = range_setting(Uniform(4, 16), "views per scene, drawn for each step", minimum=1)
     view_stride: int = setting(1, "use every n-th view of a scene only", minimum=1)
     duplicate_views: bool = setting(False, "draw views with replacement, as the released code does")
     view_order: str = setting(
@@ -66,13 +67,11 @@ class DataSettings:
         minimum=0,
         maximum=0.5,
     )
-    aspect: tuple[float, float] = span(
-        1.0, 1.0, "height / width, drawn uniformly for each step; released: [0.33,1]", minimum=0.1, maximum=3
+    aspect: Range[float] = span(
+        1.0, 1.0, "height / width, drawn for each step; released: [0.33,1]", minimum=0.1, maximum=3
     )
     augment: bool = setting(True, "random crops, zooms and colour jitter in training")
-    crop: tuple[float, float] = span(
-        0.8, 1.2, "size of the crop relative to the image, capped at 1", minimum=0.1, maximum=4
-    )
+    crop: Range[float] = span(0.8, 1.2, "size of the crop relative to the image, capped at 1", minimum=0.1, maximum=4)
     zoom: float = setting(
         0.3, "largest additional random zoom, relative to the width (triangular distribution)", minimum=0, maximum=2
     )

@@ -17,6 +17,7 @@ from megasynth_attr.core.run_folder import check_new
 from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.adapters.adapted import Adapted
 from megasynth_train.adapters.methods import MAIN
+from megasynth_train.adapters.stock import is_stock
 from megasynth_train.adapters.storage import PEFT_METADATA, WEIGHTS, adapter_tensors, read_record
 from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.adapters.subspace.layer import blocks, columns_and_start
@@ -44,6 +45,8 @@ def export_lora(source: Adapted | PeftModel, folder: str | Path, adapter: str = 
 
 def export_folder(adapter: Path, folder: Path, basis: str = "") -> None:
     """Do the same with a saved adapter; the base model is not needed. DatasetError if it is damaged."""
+    if is_stock(adapter):
+        raise ConfigError(f"{adapter} was saved by PEFT alone: it is in no basis, and PEFT can load it as it is")
     if read_record(adapter)["mode"] != "subspace":
         raise ConfigError(f"{adapter} is not of mode=subspace; what PEFT can load of it, it loads as it is")
     config = PeftConfig.from_pretrained(str(adapter))

@@ -1,4 +1,4 @@
-"""What a run refuses before it renders: the message, the exit code, and that nothing was changed."""
+"""What a run refuses before its first stage: the message, the exit code, and that nothing was changed."""
 
 from __future__ import annotations
 
