@@ -1,15 +1,11 @@
 """What a frame costs on disk and in time, by format.
 
-python benchmarks/disk_formats.py                                     synthetic ray-cast frames, 518 × 518
-python benchmarks/disk_formats.py --dataset runs/demo/texture_00      frames of a dataset
-
 Prints Markdown tables (docs/formats.md holds a copy). Times are processor time, so that other work on the machine
 does not count (medians over the frames); files go to a temporary folder, in memory where /dev/shm exists.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -23,10 +19,13 @@ from pathlib import Path
 import numpy as np
 import OpenEXR
 
-from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.command.program import Help, parse
+from megasynth_attr.core.errors import EnvironmentProblem, run_main
 from megasynth_attr.core.exr import encode_exr
+from megasynth_attr.core.fields import setting
 from megasynth_attr.dataset import images
-from megasynth_attr.dataset.export.__main__ import Options, export_dataset
+from megasynth_attr.dataset.export.__main__ import Options as ExportOptions
+from megasynth_attr.dataset.export.__main__ import export_dataset
 from megasynth_attr.dataset.reader import open_dataset
 
 EXR_COMPRESSIONS = ("NO", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "ZSTD")  # PXR24 keeps 24 of float32's bits
@@ -43,27 +42,38 @@ class Sample:
     position: np.ndarray
 
 
-def main() -> None:
+HELP = Help(
+    usage="python benchmarks/disk_formats.py [dataset=FOLDER] [key=value ...]",
+    explanation="Measures what a frame costs on disk and in time, by format.",
+    examples=("python benchmarks/disk_formats.py dataset=runs/demo/texture_00",),
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which frames are measured."""
+
+    dataset: str = setting("", "a dataset folder; empty: frames are ray-cast")
+    frames: int = setting(8, "frames measured", minimum=1)
+    size: int = setting(518, "width and height of the ray-cast frames", minimum=8)
+
+
+def main(words: list[str]) -> None:
     """Measure and print all tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", type=Path, help="a dataset folder; without it, ray-cast frames are used")
-    parser.add_argument("--frames", type=int, default=8, help="frames measured (default 8)")
-    parser.add_argument("--size", type=int, default=518, help="size of the synthetic frames (default 518)")
-    arguments = parser.parse_args()
-    if arguments.dataset is None:
+    arguments = parse(Options, words, HELP)
+    dataset = Path(arguments.dataset)
+    if not arguments.dataset:
         samples, origin = synthetic_samples(arguments.frames, arguments.size), "synthetic ray-cast frames"
     else:
-        samples, origin = dataset_samples(arguments.dataset, arguments.frames), f"frames of {arguments.dataset.name}"
+        samples, origin = dataset_samples(dataset, arguments.frames), f"frames of {dataset.name}"
     height, width = samples[0].depth_z.shape
     print(f"{len(samples)} {origin}, {width} × {height} px; kB = 1000 bytes per frame, ms per frame\n")
     with scratch_folder() as folder:
         png_table(samples, folder)
         depth_table(samples, folder)
         layer_table(samples, folder)
-        if arguments.dataset is None:
-            export_table(synthetic_dataset(folder, arguments.frames, arguments.size), folder)
-        else:
-            export_table(arguments.dataset, folder)
+        made = dataset if arguments.dataset else synthetic_dataset(folder, arguments.frames, arguments.size)
+        export_table(made, folder)
 
 
 def png_table(samples: list[Sample], folder: Path) -> None:
@@ -152,7 +162,7 @@ def export_table(dataset: Path, folder: Path) -> None:
         ("webdataset", {}),
     ):
         out = folder / f"export {name}"
-        options = Options(name.split(",")[0], str(dataset), str(out), scenes=str(scene.index), **words)
+        options = ExportOptions(name.split(",")[0], str(dataset), str(out), scenes=str(scene.index), **words)
         start = time.process_time()
         try:
             export_dataset(options, progress=False)
@@ -237,4 +247,4 @@ def folder_bytes(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -1,7 +1,5 @@
 """Time of sampling one scene and building its meshes, and how much a rendering changes when tessellation doubles.
 
-python benchmarks/geometry.py [--scenes 3] [--tessellation 24,36] [--views 1]
-
 Measured on one core of a shared x86-64 server (NumPy 1.26), tessellation 36 (the default), 4 scenes of each:
 
                              primitives  vertices   sample     build meshes   describe
@@ -20,13 +18,16 @@ room                         0.15 (0.26) %    0.10 (0.22) %    0.08 (0.14) %
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from megasynth_attr.core.command.program import Help, parse
+from megasynth_attr.core.errors import run_main
+from megasynth_attr.core.fields import setting
 from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.scene.factors.geometry import GeometrySettings, describe, sample_clear_of
 from megasynth_attr.scene.keepout import CameraRegion, InsideBox, OutsideBall
@@ -59,17 +60,30 @@ CASES = (
 )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=3)
-    parser.add_argument("--tessellation", default="24,36", help="values whose doubling is measured")
-    parser.add_argument("--views", type=int, default=1, help="views per scene for that; 0: times only")
-    arguments = parser.parse_args()
+HELP = Help(
+    usage="python benchmarks/geometry.py [key=value ...]",
+    explanation="Times sampling a scene and building its meshes, and says what doubling the tessellation changes.",
+    examples=("python benchmarks/geometry.py scenes=4 views=1 tessellation=[24,36]",),
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    scenes: int = setting(3, "scenes of each case", minimum=1)
+    tessellation: tuple[int, ...] = setting((24, 36), "values whose doubling is measured", minimum=1)
+    views: int = setting(1, "views per scene for that; 0: times only", minimum=0)
+
+
+def main(words: list[str]) -> None:
+    """Measure and print."""
+    arguments = parse(Options, words, HELP)
     for case in CASES:
         print_times(case, arguments.scenes)
     if arguments.views:
         for case in CASES:
-            print_changes(case, arguments.scenes, [int(n) for n in arguments.tessellation.split(",")], arguments.views)
+            print_changes(case, arguments.scenes, list(arguments.tessellation), arguments.views)
 
 
 def print_times(case: Case, scenes: int) -> None:
@@ -179,4 +193,4 @@ def _row(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -28,9 +28,9 @@ try:
     import psutil
     from safetensors.numpy import save_file
 
+    from megasynth_attr.core.command.program import Help, parse
     from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
     from megasynth_attr.core.fields import setting
-    from megasynth_train.command import Help, parse
     from megasynth_train.subspace.core import Update, core_coordinates
     from megasynth_train.subspace.extract import Options, extract
     from megasynth_train.subspace.parallel import BLAS_THREADS

@@ -1,7 +1,5 @@
 """Where the time goes that Cycles does not use.
 
-    python benchmarks/overhead.py [preset=geometry frames=100 out=/tmp/overhead ...]
-
 Renders one 100-frame scene at default quality with one worker, and twice as many scenes as cores with many workers of
 one thread against few workers of many threads; prints tables in Markdown. Overhead is the wall time that a worker, or
 the whole machine, spends outside Cycles' own render time. Run it on an idle machine.
@@ -19,9 +17,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from megasynth_attr.core.command.program import Help, parse
+from megasynth_attr.core.command.words import split, wants_help
+from megasynth_attr.core.errors import run_main
+from megasynth_attr.core.fields import setting
 from megasynth_attr.core.machine import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
+HELP = Help(
+    usage="python benchmarks/overhead.py [out=FOLDER] [part=single|layouts] [preset=NAME] [key=value ...]",
+    explanation="Measures where the time goes that Cycles does not use. Other words are those of the pipeline.",
+    examples=("python benchmarks/overhead.py part=layouts frames=5",),
+)
 DEFAULTS = ("preset=geometry", "datasets=0", "frames=100")
 
 
@@ -122,21 +129,29 @@ def measure_layouts(words: list[str], folder: Path, cores: int) -> None:
 PARTS = {"single": measure_single, "layouts": measure_layouts}
 
 
+@dataclass(frozen=True)
+class Options:
+    """Where the scenes go, and what is measured."""
+
+    out: str = setting("", "folder for the scenes; empty: a temporary one")
+    part: str = setting("", "only this table; empty: both", options=["", *PARTS])
+
+
 def main(words: list[str]) -> None:
-    """Measure and print. ``out=`` names the folder for the scenes (default: a temporary one), ``part=`` one table."""
-    settings = dict(word.split("=", 1) for word in (*DEFAULTS, *words))
-    out, part = settings.pop("out", ""), settings.pop("part", "")
-    folder = Path(out or tempfile.mkdtemp(prefix="overhead-"))
+    """Measure and print."""
+    own = [word for word in words if wants_help([word]) or split(word)[0] in ("out", "part")]
+    options = parse(Options, own, HELP)
+    folder = Path(options.out or tempfile.mkdtemp(prefix="overhead-"))
     folder.mkdir(parents=True, exist_ok=True)
-    words = [f"{key}={value}" for key, value in settings.items()]
+    words = [*DEFAULTS, *(word for word in words if word not in own)]
     cores = available_cores()
     print(f"{' '.join(words)}, {cores} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     for name, function in PARTS.items():
-        if part in ("", name):
+        if options.part in ("", name):
             function(words, folder, cores)
-    if not out:
+    if not options.out:
         shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -1,8 +1,5 @@
 """Which samples, threshold and denoiser settings reach a given picture quality soonest? Measures, tabulates, plots.
 
-    python benchmarks/sampling_quality.py out=runs/sampling size=259 repeats=2    # may be interrupted and resumed
-    python benchmarks/sampling_quality.py out=runs/sampling size=259 report=true  # tables and plot of what is there
-
 Three scenes of the presets (objects under ambient light, objects under suns, a room), one view each. Every candidate
 is rendered ``repeats`` times with other seeds, all candidates in turn, so that a slow minute meets them all.
 Error: root mean square difference of our 8-bit sRGB values, over black (the straight colour of an edge pixel that one
@@ -18,7 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +26,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from megasynth_attr.blender.build import build_scene
 from megasynth_attr.blender.quality import QUALITIES, Quality, apply_quality
 from megasynth_attr.blender.render import render_view
-from megasynth_attr.core.keys import parse_words
+from megasynth_attr.core.command.program import Help, parse
+from megasynth_attr.core.errors import run_main
+from megasynth_attr.core.fields import setting
 from megasynth_attr.farm.library import open_library, sample_scene
 from megasynth_attr.scene.config import resolve
 
+HELP = Help(
+    usage="python benchmarks/sampling_quality.py [key=value ...]",
+    explanation="Measures which samples, threshold and denoiser settings reach a given picture quality soonest.",
+    examples=(
+        "python benchmarks/sampling_quality.py out=runs/sampling size=259 repeats=2",
+        "python benchmarks/sampling_quality.py out=runs/sampling size=259 report=true",
+    ),
+)
 SCENES = {
     "objects, ambient": ("preset=geometry", 3, 0),  # preset, scene, frame
     "objects, suns": ("preset=lighting", 1, 0),
@@ -42,6 +49,18 @@ CONVERGED_SAMPLES = {"objects, ambient": 1024, "objects, suns": 1024, "room": 51
 BASE = Quality(32, 0, 0.0, True, "FAST", "RGB_ALBEDO_NORMAL", True)
 REFERENCE = QUALITIES["reference"]
 FULL_TRANSPORT = "converged, with caustics, unclamped"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    out: str = setting("runs/sampling", "folder for what is measured; running again continues")
+    size: int = setting(259, "width and height of the pictures (rooms: half)", minimum=8)
+    repeats: int = setting(2, "renderings of every candidate, with other seeds", minimum=1)
+    report: bool = setting(False, "only tables and plot of what is there")
+    threads: int = setting(0, "threads of Cycles; 0: all", minimum=0)
+    minutes: float = setting(1000.0, "no rendering begins after so long", minimum=0)
 
 
 def candidates() -> dict[str, Quality]:
@@ -66,12 +85,12 @@ def candidates() -> dict[str, Quality]:
 
 
 def main(words: list[str]) -> None:
-    options = {"out": "runs/sampling", "size": 259, "repeats": 2, "report": False, "threads": 0, "minutes": 1000.0}
-    options |= parse_words(words)
-    out = Path(str(options["out"]))
+    """Measure what the words say, and write the tables and the plot."""
+    options = parse(Options, words, HELP)
+    out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    log = out / f"measured_{options['size']}px.jsonl"
-    if not options["report"]:
+    log = out / f"measured_{options.size}px.jsonl"
+    if not options.report:
         measure(log, options)
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     table = summary(rows)
@@ -82,18 +101,18 @@ def main(words: list[str]) -> None:
     plot(table, out / "sampling.png")
 
 
-def measure(log: Path, options: dict[str, Any]) -> None:
+def measure(log: Path, options: Options) -> None:
     """Append one line per rendering to ``log``; what is there already is not done again."""
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {(row["scene"], row["name"], row["repeat"]) for row in rows}
-    deadline = time.monotonic() + 60 * float(options["minutes"])
+    deadline = time.monotonic() + 60 * options.minutes
     for scene_name in SCENES:
-        work = [(r, n, q) for r in range(int(options["repeats"])) for n, q in candidates().items()]
+        work = [(r, n, q) for r in range(options.repeats) for n, q in candidates().items()]
         todo = [(r, n, q) for r, n, q in work if (scene_name, n, r) not in done]
         if not todo:
             continue
         stage, frame = load(scene_name, options, log.parent)
-        target = converged(stage, frame, scene_name, log.parent, int(options["size"]))
+        target = converged(stage, frame, scene_name, log.parent, options.size)
         if not any(scene == scene_name and name == "converged" for scene, name, _ in done):
             row = {"scene": scene_name, "name": "converged", "repeat": 0, "psnr": target["floor_db"]}
             append(log, row | {"wall_s": 0, "cpu_s": 0, "quality": {}})
@@ -111,15 +130,15 @@ def measure(log: Path, options: dict[str, Any]) -> None:
             append(log, row | {"wall_s": wall_s, "cpu_s": cpu_s, "quality": asdict(quality)})
 
 
-def load(scene_name: str, options: dict[str, Any], out: Path) -> tuple[Any, int]:
+def load(scene_name: str, options: Options, out: Path) -> tuple[Any, int]:
     preset, index, frame = SCENES[scene_name]
-    size = int(options["size"]) // (2 if scene_name == "room" else 1)
+    size = options.size // (2 if scene_name == "room" else 1)
     words = [preset, f"render.width_px={size}", f"render.height_px={size}", "training_layout=false"]
     config = resolve(words).members[0]
     library = open_library(config, out / "cache")
     scene = sample_scene(config, 0, index, library)
     stage = build_scene(
-        scene, library.assets_for(scene), render=config.render, write=config.write, threads=int(options["threads"])
+        scene, library.assets_for(scene), render=config.render, write=config.write, threads=options.threads
     )
     return stage, frame
 
@@ -248,4 +267,4 @@ def families(entries: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(run_main(main, sys.argv[1:]))

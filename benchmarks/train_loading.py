@@ -1,15 +1,11 @@
 """How fast training data is loaded, per worker, and what limits it.
 
-python benchmarks/train_loading.py                                  scenes of 518 × 518, ray-cast on the spot
-python benchmarks/train_loading.py --data runs/demo                 datasets of one's own
-
 Prints Markdown tables (benchmarks/train_loading.md holds a copy). Decoding is measured in processor time of one
 thread, so that other work on the machine does not count (medians over the frames); the loader as a whole in wall time.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import statistics
@@ -17,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +24,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "dataset"))
 
+from megasynth_attr.core.command.program import Help, parse
+from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.exr import encode_exr
+from megasynth_attr.core.fields import setting
 from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.images import read_depth, read_image
 from megasynth_attr.dataset.reader import SceneData
@@ -40,15 +39,26 @@ from megasynth_train.data.scene import OURS
 from megasynth_train.data.sources import TrainingData, open_sources
 from megasynth_train.training.settings import DataSettings
 
+HELP = Help(
+    usage="python benchmarks/train_loading.py [data=FOLDER ...] [key=value ...]",
+    explanation="Measures how fast training data is loaded, per worker, and what limits it.",
+    examples=("python benchmarks/train_loading.py data=runs/demo workers=[0,4]",),
+)
 
-def main() -> None:
+
+@dataclass(frozen=True)
+class Options:
+    """What is loaded."""
+
+    data: tuple[str, ...] = setting((), "datasets or experiments; empty: 518 × 518 px, ray-cast", literal=True)
+    frames: int = setting(24, "frames decoded for the first table", minimum=1)
+    steps: int = setting(4, "steps loaded for the second table", minimum=1)
+    workers: tuple[int, ...] = setting((0, 1, 2), "numbers of workers", minimum=0)
+
+
+def main(words: list[str]) -> None:
     """Measure and print all tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="*", default=[], help="datasets or experiments; without: 518 × 518 ray-cast")
-    parser.add_argument("--frames", type=int, default=24, help="frames decoded for the first table (default 24)")
-    parser.add_argument("--steps", type=int, default=4, help="steps loaded for the second table (default 4)")
-    parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2], help="numbers of workers (default 0 1 2)")
-    arguments = parser.parse_args()
+    arguments = parse(Options, words, HELP)
     torch.set_num_threads(1)
     scratch = Path(tempfile.mkdtemp(prefix="train_loading_"))
     try:
@@ -209,4 +219,4 @@ def timed(function: Callable[..., object], items: Sequence[object], clock: Calla
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -32,10 +32,10 @@ try:
     from train_step_run import Trainee, build, random_batch, step, timed, waits_of, write_profile
     from train_step_tables import MEAN_VIEWS, Row, Variant, analytic_table, mean_lines, table, tuning_of
 
+    from megasynth_attr.core.command.program import Help, parse
     from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
     from megasynth_attr.core.fields import setting
     from megasynth_attr.core.temporary import replace_atomically
-    from megasynth_train.command import Help, parse
     from megasynth_train.cost.memory import GIB, memory_bytes
     from megasynth_train.cost.step import StepShape, step_cost
     from megasynth_train.vggt.config import named_config

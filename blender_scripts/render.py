@@ -40,7 +40,7 @@ def main() -> int:
     from megasynth_attr.pipeline.__main__ import main as pipeline
 
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else [] if binary else sys.argv[1:]
-    return run_main(pipeline, words if "--help" in words else [*own, *words])
+    return run_main(pipeline, [*own, *words])
 
 
 if __name__ == "__main__":

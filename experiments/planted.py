@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.temporary import replace_atomically
-from megasynth_train.command import Help, parse
 from megasynth_train.subspace.angles import principal_angles
 from megasynth_train.subspace.basis import haar_frame
 from megasynth_train.subspace.core import Core, Update, core_coordinates

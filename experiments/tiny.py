@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.pipeline import __main__ as pipeline
 from megasynth_train import cluster, mine
-from megasynth_train.command import Help, parse
 from megasynth_train.compare import __main__ as compare
 from megasynth_train.subspace.analysis import Analysis, read_analysis
 from megasynth_train.subspace.core import core_coordinates

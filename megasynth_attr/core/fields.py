@@ -15,6 +15,8 @@ from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.ranges import LogUniform, Range, Uniform
 from megasynth_attr.core.streams import Scope
 
+REQUIRED = dataclasses.MISSING  # the default of a key that must be given
+
 
 def setting(
     default: Any,
@@ -23,14 +25,18 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     options: Sequence[str] = (),
+    short: str = "",
+    literal: bool = False,
     identity: bool = True,
 ) -> Any:
     """Return a dataclass field. Limits apply to a number or to every number of a tuple; options to a string.
 
-    ``identity=False``: the value changes no result, or what it names is compared by content; it may differ when a
-    folder is continued.
+    ``short`` is a word that stands for the key on the command line. ``literal`` is for lists of paths: every word for
+    the key is one item, taken exactly as typed. ``identity=False``: the value changes no result, or what it names is
+    compared by content; it may differ when a folder is continued.
     """
     meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": tuple(options), "identity": identity}
+    meta |= {"short": short, "literal": literal}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=meta)
     return dataclasses.field(default=default, metadata=meta)

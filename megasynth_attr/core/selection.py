@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
+from megasynth_attr.core.command.words import shown
 from megasynth_attr.core.errors import ConfigError
 
 T = TypeVar("T")
+_PART = re.compile(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?")
+_SHARD = re.compile(r"\s*([0-9]+)\s*/\s*([0-9]+)\s*")
+_MOST_DIGITS = 18  # of a number with a meaning here
 
 
 def parse_indices(text: str, count: int, key: str) -> list[int]:
-    """Return the sorted indices selected by ``text`` among ``count``; ConfigError if one is out of range."""
+    """Return the sorted indices selected by ``text`` among ``count``: ``all``, or numbers and ranges ``0-9,12``.
+
+    Numbers are decimal, with or without leading zeros: 000010 is the scene in the folder of that name. ConfigError
+    for one that is out of range, and for anything else.
+    """
     if text.strip().lower() == "all":
         return list(range(count))
     chosen: set[int] = set()
-    for part in text.replace(" ", "").split(","):
-        first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise ConfigError(f"{key}={text}: write all, a number, a range 0-99 or a list 3,7,9")
-        low, high = int(first), int(last) if dash else int(first)
+    for part in text.split(","):
+        found = _PART.fullmatch(part)
+        if found is None:
+            advice = f"; a range is written {part.strip().replace(':', '-')}" if ":" in part else ""
+            raise ConfigError(f"{key}={shown(text)}: write all, a number, a range 0-99 or a list 3,7,9{advice}")
+        low, high = _number(found[1]), _number(found[2] or found[1])
         if low > high:
-            raise ConfigError(f"{key}={text}: the range {part} runs backwards")
+            raise ConfigError(f"{key}={shown(text)}: the range {part.strip()} runs backwards")
         if high >= count:
-            raise ConfigError(f"{key}={text}: index {high} is out of range, there are {count} (0 to {count - 1})")
+            there_are = f"there are {count} (0 to {count - 1})" if count else "there are none"
+            raise ConfigError(f"{key}={shown(text)}: index {shown(found[2] or found[1])} is out of range, {there_are}")
         chosen.update(range(low, high + 1))
     return sorted(chosen)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
     """Return (index from 0, count) of a shard ``i/n`` counted from 1."""
-    index, slash, count = text.replace(" ", "").partition("/")
-    if not slash or not index.isdigit() or not count.isdigit() or not 1 <= int(index) <= int(count):
-        raise ConfigError(f"shard={text}: write i/n with 1 ≤ i ≤ n, e.g. shard=2/64")
-    return int(index) - 1, int(count)
+    found = _SHARD.fullmatch(text)
+    if found is None or not 1 <= (index := _number(found[1])) <= (count := _number(found[2])):
+        raise ConfigError(f"shard={shown(text)}: write i/n with 1 ≤ i ≤ n, e.g. shard=2/64")
+    return index - 1, count
+
+
+def _number(digits: str) -> int:
+    """Return a number, or one that is larger than any count: Python reads no more than 4300 digits."""
+    digits = digits.lstrip("0") or "0"
+    return int(digits[: _MOST_DIGITS + 1])
 
 
 def shard_of(items: list[T], index: int, count: int) -> list[T]:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.errors import EnvironmentProblem
-from megasynth_attr.core.keys import fill
 
 GROUP = "megasynth_attr.stages"
 
@@ -156,9 +156,7 @@ def installed_groups() -> Installed:
 
 def read_section(kind: type[Settings], section: str, values: Mapping[str, Any]) -> Settings:
     """Return ``values``, the section called ``section``, as the dataclass ``kind``; ConfigError for a wrong key."""
-    whole = make_dataclass("Sections", [(section, kind, field(default_factory=kind))], frozen=True)
-    filled: Settings = getattr(fill(whole, {section: dict(values)}), section)
-    return filled
+    return fill(kind, values, f"{section}.")
 
 
 def require_modules(stage: Stage[Any]) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, print_help, run_main
-from megasynth_attr.core.fields import setting
+from megasynth_attr.core.command.program import Help, parse
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.dataset import dataset_checks, paths
-from megasynth_attr.dataset.command import help_text, parse_options
 from megasynth_attr.dataset.findings import Finding, SceneFacts, VerifyReport
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open_experiment
 from megasynth_attr.dataset.scene_checks import Expected, check_scene
@@ -126,27 +126,30 @@ def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], parti
 class Options:
     """What the command is told."""
 
-    dataset: str = setting(None, "a dataset folder, or an output folder: all its datasets")
+    dataset: str = setting(REQUIRED, "a dataset folder, or an output folder: all its datasets")
     scenes: str = setting("all", "which scenes: all, 0-9, 0,3,7; those that do not exist yet are skipped")
     workers: int = setting(1, "processes that share the scenes", minimum=1, maximum=256)
 
 
-USAGE = "python -m megasynth_attr.dataset.verify dataset=<dir> [scenes=0-9] [workers=4]"
-EXPLANATION = """
+HELP = Help(
+    usage="python -m megasynth_attr.dataset.verify dataset=<dir> [scenes=0-9] [workers=4]",
+    explanation="""
 Reads every file of a dataset and checks: checksums, counts, finite values, camera matrices, scene hashes, that
 nothing but the intended factors varies, byte-equal depth where only texture or lighting differ, the distance between
 cameras and surfaces, exposure, and that the depth maps of different views agree. Writes <dataset>/verify.json and
 prints a table; a dataset that cannot be written to gets the table alone. Exit code 0: passed, as far as its scenes
 exist (the table says how many of them); 2: something is wrong, or none of the scenes exists.
-"""
+""",
+    examples=(
+        "python -m megasynth_attr.dataset.verify dataset=runs/demo",
+        "python -m megasynth_attr.dataset.verify dataset=runs/demo/texture_00 scenes=0-9 workers=4",
+    ),
+)
 
 
 def main(words: list[str]) -> None:
     """Verify the datasets named by ``words``; DatasetError if one fails."""
-    if not words or {"--help", "-h"} & set(words):
-        print_help(help_text(Options, USAGE, EXPLANATION))
-        return
-    options = parse_options(Options, words)
+    options = parse(Options, words, HELP)
     folder = Path(options.dataset)
     is_experiment = not (folder / paths.DATASET_FILE).is_file() and any(folder.glob(f"*/{paths.DATASET_FILE}"))
     failed = []

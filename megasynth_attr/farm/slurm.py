@@ -93,7 +93,7 @@ def shard_command(experiment: Experiment, index: int, count: int) -> list[str]:
         "executor": "local",
         "shard": f"{index}/{count}",
         "stages": "generate",
-        "from_stage": '""',
+        "from_stage": "",
         "max_runtime_s": max(limit_s - END_MARGIN_S, limit_s / 2),
     }
     words = [*experiment.words, *(f"{key}={value}" for key, value in own.items())]

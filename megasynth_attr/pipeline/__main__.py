@@ -12,7 +12,7 @@ from megasynth_attr.core.stages import StageRun
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.farm.experiment import open_experiment_for_writing
 from megasynth_attr.pipeline.check import check_machine, check_settings
-from megasynth_attr.pipeline.help import help_text, wants_help
+from megasynth_attr.pipeline.help import wanted_text
 from megasynth_attr.pipeline.plan import plan_text
 from megasynth_attr.pipeline.stages import Step, VerificationFailed, find_stages
 from megasynth_attr.scene.config import resolve
@@ -25,8 +25,8 @@ def main(words: list[str]) -> None:
     scenes, adapters or methods that failed for good, or a dataset that is not what it should be, nothing more is
     trained, but the other stages look at what there is; the first such error is raised at the end.
     """
-    if wants_help(words):
-        print_help(help_text(words))
+    if (text := wanted_text(words)) is not None:
+        print_help(text)
         return
     started = time.monotonic()
     with StopRequest(patient=False):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_attr.core.keys import nearest
 from megasynth_attr.core.machine import available_cores
 from megasynth_attr.core.pages.chapters import ChapterPlace
 from megasynth_attr.core.pages.template import require_report_libraries

@@ -15,9 +15,12 @@ from typing import Any
 
 from megasynth_attr import __version__
 from megasynth_attr.core.codec import content_hash, to_plain
+from megasynth_attr.core.command.keys import nearest, short_words
+from megasynth_attr.core.command.layers import merge, read_preset, take_config
+from megasynth_attr.core.command.settings import fill
+from megasynth_attr.core.command.words import parse_words, shown
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import identity_of, recorded_identity
-from megasynth_attr.core.keys import fill, merge, nearest, parse_words, read_yaml
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.stages import section_names
 from megasynth_attr.scene.factor import load_plugins, registered
@@ -27,7 +30,6 @@ PATCH_PX = 14  # the training layout's image sizes are multiples of the DINOv2 p
 
 
 SECTIONS: dict[str, type] = {"render": RenderSettings, "write": WriteSettings, "isolation": IsolationSettings}
-ALIASES = {"from": "from_stage", "max_runtime": "max_runtime_s", "timeout": "timeout_s"}
 
 
 @dataclass(frozen=True)
@@ -139,35 +141,31 @@ def read_layers(words: Sequence[str]) -> Layers:
 
     Plugins declare keys of their own, so they are loaded before any key is checked.
     """
-    overrides = parse_words(words, ALIASES)
-    file_layer = read_yaml(Path(overrides.pop("config"))) if "config" in overrides else {}
-    top = merge(file_layer, overrides)
-    if top.get("downstream", "") is None:
-        top["downstream"] = ""  # `downstream=` leaves the preset's out
-    name = str(top.get("preset", ContentSettings().preset))
+    top = take_config(parse_words(words, short_words(RunSettings)))
+    name = _chosen(top, "preset").preset
     preset = load_preset(name)
     whole = merge(preset, top)
+    choice = _chosen(whole, "members", "downstream", "downstream_count")
     of_stages = section_names()
     sections = {section: whole[section] or {} for section in sorted(of_stages & whole.keys())}
     for section, values in sections.items():
         if not isinstance(values, Mapping):
-            raise ConfigError(f"{section}={values}: this is a section; --help {section} lists its keys")
+            raise ConfigError(f"{section}={shown(values)}: this is a section; --help {section} lists its keys")
     shared = {k: v for k, v in preset.items() if k != "attribute"}
-    names = [str(member) for member in whole.get("members", ())]
-    members = [merge(merge(load_preset(member), shared), top) for member in names] or [whole]
-    if downstream := str(whole.get("downstream") or ""):
-        members.append(_downstream_layer(merge(load_preset(downstream), shared if names else {}), whole, top))
+    members = [merge(merge(load_preset(member), shared), top) for member in choice.members] or [whole]
+    if choice.downstream:  # it has its own number of datasets, all of them selected
+        base = merge(load_preset(choice.downstream), shared if choice.members else {})
+        own = {"dataset_count": choice.downstream_count, "datasets": RunSettings().datasets}
+        members.append(merge(merge(base, {k: v for k, v in top.items() if k != "attribute"}), own))
     for member in members:
-        load_plugins(member.get("plugins", ()))
-    own = tuple({k: v for k, v in member.items() if k not in of_stages} for member in members)
-    return Layers(name, own, sections, bool(downstream))
+        load_plugins(_chosen(member, "plugins").plugins)
+    checkable = tuple({k: v for k, v in member.items() if k not in of_stages} for member in members)
+    return Layers(name, checkable, sections, bool(choice.downstream))
 
 
-def _downstream_layer(preset: Mapping[str, Any], whole: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the downstream member: it has its own number of datasets, all of them selected."""
-    count = whole.get("downstream_count", ContentSettings().downstream_count)
-    own = {"dataset_count": count, "datasets": RunSettings().datasets}
-    return merge(merge(preset, {k: v for k, v in top.items() if k != "attribute"}), own)
+def _chosen(layer: Mapping[str, Any], *keys: str) -> ContentSettings:
+    """Return those ``keys`` of an unchecked layer that say what else there is to read; the others are defaults."""
+    return fill(ContentSettings, {key: layer[key] for key in keys if key in layer})
 
 
 def preset_names() -> list[str]:
@@ -175,32 +173,21 @@ def preset_names() -> list[str]:
     return sorted(p.stem for p in resource_dir("presets").glob("*.yaml"))
 
 
-def load_preset(name: str, _chain: tuple[str, ...] = ()) -> dict[str, Any]:
+def load_preset(name: str) -> dict[str, Any]:
     """Return a preset's settings as nested dicts, its ``extends`` chain merged in."""
-    if name in _chain:
-        raise ConfigError(f"preset {name}: it extends itself ({' → '.join((*_chain, name))})")
+    return read_preset(name, preset_file, files=("plugins",))
+
+
+def preset_file(name: str) -> Path:
+    """Return the file of a preset that ships, or that a name ending in .yaml is; ConfigError if there is none."""
     is_path = name.endswith((".yaml", ".yml"))
     path = Path(name) if is_path else resource_dir("presets") / f"{name}.yaml"
-    if not path.is_file():
-        if is_path:
-            raise ConfigError(f"preset={name}: there is no such file")
-        raise ConfigError(
-            f"preset={name}: unknown preset{nearest(name, preset_names())}; known: {', '.join(preset_names())}"
-        )
-    layer = read_yaml(path)
-    parents = layer.pop("extends", [])
-    base: dict[str, Any] = {}
-    for parent in [parents] if isinstance(parents, str) else parents:
-        base = merge(base, load_preset(_beside(path, parent), (*_chain, name)))
-    if "plugins" in layer:
-        layer["plugins"] = [_beside(path, str(plugin)) for plugin in layer["plugins"]]
-    return merge(base, layer)
-
-
-def _beside(file: Path, name: str) -> str:
-    """Return ``name`` as a path beside ``file`` if it is a relative one that exists there, else unchanged."""
-    beside = file.absolute().parent / name
-    return str(beside) if name.endswith((".py", ".yaml", ".yml")) and beside.is_file() else name
+    if path.is_file():
+        return path
+    if is_path:
+        raise ConfigError(f"preset={shown(name)}: there is no such file")
+    known = preset_names()
+    raise ConfigError(f"preset={shown(name)}: unknown preset{nearest(name, known)}; known: {', '.join(known)}")
 
 
 def schema() -> type:
@@ -220,8 +207,7 @@ def _copied(field: dataclasses.Field[Any]) -> Any:
 
 def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
     kind = schema()
-    settings = {k: v for k, v in settings.items() if k != "config"} | {"preset": Path(preset_name).stem}
-    checked: Any = fill(kind, settings)
+    checked: Any = fill(kind, dict(settings) | {"preset": Path(preset_name).stem})
     config = Config(
         content=_part(ContentSettings, checked),
         run=_part(RunSettings, checked),

@@ -79,7 +79,7 @@ class RunSettings:
     stages: str = setting(
         "generate,verify,report", "stages to run, of generate, verify, pretrain, cluster, mine, compare, report"
     )
-    from_stage: str = setting("", "skip the stages before this one (short: from=)")
+    from_stage: str = setting("", "skip the stages before this one", short="from")
     plan: bool = setting(False, "only say what the chosen stages would cost; nothing is written")
     executor: str = setting("local", "who renders", options=["local", "slurm"])
     blender: str = setting("auto", "auto, module (pip install bpy), or the path of a Blender binary")
@@ -94,8 +94,10 @@ class RunSettings:
     attempts: int = setting(
         2, "tries per scene, with the same seed, before a failure is recorded", minimum=1, maximum=10
     )
-    timeout_s: float = setting(3600.0, "longest time for one scene", minimum=1)
-    max_runtime_s: float = setting(0.0, "stop taking scenes after this time and exit 75; 0: no limit", minimum=0)
+    timeout_s: float = setting(3600.0, "longest time for one scene", minimum=1, short="timeout")
+    max_runtime_s: float = setting(
+        0.0, "stop taking scenes after this time and exit 75; 0: no limit", minimum=0, short="max_runtime"
+    )
     openjd_progress: bool = setting(False, "also print openjd_progress lines")
     jobs: int = setting(0, "slurm: array size; 0: one job per 10 scenes, at most 1000", minimum=0)
     partition: str = setting("", "slurm: partition; empty: the cluster's default")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_attr.textures.command_line import nearest
 from megasynth_attr.textures.procedural.recipe import BANK_VERSION, CATEGORIES
 from megasynth_attr.textures.surface import MAPS as MAPS
 
@@ -114,7 +114,7 @@ def record_from_json(entry: Mapping[str, Any], where: str) -> MaterialRecord:
     if values["category"] not in CATEGORIES:
         raise DatasetError(
             f"{where}: {values['name']} has the unknown category {values['category']!r}"
-            f"{nearest(values['category'], CATEGORIES)}"
+            f"{nearest(values['category'], CATEGORIES)}; known: {', '.join(CATEGORIES)}"
         )
     if len(color) != 3 or not all(math.isfinite(value) for value in (*color, *numbers)):
         raise DatasetError(f"{where}: the statistics of {values['name']} are not finite numbers; build the bank again")

@@ -1,7 +1,5 @@
 """A sheet of lit spheres, one per material, so that a person can judge a bank at a glance.
 
-    python -m megasynth_attr.textures.contact_sheet bank=procedural out=docs/images/materials.png
-
 The shading is a small physically based renderer in NumPy: GGX speculars of two lights, a blurred studio environment
 and Lambert diffuse, all driven by the material's own basecolor, normal, roughness and metallic maps.
 """
@@ -17,14 +15,20 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
+from megasynth_attr.core.fields import setting
 from megasynth_attr.core.pictures import decode_levels, decode_picture, read_content
 from megasynth_attr.textures.bank import MAPS, MaterialRecord, open_bank
-from megasynth_attr.textures.command_line import parse_arguments
 from megasynth_attr.textures.surface import Bytes, linear_from_srgb, srgb_from_linear, to_bytes
 
 Floats = npt.NDArray[np.floating]
 
+HELP = Help(
+    usage="python -m megasynth_attr.textures.contact_sheet [bank=FOLDER] [out=FILE] [key=value ...]",
+    explanation="Draws a sheet of lit spheres, one per material of a bank, so that a person can judge it at a glance.",
+    examples=("python -m megasynth_attr.textures.contact_sheet bank=procedural out=docs/images/materials.png",),
+)
 _LIGHTS = (  # direction to the light (x right, y up, z to the viewer), radiant colour
     (np.array([-0.55, 0.65, 0.6]), np.array([3.0, 2.85, 2.65])),
     (np.array([0.85, 0.1, 0.35]), np.array([0.7, 0.8, 0.95])),
@@ -33,15 +37,15 @@ _LIGHTS = (  # direction to the light (x right, y up, z to the viewer), radiant 
 
 @dataclass(frozen=True)
 class SheetOptions:
-    """Options of the contact sheet."""
+    """What is drawn, and how."""
 
-    bank: str = "procedural"  # "procedural" or the folder of a disk bank
-    out: str = "docs/images/materials.png"  # the PNG file to write
-    cache_dir: str = ".cache/textures"  # where the procedural bank keeps its files
-    size_px: int = 256  # size of the maps that are shaded
-    columns: int = 12  # spheres in a row
-    width_px: int = 1600  # width of the sheet
-    tiles: float = 1.25  # tiles across a sphere
+    bank: str = setting("procedural", "procedural, or the folder of a disk bank")
+    out: str = setting("docs/images/materials.png", "the PNG file to write")
+    cache_dir: str = setting(".cache/textures", "where the procedural bank keeps its files")
+    size_px: int = setting(256, "size of the maps that are shaded", minimum=1)
+    columns: int = setting(12, "spheres in a row", minimum=1)
+    width_px: int = setting(1600, "width of the sheet", minimum=1)
+    tiles: float = setting(1.25, "tiles across a sphere", minimum=0)
 
 
 def _environment(direction: Floats, blur: Floats) -> Floats:
@@ -192,9 +196,7 @@ def contact_sheet(
 
 def main(argv: list[str]) -> None:
     """Write the sheet; raises ConfigError for unknown keys and DatasetError for a bank that cannot be read."""
-    options = parse_arguments(SheetOptions, argv, "megasynth_attr.textures.contact_sheet", __doc__)
-    if options is None:
-        return
+    options = parse(SheetOptions, argv, HELP)
     bank = open_bank(options.bank, cache_dir=Path(options.cache_dir), size_px=options.size_px)
     files = bank.materialise(record.name for record in bank.records)
     sheet = contact_sheet(bank.records, files, columns=options.columns, width_px=options.width_px, tiles=options.tiles)

@@ -1,13 +1,5 @@
 """MatSynth → a disk bank: choose materials by class and licence, scale them once, keep where they come from.
 
-    python -m megasynth_attr.textures.matsynth source=gvecchio/MatSynth out=banks/matsynth categories=[wood,metal] \\
-        licenses=[CC0] size_px=512 limit=100
-    python -m megasynth_attr.textures.matsynth source=downloads/matsynth out=banks/matsynth
-
-source is a folder of parquet shards, a glob of them, or the hub id gvecchio/MatSynth, which is streamed over the
-network (about 80 MB per material; the network is used in this case only).
-A killed run loses nothing: the same command goes on where it stopped. Other materials can be added by a later run.
-
 MatSynth: G. Vecchio and V. Deschaintre, "MatSynth: A Modern PBR Materials Dataset", CVPR 2024. Its materials are CC0 or
 CC-BY; the index keeps licence, source, authors and link of each, so that a CC-BY material can be credited.
 """
@@ -29,7 +21,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from megasynth_attr.core.command.keys import nearest
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.core.fields import REQUIRED, check, setting
 from megasynth_attr.core.pictures import decode_levels, decode_picture
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.textures.bank import (
@@ -41,7 +36,6 @@ from megasynth_attr.textures.bank import (
     read_index,
     record_to_json,
 )
-from megasynth_attr.textures.command_line import nearest, parse_arguments
 from megasynth_attr.textures.procedural.recipe import CATEGORIES
 from megasynth_attr.textures.surface import (
     Bytes,
@@ -52,6 +46,20 @@ from megasynth_attr.textures.surface import (
     to_bytes,
 )
 
+HELP = Help(
+    usage="python -m megasynth_attr.textures.matsynth source=FOLDER out=FOLDER [key=value ...]",
+    explanation="""
+Chooses materials of MatSynth by class and licence, scales them once and keeps where they come from.
+source is a folder of parquet shards, a glob of them, or the hub id gvecchio/MatSynth, which is streamed over the
+network (about 80 MB per material; the network is used in this case only).
+A killed run loses nothing: the same command goes on where it stopped. Other materials can be added by a later run.
+""",
+    examples=(
+        "python -m megasynth_attr.textures.matsynth source=gvecchio/MatSynth out=banks/matsynth "
+        "categories=[wood,metal] licenses=[CC0] size_px=512 limit=100",
+        "python -m megasynth_attr.textures.matsynth source=downloads/matsynth out=banks/matsynth",
+    ),
+)
 HUB_ID = "gvecchio/MatSynth"
 LICENSES = ("CC0", "CC-BY", "CC-BY-SA", "CC-BY-NC", "CC-BY-NC-SA", "CC-BY-ND")
 FETCH_AGAIN = "download its shard again"
@@ -60,15 +68,15 @@ MATERIAL_NAME = "material.json"  # written last in a material's folder: the mate
 
 @dataclass(frozen=True)
 class MatsynthOptions:
-    """Options of the command."""
+    """Where materials come from, which are chosen, and where they go."""
 
-    source: str  # folder or glob of parquet shards, or gvecchio/MatSynth (network)
-    out: str  # folder of the bank, e.g. banks/matsynth
-    categories: tuple[str, ...] = ()  # only these classes, e.g. [wood,metal]; empty means all 13
-    licenses: tuple[str, ...] = ()  # only these licences, e.g. [CC0]; empty means all
-    size_px: int = 512  # width and height of the maps in the bank
-    limit: int = 0  # stop after so many materials; 0 means no limit
-    split: str = "train"  # split on the hub, train (5700) or test (89); local shards are read as they are
+    source: str = setting(REQUIRED, "folder or glob of parquet shards, or gvecchio/MatSynth (network)")
+    out: str = setting(REQUIRED, "folder of the bank, e.g. banks/matsynth")
+    categories: tuple[str, ...] = setting((), "only these classes, e.g. [wood,metal]; empty: all 13")
+    licenses: tuple[str, ...] = setting((), "only these licences, e.g. [CC0]; empty: all")
+    size_px: int = setting(512, "width and height of the maps in the bank (MatSynth: 4096)", minimum=16, maximum=4096)
+    limit: int = setting(0, "stop after so many materials; 0: no limit", minimum=0)
+    split: str = setting("train", "split on the hub, train (5700) or test (89); local shards are read as they are")
 
 
 @dataclass(frozen=True)
@@ -88,18 +96,16 @@ def license_family(text: str) -> str:
     return "CC0" if "CC0" in known else "-".join(known) or text
 
 
-def _checked(options: MatsynthOptions) -> MatsynthOptions:
+def _check(options: MatsynthOptions) -> None:
     for category in options.categories:
         if category not in CATEGORIES:
-            raise ConfigError(f"unknown category {category!r}{nearest(category, CATEGORIES)}")
+            raise ConfigError(
+                f"unknown category {category!r}{nearest(category, CATEGORIES)}; known: {', '.join(CATEGORIES)}"
+            )
     for name in options.licenses:
         if license_family(name) not in LICENSES:
-            raise ConfigError(f"unknown licence {name!r}{nearest(name, LICENSES)}")
-    if not 16 <= options.size_px <= 4096:
-        raise ConfigError(f"size_px={options.size_px} is outside 16 … 4096; MatSynth has 4096, 512 is the default")
-    if options.limit < 0:
-        raise ConfigError(f"limit={options.limit} is negative; 0 means no limit")
-    return options
+            raise ConfigError(f"unknown licence {name!r}{nearest(name, LICENSES)}; known: {', '.join(LICENSES)}")
+    check(options, "")
 
 
 def _shards(source: str) -> list[str]:
@@ -298,7 +304,7 @@ def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | Non
     Raises ConfigError for an unknown category or licence (naming the nearest) and for a bank of another size,
     DatasetError when nothing fits the choice, and what ``open_rows`` raises.
     """
-    _checked(options)
+    _check(options)
     out = Path(options.out)
     if (out / INDEX_NAME).exists():
         size = read_index(out / INDEX_NAME, "remove it or give another out=").get("size_px")
@@ -346,9 +352,7 @@ def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | Non
 
 def main(argv: list[str]) -> None:
     """Build the bank and print a summary."""
-    options = parse_arguments(MatsynthOptions, argv, "megasynth_attr.textures.matsynth", __doc__)
-    if options is None:
-        return
+    options = parse(MatsynthOptions, argv, HELP)
     warnings.showwarning = lambda message, *_: tqdm.write(f"warning: {message}", file=sys.stderr)
     done = build_bank(options)
     print(

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from megasynth_attr.core.codec import canonical_json, from_plain, to_plain
+from megasynth_attr.core.command.keys import all_keys
+from megasynth_attr.core.command.layers import merge
+from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.fields import check, range_setting, span
-from megasynth_attr.core.keys import all_keys, fill, merge
 from megasynth_attr.core.ranges import LogUniform, OneOf, Range, Uniform
 
 seeds = st.integers(0, 2**32 - 1)

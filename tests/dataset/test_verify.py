@@ -254,7 +254,8 @@ class TestCommand:
         assert "texture_00: verification failed" in done.stderr and "Traceback" not in done.stderr
 
     def test_help_teaches(self, capsys: pytest.CaptureFixture[str]) -> None:
-        main(["--help"])
+        with pytest.raises(SystemExit):
+            main(["--help"])
         text = capsys.readouterr().out
         assert "usage: python -m megasynth_attr.dataset.verify dataset=<dir>" in text and "workers=" in text
 

@@ -51,16 +51,11 @@ def call(program: str, words: tuple[str, ...]) -> Said:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = run_main(PROGRAMS[program], given_once(words))
+            code = run_main(PROGRAMS[program], list(words))
         except SystemExit as leaving:  # after --help
             code = int(leaving.code or 0)
     here = str(Path.cwd())
     return Said(code, out.getvalue().replace(here, "<here>"), err.getvalue().replace(here, "<here>"))
-
-
-def given_once(words: tuple[str, ...]) -> list[str]:
-    """Return the words without those that a later one of the same key replaces."""
-    return list({word.partition("=")[0]: word for word in words}.values())
 
 
 @contextlib.contextmanager

@@ -42,7 +42,8 @@ TRAINING = (
 # of the two scenes one trains and one validates
 RUN = (
     *TRAINING,
-    "data=[data/texture_00,data/texture_01]",
+    "data=data/texture_00",
+    "data=data/texture_01",
     "data.validation_share=0.55",
     "steps=12",
     "run.checkpoint_every=3",

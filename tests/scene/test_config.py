@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from megasynth_attr.core.command.words import Typed
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.scene.config import load_preset, preset_names, resolve, schema
@@ -75,7 +76,7 @@ def test_the_training_section_belongs_to_no_dataset(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("members: [texture]\ntraining: {optim: {steps: 7, lr: 0.1}, anything: [1, 2]}\n")
     experiment = resolve([f"preset={file}", "training.optim.steps=9"])
-    assert experiment.sections == {"training": {"optim": {"steps": 9, "lr": 0.1}, "anything": [1, 2]}}
+    assert experiment.sections == {"training": {"optim": {"steps": Typed(("9",)), "lr": 0.1}, "anything": [1, 2]}}
     assert experiment.members[0].fingerprint() == resolve(["preset=texture"]).members[0].fingerprint()
 
 
@@ -108,7 +109,8 @@ def test_a_leading_double_dash_is_dropped():
         (["preset=objects"], "names no attribute"),
         (["preset=texture", "attribute=../up"], "folder name"),
         (["preset=texture", "members=[texture,texture]"], "same attribute"),
-        (["preset=texture", "frames=[1"], "cannot be read"),
+        (["preset=texture", "frames=[1"], "frames=[1: expected a whole number"),
+        (["preset=texture", "camera.fov_x_deg=[1"], "camera.fov_x_deg=[1: the brackets cannot be read"),
         (["preset=texture", "downstream=everythin"], "did you mean everything"),
         (["preset=texture", "downstream=texture"], "same attribute"),
         (["preset=texture", "downstream=everything", "downstream_count=1"], "at least 2"),

@@ -180,13 +180,13 @@ def test_nothing_left_is_an_error(shards: Path, tmp_path: Path) -> None:
 
 
 def test_wrong_arguments_name_the_nearest(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'wood'"):
+    with pytest.raises(ConfigError, match="did you mean wood"):
         build_bank(_options(shards, tmp_path, categories=("wod",)))
     with pytest.raises(ConfigError, match="licence 'CCO'"):
         build_bank(_options(shards, tmp_path, licenses=("CCO",)))
     with pytest.raises(ConfigError, match="categories"):
         main(["categorys=[wood]"])
-    with pytest.raises(ConfigError, match="missing out="):
+    with pytest.raises(ConfigError, match="out= is missing"):
         main([f"source={shards}"])
 
 
@@ -229,7 +229,8 @@ def test_command_line_and_exit_codes(shards: Path, tmp_path: Path, capsys: pytes
     assert "1 materials written" in capsys.readouterr().out
     assert run_main(main, [*arguments, "limt=3"]) == ExitCode.USAGE
     assert "limit" in capsys.readouterr().err
-    assert run_main(main, ["--help"]) == ExitCode.DONE
+    with pytest.raises(SystemExit):
+        main(["--help"])
     assert "licenses" in capsys.readouterr().out
     entry = json.loads((tmp_path / "b" / "tile" / "material.json").read_text())
     assert entry["authors"] == ["Ann Author"] and entry["tags"] == ["a", "b"] and entry["physical_size"] == 100.0

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.ranges import Uniform
-from megasynth_train.command import Help, parse
 from megasynth_train.evaluate.options import EvaluateSettings
 from megasynth_train.training.settings import DataSettings, ModelSettings, TrainSettings
 

@@ -131,8 +131,8 @@ def test_a_disk_too_small_is_refused_before_the_first_step(
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("out=''", "out= is missing"),
-        ("data=[]", "data= is missing"),
+        ("out=", "out= is missing"),
+        ("data=", "data= is missing"),
         ("steps=0", "optim.steps=0: must be at least 1"),
         ("optim.stesp=3", "optim.steps"),
         ("model=vggt-7b", "model.size=vggt-7b"),

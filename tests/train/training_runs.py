@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
-from megasynth_train.command import Help, parse
 from megasynth_train.finetune import TrainResult, main, run
 from megasynth_train.training.metrics import read_metrics
 from megasynth_train.training.settings import TrainSettings

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.pages.words import table_text
 from megasynth_attr.core.run_folder import check_new
 from megasynth_train.adapters.inject import base_of
 from megasynth_train.adapters.subspace.opening import check_layers
-from megasynth_train.command import Help, parse
 from megasynth_train.subspace.analysis import layer_key
 from megasynth_train.subspace.basis import Basis, random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis

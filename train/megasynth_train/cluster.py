@@ -21,6 +21,7 @@ from typing import Any
 
 from accelerate.state import PartialState
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import (
     ConfigError,
     EnvironmentProblem,
@@ -35,7 +36,6 @@ from megasynth_attr.core.selection import parse_shard, shard_of
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train import finetune
 from megasynth_train.adapters import drift
-from megasynth_train.command import Help, parse
 from megasynth_train.training.cluster_manifest import (
     ClusterSettings,
     check_unchanged,

@@ -6,10 +6,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_train.adapters.subspace.export import export_folder
-from megasynth_train.command import Help, parse
 
 HELP = Help(
     usage="python -m megasynth_train.export_lora adapter=FOLDER out=FOLDER [basis=FILE]",

@@ -24,6 +24,7 @@ from accelerate import Accelerator
 from accelerate.state import PartialState
 
 from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import identity_of
 from megasynth_attr.core.files import json_bytes
@@ -32,7 +33,6 @@ from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters import Adapted, adapt, save_adapter
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
-from megasynth_train.command import Help, parse
 from megasynth_train.data.sources import TrainingData, open_sources
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import read_best

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.pages.chapters import write_chapter
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.stop import StopRequest
-from megasynth_train.command import Help, parse
 from megasynth_train.subspace import mining, result_folder
 from megasynth_train.subspace.allocation import weight_effective_rank
 from megasynth_train.subspace.analysis import FILE, Analysis, read_analysis, write_analysis

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import load_adapter
-from megasynth_train.command import Help, parse
 from megasynth_train.data.images import MODES, Picture, image_files, load_pictures
 from megasynth_train.evaluate.prediction import confident, predict
 from megasynth_train.evaluate.prediction_files import FORMAT, OVERVIEW, check_out, write_prediction

@@ -11,11 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from megasynth_attr.core.errors import ConfigError, print_help, run_main
-from megasynth_attr.core.fields import setting
-from megasynth_attr.core.keys import nearest
+from megasynth_attr.core.command.keys import nearest
+from megasynth_attr.core.command.program import Help, parse
+from megasynth_attr.core.errors import ConfigError, run_main
+from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.selection import parse_indices
-from megasynth_attr.dataset.command import help_text, parse_options
 from megasynth_attr.dataset.export import colmap, nerfstudio, paper, webdataset
 from megasynth_attr.dataset.export.target import Target, claim
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset
@@ -25,9 +25,9 @@ from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset
 class Options:
     """What the command is told."""
 
-    format: str = setting(None, "layout to write: paper, colmap, nerfstudio, webdataset")
-    dataset: str = setting(None, "a dataset folder such as runs/demo/texture_00")
-    out: str = setting(None, "folder to write to; new, empty, or an earlier export of the same format")
+    format: str = setting(REQUIRED, "layout to write: paper, colmap, nerfstudio, webdataset")
+    dataset: str = setting(REQUIRED, "a dataset folder such as runs/demo/texture_00")
+    out: str = setting(REQUIRED, "folder to write to; new, empty, or an earlier export of the same format")
     scenes: str = setting("all", "which scenes: all, 0-9, 0,3,7")
     link: bool = setting(False, "hard-link images instead of copying them (not webdataset)")
     model: str = setting("both", "colmap: kind of model files", options=["both", "text", "binary"])
@@ -72,8 +72,9 @@ LAYOUTS = {
     "webdataset": Layout(("scenes", "scenes_per_shard"), _webdataset),
 }
 
-USAGE = "python -m megasynth_attr.dataset.export format=<format> dataset=<dir> out=<dir> [scenes=0-9]"
-EXPLANATION = """
+HELP = Help(
+    usage="python -m megasynth_attr.dataset.export format=<format> dataset=<dir> out=<dir> [scenes=0-9]",
+    explanation="""
 Writes a dataset in a layout that other programs read.
   paper       opencv_cameras.json, renderings/*_rgba.png, *_depth.exr: the layout of the paper's training code
   colmap      images and a sparse model (text and binary) with a point cloud and tracks
@@ -81,9 +82,12 @@ Writes a dataset in a layout that other programs read.
   webdataset  tar shards, one sample per view
 A scene appears as a whole or not at all; running the same command again continues. `out` may hold several datasets
 of one format; anything else in it is an error, and is left alone.
-
-example: python -m megasynth_attr.dataset.export format=colmap dataset=runs/demo/texture_00 out=exports/colmap
-"""
+""",
+    examples=(
+        "python -m megasynth_attr.dataset.export format=colmap dataset=runs/demo/texture_00 out=exports/colmap",
+        "python -m megasynth_attr.dataset.export format=webdataset dataset=runs/demo/texture_00 out=tars scenes=0-9",
+    ),
+)
 
 
 def export_dataset(options: Options, progress: bool = True) -> None:
@@ -109,10 +113,7 @@ def export_dataset(options: Options, progress: bool = True) -> None:
 
 def main(words: list[str]) -> None:
     """Export what ``words`` say, or print the help."""
-    if not words or {"--help", "-h"} & set(words):
-        print_help(help_text(Options, USAGE, EXPLANATION))
-        return
-    options = parse_options(Options, words)
+    options = parse(Options, words, HELP)
     export_dataset(options)
     print(f"exported to {options.out}")
 

@@ -1,8 +1,5 @@
 """The embedded bank of procedural materials: records from a shipped index, files painted on demand.
 
-    python -m megasynth_attr.textures.procedural.bank out=banks/procedural size_px=512    write it as a disk bank
-    python -m megasynth_attr.textures.procedural.bank index=assets/materials/procedural_index.json    renew the index
-
 The index holds name, class, licence, recipe identity and statistics (measured at 256 px), so opening the bank paints
 nothing. Renew it after every change of a recipe; a test compares it with the code.
 """
@@ -20,7 +17,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from megasynth_attr.core.command.keys import nearest
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, run_main
+from megasynth_attr.core.fields import setting
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.textures.bank import (
@@ -35,11 +35,18 @@ from megasynth_attr.textures.bank import (
     record_from_json,
     record_to_json,
 )
-from megasynth_attr.textures.command_line import parse_arguments
 from megasynth_attr.textures.procedural.materials import RECIPES
 from megasynth_attr.textures.procedural.recipe import BANK_SEED, BANK_VERSION, Recipe
 from megasynth_attr.textures.surface import Bytes, png_bytes, statistics_of
 
+HELP = Help(
+    usage="python -m megasynth_attr.textures.procedural.bank out=FOLDER|index=FILE [key=value ...]",
+    explanation="Writes the procedural materials as a disk bank, or renews the shipped index of them.",
+    examples=(
+        "python -m megasynth_attr.textures.procedural.bank out=banks/procedural size_px=512",
+        "python -m megasynth_attr.textures.procedural.bank index=assets/materials/procedural_index.json",
+    ),
+)
 LICENSE = "CC0-1.0"
 SOURCE = "megasynth-attr procedural"
 STATISTICS_SIZE_PX = 256
@@ -168,19 +175,17 @@ def write_index(path: Path) -> int:
 
 @dataclass(frozen=True)
 class ProceduralOptions:
-    """Options of the command."""
+    """What is written: the materials as a disk bank, or the shipped index."""
 
-    out: str = ""  # folder of the disk bank to write, e.g. banks/procedural
-    index: str = ""  # index file to write instead, e.g. assets/materials/procedural_index.json
-    size_px: int = 512  # width and height of the maps of the disk bank
-    categories: tuple[str, ...] = ()  # only these classes, e.g. [wood,metal]; empty means all
+    out: str = setting("", "folder of the disk bank to write, e.g. banks/procedural")
+    index: str = setting("", "index file to write instead, e.g. assets/materials/procedural_index.json")
+    size_px: int = setting(512, "width and height of the maps of the disk bank", minimum=1)
+    categories: tuple[str, ...] = setting((), "only these classes, e.g. [wood,metal]; empty: all")
 
 
 def main(argv: list[str]) -> None:
     """Write the disk bank or the index; raises ConfigError for wrong arguments."""
-    options = parse_arguments(ProceduralOptions, argv, "megasynth_attr.textures.procedural.bank", __doc__)
-    if options is None:
-        return
+    options = parse(ProceduralOptions, argv, HELP)
     if bool(options.out) == bool(options.index):
         raise ConfigError("give either out=<folder> (write the bank) or index=<file> (renew the shipped index)")
     if options.index:
@@ -189,9 +194,7 @@ def main(argv: list[str]) -> None:
     known = sorted({recipe.category for recipe in RECIPES.values()})
     for category in options.categories:
         if category not in known:
-            from megasynth_attr.textures.command_line import nearest
-
-            raise ConfigError(f"unknown category {category!r}{nearest(category, known)}")
+            raise ConfigError(f"unknown category {category!r}{nearest(category, known)}; known: {', '.join(known)}")
     chosen = [r for r in RECIPES.values() if not options.categories or r.category in options.categories]
     print(f"wrote {write_bank(Path(options.out), options.size_px, chosen)} materials to {options.out}")
 

@@ -16,12 +16,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
+from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.temporary import replace_atomically
-from megasynth_attr.textures.command_line import parse_arguments
 from megasynth_attr.textures.procedural.noise import Array, Tile, fbm
 from megasynth_attr.textures.surface import linear_from_srgb, mix, rgb, smooth, srgb_from_linear, to_bytes
 
+HELP = Help(
+    usage="python -m megasynth_attr.textures.procedural.portraits out=FOLDER [quality=90]",
+    explanation="Paints the portraits that the spoof scenes show, as JPEG files.",
+    examples=("python -m megasynth_attr.textures.procedural.portraits out=assets/pictures",),
+)
 WIDTH_PX, HEIGHT_PX = 360, 480
 _SUPERSAMPLING = 2
 
@@ -207,17 +213,15 @@ def draw_portrait(who: Portrait) -> Image.Image:
 
 @dataclass(frozen=True)
 class PortraitOptions:
-    """Options of the command."""
+    """Where the portraits go."""
 
-    out: str  # folder to write to, e.g. assets/pictures
-    quality: int = 90  # of the JPEG files, 1 … 95
+    out: str = setting(REQUIRED, "folder to write to, e.g. assets/pictures")
+    quality: int = setting(90, "of the JPEG files", minimum=1, maximum=95)
 
 
 def main(argv: list[str]) -> None:
     """Write the portraits as JPEG files; raises ConfigError for wrong arguments."""
-    options = parse_arguments(PortraitOptions, argv, "megasynth_attr.textures.procedural.portraits", __doc__)
-    if options is None:
-        return
+    options = parse(PortraitOptions, argv, HELP)
     for who in PORTRAITS:
         buffer = io.BytesIO()
         draw_portrait(who).save(buffer, format="JPEG", quality=options.quality, subsampling=0)

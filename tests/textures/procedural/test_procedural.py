@@ -194,11 +194,12 @@ def test_the_written_bank_is_a_disk_bank(tmp_path: Path) -> None:
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--help"])
+    with pytest.raises(SystemExit):
+        main(["--help"])
     assert "size_px" in capsys.readouterr().out
     main([f"out={tmp_path / 'b'}", "--size_px=16", "categories=[leather]"])
     assert len(open_bank(str(tmp_path / "b"), cache_dir=tmp_path, size_px=16).records) >= 5
-    for wrong, hint in (("sizepx=3", "size_px"), ("size_px=big", "int"), ("out", "key=value")):
+    for wrong, hint in (("sizepx=3", "size_px"), ("size_px=big", "whole number"), ("out", "key=value")):
         with pytest.raises(ConfigError, match=hint):
             main([f"out={tmp_path}", wrong])
     with pytest.raises(ConfigError, match="leather"):

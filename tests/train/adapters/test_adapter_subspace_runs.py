@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import training_runs as runs
 from ddp_runs import train_by_hand, train_two_ranks
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.adapters.subspace.opening import IDENTITY
-from megasynth_train.command import Help, parse
 from megasynth_train.subspace.basis import random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
 from megasynth_train.training.base_model import base_model

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "dataset"))  # the generator'
 
 import synthetic
 
+from megasynth_attr.core.command.program import parse
 from megasynth_attr.dataset.writer import finalise, open_for_writing
-from megasynth_train.command import parse
 from megasynth_train.compare import __main__ as program
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.subspace.basis import Basis, LayerBasis, haar_frame

@@ -8,9 +8,9 @@ import sys
 import pytest
 import yaml
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.resources import resource_dir
-from megasynth_train.command import Help, parse
 from megasynth_train.compare.methods import builtin, expand, needs_basis
 from megasynth_train.compare.settings import CompareSettings, training_of
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from written_cluster import ATTRIBUTES, RANK, layers, random_adapter, write_adapter, write_cluster
 
+from megasynth_attr.core.command.program import parse
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.pages.words import short
 from megasynth_train import mine
-from megasynth_train.command import parse
 from megasynth_train.mine import MineSettings, MiningResult
 from megasynth_train.subspace.analysis import read_analysis
 from megasynth_train.subspace.angles import principal_angles
@@ -299,7 +299,7 @@ def test_a_setting_that_is_new_does_not_invalidate_what_is_done(
     del done["identity"]["mining"]["drop_below"]  # as if it had been unknown then
     (out / "done.json").write_text(json.dumps(done))
     assert mined(cluster, out).already_done
-    with pytest.raises(ConfigError, match=r"mining\.drop_below is 0\.5 now, it was 1e-06"):
+    with pytest.raises(ConfigError, match=r"mining\.drop_below is 1e-06 there and 0\.5 now"):
         mined(cluster, out, "mining.drop_below=0.5")
 
 

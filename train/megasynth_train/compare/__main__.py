@@ -9,8 +9,8 @@ import sys
 
 from accelerate.state import PartialState
 
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
-from megasynth_train.command import Help, parse
 from megasynth_train.compare.cost import plan_text
 from megasynth_train.compare.run import run
 from megasynth_train.compare.settings import CompareSettings

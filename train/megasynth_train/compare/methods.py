@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.core.keys import nearest
 from megasynth_train.training.settings import AdapterSettings, OptimSettings
 
 BASE, PAPER, MATCHED = "base", "paper", "heads-matched"

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.command.keys import nearest
+from megasynth_attr.core.command.layers import merge
+from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import setting
-from megasynth_attr.core.keys import fill, merge, nearest
 from megasynth_attr.core.selection import parse_shard
 from megasynth_train.compare.methods import BASE, MATCHED, PAPER, RANDOM, Method, builtin, expand, needs_basis
 from megasynth_train.evaluate.options import MeasureSettings

@@ -115,7 +115,8 @@ def _open_source(root: Path, settings: DataSettings, bad: list[BadScene], notes:
     skip = settings.on_bad_file == "skip"
     if not root.is_dir():
         what = "this is a file, name a folder" if root.exists() else "there is no such folder"
-        raise DatasetError(f"data={root}: {what}")
+        several = "; several folders take one word each, data=a data=b" if str(root).endswith("]") else ""
+        raise DatasetError(f"data={root}: {what}{several}")
     if (root / paths.DATASET_FILE).is_file():
         datasets = [open_dataset(root)]
     elif any(root.glob(f"*/{paths.DATASET_FILE}")):

@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, ScenesFailed, run_main
 from megasynth_attr.core.files import json_bytes, sha256_of, storage_errors, write_durably
 from megasynth_attr.core.pages.template import require_report_libraries
@@ -31,7 +32,6 @@ from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.adapters import load_adapter
 from megasynth_train.adapters.stock import is_stock, stock_digest
 from megasynth_train.adapters.storage import RECORD
-from megasynth_train.command import Help, parse
 from megasynth_train.evaluate.inputs import Selection, select_scenes
 from megasynth_train.evaluate.options import EvaluateSettings
 from megasynth_train.evaluate.page import INDEX, Cloud, PageScene, write_point_page

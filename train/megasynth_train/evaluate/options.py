@@ -17,7 +17,11 @@ class MeasureSettings:
     """What is evaluated, on which scenes and views, and what is drawn."""
 
     data: tuple[str, ...] = setting(
-        (), "folders: datasets, experiments, or scenes in the paper's layout", identity=False
+        (),
+        "folders: datasets, experiments, or scenes in the paper's layout",
+        short="test",
+        literal=True,
+        identity=False,
     )
     basis: str = setting("", "adapters of mode=subspace: file of their basis, if it was moved since training")
     split: str = setting("all", "which scenes: all, or a side of the split training makes", options=SPLITS)

@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_attr.core.keys import nearest
 from megasynth_attr.core.stages import StageRun
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.data.sizes import check_settings, check_width

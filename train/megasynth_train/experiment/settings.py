@@ -13,19 +13,18 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from megasynth_attr.core.command.keys import sections
+from megasynth_attr.core.command.layers import merge
+from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.fields import setting
-from megasynth_attr.core.keys import merge
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.stages import StageRun
-from megasynth_train.command import fill_listed, without_sections
 from megasynth_train.compare.settings import CompareSettings
-from megasynth_train.evaluate.options import MeasureSettings
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.training.settings import (
     AdapterSettings,
@@ -84,11 +83,6 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class _Section:
-    training: Keys = field(default_factory=Keys)
-
-
-@dataclass(frozen=True)
 class StageSettings:
     """The settings of every stage, folders included, so that each stage is what its own program would do."""
 
@@ -124,7 +118,7 @@ def stage_settings(run: StageRun) -> StageSettings:
 
 def check_keys(values: Mapping[str, Any]) -> Keys:
     """Return the section's keys, each checked by itself; ConfigError, naming the nearest, for an unknown one."""
-    keys = fill_listed(_Section, {SECTION: dict(values)}).training
+    keys = fill(Keys, values, f"{SECTION}.")
     _refuse_taken(values)
     return keys
 
@@ -152,7 +146,7 @@ def _filled(kind: Any, *layers: Mapping[str, Any]) -> Any:
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = merge(merged, layer)
-    return fill_listed(kind, merged)
+    return fill(kind, merged)
 
 
 def _refuse_taken(values: Mapping[str, Any]) -> None:
@@ -179,9 +173,7 @@ def _check_shipped(checkpoint: str) -> None:
 
 def help_sections() -> dict[str, type]:
     """Return the dataclass of every section of ``--help``, by its full name; common keys are listed once."""
-    hints = typing.get_type_hints(Keys)
-    sections = {
-        f"{SECTION}.{name}": kind for name, kind in hints.items() if name not in ("seed", "pretrain", "compare")
-    }
-    compare = {f"{SECTION}.compare": without_sections(CompareSettings), f"{SECTION}.compare.test": MeasureSettings}
-    return {SECTION: without_sections(Keys), **sections, **compare}
+    found = {prefix.removesuffix("."): kind for prefix, kind in sections(Keys, f"{SECTION}.")}
+    own = (f"{SECTION}.compare", f"{SECTION}.compare.test")
+    again = (f"{SECTION}.pretrain", f"{SECTION}.compare.")
+    return {name: kind for name, kind in found.items() if name in own or not name.startswith(again)}

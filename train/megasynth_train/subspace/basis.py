@@ -16,8 +16,8 @@ import numpy as np
 
 from megasynth_attr import __version__
 from megasynth_attr.core.codec import canonical_json
+from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.core.keys import nearest
 from megasynth_train.subspace.qr import positive_qr
 
 Columns = Mapping[str, Mapping[str, tuple[int, int]]]  # module → attribute → first column, end

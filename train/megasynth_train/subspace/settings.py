@@ -14,10 +14,16 @@ ALLOCATIONS = ("uniform", "floor", "proportional", "energy", "null")
 class MiningSettings:
     """How bases are mined from a cluster; of these, only where files lie and how many work at it change no result."""
 
-    attributes: tuple[str, ...] = setting((), "attributes to mine, in this order; empty: all of the cluster")
-    modules: str = setting("", "regular expression of layers to mine; empty: all adapted linears of the aggregator")
-    dimension: int = setting(16, "dimensions per attribute and layer (a layer with less room gets less)", minimum=1)
-    extractor: str = setting("irls", "which extractor makes the basis", options=EXTRACTORS)
+    attributes: tuple[str, ...] = setting(
+        (), "attributes to mine, in this order; empty: all of the cluster", short="attributes"
+    )
+    modules: str = setting(
+        "", "regular expression of layers to mine; empty: all adapted linears of the aggregator", short="modules"
+    )
+    dimension: int = setting(
+        16, "dimensions per attribute and layer (a layer with less room gets less)", minimum=1, short="dimension"
+    )
+    extractor: str = setting("irls", "which extractor makes the basis", options=EXTRACTORS, short="extractor")
     all_extractors: bool = setting(True, "also run the other extractors, for the report")
     power: float = setting(
         1.0, "irls, joint: the residuals' power α in the objective; 2: least squares", minimum=1e-3, maximum=2
@@ -30,7 +36,9 @@ class MiningSettings:
         1e-6, "the same where only the report needs it: extractors that make no basis, random halves", minimum=0
     )
     max_iterations: int = setting(100, "irls, joint: iterations at most", minimum=1)
-    allocation: str = setting("uniform", "how dimensions are shared among layers", options=ALLOCATIONS)
+    allocation: str = setting(
+        "uniform", "how dimensions are shared among layers", options=ALLOCATIONS, short="allocation"
+    )
     allocate_from: str = setting(
         "update",
         "floor, proportional: effective rank of the mean update, or of the base weight",
@@ -50,13 +58,13 @@ class MiningSettings:
     splits: int = setting(
         2, "random halves of each attribute's adapters that are mined and compared; 0: none", minimum=0
     )
-    seed: int = setting(0, "seed of rotations and halves", minimum=0)
+    seed: int = setting(0, "seed of rotations and halves", minimum=0, short="seed")
 
 
 @dataclass(frozen=True)
 class MineRunSettings:
     """Where it runs; none of these changes a result."""
 
-    workers: int = setting(0, "processes; 0: one per core", minimum=0)
+    workers: int = setting(0, "processes; 0: one per core", minimum=0, short="workers")
     figures: bool = setting(True, "draw figures and the report (extra [report])")
     progress: bool = setting(True, "progress bar")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.files import read_json
-from megasynth_attr.core.keys import nearest
 from megasynth_train.subspace.analysis import AdapterRow, DriftRow, layer_key
 from megasynth_train.subspace.core import Update
 from megasynth_train.subspace.dora import BaseWeights, with_row_scales

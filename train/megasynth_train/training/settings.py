@@ -19,10 +19,11 @@ DEFAULT_HEAD_RANK = 16
 class ModelSettings:
     """The base model."""
 
-    size: str = setting("vggt-1b", "width and depth of the model", options=list(SIZES))
+    size: str = setting("vggt-1b", "width and depth of the model", options=list(SIZES), short="model")
     checkpoint: str = setting(
         "",
         "weights: a file, a folder, a hub id such as facebook/VGGT-1B, or shipped:vggt-tiny; empty: random",
+        short="checkpoint",
         identity=False,
     )
     seed: int = setting(0, "seed of random base weights (checkpoint empty)", minimum=0, identity=False)
@@ -42,7 +43,11 @@ class DataSettings:
     """What is read and how it is sampled and augmented."""
 
     sources: tuple[str, ...] = setting(
-        (), "folders: datasets, experiments, or scenes in the paper's layout", identity=False
+        (),
+        "folders: datasets, experiments, or scenes in the paper's layout",
+        short="data",
+        literal=True,
+        identity=False,
     )
     scenes: str = setting("all", "scenes of each source by number: all, 0-9, 0,3,7")
     validation_share: float = setting(
@@ -97,7 +102,11 @@ class DataSettings:
         0.05, "on_bad_file=skip stops all the same beyond this share of reads", minimum=0, maximum=1, identity=False
     )
     workers: int = setting(
-        4, "loader processes (they only decode); 0: load in the training process", minimum=0, identity=False
+        4,
+        "loader processes (they only decode); 0: load in the training process",
+        minimum=0,
+        short="workers",
+        identity=False,
     )
     prefetch: int = setting(2, "steps each worker prepares in advance", minimum=1, identity=False)
 
@@ -131,8 +140,9 @@ class AdapterSettings:
         "lora",
         "which parameters are trained and how",
         options=["full", "lora", "rslora", "dora", "pissa", "adalora", "lora_xs", "subspace", "heads"],
+        short="mode",
     )
-    rank: int = setting(16, "rank of the adapters (adalora: the average at the end)", minimum=1)
+    rank: int = setting(16, "rank of the adapters (adalora: the average at the end)", minimum=1, short="rank")
     alpha: float = setting(
         0.0,
         "scale is alpha / rank (rslora: alpha / √rank; lora_xs, subspace: heads only); 0: twice the rank",
@@ -147,9 +157,14 @@ class AdapterSettings:
     )
     seed: int = setting(0, "seed of the adapters' initial values", minimum=0)
     basis: str = setting(
-        "", "mode=subspace: file of the basis A, B in which dW = scale · A M Bᵀ is trained", identity=False
+        "",
+        "mode=subspace: file of the basis A, B in which dW = scale · A M Bᵀ is trained",
+        short="basis",
+        identity=False,
     )
-    attributes: tuple[str, ...] = setting((), "mode=subspace: use the basis' columns of these attributes; empty: all")
+    attributes: tuple[str, ...] = setting(
+        (), "mode=subspace: use the basis' columns of these attributes; empty: all", short="attributes"
+    )
     mask: str = setting(
         "full",
         "mode=subspace: M is free, or 0 between the columns of different attributes",
@@ -177,8 +192,8 @@ def head_rank(settings: AdapterSettings) -> int:
 class OptimSettings:
     """AdamW; warm-up from lr_start to lr, then a cosine to lr_end."""
 
-    steps: int = setting(24_000, "optimiser steps", minimum=1)
-    lr: float = setting(1e-5, "largest learning rate", minimum=0)
+    steps: int = setting(24_000, "optimiser steps", minimum=1, short="steps")
+    lr: float = setting(1e-5, "largest learning rate", minimum=0, short="lr")
     lr_start: float = setting(1e-8, "learning rate of the first step", minimum=0)
     lr_end: float = setting(1e-8, "learning rate of the last step", minimum=0)
     warmup: float = setting(0.05, "share of the steps that warm up", minimum=0, maximum=1)
@@ -201,9 +216,11 @@ class OptimSettings:
 class RunSettings:
     """Where and how it runs; of these, seed, device and validation_steps (which step is best) change the result."""
 
-    out: str = setting("", "output folder; running again resumes what is there", identity=False)
-    seed: int = setting(0, "seed of sampling and augmentation", minimum=0)
-    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"], identity=False)
+    out: str = setting("", "output folder; running again resumes what is there", short="out", identity=False)
+    seed: int = setting(0, "seed of sampling and augmentation", minimum=0, short="seed")
+    device: str = setting(
+        "auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"], short="device", identity=False
+    )
     threads: int = setting(0, "processor threads of the arithmetic; 0: all", minimum=0, identity=False)
     log_every: int = setting(10, "steps between lines of metrics.jsonl", minimum=1, identity=False)
     checkpoint_every: int = setting(1000, "steps between checkpoints; 0: only at the end", minimum=0, identity=False)

@@ -1,0 +1,76 @@
+"""Layers of unchecked settings: YAML files, files that extend others, and what lies on top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.ranges import is_range_table
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the nested settings of a YAML file; ConfigError if it is missing or holds something else."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, a NUL in the name, 2024-02-31
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict | None):
+        raise ConfigError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
+    return content or {}
+
+
+def take_config(words: dict[str, Any]) -> dict[str, Any]:
+    """Return ``words`` on top of the file that their ``config=`` names, if there is one."""
+    if "config" not in words:
+        return words
+    own = {key: value for key, value in words.items() if key != "config"}
+    name = str(words["config"]) if not isinstance(words["config"], Mapping) else ""
+    if not name:
+        raise ConfigError("config= is empty: name a YAML file")
+    return merge(read_yaml(Path(name)), own)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``over`` on top; dicts merge, everything else, ranges included, is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not is_range_table(value):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def read_preset(
+    name: str, find: Callable[[str], Path], files: Sequence[str] = (), _chain: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return a preset's settings, those it ``extends`` (one name or a list) merged in; ``find`` maps names to files.
+
+    A name ending in .yaml is looked for beside the file that names it, then as it is; so are the ``.py`` files in the
+    lists called ``files``. Raises ConfigError for a preset that extends itself, and what ``find`` raises.
+    """
+    if name in _chain:
+        raise ConfigError(f"preset {name}: it extends itself ({' → '.join((*_chain, name))})")
+    path = find(name)
+    layer = read_yaml(path)
+    parents = layer.pop("extends", [])
+    base: dict[str, Any] = {}
+    for parent in [parents] if isinstance(parents, str) else parents:
+        base = merge(base, read_preset(_beside(path, str(parent)), find, files, (*_chain, name)))
+    for key in files:
+        if isinstance(layer.get(key), list):
+            layer[key] = [_beside(path, str(item)) for item in layer[key]]
+    return merge(base, layer)
+
+
+def _beside(file: Path, name: str) -> str:
+    """Return ``name`` as a path beside ``file`` if it is a relative one that exists there, else unchanged."""
+    beside = file.absolute().parent / name
+    return str(beside) if name.endswith((".py", ".yaml", ".yml")) and beside.is_file() else name
