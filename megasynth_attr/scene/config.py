@@ -7,6 +7,7 @@ dataclass, with its default, meaning and limits; the keys of a factor live with 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,11 +42,16 @@ class Config:
     isolation: IsolationSettings
     run: RunSettings
     factors: Mapping[str, Any]  # factor name → its settings
-    plugin_hashes: Mapping[str, str]
+    plugin_hashes: Mapping[str, str]  # of plugins that have a factor which is not off
 
     @property
     def attribute(self) -> str:
         return self.content.attribute
+
+    @functools.cached_property
+    def present(self) -> dict[str, Any]:
+        """The settings of the factors that scenes have: an optional one at its defaults is off, hence absent."""
+        return {name: s for name, s in self.factors.items() if not registered()[name].is_off(s)}
 
     def identity_record(self) -> dict[str, Any]:
         """Return what determines the dataset's bytes, as plain data (materials and pictures are hashed per scene)."""
@@ -55,7 +61,7 @@ class Config:
             "content": content,
             "render": to_plain(self.render),
             "write": to_plain(self.write),
-            "factors": {name: to_plain(value) for name, value in self.factors.items()},
+            "factors": {name: to_plain(value) for name, value in self.present.items()},
             "plugins": dict(self.plugin_hashes),
         }
 
@@ -223,8 +229,13 @@ def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
         write=checked.write,
         isolation=checked.isolation,
         factors={name: getattr(checked, name) for name in registered()},
-        plugin_hashes=load_plugins(checked.plugins),
+        plugin_hashes={},
     )
+    plugins = load_plugins(checked.plugins)
+    counting = {
+        name: plugin.sha256 for name, plugin in plugins.items() if not config.present.keys().isdisjoint(plugin.factors)
+    }
+    config = dataclasses.replace(config, plugin_hashes=counting)
     _check_config(config)
     return config
 

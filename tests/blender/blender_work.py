@@ -65,7 +65,7 @@ def project(stage, points: list[list[float]]) -> list[list[list[float]]]:
     from bpy_extras.object_utils import world_to_camera_view
     from mathutils import Vector
 
-    from megasynth_attr.blender.camera import move_camera
+    from megasynth_attr.blender.factors.camera import move_camera
 
     seen = []
     for frame in range(len(stage.factor("camera").positions)):
