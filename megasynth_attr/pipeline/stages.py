@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.dataset.paths import DATASET_FILE, dataset_dir, dataset_name
-from megasynth_attr.farm.materials import material_records
-from megasynth_attr.scene.config import Config, Experiment, resolve
+from megasynth_attr.scene.config import Config, Experiment
 
 if TYPE_CHECKING:
     from megasynth_train.experiment.settings import TrainingRun
@@ -108,12 +106,14 @@ def training_run(experiment: Experiment) -> TrainingRun:
 def verify(experiment: Experiment) -> None:
     """Check every selected dataset from its files and measure its isolation; VerificationFailed if one is wrong."""
     from megasynth_attr.dataset.verify import verify_dataset
+    from megasynth_attr.farm.isolation import measure_isolation
     from megasynth_attr.farm.layout import available_cores
+    from megasynth_attr.farm.library import cache_dir
 
     failed = []
     for config in experiment.members:
         folders = _selected_folders(config, experiment.out)
-        measure_isolation(config, folders, experiment)
+        measure_isolation(config, folders, cache_dir(experiment))
         scenes = parse_indices(config.run.scenes, config.content.scene_count, "scenes")
         partial = config.run.scenes.strip() != "all" or config.run.shard != "1/1"
         for folder in folders.values():
@@ -127,26 +127,6 @@ def verify(experiment: Experiment) -> None:
         raise VerificationFailed(
             f"{', '.join(failed)}: verification failed; the tables above and verify.json say what is wrong"
         )
-
-
-def measure_isolation(config: Config, folders: Mapping[int, Path], experiment: Experiment) -> None:
-    """Write into each dataset.json how much every factor varies, relative to the reference preset.
-
-    The scenes are drawn anew from the configuration, so a part of a dataset has the row of the whole.
-    """
-    from megasynth_attr.dataset.record import finalise
-    from megasynth_attr.farm.library import cache_dir, open_library
-    from megasynth_attr.scene.isolation import compare, factor_spread, reference_spread
-    from megasynth_attr.scene.sample import sample_scene
-
-    library = open_library(config, cache_dir(experiment))
-    reference = resolve([f"preset={config.isolation.reference}"]).members[0]
-    full = reference_spread(reference, config, open_library(reference, cache_dir(experiment)).records)
-    count = min(config.isolation.scenes, config.content.scene_count)
-    for index, folder in folders.items():
-        scenes = [sample_scene(config, index, i, library.records) for i in range(count)]
-        row = compare(factor_spread(scenes, library.records), full, config, count)
-        finalise(folder, material_records(library), to_plain(row))
 
 
 def report(experiment: Experiment) -> None:

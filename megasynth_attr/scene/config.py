@@ -256,6 +256,11 @@ def _check_config(config: Config) -> None:
             f"render.width_px={render.width_px}, render.height_px={render.height_px}: the training layout needs "
             f"multiples of {PATCH_PX} (518 = 37 × {PATCH_PX}); choose such a size or set training_layout=false"
         )
+    if content.attribute in config.factors.keys() - config.present.keys():
+        raise ConfigError(
+            f"attribute={content.attribute}: the factor of that name is off: all its settings are defaults; give "
+            f"it some, e.g. in the preset's section `{content.attribute}:`"
+        )
     for name, settings in config.factors.items():
         validate = getattr(settings, "validate", None)
         if validate is not None:

@@ -50,9 +50,7 @@ def sample(rng: np.random.Generator, settings: SensorSettings, draw: Draw) -> Se
     )
     stops = np.array([warmth / 2, tint, -warmth / 2])
     gains = rounded(2.0 ** (stops - stops.min()))
-    return Sensor(
-        rounded(exposure), gains, rounded(shot), rounded(read), rounded(vignetting), int(rng.integers(2**31))
-    )
+    return Sensor(rounded(exposure), gains, rounded(shot), rounded(read), rounded(vignetting), int(rng.integers(2**31)))
 
 
 def exposed(linear_rgb: np.ndarray, sensor: Sensor) -> np.ndarray:
