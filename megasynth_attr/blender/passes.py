@@ -20,8 +20,8 @@ class Passes:
     depth_z: np.ndarray  # float32, 0 = background
     instance: np.ndarray | None  # uint16, 0 = background
     position: np.ndarray | None  # float32 H×W×3, 0 = background
-    normal: np.ndarray | None  # float32 H×W×3, as materials wrote them: exact in a rendering of one sample only
     cycles_s: float  # what Cycles says it took, rounded to 10 ms by Cycles
+    normal: np.ndarray | None = None  # float32 H×W×3, as materials wrote them: exact in a rendering of one sample only
 
 
 def read_passes(data: bytes, layer: str, *, instance: bool, position: bool, normal_aov: str | None) -> Passes:

@@ -43,7 +43,7 @@ class View:
 
     @property
     def image(self) -> np.ndarray:
-        """H×W×4 uint8: sRGB with straight alpha; 0 where nothing is hit."""
+        """H×W×4 uint8: sRGB with straight alpha; 0 where nothing is hit (in haze, 255 everywhere)."""
         return self._shaped(read_png(self.file("rgb")), "rgb", 4)
 
     @property

@@ -31,6 +31,30 @@ def test_other_looks_leave_the_geometry_byte_equal(outcome: Outcome, name: str) 
     assert np.array_equal(plain["rgba"][..., 3], other["rgba"][..., 3]) or name == "plain_other_seed"
 
 
+@pytest.mark.parametrize("name", ["haze", "world_haze"])
+def test_what_hangs_in_the_air_is_no_geometry(outcome: Outcome, name: str) -> None:
+    plain, other = outcome.frame("plain"), outcome.frame(name)
+    for layer in GEOMETRY_LAYERS:
+        assert plain[layer].tobytes() == other[layer].tobytes(), layer
+    seen = plain["depth_z"] > 0
+    assert np.abs(plain["rgba"][seen].astype(int) - other["rgba"][seen]).mean() > 10
+
+
+def test_haze_swallows_no_ambient_light(outcome: Outcome) -> None:
+    """Where light of 1 comes from everywhere and nothing absorbs, it stays 1: before the sky, and nearly before a ball
+    (which reflects a fifth) at a distance of which haze lets half the light through."""
+    linear, depth = outcome.linear("furnace"), outcome.frame("plain")["depth_z"]
+    assert np.all(outcome.frame("furnace")["rgba"][..., 3] == 255)
+    assert linear[depth == 0].mean() == pytest.approx(1.0, abs=0.08)
+    assert outcome.linear("plain")[depth > 0].mean() < 0.25 < 0.5 < linear[depth > 0].mean() < 0.8
+
+
+def test_haze_thickens_with_distance_as_beer_and_lambert_say(outcome: Outcome) -> None:
+    """Oracle: haze that scatters nothing lets exp(-density · distance) through; two distances, the same wall."""
+    far, near = (outcome.linear("smoke", i)[20:36, 20:36].mean() for i in (0, 1))
+    assert far / near == pytest.approx(np.exp(-0.4 * 2.0), rel=0.05)
+
+
 def test_a_light_before_the_camera_is_not_seen(outcome: Outcome) -> None:
     """The bulb of this job hangs between camera and ball; alpha and depth show nothing of it."""
     assert np.array_equal(outcome.frame("plain")["rgba"][..., 3], outcome.frame("bulb_light")["rgba"][..., 3])

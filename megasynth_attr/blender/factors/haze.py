@@ -10,7 +10,6 @@ from megasynth_attr.scene.factors.haze import Haze
 if TYPE_CHECKING:
     from megasynth_attr.blender.build import Stage
 
-VOLUME_BOUNCES = 8  # with fewer, ambient light is lost on its way through dense haze
 CORNERS = [(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
 FACES = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
 
@@ -23,13 +22,20 @@ def build(stage: Stage, haze: Haze) -> None:
         return
     material = stage.bpy.data.materials.new("haze")
     tree = compat.use_nodes(material)
-    scatter, output = tree.nodes.new("ShaderNodeVolumeScatter"), tree.nodes.new("ShaderNodeOutputMaterial")
-    scatter.inputs["Color"].default_value = (*haze.rgb, 1.0)
-    scatter.inputs["Density"].default_value = haze.density
+    scatter, absorb, both, output = (
+        tree.nodes.new(f"ShaderNode{kind}")
+        for kind in ("VolumeScatter", "VolumeAbsorption", "AddShader", "OutputMaterial")
+    )
+    for index, node in enumerate((scatter, absorb)):  # c · density is scattered, (1 - c) · density absorbed
+        node.inputs["Color"].default_value = (*haze.rgb, 1.0)
+        node.inputs["Density"].default_value = haze.density
+        tree.links.new(node.outputs["Volume"], both.inputs[index])
     scatter.inputs["Anisotropy"].default_value = haze.anisotropy
-    tree.links.new(scatter.outputs["Volume"], output.inputs["Volume"])
+    tree.links.new(both.outputs[0], output.inputs["Volume"])
     mesh = stage.bpy.data.meshes.new("haze")
     mesh.from_pydata([tuple(haze.reach * c for c in corner) for corner in CORNERS], [], FACES)
     mesh.materials.append(material)
     stage.add_object("haze", mesh)
-    stage.blender_scene.cycles.volume_bounces = VOLUME_BOUNCES
+    stage.blender_scene.cycles.volume_bounces = (
+        stage.render.max_bounces
+    )  # else the light of only one scattering would be seen
