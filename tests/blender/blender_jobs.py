@@ -188,6 +188,8 @@ def isolation_jobs(files: Files) -> list[dict[str, Any]]:
     )  # before the camera
     glass = geometry([((0, 0, 0), (0.1, 1.0, 1.0))], [solid("cuboid", surface="glass")])
     opaque = geometry([((0, 0, 0), (0.1, 1.0, 1.0))], [solid("cuboid")])
+    smoke = hazy(scene(opaque, APPROACH), 0.4, grey=0.0)
+    world_haze = with_factor(sphere_scene(cells=32, light=bulb), "world_haze", {"density": 0.3})
     return [
         job("plain", plain, files.assets, **options),
         job("plain_again", plain, files.assets, **options),
@@ -201,22 +203,10 @@ def isolation_jobs(files: Files) -> list[dict[str, Any]]:
         job("other_light", sphere_scene(cells=32, light=suns), files.assets, **options),
         job("bulb_light", sphere_scene(cells=32, light=bulb), files.assets, **options),
         job("haze", hazy(plain, 0.3), files.assets, **options),
-        job(
-            "world_haze",
-            with_factor(plain, "world_haze", {"density": 0.3}),
-            files.assets,
-            **options,
-            plugins=[WORLD_HAZE],
-        ),
-        job("furnace", hazy(plain, 0.3), files.assets, samples=64),
-        job(
-            "smoke",
-            hazy(scene(opaque, APPROACH), 0.4, grey=0.0),
-            files.assets,
-            (56, 56),
-            samples=64,
-            exposure_stops=3.0,
-        ),
+        job("world_haze", world_haze, files.assets, **options, plugins=[WORLD_HAZE]),
+        job("furnace", hazy(plain, 0.3), files.assets, samples=64, max_bounces=64),
+        job("furnace_default", hazy(plain, 0.3), files.assets, samples=64),
+        job("smoke", smoke, files.assets, (56, 56), samples=64, exposure_stops=3.0),
         job("glass", scene(glass, VIEWS), files.assets, layers=ALL_LAYERS, samples=4),
         job("opaque", scene(opaque, VIEWS), files.assets, layers=ALL_LAYERS, samples=4),
         job("default_quality", box_scene(), files.assets, (56, 42), samples=0, denoiser="best", quality="default"),

@@ -36,6 +36,4 @@ def build(stage: Stage, haze: Haze) -> None:
     mesh.from_pydata([tuple(haze.reach * c for c in corner) for corner in CORNERS], [], FACES)
     mesh.materials.append(material)
     stage.add_object("haze", mesh)
-    stage.blender_scene.cycles.volume_bounces = (
-        stage.render.max_bounces
-    )  # else the light of only one scattering would be seen
+    stage.blender_scene.cycles.volume_bounces = stage.render.max_bounces  # else only light scattered once is seen
