@@ -7,7 +7,6 @@ dataclass, with its default, meaning and limits; the keys of a factor live with 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,17 +40,12 @@ class Config:
     write: WriteSettings
     isolation: IsolationSettings
     run: RunSettings
-    factors: Mapping[str, Any]  # factor name → its settings
+    factors: Mapping[str, Any]  # factor name → its settings; a factor that is off is absent
     plugin_hashes: Mapping[str, str]  # of plugins that have a factor which is not off
 
     @property
     def attribute(self) -> str:
         return self.content.attribute
-
-    @functools.cached_property
-    def present(self) -> dict[str, Any]:
-        """The settings of the factors that scenes have: an optional one at its defaults is off, hence absent."""
-        return {name: s for name, s in self.factors.items() if not registered()[name].is_off(s)}
 
     def identity_record(self) -> dict[str, Any]:
         """Return what determines the dataset's bytes, as plain data (materials and pictures are hashed per scene)."""
@@ -61,7 +55,7 @@ class Config:
             "content": content,
             "render": to_plain(self.render),
             "write": to_plain(self.write),
-            "factors": {name: to_plain(value) for name, value in self.present.items()},
+            "factors": {name: to_plain(value) for name, value in self.factors.items()},
             "plugins": dict(self.plugin_hashes),
         }
 
@@ -222,20 +216,20 @@ def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
     kind = schema()
     settings = {k: v for k, v in settings.items() if k != "config"} | {"preset": Path(preset_name).stem}
     checked: Any = fill(kind, settings)
+    chosen = {name: getattr(checked, name) for name in registered()}
+    factors = {name: value for name, value in chosen.items() if not registered()[name].is_off(value)}
+    plugins = {
+        n: p.sha256 for n, p in load_plugins(checked.plugins).items() if not factors.keys().isdisjoint(p.factors)
+    }
     config = Config(
         content=_part(ContentSettings, checked),
         run=_part(RunSettings, checked),
         render=checked.render,
         write=checked.write,
         isolation=checked.isolation,
-        factors={name: getattr(checked, name) for name in registered()},
-        plugin_hashes={},
+        factors=factors,
+        plugin_hashes=plugins,
     )
-    plugins = load_plugins(checked.plugins)
-    counting = {
-        name: plugin.sha256 for name, plugin in plugins.items() if not config.present.keys().isdisjoint(plugin.factors)
-    }
-    config = dataclasses.replace(config, plugin_hashes=counting)
     _check_config(config)
     return config
 
@@ -256,7 +250,7 @@ def _check_config(config: Config) -> None:
             f"render.width_px={render.width_px}, render.height_px={render.height_px}: the training layout needs "
             f"multiples of {PATCH_PX} (518 = 37 × {PATCH_PX}); choose such a size or set training_layout=false"
         )
-    if content.attribute in config.factors.keys() - config.present.keys():
+    if content.attribute in registered().keys() - config.factors.keys():
         raise ConfigError(
             f"attribute={content.attribute}: the factor of that name is off: all its settings are defaults; give "
             f"it some, e.g. in the preset's section `{content.attribute}:`"

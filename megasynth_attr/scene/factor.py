@@ -42,8 +42,9 @@ class Draw:
     """What a factor may look at while it is drawn.
 
     ``visible`` holds the factors drawn before it whose scope is at least as coarse as its own; others are absent, so
-    that no variation can leak. ``configs`` holds every factor's settings (constants of the preset). ``dataset_rng``
-    is a second stream that is the same for all scenes of a dataset: for pools and ranges drawn once per dataset.
+    that no variation can leak. ``configs`` holds the settings of every factor that is not off (constants of the
+    preset). ``dataset_rng`` is a second stream that is the same for all scenes of a dataset: for pools and ranges drawn
+    once per dataset.
     """
 
     dataset_index: int

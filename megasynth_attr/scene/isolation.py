@@ -54,7 +54,7 @@ def reference_of(config: Config) -> Config:
     """Return the configuration in which all factors of ``config`` vary: the reference preset, to which the factors
     that it does without are added, drawn for every scene."""
     reference = resolve([f"preset={config.isolation.reference}"]).members[0]
-    added = {name: settings for name, settings in config.present.items() if name not in reference.present}
+    added = {name: settings for name, settings in config.factors.items() if name not in reference.factors}
     varying = {name: replace(settings, scope=Scope.SCENE.value, variants=1) for name, settings in added.items()}
     return replace(reference, factors={**reference.factors, **varying})
 

@@ -34,7 +34,7 @@ def sample_scene(config: Config, dataset_index: int, scene_index: int, records: 
 
     drawn: dict[str, object] = {}
     for name, factor in registered().items():
-        if (settings := config.present.get(name)) is None:
+        if (settings := config.factors.get(name)) is None:
             continue
         scope = Scope(settings.scope)
         visible = {n: data for n, data in drawn.items() if _is_visible(config, n, name)}

@@ -139,7 +139,7 @@ def test_a_plugin_at_its_defaults_is_no_part_of_a_dataset(examples):
     plain = resolve(["preset=texture"]).members[0]
     words = ["preset=texture", f"plugins=[{examples / 'fog.py'}]"]
     loaded = resolve([*words, "fog.scope=dataset", "fog.variants=3"]).members[0]
-    assert "fog" in loaded.factors and loaded.fingerprint() == plain.fingerprint()
+    assert "fog" not in loaded.factors and loaded.fingerprint() == plain.fingerprint()
     assert resolve([*words, "fog.density=[0,0.1]"]).members[0].fingerprint() != plain.fingerprint()
     assert resolve(["preset=texture"]).members[0].fingerprint() == plain.fingerprint()  # fog is still loaded
 
@@ -147,8 +147,8 @@ def test_a_plugin_at_its_defaults_is_no_part_of_a_dataset(examples):
 def test_the_reference_varies_the_new_factor_over_the_ranges_given(examples):
     config = resolve([f"preset={examples / 'foggy.yaml'}", "fog.scope=dataset", "fog.variants=2"]).members[0]
     reference = reference_of(config)
-    assert reference.present["fog"] == dataclasses.replace(config.present["fog"], scope="scene", variants=1)
-    assert reference.attribute == "everything" and "fog" not in resolve(["preset=everything"]).members[0].present
+    assert reference.factors["fog"] == dataclasses.replace(config.factors["fog"], scope="scene", variants=1)
+    assert reference.attribute == "everything" and "fog" not in resolve(["preset=everything"]).members[0].factors
 
 
 def test_the_attribute_itself_is_not_off(examples):
