@@ -75,7 +75,7 @@ def png_table(samples: list[Sample], folder: Path) -> None:
         def write(sample: Sample, level: int = level, file: Path = file) -> None:
             file.write_bytes(images.png_bytes(sample.rgba, level))
 
-        size, written, read = measure(samples, write, lambda file=file: images.read_png(file), file)
+        size, written, read = measure(samples, write, lambda file=file: images.read_image(file), file)
         mark = " (used)" if level == images.PNG_LEVEL else ""
         print(f"| {level}{mark} | {size / 1e3:.0f} | {written:.1f} | {read:.1f} |")
     print()

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.scene.factors.geometry import GeometrySettings, describe, sample_clear_of
 from megasynth_attr.scene.keepout import CameraRegion, InsideBox, OutsideBall
 from megasynth_attr.scene.mesh import MeshArrays, build_meshes, is_plain_box
@@ -49,7 +50,7 @@ CASES = (
     Case("objects", GeometrySettings(layout="objects"), OutsideBall(2.2), 2.2, 45.0),
     Case(
         "objects, largest grid cell",
-        GeometrySettings(layout="objects", grid_box_max=(7,), grid_primitives=(7, 9), large_count=(7, 7)),
+        GeometrySettings(layout="objects", grid_box_max=(7,), grid_primitives=(7, 9), large_count=Uniform(7, 7)),
         OutsideBall(2.2),
         2.2,
         45.0,

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from megasynth_attr.farm.layout import available_cores
+from megasynth_attr.core.machine import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = ("preset=geometry", "datasets=0", "frames=100")

@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "dataset"))
 
 from megasynth_attr.core.exr import encode_exr
-from megasynth_attr.dataset.images import read_depth, read_png
+from megasynth_attr.core.ranges import Uniform
+from megasynth_attr.dataset.images import read_depth, read_image
 from megasynth_attr.dataset.reader import SceneData
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare
@@ -52,7 +53,7 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp(prefix="train_loading_"))
     try:
         sources = arguments.data or [str(synthetic_dataset(scratch))]
-        views = (4, 8) if not arguments.data else (4, 16)
+        views = Uniform(4, 8 if not arguments.data else 16)
         settings = DataSettings(sources=tuple(sources), validation_share=0, views=views)
         data = open_sources(settings)
         height, width = data.image_size_hw
@@ -85,10 +86,10 @@ def decoding_table(data: TrainingData, frames: int, folder: Path) -> None:
         print("no dataset of our own layout among the sources: no decoding table\n")
         return
     pngs, exrs = [v.file("rgb") for v in views], [v.file("depth") for v in views]
-    images, depths = [read_png(f) for f in pngs], [read_depth(f) for f in exrs]
+    images, depths = [read_image(f) for f in pngs], [read_depth(f) for f in exrs]
     pairs = [*zip(images, depths, strict=True)]
     stages: dict[str, tuple[float, Sequence[Path]]] = {
-        "PNG decode": (median_ms(read_png, pngs), pngs),
+        "PNG decode": (median_ms(read_image, pngs), pngs),
         "composite on white": (median_ms(lambda image: over_background(image, folder), images), ()),
         "EXR decode": (median_ms(read_depth, exrs), exrs),
         "check depth": (median_ms(lambda depth: check_depth(depth, folder), depths), ()),

@@ -6,12 +6,16 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.pictures import decode_picture
 
 if TYPE_CHECKING:
     from megasynth_attr.blender.build import Stage
+
+RADIANCE_SUFFIXES = (".hdr", ".exr")  # checked when the library was opened
 
 
 def load_image(stage: Stage, path: str, what: str, *, is_colour: bool, sha256: str | None = None) -> Any:
@@ -21,35 +25,56 @@ def load_image(stage: Stage, path: str, what: str, *, is_colour: bool, sha256: s
     """
     key = ("image", path)
     if key not in stage.shared:
-        _check_file(Path(path), what, sha256)
-        try:
-            image = stage.bpy.data.images.load(path, check_existing=True)
-        except RuntimeError as error:
-            raise DatasetError(f"{what}: Blender cannot open {path} ({error})") from error
-        if sha256 is not None:  # any file of the user's; those of a bank have been checked just now
-            _check_pixels(image, path, what)
+        image = _loaded(stage.bpy, Path(path), what) if sha256 is None else _users(stage.bpy, Path(path), what, sha256)
         image.colorspace_settings.name = "sRGB" if is_colour else "Non-Color"
         image.alpha_mode = "CHANNEL_PACKED"  # colour is never multiplied by alpha
         stage.shared[key] = image
     return stage.shared[key]
 
 
-def _check_file(path: Path, what: str, sha256: str | None) -> None:
-    """Raise DatasetError unless the file is there and, by its checksums or ``sha256``, whole."""
+def _loaded(bpy: Any, path: Path, what: str) -> Any:
+    """Return the image of a bank's file, which is what the bank's program wrote, if it is whole."""
     if not path.is_file():
         raise DatasetError(f"{what}: there is no file {path}")
-    if sha256 is None:
-        try:
-            with Image.open(path) as image:
-                image.verify()
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DatasetError(f"{what}: {path} is damaged ({error}); make the material bank again") from error
-    elif hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DatasetError(f"{what}: {path} is damaged ({error}); make the material bank again") from error
+    return _opened(bpy, path, what)
+
+
+def _users(bpy: Any, path: Path, what: str, sha256: str) -> Any:
+    """Return the image of a user's file: by Blender's reader where that shows what ``core/pictures.py`` says."""
+    if not path.is_file():
+        raise DatasetError(f"{what}: there is no file {path}")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise DatasetError(f"{what}: {path} is not the file the scene was made with (its SHA-256 differs)")
-
-
-def _check_pixels(image: Any, path: str, what: str) -> None:
-    """Raise DatasetError if Blender finds no pixels in the file; it only looks when asked for the size."""
-    if not all(image.size) or not image.has_data:
+    if path.suffix.lower() not in RADIANCE_SUFFIXES:
+        decoded = decode_picture(content, f"{what}: {path}", "convert or replace it")
+        if not decoded.is_as_stored:
+            return _made(bpy, path.name, np.asarray(decoded.image.convert("RGBA")))
+    image = _opened(bpy, path, what)
+    if not all(image.size) or not image.has_data:  # it only looks when asked for the size
         raise DatasetError(f"{what}: Blender cannot read {path}; convert or replace it")
     image.buffers_free()
+    return image
+
+
+def _opened(bpy: Any, path: Path, what: str) -> Any:
+    try:
+        return bpy.data.images.load(str(path), check_existing=True)
+    except RuntimeError as error:
+        raise DatasetError(f"{what}: Blender cannot open {path} ({error})") from error
+
+
+def _made(bpy: Any, name: str, rgba: np.ndarray) -> Any:
+    """Return a Blender image of these pixels (uint8 H×W×4, row 0 at the top), kept in the .blend file if one is saved.
+
+    For CMYK, EXIF-turned and other pictures that Blender would show in other colours or on their side.
+    """
+    image = bpy.data.images.new(name, rgba.shape[1], rgba.shape[0], alpha=True)
+    image.pixels.foreach_set((rgba[::-1] / np.float32(255)).astype(np.float32).ravel())
+    image.pack()
+    return image

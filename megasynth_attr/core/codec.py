@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.ranges import Range, range_from_plain
 
 DECIMALS = 9
 
@@ -34,7 +35,9 @@ def rounded(values: Any) -> Any:
 def to_plain(value: Any) -> Any:
     """Return ``value`` as dicts, lists, strings, numbers and None, ready for JSON; raises on non-finite floats."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, Range):
+            return to_plain(value.plain())
+        return {f.name: field_to_plain(f, getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
@@ -52,6 +55,13 @@ def to_plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be stored in a scene file")
 
 
+def field_to_plain(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Return the plain form of the ``value`` of a dataclass's ``field``. A range that is not given is ``[]``."""
+    if "pair" not in field.metadata:
+        return to_plain(value)
+    return [] if value is None else to_plain(value.plain(field.metadata["pair"]))
+
+
 def canonical_json(value: Any) -> str:
     """Return the canonical JSON text of a dataclass or plain value."""
     return json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -62,18 +72,24 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def from_plain(kind: Any, data: Any, where: str = "scene") -> Any:
+def from_plain(kind: Any, data: Any, where: str = "scene", pair: type[Range[Any]] | None = None) -> Any:
     """Return an instance of type ``kind`` made from JSON data, checked field by field.
 
-    Supports dataclasses, ``tuple[X, ...]``, ``tuple[X, Y]``, ``dict[str, X]``, ``X | None``, str, int, float, bool.
+    Supports dataclasses, ``tuple[X, ...]``, ``tuple[X, Y]``, ``dict[str, X]``, ``X | None``, ranges, str, int, float,
+    bool. ``pair`` is what ``[low, high]`` stands for where a range is expected: the ``pair`` of the field's metadata.
     Raises DatasetError naming the path (``where``) of the first value that does not fit.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        if data is None and type(None) in args:
-            return None
         (kind,) = [a for a in args if a is not type(None)]
-        return from_plain(kind, data, where)
+        if type(None) in args and (data is None or (data == [] and is_range_type(kind))):
+            return None
+        return from_plain(kind, data, where, pair)
+    if is_range_type(kind):
+        try:
+            return range_from_plain(data, whole=args == (int,), pair=pair)
+        except ValueError as error:
+            raise DatasetError(f"{where}={plain_text(data)}: {error}") from None
     if origin is tuple:
         if not isinstance(data, list | tuple):
             raise DatasetError(f"{where}: expected a list, found {type(data).__name__}")
@@ -97,6 +113,24 @@ def from_plain(kind: Any, data: Any, where: str = "scene") -> Any:
     raise DatasetError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {data!r}")
 
 
+def is_range_type(hint: Any) -> bool:
+    """Return whether ``hint`` is ``Range``, ``Range[float]`` (continuous) or ``Range[int]`` (whole numbers)."""
+    return (typing.get_origin(hint) or hint) is Range
+
+
+def plain_text(value: Any) -> str:
+    """Return a plain value as one writes it in YAML, on one line: [1,2], {log: [1,10]}, true, text."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {plain_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "[" + ",".join(map(plain_text, value)) + "]"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float) and float(short := f"{value:g}") == value:
+        return short
+    return str(value)
+
+
 def _dataclass_from_plain(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise DatasetError(f"{where}: expected an object, found {type(data).__name__}")
@@ -106,4 +140,5 @@ def _dataclass_from_plain(kind: Any, data: Any, where: str) -> Any:
         raise DatasetError(f"{where}: unknown field {unknown[0]!r}; written by another version?")
     if missing := [n for n in names if n not in data]:
         raise DatasetError(f"{where}: field {missing[0]!r} is missing")
-    return kind(**{n: from_plain(hints[n], data[n], f"{where}.{n}") for n in names})
+    pairs = {f.name: f.metadata.get("pair") for f in dataclasses.fields(kind)}
+    return kind(**{n: from_plain(hints[n], data[n], f"{where}.{n}", pairs[n]) for n in names})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from enum import IntEnum
 
@@ -69,19 +71,26 @@ class Interrupted(MegaSynthError):
     exit_code = ExitCode.INTERRUPTED
 
 
+_SHOWN = 80  # characters of a path or text that a message shows
+_MISTYPED = (errno.ENAMETOOLONG, errno.ELOOP)  # no such path can exist
+_OF_THE_MACHINE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+_MEMORY_WORDS = ("DefaultCPUAllocator", "out of memory", "Cannot allocate memory")  # of PyTorch's RuntimeErrors
+LESS_MEMORY = "use fewer workers, smaller images or batches, or a machine with more memory"
+
+
 def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
     """Run ``main(argv)`` and return the exit code; expected errors print one line to stderr, others a traceback.
 
-    A reader of stdout that has seen enough (``| head``) causes no words; a full disk behind stdout is an environment
-    problem; characters that stdout's encoding lacks become question marks.
+    Expected are MegaSynthErrors and what ``expected`` makes of others. A reader of stdout that has seen enough
+    (``| head``) causes no words; a full disk behind stdout is an environment problem; characters that stdout's encoding
+    lacks become question marks.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="replace")
     try:
         main(argv)
-    except MegaSynthError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return int(_after_output(error.exit_code))
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume", file=sys.stderr, flush=True)
         return int(_after_output(ExitCode.INTERRUPTED))
@@ -89,11 +98,62 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
         if leaving.code or (lost := _output_lost()) in (None, ExitCode.DONE):
             raise
         return int(lost)
-    except OSError:
-        if (lost := _output_lost("\n")) is None:  # unbuffered, it shows only with something to write
-            raise  # stdout is well: the error is another
-        return int(lost or ExitCode.INTERRUPTED)  # main did not come to its end
+    except Exception as raised:
+        # unbuffered, a stdout that takes no more shows only with something to write
+        if isinstance(raised, OSError) and (lost := _output_lost("\n")) is not None:
+            return int(lost or ExitCode.INTERRUPTED)  # main did not come to its end
+        if (error := expected(raised)) is None:
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return int(_after_output(error.exit_code))
     return int(_after_output(ExitCode.DONE))
+
+
+def expected(error: BaseException) -> MegaSynthError | None:
+    """Return the typed error that an exception stands for, None if it can only be a defect.
+
+    Paths that no file system takes (too long, a NUL inside, no UTF-8 where text is written) are ConfigErrors; memory
+    that is exhausted, a worker that was killed, and files the system refuses (rights, disk) are EnvironmentProblems.
+    """
+    if isinstance(error, MegaSynthError):
+        return error
+    if is_out_of_memory(error):
+        return EnvironmentProblem(f"memory is exhausted ({_first_line(error)}); {LESS_MEMORY}")
+    if isinstance(error, BrokenExecutor):
+        return EnvironmentProblem(f"a worker process was killed, most often because memory ran out; {LESS_MEMORY}")
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        around = error.object[max(0, error.start - _SHOWN) : error.end + _SHOWN]
+        return ConfigError(f"{around!r} is not UTF-8 and cannot be written as text; rename the file or folder")
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return ConfigError("a path has a NUL character in it, which no file name can have; give another")
+    if isinstance(error, OSError) and error.filename is not None:
+        if error.errno in _MISTYPED:
+            name = os.fsdecode(error.filename)
+            shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+            return ConfigError(f"{shown!r}: {error.strerror}; give another path")
+        if error.errno in _OF_THE_MACHINE:
+            return EnvironmentProblem(f"{error.filename}: {error.strerror}; mend this, then run the same command again")
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether the memory of the machine or of a device did not suffice."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)
+    )
+
+
+def choices(names: Iterable[str]) -> str:
+    """Return "known: a, b" for a message about an unknown name, or that there is nothing to choose from."""
+    listed = ", ".join(names)
+    return f"known: {listed}" if listed else "there is none to choose from"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def print_help(text: str) -> None:

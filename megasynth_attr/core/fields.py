@@ -6,29 +6,51 @@ The same declaration serves the type check, the range check and ``--help``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from megasynth_attr.core.codec import plain_text, to_plain
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.ranges import LogUniform, Range, Uniform
 from megasynth_attr.core.streams import Scope
 
 
 def setting(
-    default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None, options: Sequence[str] = ()
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    options: Sequence[str] = (),
+    identity: bool = True,
 ) -> Any:
-    """Return a dataclass field. Limits apply to a number or to every number of a tuple; options to a string."""
-    meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": tuple(options)}
+    """Return a dataclass field. Limits apply to a number or to every number of a tuple; options to a string.
+
+    ``identity=False``: the value changes no result, or what it names is compared by content; it may differ when a
+    folder is continued.
+    """
+    meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": tuple(options), "identity": identity}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=meta)
     return dataclasses.field(default=default, metadata=meta)
 
 
 def span(low: float, high: float, help: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
-    """Return a field for a range [low, high]; low ≤ high is checked."""
-    return dataclasses.field(
-        default=(low, high),
-        metadata={"help": help, "minimum": minimum, "maximum": maximum, "options": (), "span": True},
-    )
+    """Return a field for a continuous range, uniform unless another kind is given."""
+    return range_setting(Uniform(float(low), float(high)), help, minimum=minimum, maximum=maximum)
+
+
+def range_setting(
+    default: Range[Any] | None, help: str, *, minimum: float | None = None, maximum: float | None = None
+) -> Any:
+    """Return a field for a range, typed ``Range[float]``, ``Range[int]`` or, with None for "not given", ``… | None``.
+
+    Limits apply to every number of the range. The kind of ``default`` is what a range given as ``[low, high]`` is, too.
+    """
+    pair = LogUniform if isinstance(default, LogUniform) else Uniform
+    meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": (), "pair": pair}
+    return dataclasses.field(default=default, metadata=meta)
 
 
 def scope(default: Scope = Scope.SCENE) -> Any:
@@ -45,29 +67,47 @@ def variants() -> Any:
     )
 
 
+def identity_of(settings: Any) -> dict[str, Any]:
+    """Return what decides a result, as plain data: all but the fields declared with ``identity=False``."""
+    return recorded_identity(type(settings), to_plain(settings))
+
+
+def recorded_identity(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``identity_of`` would of settings of this dataclass that are known as plain data only."""
+    hints = typing.get_type_hints(kind)
+    free = {field.name for field in dataclasses.fields(kind) if not field.metadata.get("identity", True)}
+    return {
+        key: recorded_identity(hints[key], value)
+        if dataclasses.is_dataclass(hints.get(key)) and isinstance(value, Mapping)
+        else value
+        for key, value in record.items()
+        if key not in free
+    }
+
+
 def check(settings: Any, where: str) -> None:
     """Raise ConfigError for the first value of ``settings`` outside its limits; ``where`` is its key prefix."""
     for field in dataclasses.fields(settings):
         value, meta = getattr(settings, field.name), field.metadata
         key = f"{where}.{field.name}" if where else field.name
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, Range):
             check(value, key)
             continue
-        numbers = value if isinstance(value, tuple | list) else [value]
-        for number in numbers:
+        shown = plain_text(value.plain(meta["pair"]) if isinstance(value, Range) else value)
+        for number in _numbers_of(value):
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
             if number != number or number in (float("inf"), float("-inf")):
-                raise ConfigError(f"{key}={_shown(value)}: only finite numbers are possible")
+                raise ConfigError(f"{key}={shown}: only finite numbers are possible")
             if meta.get("minimum") is not None and number < meta["minimum"]:
-                raise ConfigError(f"{key}={_shown(value)}: must be at least {meta['minimum']}")
+                raise ConfigError(f"{key}={shown}: must be at least {meta['minimum']}")
             if meta.get("maximum") is not None and number > meta["maximum"]:
-                raise ConfigError(f"{key}={_shown(value)}: must be at most {meta['maximum']}")
-        if meta.get("span") and value[0] > value[1]:
-            raise ConfigError(f"{key}={_shown(value)}: the range is empty, its first number must not exceed its second")
+                raise ConfigError(f"{key}={shown}: must be at most {meta['maximum']}")
         if meta.get("options") and value not in meta["options"]:
             raise ConfigError(f"{key}={value}: must be one of {', '.join(meta['options'])}")
 
 
-def _shown(value: Any) -> str:
-    return "[" + ",".join(map(str, value)) + "]" if isinstance(value, tuple | list) else str(value)
+def _numbers_of(value: Any) -> Sequence[Any]:
+    if isinstance(value, Range):
+        return value.numbers
+    return value if isinstance(value, tuple | list) else [value]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.codec import to_plain
-from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, MegaSynthError
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, MegaSynthError
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another out=, then run the same command again",
@@ -21,6 +21,7 @@ _ADVICE = {
     errno.EACCES: "no permission to write there; change the folder's rights or choose another out=",
     errno.EPERM: "no permission to write there; change the folder's rights or choose another out=",
     errno.EFBIG: "the file-size limit of this process (ulimit -f) or of the file system is too small",
+    errno.ENOENT: "a folder on the way there is missing and cannot be created; choose another out=",
     errno.ENOTDIR: "a part of this path is a file; choose another out=",
     errno.EEXIST: "a file is where a folder is needed; choose another out=",
     errno.EISDIR: "a folder is where a file is needed; choose another out=",
@@ -28,7 +29,11 @@ _ADVICE = {
 
 
 def storage_problem(error: OSError, what: str, path: Path) -> MegaSynthError:
-    """Return the EnvironmentProblem that says what could not be written, where, why and what to do."""
+    """Return the error that says what could not be written, where, why and what to do: an EnvironmentProblem, or a
+    ConfigError for a name that no file system takes.
+    """
+    if error.errno == errno.ENAMETOOLONG:
+        return ConfigError(f"{what} cannot be written: a name in {str(path)[:80]}… is too long; choose a shorter out=")
     advice = _ADVICE.get(error.errno or 0, "check the disk, then run the same command again")
     return EnvironmentProblem(f"{what} cannot be written to {path}: {error.strerror or error}; {advice}")
 
@@ -81,7 +86,7 @@ def read_json(path: Path, expected_format: str | None = None) -> dict[str, Any]:
         raise DatasetError(f"{path} is missing") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise DatasetError(f"{path} is damaged: not valid JSON ({error})") from None
     found = record.get("format") if isinstance(record, dict) else None
     if not isinstance(record, dict) or (expected_format is not None and found != expected_format):

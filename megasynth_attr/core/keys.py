@@ -17,9 +17,10 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from megasynth_attr.core.codec import from_plain
+from megasynth_attr.core.codec import from_plain, is_range_type
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.fields import check
+from megasynth_attr.core.ranges import is_range_table
 
 Settings = TypeVar("Settings")
 
@@ -56,11 +57,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``over`` on top; dicts merge, everything else is replaced."""
+    """Return ``base`` with ``over`` on top; dicts merge, everything else, ranges included, is replaced."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        replaces = is_range_table(value) or not (isinstance(old, Mapping) and isinstance(value, Mapping))
+        merged[key] = value if replaces else merge(typing.cast("dict[str, Any]", old), value)
     return merged
 
 
@@ -71,9 +73,10 @@ def fill(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     """
     _check_keys(values, kind, kind)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(kind), values)
+        merged = OmegaConf.merge(OmegaConf.structured(_without_ranges(kind)), values)
         assert isinstance(merged, DictConfig)
-        checked = from_plain(kind, OmegaConf.to_container(merged, resolve=True), "settings")
+        filled = _with_default_ranges(kind, OmegaConf.to_container(merged, resolve=True))
+        checked = from_plain(kind, filled, "settings")
     except ConfigKeyError as error:
         raise ConfigError(f"unknown key {error.full_key}{nearest(str(error.full_key), all_keys(kind))}") from None
     except OmegaConfBaseException as error:
@@ -110,10 +113,41 @@ def _check_keys(settings: Mapping[str, Any], kind: type, root: type, prefix: str
         full = f"{prefix}{key}"
         if key not in hints:
             raise ConfigError(f"unknown key {full}{nearest(full, all_keys(root))}; --help lists all keys")
+        if is_range_type(hints[key]) and value is None:
+            raise ConfigError(f"{full}= is empty: give it a value, or leave it out for the default")
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{full}={value}: this is a section, set one of its keys, e.g. {full}.<key>=...")
             _check_keys(value, typing.cast(type, hints[key]), root, f"{full}.")
+
+
+def _without_ranges(kind: type) -> type:
+    """Return a copy of the dataclass ``kind`` for OmegaConf, which knows no ranges: anything, by default nothing."""
+    hints = typing.get_type_hints(kind)
+    fields: list[tuple[str, Any, Any]] = []
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            copy = _without_ranges(typing.cast(type, hint))
+            fields.append((field.name, copy, dataclasses.field(default_factory=copy)))
+        elif "pair" in field.metadata:
+            fields.append((field.name, Any, None))
+        elif field.default_factory is not dataclasses.MISSING:
+            fields.append((field.name, hint, dataclasses.field(default_factory=field.default_factory)))
+        else:
+            fields.append((field.name, hint, field.default))
+    return dataclasses.make_dataclass(kind.__name__, fields)
+
+
+def _with_default_ranges(kind: type, values: Any) -> dict[str, Any]:
+    """Return ``values`` with the default of every range that is not given."""
+    hints, filled = typing.get_type_hints(kind), dict(values)
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[field.name]):
+            filled[field.name] = _with_default_ranges(typing.cast(type, hints[field.name]), filled[field.name])
+        elif "pair" in field.metadata and filled[field.name] is None:
+            filled[field.name] = field.default
+    return filled
 
 
 def _misfit(kind: type, settings: Mapping[str, Any], prefix: str = "") -> str:
@@ -126,7 +160,7 @@ def _misfit(kind: type, settings: Mapping[str, Any], prefix: str = "") -> str:
         leaf = OmegaConf.create()
         OmegaConf.update(leaf, f"{prefix}{key}", value)
         try:
-            OmegaConf.merge(OmegaConf.structured(kind), leaf)
+            OmegaConf.merge(OmegaConf.structured(_without_ranges(kind)), leaf)
         except OmegaConfBaseException as error:
             if value is None:
                 return f"{prefix}{key}= is empty: give it a value, or leave it out for the default"

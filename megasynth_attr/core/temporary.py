@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from megasynth_attr.core.files import storage_errors, sync_folder, write_durably
-from megasynth_attr.dataset.paths import TMP
 
+TMP = "tmp"  # where what is being written lies, beside its final place
 REPLACED = "replaced"  # what replace_folder keeps until the new folder is there
 
 
@@ -42,7 +42,7 @@ def remove_leftovers(parent: Path) -> list[str]:
     moved aside when it was killed goes back to where it was, beside ``parent``, unless the new one is there already.
     """
     removed = []
-    for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
+    for folder in _entries(parent):
         stem, _, rest = folder.name.partition(".")
         rest, _, attempt = rest.rpartition(".")
         host, _, pid = rest.rpartition(".")
@@ -54,32 +54,57 @@ def remove_leftovers(parent: Path) -> list[str]:
     return removed
 
 
+@contextmanager
+def working_folder(parent: Path, stem: str) -> Iterator[Path]:
+    """Give a temporary folder in ``parent``; in the end it goes, and ``parent`` too unless others work there."""
+    folder = new_temporary_folder(parent, stem)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # a failure here must not hide the one that led here
+        remove_if_empty(parent)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove ``folder`` unless it holds something: then others work there, or it is not ours."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
 def replace_atomically(path: Path, content: bytes) -> None:
     """Give ``path`` the ``content``: readers see the old bytes or the new ones. Works in ``tmp`` beside ``path``."""
-    folder = new_temporary_folder(path.parent / TMP, "file")
-    try:
-        write_durably(folder / path.name, content)
-        (folder / path.name).replace(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    sync_folder(path.parent)
+    with written_beside(path, "file") as temporary:
+        write_durably(temporary, content)
 
 
 @contextmanager
 def written_beside(path: Path, stem: str) -> Iterator[Path]:
     """Yield a path to write a file to; at the end it takes the place of ``path``, after an error nothing changed.
 
-    Works in ``tmp`` beside ``path``, which is removed unless somebody else works there.
+    Works in ``tmp`` beside ``path``, whose folder is created if need be.
     """
-    folder = new_temporary_folder(path.parent / TMP, stem)
-    try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with working_folder(path.parent / TMP, stem) as folder:
         yield folder / path.name
         (folder / path.name).replace(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # not empty
-            folder.parent.rmdir()
     sync_folder(path.parent)
+
+
+@contextmanager
+def replacing_folder(final: Path, what: str) -> Iterator[Path]:
+    """Give an empty folder to fill; it takes the place of ``final`` when the block ends well, else nothing changes.
+
+    Works in ``tmp`` beside ``final``. EnvironmentProblem naming ``what`` if the disk refuses.
+    """
+    parent = final.parent / TMP
+    with storage_errors(what, final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(parent)
+        with working_folder(parent, "new") as holder:
+            new = holder / final.name
+            new.mkdir()
+            yield new
+            replace_folder(new, final)
 
 
 def replace_folder(new: Path, final: Path) -> None:
@@ -90,7 +115,7 @@ def replace_folder(new: Path, final: Path) -> None:
     """
     for path in [new, *(p for p in new.rglob("*") if p.is_dir())]:
         sync_folder(path)
-    holder = new_temporary_folder(final.parent / TMP, REPLACED)
+    holder = new_temporary_folder(final.parent / TMP, REPLACED)  # no working_folder: it must outlive a failure
     old = holder / final.name
     try:
         if final.exists():
@@ -108,21 +133,26 @@ def create_exclusively(path: Path, content: bytes) -> bool:
 
     Works in ``tmp`` beside ``path``.
     """
-    folder = new_temporary_folder(path.parent / TMP, "file")
-    temporary = folder / path.name
-    try:
+    with working_folder(path.parent / TMP, "file") as folder:
+        temporary = folder / path.name
         write_durably(temporary, content)
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-            raise
-        temporary.replace(path)  # a file system without hard links: the last of several creators wins
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise
+            temporary.replace(path)  # a file system without hard links: the last of several creators wins
     sync_folder(path.parent)
     return True
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _put_back(holder: Path, where: Path) -> None:

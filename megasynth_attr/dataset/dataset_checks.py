@@ -22,9 +22,15 @@ MAX_DEPTH_FACTOR = 0.0025
 
 
 def check_completeness(dataset: Dataset, facts: Sequence[SceneFacts], partial: bool) -> list[Finding]:
-    """Compare the scenes that exist with dataset.json: their number, and the hashes it lists."""
+    """Compare the scenes that exist with dataset.json: their number, and the hashes it lists.
+
+    ``partial``: only some were asked for. That there is none at all is an error: nothing was verified.
+    """
     findings = []
-    if not partial and len(facts) < dataset.scene_count:
+    if not facts:
+        asked = "of the scenes asked for exists" if partial else f"of {dataset.scene_count} scenes exists"
+        findings.append(Finding(ERROR, "completeness", dataset.name, f"none {asked}: there is nothing to verify"))
+    elif not partial and len(facts) < dataset.scene_count:
         missing = f"{len(facts)} of {dataset.scene_count} scenes exist; run the same command again to make the rest"
         findings.append(Finding(WARNING, "completeness", dataset.name, missing))
     recorded = dataset.record.get("scenes", {})

@@ -41,7 +41,7 @@ class SceneFacts:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """The outcome for one dataset. ``passed``: no finding is an error."""
+    """The outcome for one dataset. ``passed``: no finding is an error; that no scene is there is one."""
 
     dataset: str
     scenes: int
@@ -66,6 +66,12 @@ class VerifyReport:
     def passed(self) -> bool:
         return not any(finding.severity == ERROR for finding in self.findings)
 
+    @property
+    def verdict(self) -> str:
+        """Return "passed" for a dataset that is complete, "passed for 2 of 200 scenes" for a part, or "FAILED"."""
+        part = "" if self.scenes == self.scene_count else f" for {self.scenes} of {self.scene_count} scenes"
+        return f"passed{part}" if self.passed else "FAILED"
+
     def to_record(self) -> dict[str, Any]:
         """Return everything as plain data, for verify.json."""
         return {"format": "megasynth-attr verify 1", "passed": self.passed} | dataclasses.asdict(self)
@@ -75,7 +81,7 @@ class VerifyReport:
         agreeing = "–" if self.agreeing_share is None else f"{self.agreeing_share:.3%}"
         surface = "–" if self.nearest_surface is None else f"{self.nearest_surface:.3f}"
         rows = [
-            ("dataset", f"{self.dataset}: {'passed' if self.passed else 'FAILED'}"),
+            ("dataset", f"{self.dataset}: {self.verdict}"),
             ("scenes", f"{self.scenes} of {self.scene_count}, {self.frames} frames, {self.bytes / 1e6:.1f} MB"),
             ("different", ", ".join(f"{name} {count}" for name, count in sorted(self.distinct_hashes.items()))),
             ("equal depth", depth_in_words(self.depth_groups, self.depth_compared) or NOTHING_COMPARED),

@@ -7,7 +7,6 @@ of level 9 in a fraction of its time; ZIP is the smallest lossless EXR compressi
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,10 +16,14 @@ from PIL import Image
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import ExrError, decode_exr, encode_exr
 from megasynth_attr.core.files import storage_problem, write_durably
+from megasynth_attr.core.pictures import decode_whole_numbers, read_content, read_picture
 
 PNG_LEVEL = 4
 EXR_COMPRESSION = "zip"
-DAMAGED = "the file is damaged; delete its scene folder and run the same command again to render it anew"
+RENDER_ANEW = (
+    "if you made this dataset, delete the scene's folder and run the same command again to render it anew; if you were "
+    "given it, fetch the scene again"
+)  # what to do about a file of our own layout; who reads other data gives advice of his own
 
 
 def png_bytes(array: np.ndarray, level: int = PNG_LEVEL) -> bytes:
@@ -48,27 +51,25 @@ def write_exr(path: Path, channels: Mapping[str, np.ndarray]) -> None:
         raise storage_problem(error, "an image", path) from error
 
 
-def read_png(path: Path) -> np.ndarray:
-    """Return an image file as an array: uint8 H×W×C or uint16 H×W; DatasetError if it is missing or damaged."""
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):  # Pillow versions differ in how they open 16-bit grey
-                return np.asarray(image).astype(np.uint16)
-            return np.asarray(image).copy()
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing; {DAMAGED}") from None
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path} cannot be read ({error}); {DAMAGED}") from None
+def read_image(path: Path, advice: str = RENDER_ANEW) -> np.ndarray:
+    """Return a picture as uint8 H×W×3, H×W×4 if it knows transparency; DatasetError, ending with ``advice``, if it is
+    missing or damaged. ``core/pictures.py`` says what becomes of unusual ones.
+    """
+    return np.array(read_picture(path, advice).image)
 
 
-def read_exr(path: Path) -> dict[str, np.ndarray]:
-    """Return the channels of an EXR file by name, H×W; DatasetError if it is missing or damaged."""
+def read_ids(path: Path, advice: str = RENDER_ANEW) -> np.ndarray:
+    """Return the numbers in a grey PNG as uint16 H×W, not scaled; DatasetError as in ``read_image``."""
+    return decode_whole_numbers(read_content(path, advice), str(path), advice)
+
+
+def read_exr(path: Path, advice: str = RENDER_ANEW) -> dict[str, np.ndarray]:
+    """Return the channels of an EXR file by name, H×W; DatasetError as in ``read_image``."""
+    content = read_content(path, advice)
     try:
-        return decode_exr(path.read_bytes())
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing; {DAMAGED}") from None
-    except (OSError, ExrError, MemoryError) as error:  # a damaged header can ask for any amount of memory
-        raise DatasetError(f"{path} cannot be read ({error}); {DAMAGED}") from None
+        return decode_exr(content)
+    except (ExrError, MemoryError) as error:  # a damaged header can ask for any amount of memory
+        raise DatasetError(f"{path} cannot be read ({error}); {advice}") from None
 
 
 def write_depth(path: Path, depth_z: np.ndarray, precision: str) -> None:
@@ -85,7 +86,7 @@ def read_depth(path: Path) -> np.ndarray:
     """Return H×W float32 depth (channel Z); DatasetError if the file is missing, damaged or holds something else."""
     channels = read_exr(path)
     if "Z" not in channels:
-        raise DatasetError(f"{path} has no channel Z but {', '.join(sorted(channels))}; it is not a depth map")
+        raise DatasetError(f"{path} has no channel Z but {_listed(channels)}; it is not a depth map")
     return channels["Z"].astype(np.float32)
 
 
@@ -93,5 +94,9 @@ def read_vectors(path: Path) -> np.ndarray:
     """Return an H×W×3 float32 array from the channels X, Y, Z; DatasetError if that is not what the file holds."""
     channels = read_exr(path)
     if missing := [axis for axis in "XYZ" if axis not in channels]:
-        raise DatasetError(f"{path} has no channel {missing[0]} but {', '.join(sorted(channels))}")
+        raise DatasetError(f"{path} has no channel {missing[0]} but {_listed(channels)}")
     return np.stack([channels[axis] for axis in "XYZ"], axis=-1).astype(np.float32)
+
+
+def _listed(channels: Mapping[str, np.ndarray]) -> str:
+    return ", ".join(sorted(channels)) or "none at all"

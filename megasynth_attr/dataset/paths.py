@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from megasynth_attr.core.temporary import TMP as TMP
+
 EXPERIMENT_FILE = "experiment.json"
 DATASET_FILE = "dataset.json"
 VERIFY_FILE = "verify.json"
@@ -22,7 +24,7 @@ SCENE_FILE = "scene.json"
 CAMERAS_FILE = "cameras.json"
 RENDER_FILE = "render.json"
 CHECKSUMS_FILE = "checksums.json"
-SCENES, TMP, FAILURES, REPORT = "scenes", "tmp", "failures", "report"
+SCENES, FAILURES, REPORT = "scenes", "failures", "report"
 LAYERS = {"rgb": ".png", "depth": ".exr", "normal": ".exr", "instance": ".png", "position": ".exr"}
 
 

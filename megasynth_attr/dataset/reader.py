@@ -20,7 +20,7 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import read_json
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, DATASET_FORMAT
-from megasynth_attr.dataset.images import read_depth, read_png, read_vectors
+from megasynth_attr.dataset.images import read_depth, read_ids, read_image, read_vectors
 from megasynth_attr.dataset.reprojection import world_points
 from megasynth_attr.scene.factor import unloadable_plugins
 from megasynth_attr.scene.spec import Scene, read_scene
@@ -44,7 +44,7 @@ class View:
     @property
     def image(self) -> np.ndarray:
         """H×W×4 uint8: sRGB with straight alpha; 0 where nothing is hit (in haze, 255 everywhere)."""
-        return self._shaped(read_png(self.file("rgb")), "rgb", 4)
+        return self._shaped(read_image(self.file("rgb")), "rgb", 4)
 
     @property
     def rgb(self) -> np.ndarray:
@@ -64,7 +64,7 @@ class View:
     @property
     def instance(self) -> np.ndarray | None:
         """H×W uint16: index of the primitive + 1, 0 where nothing is hit; None if the dataset has none."""
-        return self._shaped(read_png(self.file("instance")), "instance") if self.has("instance") else None
+        return self._shaped(read_ids(self.file("instance")), "instance") if self.has("instance") else None
 
     @property
     def position(self) -> np.ndarray | None:

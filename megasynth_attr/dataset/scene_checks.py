@@ -15,6 +15,7 @@ from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CHECKSUMS_FORMAT
 from megasynth_attr.dataset.findings import ERROR, Finding, SceneFacts
+from megasynth_attr.dataset.images import RENDER_ANEW
 from megasynth_attr.dataset.reader import SceneData, View
 from megasynth_attr.dataset.reprojection import (
     DepthView,
@@ -111,7 +112,7 @@ def _check_files(folder: Path, expected: Expected, notes: _Notes) -> tuple[dict[
     wanted = {paths.layer_file(layer, i) for layer in expected.layers for i in range(expected.frames)} | set(RECORDS)
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {paths.CHECKSUMS_FILE}
     for name in sorted(wanted - present):
-        notes.error("files", "the file is missing; delete the scene folder and render it again", name)
+        notes.error("files", f"the file is missing; {RENDER_ANEW}", name)
     for name in sorted(present - wanted):
         notes.error("files", "the file does not belong here (not written by these settings)", name)
     intact = set()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from megasynth_attr.core.files import json_bytes, storage_errors, write_durably
-from megasynth_attr.core.temporary import new_temporary_folder
+from megasynth_attr.core.temporary import working_folder
 from megasynth_attr.dataset.paths import TMP, failure_file, scene_name
-from megasynth_attr.farm.executor import Problem
 from megasynth_attr.farm.tasks import Task
+from megasynth_attr.farm.work import Problem
 
 FAILURE_FORMAT = "megasynth-attr failure 1"
 
@@ -26,12 +26,10 @@ def write_failure(task: Task, problem: Problem, attempts: int, scene_hash: str) 
         "log": list(problem.log),
     }
     file = failure_file(task.dataset, task.scene_index)
-    folder = new_temporary_folder(task.dataset / TMP, "failure")
-    with storage_errors("a failure record", file):
+    with storage_errors("a failure record", file), working_folder(task.dataset / TMP, "failure") as folder:
         write_durably(folder / file.name, json_bytes(record))
         file.parent.mkdir(exist_ok=True)
         (folder / file.name).replace(file)
-        folder.rmdir()
 
 
 def remove_failure(task: Task) -> None:

@@ -23,6 +23,7 @@ from megasynth_attr.textures.pictures import list_pictures
 from megasynth_attr.textures.radiance import read_hdr
 
 HDRI_SUFFIXES = (".hdr", ".exr")
+MATERIAL_FIELDS = ("name", "category", "license", "source", "identity")
 PROBE_WIDTH_PX = 64  # an HDRI is reduced to this width before it is projected to nine harmonics
 
 
@@ -42,6 +43,10 @@ class Library:
 
     bank: Bank
     records: Records
+
+    def material_records(self) -> list[dict[str, str]]:
+        """Return name, category, licence, source and content hash of every material of the bank, for dataset.json."""
+        return [{key: str(getattr(r, key)) for key in MATERIAL_FIELDS} for r in self.records.materials.values()]
 
     def assets_for(self, scene: Scene) -> Assets:
         """Return the paths of every file the scene shows, making procedural materials that do not exist yet."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib.util
 import shutil
 import textwrap
 import types
@@ -12,10 +11,13 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from megasynth_attr.core.codec import field_to_plain, is_range_type
 from megasynth_attr.core.errors import ConfigError, ExitCode
+from megasynth_attr.core.ranges import LogUniform
 from megasynth_attr.core.resources import resource_dir
-from megasynth_attr.pipeline.stages import STAGES
-from megasynth_attr.scene.config import ALIASES, SECTIONS, TRAINING, preset_names, read_layers
+from megasynth_attr.core.stages import EXTRAS
+from megasynth_attr.pipeline.stages import Stages, find_stages
+from megasynth_attr.scene.config import ALIASES, SECTIONS, preset_names, read_layers
 from megasynth_attr.scene.factor import registered
 from megasynth_attr.scene.settings import ContentSettings, RunSettings
 
@@ -61,24 +63,26 @@ def help_text(words: list[str]) -> str:
     sections = [word.removeprefix("--") for word in words if word not in ("-h", "--help", "help") and "=" not in word]
     if given := [word for word in words if "=" in word]:
         read_layers(given)  # a preset may bring plugins, whose keys belong here too
-    kinds = section_kinds()
+    found = find_stages()
+    texts = {name: _section(name, kind) for name, kind in section_kinds().items()} | stage_sections(found)
     if sections:
-        return "\n\n".join(
-            training_text() if name == TRAINING else _section(name, _known(name, kinds)) for name in sections
-        )
-    stages = "\n".join(["stages:", *(f"  {stage.name:9} {stage.meaning}" for stage in STAGES)])
-    parts = [USAGE, stages, *(_section(name, kind) for name, kind in kinds.items()), training_text()]
-    return "\n\n".join([*parts, EXAMPLES, _exit_code_text()])
+        return "\n\n".join(_known(name, texts) for name in sections)
+    stages = "\n".join(["stages:", *(f"  {stage.name:9} {stage.meaning}" for stage in found.all)])
+    return "\n\n".join([USAGE, stages, *texts.values(), EXAMPLES, _exit_code_text()])
 
 
-def training_text() -> str:
-    """Return the keys of the section ``training``, which the training half declares, or that it is not installed."""
-    if importlib.util.find_spec("megasynth_train") is None:
-        return f"{TRAINING}: keys of the stages pretrain to compare; install the extra [train] to see them"
-    from megasynth_train.experiment.settings import help_sections
-
-    sections = help_sections()
-    return "\n\n".join(section_text(name, f"{name}.", kind, {}) for name, kind in sections.items())
+def stage_sections(stages: Stages) -> dict[str, str]:
+    """Return the keys of the sections of stages that are not built in; where some are missing, why that is."""
+    texts = {
+        section: "\n\n".join(section_text(name, f"{name}.", kind, {}) for name, kind in group.sections.items())
+        for section, group in stages.groups.items()
+        if group.sections
+    }
+    for section, extra in EXTRAS.items():
+        if section not in stages.groups:
+            names = f"{extra.stages[0]} to {extra.stages[-1]}"
+            texts[section] = f"{section}: keys of the stages {names}; install the extra [{extra.name}] to see them"
+    return texts | {section: f"{section}: {reason}" for section, reason in stages.broken.items()}
 
 
 def presets_text() -> str:
@@ -98,12 +102,12 @@ def section_kinds() -> dict[str, type]:
     return ROOT_SECTIONS | SECTIONS | {name: factor.settings for name, factor in registered().items()}
 
 
-def _known(name: str, kinds: dict[str, type]) -> type:
-    if name not in kinds:
-        near = difflib.get_close_matches(name, [*kinds, TRAINING], n=1, cutoff=0.4)
+def _known(name: str, texts: Mapping[str, str]) -> str:
+    if name not in texts:
+        near = difflib.get_close_matches(name, texts, n=1, cutoff=0.4)
         guess = f" (did you mean {near[0]}?)" if near else ""
-        raise ConfigError(f"--help {name}: there is no such section{guess}; known: {', '.join(kinds)}, {TRAINING}")
-    return kinds[name]
+        raise ConfigError(f"--help {name}: there is no such section{guess}; known: {', '.join(texts)}")
+    return texts[name]
 
 
 def _section(name: str, kind: type) -> str:
@@ -126,7 +130,8 @@ def _entries(prefix: str, kind: type, aliases: Mapping[str, str]) -> list[str]:
             lines += _entries(f"{prefix}{field.name}.", typing.cast(type, hint), aliases)
             continue
         facts = [_type_text(hint, field), *_limits_text(field)]
-        lines.append(f"  {prefix}{field.name}={_value_text(_default(field))}   ({', '.join(facts)})")
+        default = _value_text(field_to_plain(field, _default(field)))
+        lines.append(f"  {prefix}{field.name}={default}   ({', '.join(facts)})")
         short = [alias for alias, key in aliases.items() if key == f"{prefix}{field.name}"]
         meaning = field.metadata.get("help", "")
         also = f"; short:{NO_BREAK}{short[0]}=" if short and f"{short[0]}=" not in meaning else ""
@@ -157,10 +162,11 @@ def _type_text(hint: Any, field: dataclasses.Field[Any]) -> str:
     if origin in (typing.Union, types.UnionType):
         inner = [a for a in args if a is not type(None)]
         return f"{_type_text(inner[0], field)} or null"
+    if is_range_type(hint):
+        log = "log-uniform " if field.metadata["pair"] is LogUniform else ""
+        return f"{log}range [low, high], {plain[args[0] if args else float]}s"
     if origin is tuple and args:
         noun = plain.get(args[0], "value")
-        if field.metadata.get("span"):
-            return f"range [low, high], {noun}s"
         return f"list of {noun}s" if args[-1] is Ellipsis else f"{len(args)} {noun}s"
     if origin is dict:
         return f"table of {plain.get(args[1], 'value')}s"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,14 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Check:
-    """One line: ``passed`` is None where the data allowed no measurement."""
+    """One line: ``passed`` is None where that cannot be told, and ``open`` says why."""
 
     name: str
     meaning: str
     passed: bool | None
     warnings: int
     measured: str
+    open: str = "no data"
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,21 @@ class Verification:
 
     passed: bool
     scenes: int  # that were checked
+    planned: int
     checks: tuple[Check, ...]
     findings: tuple[Mapping[str, str], ...]  # the first 20: severity, check, where, message
     findings_count: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether every planned scene was checked."""
+        return self.scenes == self.planned
+
+    @property
+    def verdict(self) -> str:
+        """Return the outcome in words."""
+        part = "" if self.is_complete else f" for {self.scenes} of {self.planned} scenes"
+        return f"passed{part}" if self.passed else "failed"
 
 
 def read_verification(file: Path) -> Verification | None:
@@ -59,13 +72,15 @@ def read_verification(file: Path) -> Verification | None:
         findings = [{key: str(f[key]) for key in ("severity", "check", "where", "message")} for f in record["findings"]]
         measured = _measured(record)
         names = [*MEANING, *sorted({f["check"] for f in findings} - set(MEANING))]
+        scenes, planned = int(record["scenes"]), int(record["scene_count"])
         checks = tuple(_check(name, findings, measured.get(name, "")) for name in names)
-        passed, scenes = bool(record["passed"]), int(record["scenes"])
+        checks = tuple(_as_far_as_seen(check, scenes, planned) for check in checks)
+        passed = bool(record["passed"]) and scenes > 0
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(
             f"{file}: the record is incomplete ({type(error).__name__}: {error}); run the verify stage again"
         ) from None
-    return Verification(passed, scenes, checks, tuple(findings[:SHOWN_FINDINGS]), len(findings))
+    return Verification(passed, scenes, planned, checks, tuple(findings[:SHOWN_FINDINGS]), len(findings))
 
 
 def _check(name: str, findings: list[dict[str, str]], measured: str | None) -> Check:
@@ -78,6 +93,16 @@ def _check(name: str, findings: list[dict[str, str]], measured: str | None) -> C
     return Check(
         name, MEANING.get(name, ""), passed, warnings, text or ("no error" if passed else "nothing to compare")
     )
+
+
+def _as_far_as_seen(check: Check, scenes: int, planned: int) -> Check:
+    """Return the line without a pass that its scenes do not bear out: none of them, or not all that are planned."""
+    is_completeness = check.name == "completeness"
+    if scenes == 0:
+        return replace(check, passed=False if is_completeness else None, open="no scene")
+    if is_completeness and check.passed and scenes < planned:
+        return replace(check, passed=None, open="incomplete")
+    return check
 
 
 def _measured(record: Mapping[str, Any]) -> dict[str, str | None]:

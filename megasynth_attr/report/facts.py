@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import typing
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from megasynth_attr.core.codec import from_plain, plain_text
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import read_json
 from megasynth_attr.dataset.paths import (
@@ -138,6 +141,31 @@ def _renderers(folder: Path, indices: Sequence[int]) -> dict[str, int]:
         shown = [f"Blender {record['blender']}" if "blender" in record else "unknown renderer"]
         counts[" · ".join(shown + [str(record[k]) for k in ("device", "quality") if k in record])] += 1
     return dict(sorted(counts.items()))
+
+
+def settings_text(config: Mapping[str, Any]) -> str:
+    """Return a record's settings, one key a line, with the ranges of the known factors in words: 45 … 70."""
+    factors = {name: _ranges_in_words(name, values) for name, values in config["factors"].items()}
+    return "\n".join(_lines({**config, "factors": factors}))
+
+
+def _lines(table: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    for key, value in sorted(table.items()):
+        if isinstance(value, Mapping) and value:
+            yield f"{indent}{key}:"
+            yield from _lines(value, f"{indent}  ")
+        else:
+            yield f"{indent}{key}: {plain_text(value)}"
+
+
+def _ranges_in_words(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    shown, known = dict(values), registered()
+    kind: Any = known[name].settings if name in known else None
+    for field in dataclasses.fields(kind) if kind else ():
+        if "pair" in field.metadata and (given := values.get(field.name)):
+            hint = typing.get_type_hints(kind)[field.name]
+            shown[field.name] = str(from_plain(hint, given, f"{name}.{field.name}", field.metadata["pair"]))
+    return shown
 
 
 def licence_counts(materials: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:

@@ -16,8 +16,10 @@ from typing import Any
 from megasynth_attr import __version__
 from megasynth_attr.core.codec import content_hash, to_plain
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.fields import identity_of, recorded_identity
 from megasynth_attr.core.keys import fill, merge, nearest, parse_words, read_yaml
 from megasynth_attr.core.resources import resource_dir
+from megasynth_attr.core.stages import section_names
 from megasynth_attr.scene.factor import load_plugins, registered
 from megasynth_attr.scene.settings import ContentSettings, IsolationSettings, RenderSettings, RunSettings, WriteSettings
 
@@ -26,9 +28,6 @@ PATCH_PX = 14  # the training layout's image sizes are multiples of the DINOv2 p
 
 SECTIONS: dict[str, type] = {"render": RenderSettings, "write": WriteSettings, "isolation": IsolationSettings}
 ALIASES = {"from": "from_stage", "max_runtime": "max_runtime_s", "timeout": "timeout_s"}
-# names and counts: more scenes of the same dataset are not another one, and plugins count by the hash of their source
-NOT_IDENTITY = ("preset", "members", "plugins", "downstream", "downstream_count", "dataset_count", "scene_count")
-TRAINING = "training"  # a preset's section for the training half, which alone knows its keys
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,12 @@ class Config:
 
     def identity_record(self) -> dict[str, Any]:
         """Return what determines the dataset's bytes, as plain data (materials and pictures are hashed per scene)."""
-        content = {k: v for k, v in to_plain(self.content).items() if k not in NOT_IDENTITY}
         return {
             "version": __version__,
-            "content": content,
-            "render": to_plain(self.render),
-            "write": to_plain(self.write),
-            "factors": {name: to_plain(value) for name, value in self.factors.items()},
+            "content": identity_of(self.content),
+            "render": identity_of(self.render),
+            "write": identity_of(self.write),
+            "factors": {name: identity_of(value) for name, value in self.factors.items()},
             "plugins": dict(self.plugin_hashes),
         }
 
@@ -70,21 +68,37 @@ class Config:
         return record | {"isolation": to_plain(self.isolation), "run": to_plain(self.run)}
 
 
+def dataset_identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a dataset's bytes, by the command line's keys; ``record`` is a ``to_record`` as read."""
+    content = recorded_identity(ContentSettings, record.get("content", {}))
+    rest = {key: record.get(key) for key in ("version", "render", "write", "plugins")}
+    known = {name: factor.settings for name, factor in registered().items()}
+    factors = {
+        name: recorded_identity(known[name], values) if name in known else values
+        for name, values in record.get("factors", {}).items()
+    }
+    return {**content, **rest, **factors}
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One run: its name, output folder, one Config per attribute, and the words it came from (for other machines).
 
-    If ``has_downstream``, the last member is the data of the downstream comparison. ``training`` is the preset's
-    section of that name, unchecked: no byte of any dataset depends on it.
+    ``downstream``: the data on which adaptation is compared. ``sections``: the settings of stages that are not built
+    in, by section, unchecked: no byte of any dataset depends on them.
     """
 
     preset: str
     out: Path
     members: tuple[Config, ...]
+    downstream: Config | None = None
     words: tuple[str, ...] = ()
-    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    has_downstream: bool = False
-    training_given: bool = False  # by the words or their file, not by the preset alone
+    sections: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def configs(self) -> tuple[Config, ...]:
+        """Return all that is to be generated: the members, then the downstream data."""
+        return self.members if self.downstream is None else (*self.members, self.downstream)
 
     @property
     def run(self) -> RunSettings:
@@ -98,7 +112,7 @@ def resolve(words: Sequence[str]) -> Experiment:
     """
     layers = read_layers(words)
     preset_name = layers.preset
-    configs = tuple(_build(layer, preset_name) for layer in layers.members)
+    configs = tuple(_build(layer, preset_name) for layer in layers.configs)
     attributes = [c.attribute for c in configs]
     if len(set(attributes)) != len(attributes):
         raise ConfigError(
@@ -106,26 +120,18 @@ def resolve(words: Sequence[str]) -> Experiment:
             "one folder cannot hold both"
         )
     out = Path(configs[0].run.out or Path("runs") / Path(preset_name).stem).absolute()
-    return Experiment(
-        Path(preset_name).stem,
-        out,
-        configs,
-        tuple(words),
-        layers.training,
-        has_downstream=layers.has_downstream,
-        training_given=layers.training_given,
-    )
+    members, downstream = (configs[:-1], configs[-1]) if layers.has_downstream else (configs, None)
+    return Experiment(Path(preset_name).stem, out, members, downstream, tuple(words), layers.sections)
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Unchecked settings: of each member (preset, file and words merged), and of the training half."""
+    """Unchecked settings (preset, file and words merged): of each attribute, downstream data last, and of stages."""
 
     preset: str
-    members: tuple[dict[str, Any], ...]
-    training: Mapping[str, Any]
+    configs: tuple[dict[str, Any], ...]
+    sections: Mapping[str, Mapping[str, Any]]
     has_downstream: bool
-    training_given: bool
 
 
 def read_layers(words: Sequence[str]) -> Layers:
@@ -141,11 +147,11 @@ def read_layers(words: Sequence[str]) -> Layers:
     name = str(top.get("preset", ContentSettings().preset))
     preset = load_preset(name)
     whole = merge(preset, top)
-    training = whole.get(TRAINING) or {}
-    if not isinstance(training, Mapping):
-        raise ConfigError(
-            f"{TRAINING}={training}: this is a section, set one of its keys, e.g. {TRAINING}.optim.steps=…"
-        )
+    of_stages = section_names()
+    sections = {section: whole[section] or {} for section in sorted(of_stages & whole.keys())}
+    for section, values in sections.items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{section}={values}: this is a section; --help {section} lists its keys")
     shared = {k: v for k, v in preset.items() if k != "attribute"}
     names = [str(member) for member in whole.get("members", ())]
     members = [merge(merge(load_preset(member), shared), top) for member in names] or [whole]
@@ -153,8 +159,8 @@ def read_layers(words: Sequence[str]) -> Layers:
         members.append(_downstream_layer(merge(load_preset(downstream), shared if names else {}), whole, top))
     for member in members:
         load_plugins(member.get("plugins", ()))
-    own = tuple({k: v for k, v in member.items() if k != TRAINING} for member in members)
-    return Layers(name, own, training, bool(downstream), TRAINING in top)
+    own = tuple({k: v for k, v in member.items() if k not in of_stages} for member in members)
+    return Layers(name, own, sections, bool(downstream))
 
 
 def _downstream_layer(preset: Mapping[str, Any], whole: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

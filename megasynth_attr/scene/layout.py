@@ -8,14 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from megasynth_attr.core.codec import rounded
+from megasynth_attr.core.fields import setting, span
+from megasynth_attr.core.ranges import Range
 from megasynth_attr.scene.keepout import CameraRegion, InsideBox
 from megasynth_attr.scene.spec import Box, Vec3, Window
 
 TOLERANCE = 1e-6  # layout units; touching is not intersecting, and stored values are rounded to 1e-9
+
+
+def probability(default: float, help: str) -> Any:
+    """Return a settings field for a number in [0, 1]."""
+    return setting(default, help, minimum=0, maximum=1)
+
+
+def length(low: float, high: float, help: str) -> Any:
+    """Return a settings field for a range of lengths in layout units."""
+    return span(low, high, f"{help} (layout units)", minimum=0.001, maximum=1000)
+
+
+@dataclass(frozen=True)
+class BoxSettings:
+    """Boxes that a room and a group of objects have in common."""
+
+    box_trials: int = setting(64, "places tried for a box before it is dropped", minimum=1, maximum=10000)
+    large_size_xy: Range[float] = length(4, 8, "large: length and width")
+    large_size_z: Range[float] = length(4, 8, "large: height")
+    small_size_xy: Range[float] = length(2, 4, "small: length and width")
+    small_size_z: Range[float] = length(2, 6, "small: height")
 
 
 @dataclass(frozen=True)
@@ -141,21 +165,11 @@ class Site:
         return Layout(name, rounded(self.extent), tuple(self.items), window, self.dropped)
 
 
-def between(rng: np.random.Generator, limits: tuple[float, float], shape: int | tuple[int, ...] = ()) -> np.ndarray:
-    """Return numbers uniform in [low, high]."""
-    return limits[0] + (limits[1] - limits[0]) * rng.random(shape)
-
-
 def either(
-    rng: np.random.Generator, probability: float, first: tuple[float, float], second: tuple[float, float], count: int
+    rng: np.random.Generator, probability: float, first: Range[float], second: Range[float], count: int
 ) -> np.ndarray:
-    """Return ``count`` numbers, each uniform in ``first`` with ``probability`` and in ``second`` otherwise."""
-    return np.where(rng.random(count) < probability, between(rng, first, count), between(rng, second, count))
-
-
-def count_in(rng: np.random.Generator, limits: tuple[int, ...]) -> int:
-    """Return an integer uniform in {low, ..., high}."""
-    return int(rng.integers(limits[0], limits[1] + 1))
+    """Return ``count`` numbers, each drawn from ``first`` with ``probability`` and from ``second`` otherwise."""
+    return np.where(rng.random(count) < probability, first.draw(rng, count), second.draw(rng, count))
 
 
 def anywhere(rng: np.random.Generator, sizes: np.ndarray, extent: np.ndarray) -> np.ndarray:

@@ -46,17 +46,21 @@ class IsolationSettings:
 class ContentSettings:
     """What the dataset is. Changing one of these makes another dataset."""
 
-    preset: str = setting("demo", "name of a file in presets/, or a path to a YAML file")
-    members: tuple[str, ...] = setting((), "presets that together make one experiment, one attribute each")
-    plugins: tuple[str, ...] = setting((), "Python files or modules that register further factors")
-    downstream: str = setting(
-        "", "preset of the data on which adaptation is compared: all its datasets but the last train, the last tests"
+    preset: str = setting("demo", "name of a file in presets/, or a path to a YAML file", identity=False)
+    members: tuple[str, ...] = setting(
+        (), "presets that together make one experiment, one attribute each", identity=False
     )
-    downstream_count: int = setting(2, "datasets of the downstream preset", minimum=2, maximum=100)
+    plugins: tuple[str, ...] = setting((), "Python files or modules that register further factors", identity=False)
+    downstream: str = setting(
+        "",
+        "preset of the data on which adaptation is compared: all its datasets but the last train, the last tests",
+        identity=False,
+    )
+    downstream_count: int = setting(2, "datasets of the downstream preset", minimum=2, maximum=100, identity=False)
     attribute: str = setting("", "name of the attribute that varies; also the name of the dataset folders")
     seed: int = setting(0, "root seed; all randomness follows from it", minimum=0)
-    dataset_count: int = setting(10, "datasets per attribute", minimum=1, maximum=100)
-    scene_count: int = setting(200, "scenes per dataset", minimum=1, maximum=1_000_000)
+    dataset_count: int = setting(10, "datasets per attribute", minimum=1, maximum=100, identity=False)
+    scene_count: int = setting(200, "scenes per dataset", minimum=1, maximum=1_000_000, identity=False)
     frames: int = setting(100, "frames (views) per scene", minimum=1, maximum=10_000)
     quality: str = setting("default", "sampling quality", options=["draft", "default", "reference"])
     training_layout: bool = setting(True, "demand image sizes that are multiples of 14 px")

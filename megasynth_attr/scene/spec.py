@@ -220,9 +220,9 @@ def scene_from_json(text: str, where: str = "scene.json", *, keep_unknown: bool 
     """
     try:
         record = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise DatasetError(
-            f"{where} is not valid JSON ({error}); the file is damaged, render the scene again"
+            f"{where} is not valid JSON ({error}); the file is damaged, render or fetch the scene again"
         ) from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = record.get("format") if isinstance(record, dict) else None

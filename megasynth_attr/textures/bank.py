@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,17 +70,6 @@ def bank_identity(records: Iterable[MaterialRecord]) -> str:
 def files_identity(hashes: Mapping[str, str]) -> str:
     """Return the identity of a material on disk: the SHA-256 (hex) over the SHA-256 of its map files."""
     return hashlib.sha256("".join(f"{name}:{hashes[name]}\n" for name in MAPS).encode()).hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that the name never shows a partial file, whoever else writes it too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)  # noqa: PTH105 - the one call that is documented to be atomic
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def checked_names(bank: Bank, names: Iterable[str]) -> list[str]:
@@ -146,7 +133,7 @@ def read_index(path: Path, what_to_do: str) -> dict[str, Any]:
         index = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DatasetError(f"{path} does not exist; {what_to_do}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} cannot be read as JSON ({error}); {what_to_do}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise DatasetError(f"{path} is not the index of a material bank (no format {FORMAT!r}); {what_to_do}")

@@ -18,9 +18,10 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from megasynth_attr.core.errors import run_main
+from megasynth_attr.core.pictures import decode_levels, decode_picture, read_content
 from megasynth_attr.textures.bank import MAPS, MaterialRecord, open_bank
 from megasynth_attr.textures.command_line import parse_arguments
-from megasynth_attr.textures.surface import Bytes, linear_from_srgb, srgb_from_linear
+from megasynth_attr.textures.surface import Bytes, linear_from_srgb, srgb_from_linear, to_bytes
 
 Floats = npt.NDArray[np.floating]
 
@@ -142,8 +143,15 @@ def render_flat(maps: dict[str, Bytes], repeats: int = 2) -> Bytes:
 
 def read_maps(files: dict[str, Path]) -> dict[str, Bytes]:
     """Return the decoded maps of one material: basecolor and normal (N, N, 3), the others (N, N)."""
-    modes = {"basecolor": "RGB", "normal": "RGB"}
-    return {name: np.asarray(Image.open(files[name]).convert(modes.get(name, "L"))) for name in MAPS}
+    return {name: _read_map(files[name], is_colour=name in ("basecolor", "normal")) for name in MAPS}
+
+
+def _read_map(file: Path, is_colour: bool) -> Bytes:
+    advice = "make the material bank again"
+    content = read_content(file, advice)
+    if is_colour:
+        return np.asarray(decode_picture(content, str(file), advice).image.convert("RGB"))
+    return to_bytes(decode_levels(content, str(file), advice))
 
 
 def contact_sheet(

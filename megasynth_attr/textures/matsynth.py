@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import io
 import json
 import re
 import sys
@@ -31,6 +30,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.core.pictures import decode_levels, decode_picture
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.textures.bank import (
     INDEX_NAME,
     MAPS,
@@ -39,7 +40,6 @@ from megasynth_attr.textures.bank import (
     index_json,
     read_index,
     record_to_json,
-    write_atomically,
 )
 from megasynth_attr.textures.command_line import nearest, parse_arguments
 from megasynth_attr.textures.procedural.recipe import CATEGORIES
@@ -54,6 +54,7 @@ from megasynth_attr.textures.surface import (
 
 HUB_ID = "gvecchio/MatSynth"
 LICENSES = ("CC0", "CC-BY", "CC-BY-SA", "CC-BY-NC", "CC-BY-NC-SA", "CC-BY-ND")
+FETCH_AGAIN = "download its shard again"
 MATERIAL_NAME = "material.json"  # written last in a material's folder: the material is complete
 
 
@@ -188,19 +189,17 @@ def _resize_with_context(plane: np.ndarray, box: tuple[int, int, int, int], size
 
 
 def _decoded(cell: Any, colored: bool) -> np.ndarray:
-    """Return a map as float32 in 0 … 1, (N, N, 3) or (N, N, 1); raises ValueError or OSError when it cannot."""
+    """Return a map as float32 in 0 … 1, (N, N, 3) or (N, N, 1); raises ValueError or DatasetError when it cannot.
+
+    What is 1 depends on the file's type alone: 255, 65535, or 1 in floating point.
+    """
     if not isinstance(cell, Mapping) or not cell.get("bytes"):
         raise ValueError("is missing")
-    with Image.open(io.BytesIO(cell["bytes"])) as image:
-        image.load()
-        if image.mode.startswith("I") or image.mode == "F":  # 16-bit heights
-            values = np.asarray(image).astype(np.float32)
-            plane = values / np.float32(65535.0 if float(values.max(initial=0)) > 255 else 255.0)
-            pixels = np.repeat(plane[..., None], 3 if colored else 1, axis=2)
-        elif colored:
-            pixels = np.asarray(image.convert("RGB")).astype(np.float32) / np.float32(255)
-        else:
-            pixels = np.asarray(image.convert("RGB").getchannel(0))[..., None].astype(np.float32) / np.float32(255)
+    if colored:
+        image = decode_picture(cell["bytes"], "the map", FETCH_AGAIN).image.convert("RGB")
+        pixels = np.asarray(image).astype(np.float32) / np.float32(255)
+    else:
+        pixels = decode_levels(cell["bytes"], "the map", FETCH_AGAIN)[..., None]
     if pixels.shape[0] != pixels.shape[1]:
         raise ValueError(f"is not square ({pixels.shape[1]} × {pixels.shape[0]})")
     return pixels
@@ -215,7 +214,7 @@ def bank_maps(row: Mapping[str, Any], size_px: int) -> dict[str, Bytes]:
     for name in MAPS:
         try:
             pixels = _decoded(row.get(name), colored=name in ("basecolor", "normal"))
-        except Exception as error:  # Pillow's plugins raise many types for corrupt bytes
+        except (ValueError, DatasetError) as error:
             raise ValueError(f"{name} {error}") from error
         if name == "basecolor":
             linear = _resized(linear_from_srgb(pixels).astype(np.float32), size_px)
@@ -250,7 +249,7 @@ def _write_material(folder: Path, row: Mapping[str, Any], maps: dict[str, Bytes]
     files = {}
     for map_name in MAPS:
         content = png_bytes(maps[map_name])
-        write_atomically(folder / f"{map_name}.png", content)
+        replace_atomically(folder / f"{map_name}.png", content)
         files[map_name] = {"file": f"{name}/{map_name}.png", "sha256": hashlib.sha256(content).hexdigest()}
     measured = statistics_of(maps)
     license_text = str(metadata.get("license") or "unknown")
@@ -275,14 +274,14 @@ def _write_material(folder: Path, row: Mapping[str, Any], maps: dict[str, Bytes]
         "physical_size": metadata.get("physical_size"),
         "tags": list(metadata.get("tags") or []),
     }
-    write_atomically(folder / MATERIAL_NAME, (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
+    replace_atomically(folder / MATERIAL_NAME, (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _complete(folder: Path, size_px: int) -> dict[str, Any] | None:
     """Return the entry of a finished material, or None; raises ConfigError when it has another size."""
     try:
         entry = json.loads((folder / MATERIAL_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(entry, dict) or "files" not in entry:
         return None
@@ -341,7 +340,7 @@ def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | Non
         )
     folders = sorted(path for path in out.iterdir() if path.is_dir())
     entries = [entry for entry in (_complete(folder, options.size_px) for folder in folders) if entry is not None]
-    write_atomically(out / INDEX_NAME, index_json(entries, options.size_px, source=options.source))
+    replace_atomically(out / INDEX_NAME, index_json(entries, options.size_px, source=options.source))
     return Summary(written, kept, tuple(skipped), len(entries))
 
 

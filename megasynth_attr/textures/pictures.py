@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.pictures import PICTURE_SUFFIXES, decode_picture, left_out, picture_files, read_content
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_LOOKED_FOR = ", ".join(PICTURE_SUFFIXES)
+REMEDY = "replace it or remove it from the folder"
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,27 @@ class PictureRecord:
     name: str  # file name without its ending
     path: Path
     sha256: str  # hex, of the file's bytes
-    width_px: int  # as seen: an EXIF rotation is not applied, Blender does not apply it either
+    width_px: int  # as seen, upright
     height_px: int
 
 
 def list_pictures(folder: Path) -> tuple[PictureRecord, ...]:
     """Return the pictures in ``folder`` sorted by file name; sub-folders and hidden files are not read.
 
-    Every file is decoded once. Raises DatasetError when the folder is missing or has no picture, when a file does not
-    decode (it is named), and when two files differ only in their ending, because scenes refer to pictures by name.
+    Every file is decoded once. Warns of pictures in other formats, which are left out. Raises DatasetError when the
+    folder is missing or has no picture, when a file does not decode (it is named), and when two files differ only in
+    their ending, because scenes refer to pictures by name.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DatasetError(f"the picture folder {folder} is not a folder; give one with {', '.join(SUFFIXES)} files")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        raise DatasetError(f"the picture folder {folder} is not a folder; give one with {_LOOKED_FOR} files")
+    paths, others = picture_files(folder)
     if not paths:
-        raise DatasetError(f"the picture folder {folder} has no {', '.join(SUFFIXES)} file; add some or give another")
+        raise DatasetError(
+            f"the picture folder {folder} has no {_LOOKED_FOR} file{left_out(others, ' but ')}; add some"
+        )
+    if others:
+        warnings.warn(f"{folder}: left out{left_out(others, ' ')}", stacklevel=2)
     records: dict[str, PictureRecord] = {}
     for path in paths:
         record = _read(path)
@@ -47,16 +52,6 @@ def list_pictures(folder: Path) -> tuple[PictureRecord, ...]:
 
 
 def _read(path: Path) -> PictureRecord:
-    remedy = "replace it or remove it from the folder"
-    try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.verify()  # checks the structure, but leaves the image unusable
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()  # finds a picture that ends early
-            width, height = image.size
-    except Image.DecompressionBombError as error:
-        raise DatasetError(f"the picture {path} has too many pixels ({error}); scale it down") from error
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise DatasetError(f"the picture {path} cannot be decoded ({error}); {remedy}") from error
-    return PictureRecord(path.stem, path, hashlib.sha256(content).hexdigest(), width, height)
+    content = read_content(path, REMEDY)
+    image = decode_picture(content, f"the picture {path}", REMEDY).image
+    return PictureRecord(path.stem, path, hashlib.sha256(content).hexdigest(), image.width, image.height)

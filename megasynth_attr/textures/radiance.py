@@ -11,15 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.pictures import read_content
+
+_LONGEST_RUN = 127  # pixels that two bytes can stand for
 
 
 def read_hdr(path: Path) -> np.ndarray:
     """Return H×W×3 float32 linear radiance; DatasetError if the file is not a complete RGBE picture."""
-    data = path.read_bytes()
+    data = read_content(path, "replace it or remove it from the folder")
     header = re.match(rb"#\?(RADIANCE|RGBE).*?\n\n-Y (\d+) \+X (\d+)\n", data, re.DOTALL)
     if header is None or b"32-bit_rle_rgbe" not in header.group(0):
         raise DatasetError(f"{path} is not a Radiance RGBE picture with the usual orientation (-Y +X)")
     height, width = int(header.group(2)), int(header.group(3))
+    if not height or not width:
+        raise DatasetError(f"{path} has no pixels ({width}×{height})")
     rgbe = _decode(np.frombuffer(data, np.uint8, offset=header.end()), height, width, path)
     scale = np.where(rgbe[..., 3:] > 0, np.ldexp(1.0, rgbe[..., 3:].astype(np.int32) - 136), 0.0)
     return (rgbe[..., :3] * scale).astype(np.float32)
@@ -30,8 +35,13 @@ def _decode(data: np.ndarray, height: int, width: int, path: Path) -> np.ndarray
     is_coded = len(data) >= 4 and bytes(data[:2]) == b"\x02\x02" and (int(data[2]) << 8 | int(data[3])) == width
     if not is_coded:
         if len(data) < height * width * 4:
-            raise DatasetError(f"{path} is cut off: {len(data)} bytes of pixels, {height * width * 4} expected")
+            raise DatasetError(
+                f"{path} is cut off ({len(data)} bytes of pixels, {height * width * 4} expected), or packed in the "
+                "format's old run-length code, which is not read; save it anew"
+            )
         return data[: height * width * 4].reshape(height, width, 4)
+    if len(data) < height * (4 + 4 * 2 * -(-width // _LONGEST_RUN)):  # before memory is asked for
+        raise DatasetError(f"{path} is cut off: {len(data)} bytes cannot hold {width}×{height} pixels")
     rows, at = np.empty((height, 4, width), np.uint8), 0
     try:
         for row in rows:

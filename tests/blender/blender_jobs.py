@@ -42,6 +42,7 @@ class Files:
     folder: Path
     assets: Assets
     picture: Path
+    unusual: Path  # the same picture as CMYK, turned by its EXIF orientation
     white: Path
     hdri: Path
 
@@ -51,13 +52,17 @@ def write_files(folder: Path) -> Files:
     folder.mkdir(parents=True)
     picture, white = folder / "letters.png", folder / "white.png"
     Image.fromarray(letters()).save(picture)
+    unusual, lies_on_its_side = folder / "unusual.jpg", Image.Exif()
+    lies_on_its_side[0x0112] = 6
+    on_its_side = Image.fromarray(np.rot90(letters())).convert("CMYK")
+    on_its_side.save(unusual, exif=lies_on_its_side, quality=100, subsampling=0)
     Image.fromarray(np.full((4, 4, 3), 255, np.uint8)).save(white)
     hdri = folder / "sky.exr"
     hdri.write_bytes(encode_exr({c: sky()[..., i] for i, c in enumerate("RGB")}))
     assets = dataclasses.replace(
-        write_assets(folder), pictures={p.name: str(p) for p in (picture, white)}, hdris={hdri.name: str(hdri)}
+        write_assets(folder), pictures={p.name: str(p) for p in (picture, unusual, white)}, hdris={hdri.name: str(hdri)}
     )
-    return Files(folder, assets, picture, white, hdri)
+    return Files(folder, assets, picture, unusual, white, hdri)
 
 
 def letters() -> np.ndarray:
@@ -217,7 +222,7 @@ def isolation_jobs(files: Files) -> list[dict[str, Any]]:
 def material_jobs(files: Files) -> list[dict[str, Any]]:
     board = geometry([PICTURE_BOX], [solid("cuboid", surface="picture")])
     back = camera(look_at((-2.0, 0, 0), (0, 0, 0)), fov_x_deg=FRONT.fov_x_deg)
-    shown = texture(picture=picture_ref(files.picture))
+    shown, unusual = (texture(picture=picture_ref(file)) for file in (files.picture, files.unusual))
     right, left, above = (lit_by(sun(to)) for to in ((1, 1, 0), (1, -1, 0), (1, 0, 1)))
 
     def face(
@@ -235,6 +240,7 @@ def material_jobs(files: Files) -> list[dict[str, Any]]:
     )
     return [
         job("picture_front", scene(board, FRONT, shown), files.assets, FRONT_SIZE, samples=32),
+        job("picture_unusual", scene(board, FRONT, unusual), files.assets, FRONT_SIZE, samples=32),
         job("picture_back", scene(board, back, shown), files.assets, FRONT_SIZE, samples=32),
         face("leans_right_lit_right", "leans right", right),
         face("leans_right_lit_left", "leans right", left),

@@ -13,7 +13,7 @@ MESSAGES = {
     "no_picture": ("DatasetError", "picture white.png", "texture.pictures"),
     "missing_picture": ("DatasetError", "nowhere.png"),
     "other_picture": ("DatasetError", "SHA-256"),
-    "damaged_picture": ("DatasetError", "cannot read", "cut.png"),
+    "damaged_picture": ("DatasetError", "cannot be read", "cut.png"),
     "unreadable_picture": ("DatasetError", "cannot read", "fake.exr"),
     "missing_sky": ("DatasetError", "x.exr"),
     "unreadable_sky": ("DatasetError", "cannot read", "fake.exr"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from megasynth_attr.core.errors import ConfigError, ExitCode, run_main
+from megasynth_attr.core.errors import ConfigError, ExitCode, choices, is_out_of_memory, run_main
 
 PROGRAM = r"""
 import sys
@@ -102,3 +106,58 @@ def test_other_errors_keep_their_traceback() -> None:
     with pytest.raises(FileNotFoundError):
         run_main(crash, [])
     assert run_main(wrong, []) == ExitCode.USAGE
+
+
+CANNOT_ALLOCATE = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+)
+
+
+@pytest.mark.parametrize(
+    ("cause", "code", "said"),
+    [
+        (lambda: np.empty(2**45), ExitCode.ENVIRONMENT, "EnvironmentProblem: memory is exhausted (Unable to allocate"),
+        (lambda: [0] * 2**62, ExitCode.ENVIRONMENT, "memory is exhausted (MemoryError)"),
+        (lambda: throw(RuntimeError(CANNOT_ALLOCATE)), ExitCode.ENVIRONMENT, "fewer workers"),
+        (lambda: throw(BrokenProcessPool("abruptly")), ExitCode.ENVIRONMENT, "a worker process was killed"),
+        (lambda: Path("x" * 300).stat(), ExitCode.USAGE, "File name too long; give another path"),
+        (lambda: Path("a\0b").mkdir(), ExitCode.USAGE, "NUL character"),
+        (lambda: Path("a\0b").read_bytes(), ExitCode.USAGE, "NUL character"),
+        (lambda: os.fsdecode(b"caf\xe9").encode(), ExitCode.USAGE, r"'caf\udce9' is not UTF-8"),
+        (
+            lambda: throw(PermissionError(errno.EACCES, "Permission denied", "/root/x")),
+            ExitCode.ENVIRONMENT,
+            "/root/x: Permission denied",
+        ),
+    ],
+)
+def test_what_only_the_machine_or_the_words_can_cause(
+    cause: Callable[[], object], code: ExitCode, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(lambda words: cause(), []) == code
+    message = capsys.readouterr().err
+    assert said in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "defect", [RuntimeError("shapes differ"), ValueError("x"), OSError(errno.ENOSPC, "no name"), RecursionError("deep")]
+)
+def test_defects_are_not_translated(defect: Exception) -> None:
+    with pytest.raises(type(defect)):
+        run_main(lambda words: throw(defect), [])
+
+
+def test_pytorchs_own_error_is_recognised() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**45)
+    assert is_out_of_memory(raised.value)
+
+
+def test_an_empty_list_of_choices_is_not_offered() -> None:
+    assert choices(["a", "b"]) == "known: a, b"
+    assert choices([]) == "there is none to choose from"
+
+
+def throw(error: Exception) -> None:
+    raise error

@@ -96,7 +96,7 @@ def test_depth_codec_keeps_every_bit(tmp_path: Path, precision: str) -> None:
 def test_16_bit_ids_survive(tmp_path: Path) -> None:
     ids = np.array([[0, 1, 255], [256, 40000, 65535]], dtype=np.uint16)
     images.write_png(tmp_path / "ids.png", ids)
-    np.testing.assert_array_equal(images.read_png(tmp_path / "ids.png"), ids)
+    np.testing.assert_array_equal(images.read_ids(tmp_path / "ids.png"), ids)
 
 
 def test_a_scene_that_exists_is_left_as_it_is(dataset: Path) -> None:
@@ -176,7 +176,9 @@ class TestIdentity:
     def test_another_dataset_is_refused_and_named(self, dataset: Path) -> None:
         before = tree(dataset)
         other = synthetic.config(*synthetic.ALL_LAYERS, "seed=5", "camera.clearance=0.2")
-        with pytest.raises(ConfigError, match=r"seed is 0 there and 5 now; camera.clearance is 0.1 there and 0.2 now"):
+        with pytest.raises(
+            ConfigError, match=r"camera.clearance is 0.1 there and 0.2 now; seed is 0 there and 5 now\."
+        ):
             open_for_writing(other, dataset.parent, 0)
         assert tree(dataset) == before
 
@@ -306,7 +308,7 @@ class TestReaderErrors:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
         Image.new("RGBA", (20, 20)).save(tmp_path / "x.png")
         with pytest.raises(DatasetError, match=r"x\.png cannot be read .*decompression bomb"):
-            images.read_png(tmp_path / "x.png")
+            images.read_image(tmp_path / "x.png")
 
     def test_changed_scene_file(self, dataset: Path) -> None:
         data = open_dataset(dataset).scenes[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -177,6 +178,17 @@ def test_missing_scenes_are_told(dataset: Path) -> None:
     assert found(report, "completeness", "its folder is missing", "000002")
     partly = quiet(dataset, scenes=[0, 1], write=False)
     assert partly.passed and partly.findings == ()
+    assert "texture_00: passed for 2 of 3 scenes" in partly.table()
+
+
+def test_a_dataset_without_scenes_has_not_passed(tmp_path: Path) -> None:
+    folder = open_for_writing(synthetic.config("scene_count=4"), tmp_path, 0)
+    report = quiet(folder)
+    assert found(report, "completeness", "none of 4 scenes exists") and not report.passed
+    assert "texture_00: FAILED" in report.table()
+    assert not quiet(folder, scenes=[1], write=False).passed
+    done = run_verify(f"dataset={folder}")
+    assert done.returncode == 2 and "there is nothing to verify" in done.stdout
 
 
 def test_a_factor_that_should_stand_still_is_caught(tmp_path: Path) -> None:
@@ -230,6 +242,11 @@ class TestCommand:
     def test_exit_codes_and_table(self, dataset: Path) -> None:
         done = run_verify(f"dataset={dataset}")
         assert done.returncode == 0 and "passed" in done.stdout
+        shutil.rmtree(dataset / "tmp", ignore_errors=True)
+        (dataset / "tmp").write_text("a file where a folder is needed")  # as good as read-only, for root too
+        done = run_verify(f"dataset={dataset}")
+        assert done.returncode == 0 and "passed" in done.stdout
+        assert "texture_00/verify.json was not written: Not a directory\n" in done.stderr
         damage_flip(paths.scene_dir(dataset, 1))
         done = run_verify(f"dataset={dataset.parent}", "workers=1")
         assert done.returncode == 2

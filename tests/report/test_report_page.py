@@ -17,7 +17,7 @@ from ray_cast_experiment import Size, raycast, write_dataset
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, ExitCode
 from megasynth_attr.core.pages.words import in_words, size_text
 from megasynth_attr.report.checks import read_verification
-from megasynth_attr.report.facts import hash_rows, licence_counts, read_facts
+from megasynth_attr.report.facts import hash_rows, licence_counts, read_facts, settings_text
 from megasynth_attr.report.images import on_paper
 from megasynth_attr.report.page import write_report
 from megasynth_attr.report.pictures import Limits
@@ -93,6 +93,14 @@ def test_complete_dataset_states_what_was_measured(experiment: Path, index: Path
     assert "not been" not in text
     files = list((experiment / "texture_00/scenes").rglob("*.*"))
     assert f"{size_text(sum(f.stat().st_size for f in files))}" in text
+    assert "fov_x_deg: 45 … 70" in text and "sun_irradiance: 0.5 … 5, log-uniform" in text
+
+
+def test_settings_of_an_unknown_factor_are_shown_as_they_are() -> None:
+    given = {"one_of": [1, 2]}
+    config = {"content": {"seed": 3}, "factors": {"fog": {"density": given}, "camera": {"fov_x_deg": given}}}
+    text = settings_text(config)
+    assert "seed: 3" in text and "    density:\n      one_of: [1,2]" in text and "fov_x_deg: one of 1, 2" in text
 
 
 def test_missing_parts_are_named(experiment: Path, index: Path) -> None:
@@ -271,6 +279,19 @@ def test_missing_library_names_the_extra(experiment: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, library, None)  # what Python itself does for a module that must not be found
     with pytest.raises(EnvironmentProblem, match=rf"{library}.*megasynth-attr\[report\]"):
         write_report(experiment, progress=False)
+
+
+@pytest.mark.parametrize(("scenes", "verdict"), [(4, "passed"), (2, "passed for 2 of 4 scenes"), (0, "failed")])
+def test_a_verification_of_few_scenes_says_so(experiment: Path, tmp_path: Path, scenes: int, verdict: str) -> None:
+    record = json.loads((experiment / "texture_00/verify.json").read_text())
+    assert record["passed"] and record["scene_count"] == 4
+    file = tmp_path / "verify.json"
+    file.write_text(json.dumps({**record, "scenes": scenes, "findings": []}))  # 0 scenes: as older versions wrote it
+    found = read_verification(file)
+    assert found is not None and found.verdict == verdict
+    passed = {check.name: check.passed for check in found.checks}
+    assert passed["completeness"] is {4: True, 2: None, 0: False}[scenes]
+    assert passed["files"] is passed["exposure"] is (True if scenes else None)
 
 
 def test_unverified_is_none(tmp_path: Path) -> None:

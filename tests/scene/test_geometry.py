@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from megasynth_attr.core.errors import ConfigError, SceneRejected
 from megasynth_attr.core.fields import check
-from megasynth_attr.scene.cameras import camera_region
+from megasynth_attr.core.ranges import LogUniform, OneOf, Uniform
 from megasynth_attr.scene.factor import Draw, Records, registered
+from megasynth_attr.scene.factors.camera import camera_region
 from megasynth_attr.scene.factors.geometry import (
     GeometrySettings,
     describe,
@@ -106,7 +107,7 @@ def test_an_impossible_clearance_is_rejected_with_a_reason():
     with pytest.raises(SceneRejected, match="3 attempts"):
         drawn(replace(ROOM, layout_trials=3), 0, InsideBox((0.95, 0.95, 0.95)))
     with pytest.raises(SceneRejected):
-        drawn(replace(OBJECTS, large_count=(0, 0), small_count=(0, 0)), 0)
+        drawn(replace(OBJECTS, large_count=Uniform(0, 0), small_count=Uniform(0, 0)), 0)
 
 
 def test_cameras_inside_a_room_keep_their_distance():
@@ -135,8 +136,8 @@ def test_datasets_of_a_grid_have_their_own_counts():
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"large_count": (3,)}, "large_count"),
-        ({"small_count": (5, 2)}, "small_count"),
+        ({"grid_box_max": (3,), "grid_primitives": (1, 3), "large_count": OneOf((1, 3))}, "large_count.*one of 1, 3"),
+        ({"grid_box_max": (3,), "grid_primitives": (1, 3), "small_count": LogUniform(1, 3)}, "small_count"),
         ({"kind_weights": {"teapot": 1.0}}, "teapot"),
         ({"kind_weights": {"cuboid": 0.0}}, "kind_weights"),
         ({"kind_weights": {"cuboid": -1.0, "torus": 2.0}}, "kind_weights"),
@@ -159,7 +160,8 @@ def test_the_defaults_pass_their_own_checks():
 
 
 def test_the_description_lies_on_the_surface_evenly():
-    geometry = drawn(replace(OBJECTS, large_count=(1, 1), small_count=(0, 0), large_primitives=(1, 1), relief=0.0))
+    one, none = Uniform(1, 1), Uniform(0, 0)
+    geometry = drawn(replace(OBJECTS, large_count=one, small_count=none, large_primitives=one, relief=0.0))
     points = describe(geometry, RECORDS)
     assert points.shape == (512, 3)
     (mesh,) = build_meshes(geometry, None)
@@ -186,7 +188,7 @@ def test_distance_is_the_mean_chamfer_distance():
 
 
 def test_a_large_scene_takes_less_than_a_second_of_processor_time():
-    settings_ = GeometrySettings(layout="objects", grid_box_max=(7,), grid_primitives=(7, 9), large_count=(7, 7))
+    settings_ = GeometrySettings(layout="objects", grid_box_max=(7,), grid_primitives=(7, 9), large_count=Uniform(7, 7))
     times = []
     for _ in range(3):  # the best of three: other processes share the caches
         start = time.process_time()

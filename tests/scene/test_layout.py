@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from megasynth_attr.scene.factors.geometry import GeometrySettings, draw_layout
+from megasynth_attr.core.ranges import LogUniform, OneOf, Uniform
+from megasynth_attr.scene.factors.geometry import LAYOUTS, GeometrySettings, draw_layout
 from megasynth_attr.scene.keepout import InsideBox
-from megasynth_attr.scene.layouts.counts import Counts, counts_of, grid_cell
-from megasynth_attr.scene.layouts.fill import number_weights
+from megasynth_attr.scene.layouts.counts import Counts, counts_of, grid_cell, number_weights
 
 NEAR = 1e-6
 ROOM = GeometrySettings(layout="room")
@@ -21,8 +21,13 @@ OPEN, SHELL = {"frame"}, {"floor", "ceiling", "side", "pane", "bar"}
 
 
 def layout_of(settings_, seed, region=None, clearance=0.1, counts=None):
-    counts = counts or counts_of(settings_, 0)
+    counts = counts or of_dataset(settings_, 0)
     return draw_layout(np.random.default_rng(seed), settings_, counts, region, clearance)
+
+
+def of_dataset(settings_, index):
+    kind = LAYOUTS[settings_.layout]
+    return counts_of(settings_, kind.LARGE, kind.SMALL, index)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +201,7 @@ POSITIVE = st.floats(0.01, 200)
 
 
 def spans(values):
-    return st.tuples(values, values).map(lambda pair: (min(pair), max(pair)))
+    return st.tuples(values, values).map(lambda pair: Uniform(min(pair), max(pair)))
 
 
 @settings(max_examples=20, deadline=20_000, suppress_health_check=[HealthCheck.too_slow])
@@ -221,24 +226,25 @@ def test_hostile_settings_end_with_boxes_dropped_and_counted(layout, size, other
     overlaps = {
         "room_overlap": overlap,
         "objects_overlap": overlap,
-        "window_width": (0.01, 0.9),
+        "window_width": Uniform(0.01, 0.9),
         "window_bar_width": size,
     }
     hostile = GeometrySettings(
         layout=layout, box_trials=trials, **rooms_, **sizes, **others, **counts, **always, **overlaps
     )
-    fixed = Counts((count[1], count[1]), (count[0], count[0]), (1, 3))
+    fixed = Counts(Uniform(count.high, count.high), Uniform(count.low, count.low), Uniform(1, 3))
     result = layout_of(hostile, seed, InsideBox((0.3, 0.3, 0.3)), counts=fixed)
     kinds = Counter(item.box.kind for item in result.items)
-    assert kinds["large"] <= count[1] and kinds["small"] <= count[0]
+    assert kinds["large"] <= count.high and kinds["small"] <= count.low
     if layout == "objects":
-        assert kinds["large"] + kinds["small"] + result.dropped == count[0] + count[1]
+        assert kinds["large"] + kinds["small"] + result.dropped == count.low + count.high
     for box in (item.box for item in result.items):
         assert np.isfinite(box.centre).all() and min(box.size) > 0
 
 
 def test_what_is_drawn_first_does_not_depend_on_what_follows():
-    few, many = replace(ROOM, small_count=(0, 0), stick_probability=0.0), replace(ROOM, small_count=(9, 9))
+    few = replace(ROOM, small_count=Uniform(0, 0), stick_probability=0.0)
+    many = replace(ROOM, small_count=Uniform(9, 9))
     for seed in range(5):
         a, b = layout_of(few, seed), layout_of(many, seed)
         assert of_kind(a, "large") == of_kind(b, "large") and a.window == b.window
@@ -257,18 +263,21 @@ def test_the_grid_is_row_major_first_and_refined_after():
 
 
 def test_counts_come_from_the_preset_or_from_the_grid():
-    assert counts_of(ROOM, 4) == Counts((2, 5), (4, 8), (4, 8))
-    assert counts_of(OBJECTS, 0).large == (3, 6)
-    assert counts_of(replace(OBJECTS, large_count=(1, 2), small_count=(0, 0)), 0) == Counts((1, 2), (0, 0), (4, 8))
+    assert of_dataset(ROOM, 4) == Counts(Uniform(2, 5), Uniform(4, 8), Uniform(4, 8))
+    assert of_dataset(OBJECTS, 0).large == Uniform(3, 6)
+    few = replace(OBJECTS, large_count=OneOf((1, 2)), small_count=Uniform(0, 0))
+    assert of_dataset(few, 0) == Counts(OneOf((1, 2)), Uniform(0, 0), Uniform(4, 8))
     grid = replace(OBJECTS, grid_box_max=(2, 7), grid_primitives=(1, 3, 7, 9))
-    assert counts_of(grid, 1) == Counts((2, 2), (2, 2), (7, 9))
-    assert counts_of(grid, 2) == Counts((3, 7), (3, 7), (1, 3))
+    assert of_dataset(grid, 1) == Counts(Uniform(2, 2), Uniform(2, 2), Uniform(7, 9))
+    assert of_dataset(grid, 2) == Counts(Uniform(3, 7), Uniform(3, 7), Uniform(1, 3))
 
 
 def test_weights_are_spread_over_an_overridden_range():
     weights = (5.0, 7.0, 10.0, 7.0, 5.0)
-    assert np.allclose(number_weights((4, 8), weights), np.array(weights) / 34)
-    assert np.allclose(number_weights((1, 3), weights), np.array([5, 10, 5]) / 20)
-    assert np.allclose(number_weights((2, 5), ()), 0.25)
-    assert np.allclose(number_weights((2, 3), (0.0, 1.0, 0.0)), 0.5)  # the profile's peak falls between the two
-    assert list(islice(number_weights((6, 6), weights), 2)) == [1.0]
+    assert np.allclose(number_weights(Uniform(4, 8), weights), np.array(weights) / 34)
+    assert np.allclose(number_weights(Uniform(1, 3), weights), np.array([5, 10, 5]) / 20)
+    assert np.allclose(number_weights(Uniform(2, 5), ()), 0.25)
+    assert np.allclose(number_weights(Uniform(2, 3), (0.0, 1.0, 0.0)), 0.5)  # the profile's peak falls between the two
+    assert list(islice(number_weights(Uniform(6, 6), weights), 2)) == [1.0]
+    assert np.allclose(number_weights(OneOf((1, 9)), (1.0, 3.0)), [0.25, 0.75])  # over the numbers there are
+    assert np.allclose(number_weights(LogUniform(1, 2), (1.0, 1.0)), np.log([3, 5 / 3]) / np.log(5))

@@ -8,6 +8,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
 from megasynth_attr.core.errors import SceneRejected
+from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.scene.trajectories.lookat import from_yaw_pitch_roll, look_along
 from megasynth_attr.scene.trajectories.micro import OVERSHOOT, sample_micro
 from megasynth_attr.scene.trajectories.orbit import (
@@ -93,7 +94,7 @@ ORBIT = dict(control_points=6, max_knot_angle_deg=135.0, max_elevation_deg=70.0,
 @settings(max_examples=25, deadline=None)
 def test_orbit_keeps_its_promises(seed):
     rng = np.random.default_rng(seed)
-    ranges = OrbitRanges(distance=(1.8, 5.2), elevation_sin=(-0.7, 0.85), target_sigma=0.0)
+    ranges = OrbitRanges(distance=Uniform(1.8, 5.2), elevation_sin=Uniform(-0.7, 0.85), target_sigma=0.0)
     positions, quaternions = sample_orbit(rng, ranges, 100, **ORBIT)
     distances = np.linalg.norm(positions, axis=1)
     # chords between the samples of a fine path dip below the arc by a few parts in ten thousand
@@ -111,7 +112,7 @@ def test_orbit_keeps_its_promises(seed):
 
 
 def test_an_impossible_orbit_is_rejected_not_searched_for_ever():
-    ranges = OrbitRanges(distance=(2, 3), elevation_sin=(0.99, 1.0), target_sigma=0.0)
+    ranges = OrbitRanges(distance=Uniform(2.0, 3.0), elevation_sin=Uniform(0.99, 1.0), target_sigma=0.0)
     with pytest.raises(SceneRejected, match="50 trials"):
         sample_orbit(np.random.default_rng(0), ranges, 10, **(ORBIT | {"trials": 50}))
 

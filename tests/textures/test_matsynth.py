@@ -14,7 +14,7 @@ from PIL import Image
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, run_main
 from megasynth_attr.textures.bank import MAPS, open_bank
-from megasynth_attr.textures.matsynth import HUB_ID, MatsynthOptions, build_bank, license_family, main
+from megasynth_attr.textures.matsynth import HUB_ID, MatsynthOptions, bank_maps, build_bank, license_family, main
 from megasynth_attr.textures.procedural.recipe import CATEGORIES
 
 datasets = pytest.importorskip("datasets")
@@ -117,6 +117,27 @@ def test_shards_become_a_bank(shards: Path, tmp_path: Path) -> None:
     normal = np.asarray(Image.open(files["normal"])) / 127.5 - 1
     assert np.abs(np.linalg.norm(normal, axis=-1) - 1).max() < 0.01  # (160, 96, 240) was not a unit vector
     assert any(r.name.startswith("oak_one-") for r in bank.records)  # a blank is not file-safe
+
+
+@pytest.mark.parametrize(
+    ("height", "kind", "expected"),
+    [
+        (np.full((8, 8), 200, np.uint8), "PNG", 200),
+        (np.full((8, 8), 200, np.uint16), "PNG", 1),  # 200 of 65535, dark
+        (np.full((8, 8), 32896, np.uint16), "TIFF", 128),
+        (np.full((8, 8), 0.5, np.float32), "TIFF", 128),  # as it is, not divided by 255
+        (np.full((8, 8), 200.0, np.float32), "TIFF", None),
+    ],
+)
+def test_heights_are_scaled_by_the_type_of_the_file(height: np.ndarray, kind: str, expected: int | None) -> None:
+    row, buffer = _row("oak", "wood", size=8), io.BytesIO()
+    Image.fromarray(height).save(buffer, kind)
+    row["height"] = {"bytes": buffer.getvalue(), "path": None}
+    if expected is None:
+        with pytest.raises(ValueError, match=r"height the map holds .* from 200 to 200; they must be in 0 … 1"):
+            bank_maps(row, 8)
+    else:
+        assert np.all(bank_maps(row, 8)["height"] == expected)
 
 
 @pytest.mark.filterwarnings("ignore:skipped")

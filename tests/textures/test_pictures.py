@@ -56,6 +56,19 @@ def test_missing_empty_and_ambiguous_folders(tmp_path: Path) -> None:
         list_pictures(tmp_path)
 
 
+def test_pictures_are_seen_upright_and_others_are_named(tmp_path: Path) -> None:
+    on_its_side = Image.Exif()
+    on_its_side[0x0112] = 6
+    Image.new("CMYK", (20, 10)).save(tmp_path / "a.jpg", exif=on_its_side)
+    (tmp_path / "b.heic").touch()
+    with pytest.warns(UserWarning, match=r"left out b\.heic \(only .png"):
+        (record,) = list_pictures(tmp_path)
+    assert (record.width_px, record.height_px) == (10, 20)
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(DatasetError, match=r"has no .*\.webp file but b\.heic"):
+        list_pictures(tmp_path)
+
+
 def test_the_shipped_portraits() -> None:
     found = list_pictures(resource_dir("assets") / "pictures")
     assert [r.name for r in found] == [who.name for who in PORTRAITS]

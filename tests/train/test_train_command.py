@@ -6,6 +6,7 @@ import pytest
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import setting
+from megasynth_attr.core.ranges import Uniform
 from megasynth_train.command import Help, parse
 from megasynth_train.evaluate.options import EvaluateSettings
 from megasynth_train.training.settings import DataSettings, ModelSettings, TrainSettings
@@ -16,7 +17,7 @@ HELP = Help("python -m program data=FOLDER", "Does a thing.", ("python -m progra
 def test_short_words_and_single_values():
     settings = parse(TrainSettings, ["data=runs/a", "model=vggt-tiny", "data.views=8", "--steps=7", "lr=1e-4"], HELP)
     assert settings.data.sources == ("runs/a",)
-    assert settings.data.views == (8, 8)
+    assert settings.data.views == Uniform(8, 8)
     assert settings.model.size == "vggt-tiny"
     assert settings.optim.steps == 7 and settings.optim.lr == 1e-4
     assert settings.loss == TrainSettings().loss

@@ -61,9 +61,9 @@ def test_files_come_in_natural_order_without_others(folder: Path) -> None:
     (folder / "notes.txt").write_text("no picture")
     (folder / ".hidden.png").write_bytes(b"")
     (folder / "sub.png").mkdir()
-    assert [path.name for path in image_files(folder)] == ["2.png", "10.jpg", "a1.webp"]
-    assert [path.name for path in image_files(folder, stride=2)] == ["2.png", "a1.webp"]
-    assert [path.name for path in image_files(folder, max_views=1)] == ["2.png"]
+    assert [path.name for path in image_files(folder).used] == ["2.png", "10.jpg", "a1.webp"]
+    assert [path.name for path in image_files(folder, stride=2).used] == ["2.png", "a1.webp"]
+    assert [path.name for path in image_files(folder, max_views=1).used] == ["2.png"]
     names = ["x10y2", "x9", "X10y10", "x10y2b", "", "7", "x"]
     assert sorted(names, key=natural_key) == ["", "7", "x", "x9", "x10y2", "x10y2b", "X10y10"]
 
@@ -137,12 +137,29 @@ def test_orientation_and_unusual_kinds_of_pixels(tmp_path: Path) -> None:
     assert np.array_equal(turned.rgb, np.rot90(pixels, -1)[7:35])
     grey = np.arange(784, dtype=np.uint16).reshape(28, 28) * 83
     Image.fromarray(grey).save(tmp_path / "grey16.png")
-    assert np.array_equal(load_picture(tmp_path / "grey16.png", "crop", 28, 14).rgb[..., 1], grey // 257)
+    assert np.array_equal(load_picture(tmp_path / "grey16.png", "crop", 28, 14).rgb[..., 1], np.rint(grey / 257))
     for kind in ("L", "LA", "P", "1", "RGBA"):
         Image.fromarray(pixels).convert(kind).save(tmp_path / f"{kind}.png")
         assert load_picture(tmp_path / f"{kind}.png", "crop", 42, 14).visible.all()
     Image.fromarray(pixels).convert("CMYK").save(tmp_path / "cmyk.jpg")
     assert load_picture(tmp_path / "cmyk.jpg", "crop", 42, 14).rgb.shape == (28, 42, 3)
+
+
+def test_what_is_left_out_of_a_folder_or_file_is_said(folder: Path, tmp_path: Path) -> None:
+    for name in ("IMG_1.HEIC", "scan.tif", ".hidden.tif", "notes.txt"):
+        (folder / name).write_bytes(b"")
+    frames = [Image.fromarray(colours(seed, 60, 80)) for seed in (4, 5)]
+    frames[0].save(folder / "z.webp", save_all=True, append_images=frames[1:], lossless=True)
+    found = image_files(folder)
+    assert [path.name for path in found.used] == ["2.png", "10.jpg", "a1.webp", "z.webp"]
+    assert f"left out of {folder}: IMG_1.HEIC, scan.tif (only .png" in found.note and "notes" not in found.note
+    picture = load_picture(folder / "z.webp", "crop", 84, 14)
+    assert picture.frames == 2 and picture.file_size_wh == (80, 60)
+    only_others = tmp_path / "raw"
+    only_others.mkdir()
+    (only_others / "a.dng").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"no picture in it .*, but a\.dng \(only .* are read; convert"):
+        image_files(only_others)
 
 
 def test_bad_pictures_name_themselves(folder: Path, tmp_path: Path) -> None:
@@ -170,8 +187,8 @@ def test_bad_pictures_name_themselves(folder: Path, tmp_path: Path) -> None:
 def test_mixed_sizes_are_refused_unless_padded(folder: Path) -> None:
     Image.fromarray(colours(9, 80, 60)).save(folder / "upright.png")
     with pytest.raises(ConfigError, match=r"2\.png becomes 56×42, upright\.png becomes 56×56.*mode=pad"):
-        load_pictures(image_files(folder), "crop", 56, 14)
-    assert len(load_pictures(image_files(folder), "pad", 56, 14)) == 4
+        load_pictures(image_files(folder).used, "crop", 56, 14)
+    assert len(load_pictures(image_files(folder).used, "pad", 56, 14)) == 4
 
 
 def test_ply_is_read_back_by_another_library(tmp_path: Path) -> None:
@@ -189,7 +206,7 @@ def test_ply_is_read_back_by_another_library(tmp_path: Path) -> None:
 
 def test_prediction_is_what_the_model_says(folder: Path) -> None:
     model = random_model(named_config("vggt-tiny", point_head=False), seed=3)
-    images = as_images(load_pictures(image_files(folder), "crop", 56, 14))
+    images = as_images(load_pictures(image_files(folder).used, "crop", 56, 14))
     assert images.shape == (3, 3, 42, 56) and images.dtype == torch.float32 and 0 <= images.min() <= images.max() <= 1
     scene = predict(model, images, "cpu", "fp32", pixel_centre=0.0)
     with torch.no_grad():
@@ -212,7 +229,7 @@ def test_prediction_is_what_the_model_says(folder: Path) -> None:
 
 def test_bf16_is_close_and_a_headless_model_is_refused(folder: Path) -> None:
     model = random_model(named_config("vggt-tiny", point_head=False), seed=3)
-    images = as_images(load_pictures(image_files(folder), "crop", 56, 14))
+    images = as_images(load_pictures(image_files(folder).used, "crop", 56, 14))
     exact, rounded = predict(model, images, "cpu", "fp32"), predict(model, images, "cpu", "bf16")
     assert rounded.depth_z.dtype == np.float32 and not np.array_equal(exact.depth_z, rounded.depth_z)
     np.testing.assert_allclose(rounded.depth_z, exact.depth_z, rtol=0.05)
@@ -260,7 +277,7 @@ def test_run_writes_everything(folder: Path, tmp_path: Path) -> None:
     cloud = trimesh.load(out / "points.ply")
     keep = visible & (confidence >= np.percentile(confidence[visible], 25))
     np.testing.assert_array_equal(np.asarray(cloud.vertices, np.float32), points[keep])
-    rgb = np.stack([p.rgb for p in load_pictures(image_files(folder), "pad", 56, 14)])
+    rgb = np.stack([p.rgb for p in load_pictures(image_files(folder).used, "pad", 56, 14)])
     np.testing.assert_array_equal(cloud.colors[:, :3], rgb[keep])
     record = json.loads((out / "cameras.json").read_text())
     assert [frame["file"] for frame in record["frames"]] == list(NAMES)
@@ -375,7 +392,7 @@ def test_a_failure_while_writing_leaves_nothing_half(folder: Path, tmp_path: Pat
         ({"width_px": 100}, ConfigError, "width_px=100"),
         ({"model": ModelSettings(size="vggt-tiny", checkpoint="CHECKPOINT")}, DatasetError, "does not fit"),
         ({"adapter": "nowhere"}, DatasetError, "nowhere"),
-        ({"out": "OCCUPIED"}, EnvironmentProblem, "occupied"),
+        ({"out": "OCCUPIED"}, ConfigError, "occupied is a file; name a folder"),
     ],
 )
 def test_bad_settings(
@@ -407,7 +424,7 @@ def test_an_adapter_changes_the_prediction(folder: Path, tmp_path: Path) -> None
         for parameter in adapted.trainable.values():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
     adapted.save(tmp_path / "adapter", {})
-    expected = predict(adapted.model, as_images(load_pictures(image_files(folder), "crop", 56, 14)), "cpu")
+    expected = predict(adapted.model, as_images(load_pictures(image_files(folder).used, "crop", 56, 14)), "cpu")
     run(settings(folder, tmp_path / "plain"))
     run(settings(folder, tmp_path / "adapted", adapter=str(tmp_path / "adapter")))
     with np.load(tmp_path / "plain/predictions.npz") as plain, np.load(tmp_path / "adapted/predictions.npz") as changed:

@@ -10,6 +10,7 @@ from pathlib import Path
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
+from megasynth_attr.core.run_folder import check_new
 from megasynth_train.adapters.inject import base_of
 from megasynth_train.adapters.subspace.opening import check_layers
 from megasynth_train.command import Help, parse
@@ -176,8 +177,7 @@ def _new_file(settings: BasisSettings) -> Path:
     if not settings.out:
         raise ConfigError("out= is missing: name the file to write, e.g. out=runs/random.safetensors")
     out = Path(settings.out).expanduser()
-    if out.exists():
-        raise ConfigError(f"out={out} exists; name another file or remove it")
+    check_new(out)
     return out
 
 

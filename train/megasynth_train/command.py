@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from megasynth_attr.core.codec import is_range_type
 from megasynth_attr.core.errors import ConfigError, print_help
 from megasynth_attr.core.keys import fill, merge, parse_words, read_yaml
 from megasynth_attr.pipeline.help import section_text
@@ -115,14 +116,13 @@ def _declared(field: dataclasses.Field[Any]) -> Any:
 
 
 def _listed(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return ``values`` with single ones made lists where ``kind`` wants a list: data=runs/demo, data.views=8.
+    """Return ``values`` with single ones made lists where ``kind`` wants a list: data=runs/demo.
 
     Nothing (out=) is empty text or an empty list where ``kind`` wants one of these, and the option null where that is
     one.
     """
     hints = typing.get_type_hints(kind)
     declared = dataclasses.fields(typing.cast(Any, kind))
-    spans = {f.name for f in declared if f.metadata.get("span")}
     options = {f.name: f.metadata.get("options", ()) for f in declared}
     result = dict(values)
     for key, value in values.items():
@@ -130,10 +130,8 @@ def _listed(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str
         if isinstance(value, Mapping):
             if dataclasses.is_dataclass(hint):
                 result[key] = _listed(typing.cast(type, hint), value, f"{prefix}{key}.")
-            elif hint is not None and typing.get_origin(hint) is not dict:
+            elif hint is not None and typing.get_origin(hint) is not dict and not is_range_type(hint):
                 raise ConfigError(f"{prefix}{key} has no keys of its own, but .{next(iter(value))} is given")
-        elif key in spans and isinstance(value, int | float):
-            result[key] = [value, value]
         elif typing.get_origin(hint) is tuple and not isinstance(value, list):
             result[key] = [] if value is None else [value]
         elif hint is str and value is None:

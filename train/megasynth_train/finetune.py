@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,19 @@ from accelerate.state import PartialState
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, run_main
+from megasynth_attr.core.fields import identity_of
 from megasynth_attr.core.files import json_bytes
+from megasynth_attr.core.run_folder import flat
 from megasynth_attr.core.stop import StopRequest
-from megasynth_attr.core.temporary import remove_leftovers, replace_atomically
-from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters import Adapted, adapt
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.command import Help, parse
 from megasynth_train.data.sources import TrainingData, open_sources
-from megasynth_train.training.checkpoints import check_same_run, read_best, recorded_identity
+from megasynth_train.training.checkpoints import read_best
 from megasynth_train.training.loop import Run, load_weights, say, train
 from megasynth_train.training.processes import make_accelerator, on_main
-from megasynth_train.training.run_folder import CHECKPOINTS, DONE, DONE_FORMAT, begin, held, read_done
+from megasynth_train.training.run_folder import CHECKPOINTS, CONTENT, DONE, FINISHED, begin, held, read_done
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position
 from megasynth_train.vggt.checkpoint import load_pretrained
@@ -47,19 +47,6 @@ from megasynth_train.vggt.model import VGGT, compile_blocks
 from megasynth_train.vggt.precision import resolve_precision, set_backends
 
 ADAPTER, BEST = "adapter", "best"
-
-# Keys that may differ when a run is resumed. Paths of data, weights and basis may: their contents are compared. The
-# others change nothing but rounding, at most. All the rest do, optim.steps too: the learning rate depends on
-# step / steps.
-FREE_KEYS = {
-    "model.checkpoint", "model.seed", "model.gradient_checkpointing", "model.compile",
-    "data.sources", "data.workers", "data.prefetch", "data.on_bad_file", "data.max_bad_share", "adapter.basis",
-    "optim.max_bad_steps",
-    "run.out", "run.device", "run.threads", "run.log_every", "run.checkpoint_every", "run.keep", "run.validate_every",
-    "run.tensorboard", "run.progress", "run.max_runtime_s",
-}  # fmt: skip
-
-CONTENT = ("the content of data.sources (SHA-256)", "the base model of model.checkpoint and model.seed (SHA-256)")
 
 HELP = Help(
     usage="python -m megasynth_train.finetune data=FOLDER out=FOLDER [key=value ...]",
@@ -106,16 +93,16 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
         set_backends()
-        same = settings_identity(settings, accelerator)  # a basis that cannot be used leaves no folder behind
-        with held(out, accelerator):
-            if (done := on_main(accelerator, lambda: _finished(out, same))) is not None:
+        identity = settings_identity(settings, accelerator)  # a basis that cannot be used leaves no folder behind
+        with held(out, accelerator, identity):
+            if (done := on_main(accelerator, lambda: _finished(out))) is not None:
                 if accelerator.is_main_process:
                     say(
                         f"{out} holds a finished run of {done.steps} steps; nothing to do (of the same settings; data "
                         "and base model were not compared)"
                     )
                 return done
-            return _train(settings, out, accelerator, same, record or {}, stop)
+            return _train(settings, out, accelerator, identity, record or {}, stop)
 
 
 def _train(
@@ -156,6 +143,8 @@ def base_model(settings: TrainSettings, notes: list[str]) -> VGGT:
     if settings.model.checkpoint:
         loaded = load_pretrained(settings.model.checkpoint, config)
         model = loaded.model
+        if loaded.removed:
+            notes.append(f"{loaded.source}: all names in it begin with {loaded.removed}, which was removed")
         if loaded.ignored:
             notes.append(f"{loaded.source}: {len(loaded.ignored)} tensors of parts that are not trained are ignored")
     else:
@@ -167,24 +156,14 @@ def base_model(settings: TrainSettings, notes: list[str]) -> VGGT:
 
 def settings_identity(settings: TrainSettings, accelerator: Accelerator) -> dict[str, Any]:
     """Return every setting that changes the result, by key, the number of processes, and what is in the basis."""
-    flat = {}
-    for section in dataclasses.fields(settings):
-        for key, value in to_plain(getattr(settings, section.name)).items():
-            flat[f"{section.name}.{key}"] = value
-    flat["model.precision"] = resolve_precision(settings.model.precision, accelerator.device)
-    flat["the number of processes"] = accelerator.num_processes
-    return {key: value for key, value in flat.items() if key not in FREE_KEYS} | basis_identity(settings.adapter)
+    identity = flat(identity_of(settings))
+    identity["model.precision"] = resolve_precision(settings.model.precision, accelerator.device)
+    identity["the number of processes"] = accelerator.num_processes
+    return identity | basis_identity(settings.adapter)
 
 
-def _finished(out: Path, same: Mapping[str, Any]) -> TrainResult | None:
-    """Return the result if ``out`` holds a finished run; ConfigError if a run in it has other settings.
-
-    Settings are compared before anything large is loaded, the hashes of data and base model when it is.
-    """
+def _finished(out: Path) -> TrainResult | None:
     done = read_done(out)
-    identity = recorded_identity(out / CHECKPOINTS) if done is None else done["identity"]
-    if identity is not None:
-        check_same_run({key: value for key, value in identity.items() if key not in CONTENT}, same, out)
     return None if done is None else _result(out, done, already_done=True)
 
 
@@ -218,11 +197,8 @@ def _finish(
     result = {"step": position.step, "result": ADAPTER, "best": ADAPTER, "best_step": None, "best_objective": None}
     if position.best_step is not None:
         result |= _save_best(out, adapted, position, training)
-    done = {**dataclasses.asdict(position), **result, "format": DONE_FORMAT, "identity": dict(identity)}
+    done = {**dataclasses.asdict(position), **result, "format": FINISHED.format, "identity": dict(identity)}
     replace_atomically(out / DONE, json_bytes(done))
-    remove_leftovers(out / TMP)
-    with suppress(OSError):  # it holds something of the user's; else it is made anew when something is written
-        (out / TMP).rmdir()
     return _result(out, done, already_done=False)
 
 

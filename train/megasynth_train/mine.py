@@ -88,8 +88,7 @@ def run(settings: MineSettings) -> MiningResult:
         cluster, base_ranks = _opened(settings)
         identity = _identity(settings.mining, cluster)
         stop.check()
-        with result_folder.held(out):
-            done = result_folder.finished(out, identity)
+        with result_folder.held(out, identity) as done:
             if not done:
                 result_folder.begin(out, to_plain(settings), identity)
                 mining.mine_layers(cluster, settings.mining, base_ranks, settings.run, out, stop)

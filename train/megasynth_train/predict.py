@@ -13,10 +13,8 @@ from __future__ import annotations
 import importlib
 import io
 import math
-import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, is_out_of_memory, run_main
 from megasynth_attr.core.fields import setting
-from megasynth_attr.core.files import json_bytes, read_json, storage_errors, sync_folder, write_durably
+from megasynth_attr.core.files import json_bytes, storage_errors, sync_folder, write_durably
+from megasynth_attr.core.run_folder import Kind, check, is_one
 from megasynth_attr.core.stop import StopRequest
-from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers
-from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.core.temporary import TMP, remove_leftovers, working_folder
 from megasynth_train.adapters import load_adapter
 from megasynth_train.command import Help, parse
 from megasynth_train.data.geometry import decode_pose, unproject
@@ -44,7 +42,8 @@ from megasynth_train.vggt.model import VGGT, compile_blocks
 from megasynth_train.vggt.precision import autocast, set_backends
 
 FORMAT = "megasynth-attr prediction 1"
-ARRAYS, CAMERAS, POINTS, OVERVIEW = "predictions.npz", "cameras.json", "points.ply", "overview.png"
+PREDICTION = Kind("prediction", "cameras.json", FORMAT, alone=False)  # its files may lie among others
+ARRAYS, CAMERAS, POINTS, OVERVIEW = "predictions.npz", PREDICTION.record, "points.ply", "overview.png"
 WORLD = "the first camera (OpenCV axes: x right, y down, z forward); lengths in the network's unit"
 
 HELP = Help(
@@ -67,7 +66,9 @@ class PredictSettings:
 
     images: str = setting("", "folder of pictures of one scene: PNG, JPEG or WebP")
     out: str = setting("", "output folder")
-    adapter: str = setting("", "folder of a trained adapter, for the same base model; empty: the base model itself")
+    adapter: str = setting(
+        "", "folder of a trained adapter, ours or PEFT's, for the same base model; empty: the base model itself"
+    )
     basis: str = setting("", "adapters of mode=subspace: file of their basis, if it was moved since training")
     mode: str = setting(
         "crop", "crop: full width, tall pictures lose top and bottom; pad: everything, on a white square", options=MODES
@@ -125,7 +126,9 @@ def predict(
     try:
         with autocast(device, precision):
             answer = model(images.to(device))
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise EnvironmentProblem(
             f"{len(images)} views of {size_hw[1]}×{size_hw[0]} px do not fit into the memory of {device}; use fewer "
             "(max_views=, stride=) or a smaller width_px="
@@ -172,6 +175,7 @@ def run(settings: PredictSettings) -> list[str]:
     out = Path(settings.out).expanduser()
     if out.resolve() == Path(settings.images).expanduser().resolve():
         raise ConfigError(f"out={out} is the folder of the pictures; choose another, e.g. out={out / 'prediction'}")
+    _check_out(out, settings.overview)
     if settings.overview:
         _require_matplotlib()
     with StopRequest(patient=False, advice="nothing has been written; run the same command again"):
@@ -184,11 +188,15 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     set_backends()
     config = named_config(settings.model.size)
     width_px = settings.width_px or config.image_size_px
-    pictures = load_pictures(files, settings.mode, width_px, config.patch_size_px)  # before the weights: it may fail
-    notes: list[str] = []
+    pictures = load_pictures(
+        files.used, settings.mode, width_px, config.patch_size_px
+    )  # before the weights: it may fail
+    notes = [files.note] if files.note else []
+    notes += [f"{p.path.name} holds {p.frames} frames; its first one is used" for p in pictures if p.frames > 1]
     model = base_model(TrainSettings(model=settings.model), notes)
     if settings.adapter:
-        model = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis).model
+        adapted = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis)
+        model, notes = adapted.model, [*notes, *adapted.notes]
     if settings.model.compile:
         compile_blocks(model)
     scene = predict(model, as_images(pictures), device, settings.model.precision, pixel_centre=settings.pixel_centre)
@@ -220,9 +228,8 @@ def write_prediction(
     with storage_errors("the prediction", out):
         out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out / TMP)
-        work = new_temporary_folder(out / TMP, "prediction")
-        replaces = _is_prediction(out)
-        try:
+        replaces = is_one(out, PREDICTION)
+        with working_folder(out / TMP, "prediction") as work:
             write_durably(work / ARRAYS, _npz_bytes(**asdict(scene), visible=visible))
             write_durably(work / POINTS, ply_bytes(scene.points_world[keep], rgb[keep]))
             if overview:
@@ -232,20 +239,15 @@ def write_prediction(
                 path.replace(out / path.name)
             if replaces and not overview:
                 (out / OVERVIEW).unlink(missing_ok=True)  # it would show an earlier prediction
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-            with suppress(OSError):  # another process is writing there
-                (out / TMP).rmdir()
         sync_folder(out)
 
 
-def _is_prediction(out: Path) -> bool:
-    """Return whether ``out`` holds an earlier prediction, whose overview.png is ours to remove."""
-    try:
-        read_json(out / CAMERAS, FORMAT)
-    except DatasetError:
-        return False
-    return True
+def _check_out(out: Path, overview: bool) -> None:
+    """Raise ConfigError if ``out`` is a file, or holds one that is no prediction's and would be replaced."""
+    check(out, PREDICTION)
+    written = (ARRAYS, CAMERAS, POINTS, *([OVERVIEW] if overview else []))
+    if not is_one(out, PREDICTION) and (lost := [name for name in written if (out / name).exists()]):
+        raise ConfigError(f"out={out} holds {lost[0]}, which is no prediction's and would be lost; choose another out=")
 
 
 def _npz_bytes(**arrays: np.ndarray) -> bytes:

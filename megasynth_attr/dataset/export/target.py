@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
-from megasynth_attr.core.files import json_bytes, read_json, storage_errors, sync_folder
-from megasynth_attr.core.temporary import create_exclusively, new_temporary_folder, remove_leftovers
+from megasynth_attr.core.files import read_json, storage_errors, sync_folder
+from megasynth_attr.core.run_folder import Kind, require_same, share
+from megasynth_attr.core.temporary import (
+    TMP,
+    remove_leftovers,
+    working_folder,
+)
+from megasynth_attr.dataset.images import RENDER_ANEW
 from megasynth_attr.dataset.reader import Dataset
 
 MARKER = ".megasynth-export"
@@ -53,11 +59,9 @@ class Target:
             yield None
             return
         with storage_errors("the export", final):
-            folder = new_temporary_folder(self.out / MARKER / "tmp", relative.replace("/", "_").replace(".", "_"))
-            try:
+            stem = relative.replace("/", "_").replace(".", "_")
+            with working_folder(self.out / MARKER / TMP, stem) as folder:
                 yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
 
     @staticmethod
     def _publish(temporary: Path, final: Path) -> None:
@@ -76,6 +80,8 @@ def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any]) 
     Raises ConfigError, with nothing changed, if ``out`` holds foreign files, another layout or options, or another
     dataset of the same name; EnvironmentProblem if it cannot be written.
     """
+    if out.resolve() == dataset.path.resolve() or dataset.path.resolve() in out.resolve().parents:
+        raise ConfigError(f"out={out} lies inside the dataset; choose a folder outside of it")
     marker = out / MARKER
     mine = {
         "format": EXPORT_FORMAT,
@@ -84,38 +90,27 @@ def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any]) 
         "dataset": dataset.name,
         "fingerprint": str(dataset.record.get("fingerprint", "")),
     }
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"out={out} is a file; name a folder")
-    if out.resolve() == dataset.path.resolve() or dataset.path.resolve() in out.resolve().parents:
-        raise ConfigError(f"out={out} lies inside the dataset; choose a folder outside of it")
-    with storage_errors("the export", out):
-        if out.is_dir() and not marker.is_dir() and (foreign := sorted(entry.name for entry in out.iterdir())):
-            raise ConfigError(f"out={out} holds {foreign[0]}, which is no export; nothing was changed, choose another")
-        for other in sorted(marker.glob("*.json")):
-            _refuse_other(out, read_json(other, EXPORT_FORMAT), mine)
-        marker.mkdir(parents=True, exist_ok=True)
-        own = marker / f"{dataset.name}.json"
-        if not create_exclusively(own, json_bytes(mine)):
-            _refuse_other(out, read_json(own, EXPORT_FORMAT), mine)
-        remove_leftovers(marker / "tmp")
+    kind = Kind("export", f"{MARKER}/{dataset.name}.json", EXPORT_FORMAT, known_by=lambda folder: marker.is_dir())
+
+    def same(theirs: dict[str, Any]) -> dict[str, Any]:
+        keys = {"layout": "layout", "options": "options"}
+        if theirs.get("dataset") == dataset.name:
+            keys["fingerprint"] = f"the fingerprint of {dataset.name}"
+        before, now = ({words: record.get(key) for key, words in keys.items()} for record in (theirs, mine))
+        require_same(out, kind, before, now)
+        return theirs
+
+    for other in sorted(marker.glob("*.json")):
+        same(read_json(other, EXPORT_FORMAT))
+    share(out, kind, mine, same)
+    remove_leftovers(marker / TMP)
     return Target(out)
-
-
-def _refuse_other(out: Path, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
-    for key in ("layout", "options"):
-        if theirs.get(key) != mine[key]:
-            raise ConfigError(
-                f"out={out} holds an export with {key} {theirs.get(key)}, asked for is {mine[key]}; "
-                "nothing was changed, choose another out="
-            )
-    if theirs.get("dataset") == mine["dataset"] and theirs.get("fingerprint") != mine["fingerprint"]:
-        raise ConfigError(f"out={out} holds an export of another dataset called {mine['dataset']}; choose another out=")
 
 
 def place_file(source: Path, destination: Path, link: bool) -> None:
     """Copy ``source`` byte by byte, or hard-link it: no space, but editing one then changes the other."""
     if not source.is_file():
-        raise DatasetError(f"{source} is missing; delete its scene folder and render the scene again")
+        raise DatasetError(f"{source} is missing; {RENDER_ANEW}")
     if not link:
         shutil.copyfile(source, destination)
         return

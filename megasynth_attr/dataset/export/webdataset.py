@@ -15,12 +15,12 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Sequence
-from pathlib import Path
 
-from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, read_json, sync_folder
+from megasynth_attr.core.pictures import read_content
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.export.target import Target
+from megasynth_attr.dataset.images import RENDER_ANEW
 from megasynth_attr.dataset.reader import Dataset, SceneData, View
 
 WEBDATASET_FORMAT = "megasynth-attr webdataset 1"
@@ -56,16 +56,9 @@ def _add_view(tar: tarfile.TarFile, dataset: Dataset, scene: SceneData, view: Vi
     members = {"json": json_bytes(record)}
     for layer, suffix in paths.LAYERS.items():
         if view.has(layer):
-            members[f"{layer}{suffix}"] = _content(view.file(layer))
+            members[f"{layer}{suffix}"] = read_content(view.file(layer), RENDER_ANEW)
     for extension in sorted(members):
         header = tarfile.TarInfo(f"{key}.{extension}")  # mtime, uid, gid 0, no names: TarInfo's defaults
         header.size = len(members[extension])
         header.mode = 0o644
         tar.addfile(header, io.BytesIO(members[extension]))
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}; render the scene again") from None

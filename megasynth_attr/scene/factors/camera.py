@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from megasynth_attr.core.codec import rounded
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import scope, setting, span, variants
+from megasynth_attr.core.ranges import Range, Uniform
 from megasynth_attr.core.streams import Scope
 from megasynth_attr.scene.factor import Draw, Factor, Records
 from megasynth_attr.scene.keepout import CameraRegion, InsideBox, OutsideBall
@@ -32,12 +33,10 @@ class CameraSettings:
     scope: str = scope()
     variants: int = variants()
     family: str = setting("orbit", "kind of trajectory", options=["orbit", "micro", "room", "plane"])
-    fov_x_deg: tuple[float, float] = span(45.0, 70.0, "horizontal field of view, once per draw", minimum=5, maximum=150)
+    fov_x_deg: Range[float] = span(45.0, 70.0, "horizontal field of view, once per draw", minimum=5, maximum=150)
     clearance: float = setting(0.1, "no camera comes closer to any surface (scene units)", minimum=0, maximum=0.5)
-    distance: tuple[float, float] = span(
-        0.85, 1.5, "orbit: distance from the origin in units of D = 1.5·√3", minimum=0.6
-    )
-    elevation_sin: tuple[float, float] = span(-0.3, 0.8, "orbit: sine of the elevation", minimum=-1, maximum=1)
+    distance: Range[float] = span(0.85, 1.5, "orbit: distance from the origin in units of D = 1.5·√3", minimum=0.6)
+    elevation_sin: Range[float] = span(-0.3, 0.8, "orbit: sine of the elevation", minimum=-1, maximum=1)
     max_elevation_deg: float = setting(
         70.0, "orbit: the path stays below; a level camera spins at the pole", minimum=5, maximum=85
     )
@@ -68,12 +67,18 @@ class CameraSettings:
                 f"{name}.family={self.family} does not fit geometry.layout={geometry.layout}: "
                 f"it needs {' or '.join(layouts)}"
             )
+        for key in ("distance", "elevation_sin") if self.ranges_per_dataset else ():
+            if not isinstance(getattr(self, key), Uniform):
+                raise ConfigError(
+                    f"{name}.{key}: {getattr(self, key)} has no parts for {name}.ranges_per_dataset=true; "
+                    "write it as [low, high] or set that to false"
+                )
 
 
 def camera_region(settings: CameraSettings) -> CameraRegion | None:
     """Return where cameras of these settings may be, or None where they are placed by looking at the geometry."""
     if settings.family == "orbit":
-        return OutsideBall(settings.distance[0] * ORBIT_UNIT)
+        return OutsideBall(settings.distance.low * ORBIT_UNIT)
     if settings.family == "micro":
         margin = OVERSHOOT * settings.max_translation / 2
         x, y, z = (half + margin for half in settings.zone)
@@ -85,20 +90,20 @@ def orbit_ranges(settings: CameraSettings, dataset_rng: np.random.Generator) -> 
     """Return the ranges of one dataset: the preset's, or a random part of them when ``ranges_per_dataset``."""
     unit = dataset_rng.random((3, 2))
 
-    def part(low: float, high: float, draws: np.ndarray) -> tuple[float, float]:
-        width = (high - low) * (MIN_RANGE_SHARE + (1 - MIN_RANGE_SHARE) * draws[0])
-        start = low + (high - low - width) * draws[1]
-        return (float(start), float(start + width))
+    def part(whole: Range[float], draws: np.ndarray) -> Range[float]:
+        width = (whole.high - whole.low) * (MIN_RANGE_SHARE + (1 - MIN_RANGE_SHARE) * draws[0])
+        start = whole.low + (whole.high - whole.low - width) * draws[1]
+        return Uniform(float(start), float(start + width))
 
     distance, elevation, sigma = settings.distance, settings.elevation_sin, settings.target_sigma
     if settings.ranges_per_dataset:
-        distance, elevation, sigma = part(*distance, unit[0]), part(*elevation, unit[1]), sigma * float(unit[2, 0])
-    return OrbitRanges((distance[0] * ORBIT_UNIT, distance[1] * ORBIT_UNIT), elevation, sigma)
+        distance, elevation, sigma = part(distance, unit[0]), part(elevation, unit[1]), sigma * float(unit[2, 0])
+    return OrbitRanges(distance.times(ORBIT_UNIT), elevation, sigma)
 
 
 def sample(rng: np.random.Generator, settings: CameraSettings, draw: Draw) -> Camera:
     """Return a Camera with ``draw.frames`` poses; SceneRejected if no path fulfils the constraints."""
-    fov_x_deg = rng.uniform(*settings.fov_x_deg)
+    fov_x_deg = settings.fov_x_deg.draw(rng)
     positions, quaternions = _trajectory(rng, settings, draw)
     return Camera(settings.family, rounded(fov_x_deg), rounded(positions), rounded(quaternions))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from megasynth_attr.core.codec import rounded
 from megasynth_attr.core.fields import scope, setting, span, variants
+from megasynth_attr.core.ranges import Range
 from megasynth_attr.scene.factor import Draw, Factor, Records
 from megasynth_attr.scene.spec import Vec3
 
@@ -20,13 +21,13 @@ class HazeSettings:
 
     scope: str = scope()
     variants: int = variants()
-    density: tuple[float, float] = span(
+    density: Range[float] = span(
         0.0, 0.0, "share of the light scattered per scene unit, of thin haze", minimum=0, maximum=10
     )
-    colour: tuple[float, float] = span(
+    colour: Range[float] = span(
         0.7, 1.0, "share of the scattered light that is not absorbed; each of red, green, blue", minimum=0, maximum=1
     )
-    anisotropy: tuple[float, float] = span(
+    anisotropy: Range[float] = span(
         0.0, 0.6, "mean cosine of scattering: 1 forwards, 0 alike everywhere, -1 back", minimum=-0.95, maximum=0.95
     )
     reach: float = setting(6.0, "the haze fills the cube that reaches from -reach to reach", minimum=1, maximum=100)
@@ -44,8 +45,8 @@ class Haze:
 
 def sample(rng: np.random.Generator, settings: HazeSettings, draw: Draw) -> Haze:
     """Return a Haze."""
-    density, anisotropy = rng.uniform(*settings.density), rng.uniform(*settings.anisotropy)
-    rgb = rng.uniform(*settings.colour, size=3)
+    density, anisotropy = settings.density.draw(rng), settings.anisotropy.draw(rng)
+    rgb = settings.colour.draw(rng, 3)
     return Haze(rounded(density), rounded(rgb), rounded(anisotropy), rounded(settings.reach))
 
 

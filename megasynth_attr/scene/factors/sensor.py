@@ -8,6 +8,7 @@ import numpy as np
 
 from megasynth_attr.core.codec import rounded
 from megasynth_attr.core.fields import scope, span, variants
+from megasynth_attr.core.ranges import Range
 from megasynth_attr.scene.factor import Draw, Factor, Records
 from megasynth_attr.scene.spec import Vec3
 
@@ -20,12 +21,12 @@ class SensorSettings:
 
     scope: str = scope()
     variants: int = variants()
-    exposure_stops: tuple[float, float] = span(0.0, 0.0, "exposure beside render.exposure_stops", minimum=-8, maximum=8)
-    warmth_stops: tuple[float, float] = span(0.0, 0.0, "white balance: red over blue", minimum=-4, maximum=4)
-    tint_stops: tuple[float, float] = span(0.0, 0.0, "white balance: green over red and blue", minimum=-4, maximum=4)
-    shot_noise: tuple[float, float] = span(0.0, 0.0, "standard deviation at white; white is 1", minimum=0, maximum=1)
-    read_noise: tuple[float, float] = span(0.0, 0.0, "standard deviation in the dark; white is 1", minimum=0, maximum=1)
-    vignetting: tuple[float, float] = span(0.0, 0.0, "share of the light lost in the corners", minimum=0, maximum=1)
+    exposure_stops: Range[float] = span(0.0, 0.0, "exposure beside render.exposure_stops", minimum=-8, maximum=8)
+    warmth_stops: Range[float] = span(0.0, 0.0, "white balance: red over blue", minimum=-4, maximum=4)
+    tint_stops: Range[float] = span(0.0, 0.0, "white balance: green over red and blue", minimum=-4, maximum=4)
+    shot_noise: Range[float] = span(0.0, 0.0, "standard deviation at white; white is 1", minimum=0, maximum=1)
+    read_noise: Range[float] = span(0.0, 0.0, "standard deviation in the dark; white is 1", minimum=0, maximum=1)
+    vignetting: Range[float] = span(0.0, 0.0, "share of the light lost in the corners", minimum=0, maximum=1)
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ class Sensor:
 def sample(rng: np.random.Generator, settings: SensorSettings, draw: Draw) -> Sensor:
     """Return a Sensor."""
     exposure, warmth, tint = (
-        rng.uniform(*span) for span in (settings.exposure_stops, settings.warmth_stops, settings.tint_stops)
+        some.draw(rng) for some in (settings.exposure_stops, settings.warmth_stops, settings.tint_stops)
     )
     shot, read, vignetting = (
-        rng.uniform(*span) for span in (settings.shot_noise, settings.read_noise, settings.vignetting)
+        some.draw(rng) for some in (settings.shot_noise, settings.read_noise, settings.vignetting)
     )
     stops = np.array([warmth / 2, tint, -warmth / 2])
     gains = rounded(2.0 ** (stops - stops.min()))

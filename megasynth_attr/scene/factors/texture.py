@@ -10,6 +10,7 @@ import numpy as np
 from megasynth_attr.core.codec import rounded
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import scope, setting, span, variants
+from megasynth_attr.core.ranges import Range
 from megasynth_attr.scene.factor import Draw, Factor, Records
 from megasynth_attr.scene.spec import PictureRef, SlotMaterial, Texture
 
@@ -27,17 +28,17 @@ class TextureSettings:
     slot_count: int = setting(
         128, "length of the slot table; primitive i shows slot i modulo this", minimum=1, maximum=4096
     )
-    tiles_per_unit: tuple[float, float] = span(
-        0.0, 0.0, "texture repeats per scene unit, once per draw; [0,0]: one tile per face", minimum=0, maximum=100
+    tiles_per_unit: Range[float] = span(
+        0.0, 0.0, "texture repeats per scene unit, once per draw; 0: one tile per face", minimum=0, maximum=100
     )
     bump_distance: float = setting(0.0, "relief of the height maps in scene units; 0: off", minimum=0, maximum=0.2)
     override_scene_p: float = setting(0.5, "probability that reflectance is overridden at all", minimum=0, maximum=1)
     override_slot_p: float = setting(0.4, "then the share of slots it applies to", minimum=0, maximum=1)
     override_specular_p: float = setting(0.2, "probability of a specular override", minimum=0, maximum=1)
-    specular_metallic: tuple[float, float] = span(0.6, 1.0, "specular override", minimum=0, maximum=1)
-    specular_roughness: tuple[float, float] = span(0.0, 0.05, "specular override", minimum=0, maximum=1)
-    glossy_metallic: tuple[float, float] = span(0.0, 1.0, "override otherwise", minimum=0, maximum=1)
-    glossy_roughness: tuple[float, float] = span(0.0, 0.2, "override otherwise", minimum=0, maximum=1)
+    specular_metallic: Range[float] = span(0.6, 1.0, "specular override", minimum=0, maximum=1)
+    specular_roughness: Range[float] = span(0.0, 0.05, "specular override", minimum=0, maximum=1)
+    glossy_metallic: Range[float] = span(0.0, 1.0, "override otherwise", minimum=0, maximum=1)
+    glossy_roughness: Range[float] = span(0.0, 0.2, "override otherwise", minimum=0, maximum=1)
     pictures: str = setting("", "folder of pictures for geometry.layout=plane; empty: the test pictures that ship")
 
 
@@ -62,7 +63,7 @@ def material_pool(settings: TextureSettings, draw: Draw) -> list[Any]:
 
 def sample(rng: np.random.Generator, settings: TextureSettings, draw: Draw) -> Texture:
     """Return a Texture; one row of draws per slot, so that no slot's material depends on how many there are."""
-    tiles = rng.uniform(*settings.tiles_per_unit)
+    tiles = settings.tiles_per_unit.draw(rng)
     is_overridden, picture_draw = rng.random() < settings.override_scene_p, rng.random()
     rows = rng.random((settings.slot_count, 5))
     pool = material_pool(settings, draw)
@@ -73,15 +74,14 @@ def sample(rng: np.random.Generator, settings: TextureSettings, draw: Draw) -> T
         metallic = roughness = None
         if is_overridden and applies < settings.override_slot_p:
             is_specular = specular < settings.override_specular_p
-            metallic_span = settings.specular_metallic if is_specular else settings.glossy_metallic
-            roughness_span = settings.specular_roughness if is_specular else settings.glossy_roughness
-            metallic = rounded(np.interp(metallic_draw, [0, 1], metallic_span))
-            roughness = rounded(np.interp(roughness_draw, [0, 1], roughness_span))
+            of_metallic = settings.specular_metallic if is_specular else settings.glossy_metallic
+            of_roughness = settings.specular_roughness if is_specular else settings.glossy_roughness
+            metallic, roughness = rounded(of_metallic.at(metallic_draw)), rounded(of_roughness.at(roughness_draw))
         slots.append(SlotMaterial(record.name, metallic, roughness))
     return Texture(
         slots=tuple(slots),
         identities=dict(sorted(used.items())),
-        tiles_per_unit=rounded(tiles) if settings.tiles_per_unit[1] > 0 else None,
+        tiles_per_unit=rounded(tiles) or None,
         bump_distance=rounded(settings.bump_distance),
         picture=_picture(picture_draw, draw),
     )

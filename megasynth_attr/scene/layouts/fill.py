@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
 from megasynth_attr.core.codec import rounded
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.fields import setting, span
+from megasynth_attr.core.ranges import Range
 from megasynth_attr.scene.heightfield import sample_heights
-from megasynth_attr.scene.layout import Item, Layout, between
-from megasynth_attr.scene.layouts.counts import Counts, IntRange
+from megasynth_attr.scene.layout import Item, Layout, probability
+from megasynth_attr.scene.layouts.counts import Counts, CountSettings, has_weight, number_weights, pick
 from megasynth_attr.scene.primitives import KINDS
 from megasynth_attr.scene.spec import Geometry, Primitive
 
-if TYPE_CHECKING:
-    from megasynth_attr.scene.factors.geometry import GeometrySettings
+
+@dataclass(frozen=True)
+class FillSettings(CountSettings):
+    """What the boxes hold."""
+
+    tessellation: int = setting(
+        36, "cells along a cuboid's side; a full turn has 4 times as many", minimum=1, maximum=256
+    )
+    frame_strut_width: float = setting(0.1, "frame: section of a strut (layout units)", minimum=0.001, maximum=2)
+    kind_weights: dict[str, float] = setting(
+        {"ellipsoid": 1.0, "cuboid": 1.0, "cylinder": 1.0, "cone": 0.0, "torus": 0.0, "capsule": 0.0},
+        "weight of each kind of primitive, e.g. geometry.kind_weights.torus=1",
+    )
+    half_axis: Range[float] = span(
+        0.25, 2.0, "each half-axis of a primitive before its box stretches it", minimum=0.01, maximum=100
+    )
+    flat_probability: float = probability(0.1, "height field: probability that a face stays flat")
+    relief: float = setting(
+        0.6, "height field: largest control height, share of the smallest axis", minimum=0, maximum=2
+    )
+
+    def check_kinds(self, name: str) -> None:
+        """Raise ConfigError for kinds that do not exist, or weights with which none can be drawn."""
+        if unknown := sorted(set(self.kind_weights) - set(KINDS)):
+            raise ConfigError(f"{name}.kind_weights.{unknown[0]}: unknown kind; known: {', '.join(KINDS)}")
+        if not has_weight(self.kind_weights.values()):
+            raise ConfigError(f"{name}.kind_weights: weights must be finite and not negative, at least one positive")
 
 
-def fill(
-    rng: np.random.Generator, settings: GeometrySettings, layout: Layout, counts: Counts, attempts: int
-) -> Geometry:
+def fill(rng: np.random.Generator, settings: FillSettings, layout: Layout, counts: Counts, attempts: int) -> Geometry:
     """Return the Geometry of ``layout``: every box filled, in order."""
     numbers = [_draw_number(rng, settings, counts, item.primitives) if item.primitives else 1 for item in layout.items]
     starts = np.cumsum([0, *numbers]).tolist()  # index of each item's first primitive; by default its slot
@@ -47,35 +73,19 @@ def fill(
     )
 
 
-def number_weights(limits: IntRange, weights: tuple[float, ...]) -> np.ndarray:
-    """Return the probabilities of low, ..., high. ``weights`` are a profile over the range: where their number is not
-    that of the range (overridden), they are interpolated linearly; if that leaves nothing, all are equal."""
-    count = limits[1] - limits[0] + 1
-    profile = np.array(weights or (1.0,))
-    spread = np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(profile)), profile)
-    return spread / spread.sum() if spread.sum() > 0 else np.full(count, 1 / count)
-
-
-def _draw_number(rng: np.random.Generator, settings: GeometrySettings, counts: Counts, kind: str) -> int:
+def _draw_number(rng: np.random.Generator, settings: FillSettings, counts: Counts, kind: str) -> int:
     limits = counts.large_primitives if kind == "large" else getattr(settings, f"{kind}_primitives")
     weights = number_weights(limits, getattr(settings, f"{kind}_primitive_weights"))
-    return int(limits[0] + _pick(weights, rng.random(1))[0])
-
-
-def _pick(weights: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Return indices drawn with ``weights`` from uniform draws in [0, 1); never one of weight 0."""
-    possible = np.flatnonzero(weights > 0)
-    steps = np.cumsum(weights[possible] / weights.sum())
-    return possible[np.searchsorted(steps[:-1], draws, side="right")]
+    return int(limits.whole_numbers()[0][pick(weights, rng.random(1))[0]])
 
 
 def _shapes(
-    rng: np.random.Generator, settings: GeometrySettings, layout: Layout, places: list[tuple[int, int]]
+    rng: np.random.Generator, settings: FillSettings, layout: Layout, places: list[tuple[int, int]]
 ) -> list[Primitive]:
     """Return one random primitive for each (box, slot): kind, half-axes, pose and height fields."""
     count, names = len(places), list(settings.kind_weights)
-    kinds = _pick(np.array([settings.kind_weights[name] for name in names]), rng.random(count))
-    half_axes = np.array(rounded(between(rng, settings.half_axis, (count, 3)))).reshape(count, 3)
+    kinds = pick(np.array([settings.kind_weights[name] for name in names]), rng.random(count))
+    half_axes = np.array(rounded(settings.half_axis.draw(rng, (count, 3)))).reshape(count, 3)
     quaternion = rng.normal(size=(count, 4))  # normalised: uniform on SO(3)
     quaternion /= np.linalg.norm(quaternion, axis=1, keepdims=True)
     shift = rng.random((count, 3)) * half_axes.max(axis=1, initial=0)[:, None]

@@ -2,28 +2,90 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from megasynth_attr.scene.layout import KeepoutOf, Layout, Site, Spot, anywhere, between, count_in, either
-from megasynth_attr.scene.layouts.shell import SIDES, add_shell, draw_window, fill_window, shell_bounds
+from megasynth_attr.core.fields import range_setting, span
+from megasynth_attr.core.ranges import Range, Uniform
+from megasynth_attr.scene.layout import (
+    BoxSettings,
+    KeepoutOf,
+    Layout,
+    Site,
+    Spot,
+    anywhere,
+    either,
+    length,
+    probability,
+)
+from megasynth_attr.scene.layouts.counts import Counts
+from megasynth_attr.scene.layouts.shell import (
+    SIDES,
+    WindowSettings,
+    add_shell,
+    draw_window,
+    fill_window,
+    shell_bounds,
+)
 
-if TYPE_CHECKING:
-    from megasynth_attr.scene.factors.geometry import GeometrySettings
-    from megasynth_attr.scene.layouts.counts import Counts
+LARGE, SMALL = Uniform(2, 5), Uniform(4, 8)  # boxes where the preset does not say
+NOTHING = Uniform(0.0, 0.0)
 
 
-def sample(rng: np.random.Generator, settings: GeometrySettings, counts: Counts, keepout_of: KeepoutOf) -> Layout:
+def _count(low: int, high: int, help: str) -> Any:
+    return range_setting(Uniform(low, high), help, minimum=0, maximum=200)
+
+
+@dataclass(frozen=True)
+class RoomSettings(BoxSettings, WindowSettings):
+    """The room and what stands, hangs and leans in it."""
+
+    room_size_xy: Range[float] = length(17, 30, "room: inner length and width")
+    room_size_z: Range[float] = length(10, 15, "room: inner height")
+    room_overlap: float = probability(0.0, "room: tolerated intersection of solid boxes, share of the smaller volume")
+    small_on_large: float = probability(0.5, "room: probability that a small box stands on a large one")
+    small_top_size_z: Range[float] = length(2, 4, "small: height on a large box")
+    roof_count: Range[int] = _count(2, 4, "room: boxes that hang from the ceiling")
+    roof_size_xy: Range[float] = length(2, 5, "roof: length and width")
+    roof_thin: float = probability(0.5, "roof: probability of a thin one")
+    roof_thin_z: Range[float] = length(0.5, 3, "roof: height of a thin one")
+    roof_thick_z: Range[float] = length(2, 4, "roof: height otherwise")
+    wall_count: Range[int] = _count(3, 6, "room: boxes that touch a wall")
+    wall_thin: float = probability(0.5, "wall: probability of a thin one")
+    wall_thin_depth: Range[float] = length(0.5, 2, "wall: depth of a thin one")
+    wall_thick_depth: Range[float] = length(1, 6, "wall: depth otherwise")
+    wall_size_along: Range[float] = length(2, 5, "wall: length along the wall")
+    wall_size_z: Range[float] = length(2, 5, "wall: height")
+    frame_probability: float = probability(0.8, "room: probability of wireframes")
+    frame_count: Range[int] = _count(1, 3, "frame: boxes, if any")
+    frame_size: Range[float] = length(3, 6, "frame: each side")
+    slab_probability: float = probability(0.7, "room: probability of slabs")
+    slab_count: Range[int] = _count(1, 2, "slab: number, if any")
+    slab_size: Range[float] = length(2, 5, "slab: both long sides")
+    slab_thin: float = probability(0.5, "slab: probability of a thin one")
+    slab_thin_size: Range[float] = length(0.01, 0.2, "slab: thickness of a thin one")
+    slab_thick_size: Range[float] = length(0.5, 1, "slab: thickness otherwise")
+    slab_glass: float = probability(0.8, "slab: probability that a thin one is glass")
+    wall_stick_count: Range[int] = _count(5, 16, "room: sticks on the walls")
+    wall_stick_section: Range[float] = length(0.1, 0.8, "wall stick: both sides of its section")
+    stick_length: Range[float] = span(0.25, 0.5, "stick: length, share of the room along it", minimum=0.001, maximum=1)
+    stick_probability: float = probability(0.5, "room: probability of sticks in space")
+    stick_count: Range[int] = _count(2, 6, "stick in space: number, if any")
+    stick_section: Range[float] = length(0.1, 0.6, "stick in space: both sides of its section")
+
+
+def sample(rng: np.random.Generator, settings: RoomSettings, counts: Counts, keepout_of: KeepoutOf) -> Layout:
     """Return a room. Classes are drawn in a fixed order, so a class's settings cannot change those before it."""
-    extent = np.array([*between(rng, settings.room_size_xy, 2), between(rng, settings.room_size_z)])
+    extent = np.array([*settings.room_size_xy.draw(rng, 2), settings.room_size_z.draw(rng)])
     site = Site(extent, settings.room_overlap, keepout_of(*shell_bounds(extent, settings.wall_thickness)))
     window = draw_window(rng, settings, extent)
     add_shell(site, settings.wall_thickness, window)
     if window is not None:
         fill_window(rng, settings, site, window)
-    _large(rng, settings, site, count_in(rng, counts.large))
-    _small(rng, settings, site, count_in(rng, counts.small))
+    _large(rng, settings, site, counts.large.draw(rng))
+    _small(rng, settings, site, counts.small.draw(rng))
     _roof(rng, settings, site)
     _wall(rng, settings, site)
     _frames(rng, settings, site)
@@ -33,13 +95,13 @@ def sample(rng: np.random.Generator, settings: GeometrySettings, counts: Counts,
     return site.finish("room", window)
 
 
-def _large(rng: np.random.Generator, settings: GeometrySettings, site: Site, count: int) -> None:
+def _large(rng: np.random.Generator, settings: RoomSettings, site: Site, count: int) -> None:
     for _ in range(count):
         sizes = _sizes(rng, settings.large_size_xy, settings.large_size_z, settings.box_trials)
         site.place("large", _at_height(rng, sizes, site, 0.0), solid=True, primitives="large")
 
 
-def _small(rng: np.random.Generator, settings: GeometrySettings, site: Site, count: int) -> None:
+def _small(rng: np.random.Generator, settings: RoomSettings, site: Site, count: int) -> None:
     """Place small boxes on the floor, or centred on a large box that carries none yet."""
     free = [item.box for item in site.items if item.box.kind == "large"]
     for _ in range(count):
@@ -56,63 +118,63 @@ def _small(rng: np.random.Generator, settings: GeometrySettings, site: Site, cou
         site.place("small", Spot(centres, sizes), solid=True, primitives="small")
 
 
-def _roof(rng: np.random.Generator, settings: GeometrySettings, site: Site) -> None:
-    for _ in range(count_in(rng, settings.roof_count)):
-        sizes = _sizes(rng, settings.roof_size_xy, (0, 0), settings.box_trials)
+def _roof(rng: np.random.Generator, settings: RoomSettings, site: Site) -> None:
+    for _ in range(settings.roof_count.draw(rng)):
+        sizes = _sizes(rng, settings.roof_size_xy, NOTHING, settings.box_trials)
         sizes[:, 2] = either(rng, settings.roof_thin, settings.roof_thin_z, settings.roof_thick_z, settings.box_trials)
         site.place("roof", _at_height(rng, sizes, site, 1.0), solid=True, primitives="roof")
 
 
-def _wall(rng: np.random.Generator, settings: GeometrySettings, site: Site) -> None:
-    for _ in range(count_in(rng, settings.wall_count)):
+def _wall(rng: np.random.Generator, settings: RoomSettings, site: Site) -> None:
+    for _ in range(settings.wall_count.draw(rng)):
         trials = settings.box_trials
         depth = either(rng, settings.wall_thin, settings.wall_thin_depth, settings.wall_thick_depth, trials)
-        along, height = between(rng, settings.wall_size_along, trials), between(rng, settings.wall_size_z, trials)
+        along, height = settings.wall_size_along.draw(rng, trials), settings.wall_size_z.draw(rng, trials)
         site.place("wall", _at_walls(rng, depth, along, height, site), solid=True, primitives="wall")
 
 
-def _frames(rng: np.random.Generator, settings: GeometrySettings, site: Site) -> None:
+def _frames(rng: np.random.Generator, settings: RoomSettings, site: Site) -> None:
     """Place wireframes; they are open and may cross solid boxes."""
-    exist, count = rng.random() < settings.frame_probability, count_in(rng, settings.frame_count)
+    exist, count = rng.random() < settings.frame_probability, settings.frame_count.draw(rng)
     for _ in range(count if exist else 0):
         sizes = _sizes(rng, settings.frame_size, settings.frame_size, settings.box_trials)
         spot = Spot(anywhere(rng, sizes, site.extent), sizes)
         site.place("frame", spot, solid=False, primitives="frame")
 
 
-def _slabs(rng: np.random.Generator, settings: GeometrySettings, site: Site) -> None:
-    exist, count = rng.random() < settings.slab_probability, count_in(rng, settings.slab_count)
+def _slabs(rng: np.random.Generator, settings: RoomSettings, site: Site) -> None:
+    exist, count = rng.random() < settings.slab_probability, settings.slab_count.draw(rng)
     for _ in range(count if exist else 0):
         is_thin, glass = rng.random() < settings.slab_thin, rng.random() < settings.slab_glass
         sizes = _sizes(rng, settings.slab_size, settings.slab_size, settings.box_trials)
-        thickness = between(rng, settings.slab_thin_size if is_thin else settings.slab_thick_size, settings.box_trials)
+        thickness = (settings.slab_thin_size if is_thin else settings.slab_thick_size).draw(rng, settings.box_trials)
         sizes[np.arange(settings.box_trials), rng.integers(3, size=settings.box_trials)] = thickness
         surface = "glass" if is_thin and glass else "material"
         spot = Spot(anywhere(rng, sizes, site.extent), sizes)
         site.place("slab", spot, solid=True, primitives=None, surface=surface)
 
 
-def _wall_sticks(rng: np.random.Generator, settings: GeometrySettings, site: Site) -> None:
-    for _ in range(count_in(rng, settings.wall_stick_count)):
+def _wall_sticks(rng: np.random.Generator, settings: RoomSettings, site: Site) -> None:
+    for _ in range(settings.wall_stick_count.draw(rng)):
         trials = settings.box_trials
-        depth, width = between(rng, settings.wall_stick_section, (2, trials))
-        share, upright = between(rng, settings.stick_length, trials), rng.random(trials) < 0.5
+        depth, width = settings.wall_stick_section.draw(rng, (2, trials))
+        share, upright = settings.stick_length.draw(rng, trials), rng.random(trials) < 0.5
         spot = _at_walls(rng, depth, width, width, site, lengthwise=(share, upright))
         site.place("stick", spot, solid=True, primitives=None)
 
 
-def _sticks(rng: np.random.Generator, settings: GeometrySettings, site: Site) -> None:
-    exist, count = rng.random() < settings.stick_probability, count_in(rng, settings.stick_count)
+def _sticks(rng: np.random.Generator, settings: RoomSettings, site: Site) -> None:
+    exist, count = rng.random() < settings.stick_probability, settings.stick_count.draw(rng)
     for _ in range(count if exist else 0):
         trials = settings.box_trials
-        sizes = between(rng, settings.stick_section, (trials, 3))
+        sizes = settings.stick_section.draw(rng, (trials, 3))
         axis = rng.integers(3, size=trials)
-        sizes[np.arange(trials), axis] = between(rng, settings.stick_length, trials) * site.extent[axis]
+        sizes[np.arange(trials), axis] = settings.stick_length.draw(rng, trials) * site.extent[axis]
         site.place("stick", Spot(anywhere(rng, sizes, site.extent), sizes), solid=True, primitives=None)
 
 
-def _sizes(rng: np.random.Generator, xy: tuple[float, float], z: tuple[float, float], trials: int) -> np.ndarray:
-    return np.column_stack([between(rng, xy, (trials, 2)), between(rng, z, trials)])
+def _sizes(rng: np.random.Generator, xy: Range[float], z: Range[float], trials: int) -> np.ndarray:
+    return np.column_stack([xy.draw(rng, (trials, 2)), z.draw(rng, trials)])
 
 
 def _at_height(rng: np.random.Generator, sizes: np.ndarray, site: Site, level: float) -> Spot:

@@ -6,20 +6,42 @@ along a seam. A wall with a window is four pieces around the hole, with one mate
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
 from megasynth_attr.core.codec import rounded
-from megasynth_attr.scene.layout import Item, Site, between, count_in
+from megasynth_attr.core.fields import range_setting, setting, span
+from megasynth_attr.core.ranges import Range, Uniform
+from megasynth_attr.scene.layout import Item, Site, length, probability
 from megasynth_attr.scene.spec import Box, Window
-
-if TYPE_CHECKING:
-    from megasynth_attr.scene.factors.geometry import GeometrySettings
 
 SIDES = ((0, 0), (0, 1), (1, 0), (1, 1))  # (axis of the normal, 0 at the origin or 1 at the extent)
 MARGIN = 0.04  # share of a wall's length and height that stays wall beside a window
 GLASS_SHARE, BAR_SHARE = 0.1, 0.4  # of the wall's thickness; glass in its outer half, bars in its inner half
+
+
+@dataclass(frozen=True)
+class ShellSettings:
+    """Walls."""
+
+    wall_thickness: float = setting(0.2, "room, plane: thickness of floor, ceiling and walls", minimum=0.01, maximum=5)
+
+
+@dataclass(frozen=True)
+class WindowSettings(ShellSettings):
+    """Walls, and the window in one of them."""
+
+    window_probability: float = probability(0.8, "room: probability of a window in one wall")
+    window_width: Range[float] = span(0.2, 0.6, "window: share of the wall's length", minimum=0.01, maximum=0.9)
+    window_height: Range[float] = span(0.2, 0.6, "window: share of the wall's height", minimum=0.01, maximum=0.9)
+    window_glass: float = probability(0.5, "window: probability of a glass pane")
+    window_fence: float = probability(0.5, "window: probability of bars")
+    window_bar_count: Range[int] = range_setting(Uniform(3, 8), "window: bars of a fence", minimum=1, maximum=100)
+    window_bar_width: Range[float] = length(0.1, 0.3, "window: width of a bar")
+    window_free_depth: float = setting(
+        0.5, "window: space before it without boxes (layout units)", minimum=0, maximum=100
+    )
 
 
 def shell_bounds(extent: np.ndarray, thickness: float) -> tuple[np.ndarray, np.ndarray]:
@@ -70,12 +92,12 @@ def _around(low: np.ndarray, high: np.ndarray, window: Window, along: int) -> li
     return pieces
 
 
-def draw_window(rng: np.random.Generator, settings: GeometrySettings, extent: np.ndarray) -> Window | None:
+def draw_window(rng: np.random.Generator, settings: WindowSettings, extent: np.ndarray) -> Window | None:
     """Return a window in one of the walls, or None; the same number of draws either way."""
     exists = rng.random() < settings.window_probability
     axis, side = SIDES[int(rng.integers(len(SIDES)))]
     along = 1 - axis
-    share = np.array([between(rng, settings.window_width), between(rng, settings.window_height)])
+    share = np.array([settings.window_width.draw(rng), settings.window_height.draw(rng)])
     position = rng.random(2)
     if not exists:
         return None
@@ -90,11 +112,11 @@ def draw_window(rng: np.random.Generator, settings: GeometrySettings, extent: np
     return Window(rounded(centre), rounded(size), rounded(outward))
 
 
-def fill_window(rng: np.random.Generator, settings: GeometrySettings, site: Site, window: Window) -> None:
+def fill_window(rng: np.random.Generator, settings: WindowSettings, site: Site, window: Window) -> None:
     """Add the pane and the bars of a fence, each with its probability, and keep the space before the window free."""
     has_pane, has_fence = rng.random() < settings.window_glass, rng.random() < settings.window_fence
     upright = rng.random() < 0.5
-    bars, bar_width = count_in(rng, settings.window_bar_count), float(between(rng, settings.window_bar_width))
+    bars, bar_width = settings.window_bar_count.draw(rng), settings.window_bar_width.draw(rng)
     centre, size, outward = np.array(window.centre), np.array(window.size), np.array(window.outward)
     axis = int(np.abs(outward).argmax())
     depth = size[axis]

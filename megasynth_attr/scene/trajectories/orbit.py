@@ -12,6 +12,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from megasynth_attr.core.errors import SceneRejected
+from megasynth_attr.core.ranges import Range
 from megasynth_attr.scene.trajectories.lookat import look_along
 
 STEPS_PER_SEGMENT = 256  # resolution at which arc length is measured
@@ -21,8 +22,8 @@ STEPS_PER_SEGMENT = 256  # resolution at which arc length is measured
 class OrbitRanges:
     """Ranges in use for one dataset. ``distance`` in scene units; ``target_sigma`` in scene units per axis."""
 
-    distance: tuple[float, float]
-    elevation_sin: tuple[float, float]
+    distance: Range[float]
+    elevation_sin: Range[float]
     target_sigma: float
 
 
@@ -92,10 +93,9 @@ def sample_orbit(
     around the object, so it never spins at the pole. SceneRejected after ``trials``.
     """
     parameter = np.arange(control_points * STEPS_PER_SEGMENT) / STEPS_PER_SEGMENT
-    low, high = ranges.elevation_sin
     for _ in range(trials):
         azimuth = rng.uniform(0, 2 * np.pi, control_points)
-        height = rng.uniform(low, high, control_points)
+        height = ranges.elevation_sin.draw(rng, control_points)
         flat = np.sqrt(1 - height**2)
         knots = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), height], axis=-1)
         cosines = np.sum(knots * np.roll(knots, -1, axis=0), axis=-1)
@@ -106,10 +106,10 @@ def sample_orbit(
             break
     else:
         raise SceneRejected(
-            f"camera: no orbit with elevation_sin=[{low:g},{high:g}] below {max_elevation_deg:g}° elevation was found "
-            f"in {trials} trials; narrow camera.elevation_sin or raise camera.max_elevation_deg"
+            f"camera: no orbit with elevation_sin {ranges.elevation_sin} below {max_elevation_deg:g}° elevation was "
+            f"found in {trials} trials; narrow camera.elevation_sin or raise camera.max_elevation_deg"
         )
-    distances = rng.uniform(*ranges.distance, control_points)
+    distances = ranges.distance.draw(rng, control_points)
     path = directions * closed_log_distance(distances, parameter)[:, None]
     target = rng.normal(0.0, 1.0, 3) * ranges.target_sigma
     positions = _evenly_spaced(path, frames)

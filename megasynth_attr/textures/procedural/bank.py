@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, run_main
 from megasynth_attr.core.resources import resource_dir
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.textures.bank import (
     INDEX_NAME,
     MAPS,
@@ -33,7 +34,6 @@ from megasynth_attr.textures.bank import (
     read_index,
     record_from_json,
     record_to_json,
-    write_atomically,
 )
 from megasynth_attr.textures.command_line import parse_arguments
 from megasynth_attr.textures.procedural.materials import RECIPES
@@ -130,7 +130,7 @@ class ProceduralBank:
         painted = recipe.maps(self._size_px) if missing else {}
         for map_name in missing:
             try:
-                write_atomically(files[map_name], png_bytes(painted[map_name]))
+                replace_atomically(files[map_name], png_bytes(painted[map_name]))
             except OSError as error:
                 raise DatasetError(
                     f"cannot write {files[map_name]} ({error.strerror}); "
@@ -147,11 +147,11 @@ def write_bank(folder: Path, size_px: int, recipes: Iterable[Recipe]) -> int:
         files: dict[str, dict[str, str]] = {}
         for name in MAPS:
             content = png_bytes(maps[name])
-            write_atomically(folder / recipe.name / f"{name}.png", content)
+            replace_atomically(folder / recipe.name / f"{name}.png", content)
             files[name] = {"file": f"{recipe.name}/{name}.png", "sha256": hashlib.sha256(content).hexdigest()}
         identity = files_identity({name: files[name]["sha256"] for name in MAPS})
         entries.append({**record_to_json(make_record(recipe, maps, identity)), "files": files})
-    write_atomically(folder / INDEX_NAME, index_json(entries, size_px, bank_version=BANK_VERSION, seed=BANK_SEED))
+    replace_atomically(folder / INDEX_NAME, index_json(entries, size_px, bank_version=BANK_VERSION, seed=BANK_SEED))
     return len(entries)
 
 
@@ -162,7 +162,7 @@ def write_index(path: Path) -> int:
         for recipe in tqdm(list(RECIPES.values()), desc="materials", unit="material", disable=None)
     ]
     content = index_json(entries, STATISTICS_SIZE_PX, bank_version=BANK_VERSION, seed=BANK_SEED)
-    write_atomically(path, content)
+    replace_atomically(path, content)
     return len(entries)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from megasynth_attr.core.errors import run_main
-from megasynth_attr.textures.bank import write_atomically
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.textures.command_line import parse_arguments
 from megasynth_attr.textures.procedural.noise import Array, Tile, fbm
 from megasynth_attr.textures.surface import linear_from_srgb, mix, rgb, smooth, srgb_from_linear, to_bytes
@@ -222,7 +222,7 @@ def main(argv: list[str]) -> None:
         buffer = io.BytesIO()
         draw_portrait(who).save(buffer, format="JPEG", quality=options.quality, subsampling=0)
         path = Path(options.out) / f"{who.name}.jpg"
-        write_atomically(path, buffer.getvalue())
+        replace_atomically(path, buffer.getvalue())
         print(f"wrote {path} ({len(buffer.getvalue()) / 1000:.0f} kB)")
 
 

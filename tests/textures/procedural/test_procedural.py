@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +14,7 @@ import pytest
 from PIL import Image
 
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.textures import bank as bank_module
-from megasynth_attr.textures.bank import MAPS, DiskBank, open_bank, write_atomically
+from megasynth_attr.textures.bank import MAPS, DiskBank, open_bank
 from megasynth_attr.textures.procedural.bank import main, write_bank
 from megasynth_attr.textures.procedural.materials import RECIPES
 from megasynth_attr.textures.procedural.noise import Tile
@@ -184,39 +182,6 @@ def test_two_processes_at_once_write_the_same_bytes(tmp_path: Path) -> None:
     alone = open_bank("procedural", cache_dir=tmp_path / "alone", size_px=48).materialise(names)
     assert _hashes(shared) == _hashes(alone)
     assert not list(tmp_path.rglob("*.tmp"))
-
-
-def test_a_killed_writer_leaves_nothing_under_the_final_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "a.png"
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(bank_module.os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(target, b"x" * 1000)
-    assert not target.exists() and not list(tmp_path.iterdir())
-
-
-def test_a_reader_never_sees_a_partial_file(tmp_path: Path) -> None:
-    target, contents = tmp_path / "a.bin", [bytes([k]) * 200_000 for k in range(2)]
-    write_atomically(target, contents[0])
-    stop = threading.Event()
-
-    def write() -> None:
-        while not stop.is_set():
-            for content in contents:
-                write_atomically(target, content)
-
-    writers = [threading.Thread(target=write) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    try:
-        assert all(target.read_bytes() in contents for _ in range(200))
-    finally:
-        stop.set()
-        for writer in writers:
-            writer.join()
 
 
 def test_the_written_bank_is_a_disk_bank(tmp_path: Path) -> None:

@@ -134,8 +134,8 @@ def test_methods_and_seeds_are_added_and_old_ones_stay(whole: Comparison, experi
         ("data.images_per_step=4", "data.images_per_step"),
         ("test.views=3", "test.views"),
         ("model.seed=1", "the base model"),
-        ("define.lora-2.lr=1e-5", "method lora-2: optim.lr"),
-        ("define.heads.adapter.head_rank=3", "method heads: adapter.head_rank"),
+        ("define.lora-2.lr=1e-5", "method lora-2.optim.lr"),
+        ("define.heads.adapter.head_rank=3", "method heads.adapter.head_rank"),
         ("test.scenes=0", None),
     ],
 )

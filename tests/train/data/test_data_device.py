@@ -9,6 +9,7 @@ import plane_scenes
 import pytest
 import torch
 
+from megasynth_attr.core.ranges import Uniform
 from megasynth_train.data.batch import load_step
 from megasynth_train.data.device import near_depth, prepare
 from megasynth_train.data.geometry import unproject
@@ -17,7 +18,7 @@ from megasynth_train.data.plan import plan_step
 from megasynth_train.data.sources import open_sources
 from megasynth_train.training.settings import DataSettings
 
-PLAIN = DataSettings(views=(4, 4), images_per_step=8, validation_share=0, width_px=126, workers=0, augment=False)
+PLAIN = DataSettings(views=Uniform(4, 4), images_per_step=8, validation_share=0, width_px=126, workers=0, augment=False)
 CROPS = replace(PLAIN, augment=True, jitter_share=0, grey_share=0, crop=(0.6, 1.2), zoom=0.5)
 
 
@@ -64,7 +65,7 @@ def test_random_windows_keep_points_on_the_plane_and_colours_on_their_pixels(tmp
     intrinsics = plane_scenes.pinhole(210, 190, *centre)
     plane_scenes.write_scene(tmp_path / "s", size, intrinsics, 5, alpha=True)
     windows, residuals = set(), []
-    for raw, target in batches(replace(CROPS, aspect=(0.5, 1.0)), tmp_path, 4):
+    for raw, target in batches(replace(CROPS, aspect=Uniform(0.5, 1.0)), tmp_path, 4):
         height, width = target.image_size_hw
         windows |= {tuple(w) for w in raw.windows.reshape(-1, 4).tolist()}
         at = source_pixels(raw, target)
@@ -102,7 +103,7 @@ def test_the_principal_point_stays_in_the_middle(tmp_path):
 
 def test_the_gauge(ours):
     """World = first camera; the mean distance of visible points from it is 1 (computed here from the raw arrays)."""
-    for raw, target in batches(replace(PLAIN, views=(3, 3)), ours):
+    for raw, target in batches(replace(PLAIN, views=Uniform(3, 3)), ours):
         torch.testing.assert_close(target.camera_from_world[:, 0], torch.eye(4).expand(len(raw.names), 4, 4))
         points = world_points(raw, target)
         for b in range(len(raw.names)):
@@ -140,7 +141,7 @@ def test_depth_quantile_reaches_the_mask(ours):
 
 def test_sources_of_different_sizes_share_a_batch(ours, tmp_path):
     plane_scenes.write_scene(tmp_path / "a/s", (150, 90), plane_scenes.pinhole(120, 120, 45, 75), 5)
-    settings = replace(PLAIN, views=(2, 2), sources=(str(ours), str(tmp_path)))
+    settings = replace(PLAIN, views=Uniform(2, 2), sources=(str(ours), str(tmp_path)))
     data = open_sources(settings)
     raw = load_step(plan_step(0, 0, 0, 1, data.train, settings), 0, 0, data.train, settings)
     assert {tuple(i.shape[1:3]) for i in raw.images_u8} == {(56, 70), (150, 90)}

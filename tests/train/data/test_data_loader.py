@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.images import write_depth
 from megasynth_train.data import loader as loader_module
 from megasynth_train.data.loader import make_loader
 from megasynth_train.data.sources import open_sources
 from megasynth_train.training.settings import DataSettings
 
-SHORT = DataSettings(views=(2, 4), images_per_step=8, validation_share=0, width_px=70, workers=0)
+SHORT = DataSettings(views=Uniform(2, 4), images_per_step=8, validation_share=0, width_px=70, workers=0)
 
 
 def loaded(folder, first=0, steps=5, start_method=None, **changes):
@@ -172,10 +173,11 @@ def test_killing_the_main_process_ends_its_workers(ours):
     script = f"""
         import os, signal
         from dataclasses import replace
+        from megasynth_attr.core.ranges import Uniform
         from megasynth_train.data.loader import make_loader
         from megasynth_train.data.sources import open_sources
         from megasynth_train.training.settings import DataSettings
-        settings = DataSettings(views=(2, 4), images_per_step=8, width_px=70, workers=2, prefetch=1,
+        settings = DataSettings(views=Uniform(2, 4), images_per_step=8, width_px=70, workers=2, prefetch=1,
                                 validation_share=0, sources=({str(ours)!r},))
         loader = make_loader(open_sources(settings), settings, 0, 0, 1000)
         next(iter(loader))
@@ -200,7 +202,7 @@ def _running(pid):
 
 
 def test_ranks_read_different_scenes_of_equal_shape(ours):
-    settings = replace(SHORT, sources=(str(ours),), images_per_step=4, views=(4, 4))
+    settings = replace(SHORT, sources=(str(ours),), images_per_step=4, views=Uniform(4, 4))
     data = open_sources(settings)
     ranks = [list(make_loader(data, settings, 11, 0, 6, rank=rank, world=3)) for rank in range(3)]
     for batches in zip(*ranks, strict=True):

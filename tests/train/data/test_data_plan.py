@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.ranges import Uniform
 from megasynth_train.data.limits import check_settings
-from megasynth_train.data.plan import plan_step, replacement, view_limits
+from megasynth_train.data.plan import plan_step, replacement, usable_views
 from megasynth_train.data.scene import OURS, TrainingScene
 from megasynth_train.training import settings as keys
 
@@ -40,7 +41,7 @@ def test_it_is_a_pure_function_of_its_arguments():
 
 @pytest.mark.parametrize("world", [1, 2, 5])
 def test_ranks_share_the_shape_of_a_step_and_no_scene(world):
-    options = DataSettings(aspect=(0.33, 1.0))
+    options = DataSettings(aspect=Uniform(0.33, 1.0))
     for step in range(30):
         plans = [plan_step(0, step, rank, world, scenes(60), options) for rank in range(world)]
         assert len({(p.image_size_hw, len(p.scenes), len(p.views[0])) for p in plans}) == 1
@@ -49,7 +50,7 @@ def test_ranks_share_the_shape_of_a_step_and_no_scene(world):
 
 
 def test_with_too_few_scenes_each_rank_still_has_distinct_ones_and_all_come_equally_often():
-    options = DataSettings(views=(4, 4))  # 8 scenes a step
+    options = DataSettings(views=Uniform(4, 4))  # 8 scenes a step
     for step in range(10):
         plans = [plan_step(0, step, rank, 3, scenes(9), options) for rank in range(3)]
         assert all(len(set(p.scenes)) == 8 for p in plans)
@@ -76,17 +77,18 @@ def test_views_and_scenes_per_step():
 
 def test_the_reference_frame_is_drawn_like_the_others():
     first = Counter()
+    options = DataSettings(views=Uniform(4, 5))
     for step in range(400):
-        first.update(v[0] for v in plan_step(1, step, 0, 1, scenes(20, views=5), DataSettings(views=(4, 5))).views)
+        first.update(v[0] for v in plan_step(1, step, 0, 1, scenes(20, views=5), options).views)
     total = sum(first.values())
     assert sorted(first) == list(range(5)) and all(abs(c / total - 0.2) < 0.03 for c in first.values())
 
 
 def test_limits_of_the_number_of_views():
     few = [*scenes(3), *scenes(1, views=6)]
-    assert view_limits(few, DataSettings()) == (4, 6)
-    assert view_limits(few, DataSettings(duplicate_views=True)) == (4, 16)
-    assert view_limits(scenes(2), DataSettings(images_per_step=8)) == (4, 8)
+    assert usable_views(few, DataSettings()) == Uniform(4, 6)
+    assert usable_views(few, DataSettings(duplicate_views=True)) == Uniform(4, 16)
+    assert usable_views(scenes(2), DataSettings(images_per_step=8)) == Uniform(4, 8)
     plans = [plan_step(0, s, 0, 1, scenes(2, views=3), DataSettings(duplicate_views=True)) for s in range(20)]
     assert any(len(set(v)) < len(v) for p in plans for v in p.views)
 
@@ -119,7 +121,7 @@ def test_switches():
 def test_aspects():
     heights = Counter()
     for step in range(300):
-        plan = plan_step(0, step, 0, 1, scenes(9), DataSettings(aspect=(0.33, 1.0)))
+        plan = plan_step(0, step, 0, 1, scenes(9), DataSettings(aspect=Uniform(0.33, 1.0)))
         heights[plan.image_size_hw[0]] += 1
         assert plan.image_size_hw[1] == 518 and plan.image_size_hw[0] % 14 == 0
     assert min(heights) == 168 and max(heights) >= 504 and len(heights) > 20
@@ -127,14 +129,14 @@ def test_aspects():
     def validation(size, aspect):
         return plan_step(0, 0, 0, 1, scenes(9, size=size), DataSettings(aspect=aspect), False).image_size_hw
 
-    assert validation((518, 518), (0.33, 1.0)) == (518, 518)
-    assert validation((480, 640), (0.33, 1.0)) == (378, 518)  # 0.75, whole patches
-    assert validation((480, 640), (1.0, 1.0)) == (518, 518)
-    assert validation((300, 600), (0.6, 1.0)) == (308, 518)
+    assert validation((518, 518), Uniform(0.33, 1.0)) == (518, 518)
+    assert validation((480, 640), Uniform(0.33, 1.0)) == (378, 518)  # 0.75, whole patches
+    assert validation((480, 640), Uniform(1.0, 1.0)) == (518, 518)
+    assert validation((300, 600), Uniform(0.6, 1.0)) == (308, 518)
 
 
 def test_replacements_are_drawn_anew_and_only_from_what_is_left():
-    few, options = scenes(10), DataSettings(views=(8, 8))
+    few, options = scenes(10), DataSettings(views=Uniform(8, 8))
     plan = plan_step(0, 0, 0, 1, few, options)
     bad = {plan.scenes[0]}
     drawn = replacement(0, plan, 0, 0, few, options, bad)
@@ -166,7 +168,7 @@ def test_views_in_the_order_of_the_path():
 
 def test_every_nth_view():
     some = scenes(5, views=12)
-    options = DataSettings(view_stride=5, views=(2, 12), images_per_step=6)
-    assert view_limits(some, options) == (2, 3)
+    options = DataSettings(view_stride=5, views=Uniform(2, 12), images_per_step=6)
+    assert usable_views(some, options) == Uniform(2, 3)
     drawn = {v for step in range(20) for views in plan_step(0, step, 0, 1, some, options).views for v in views}
     assert drawn == {0, 5, 10}

@@ -14,14 +14,15 @@ import synthetic
 from PIL import Image
 
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_attr.dataset.images import read_png, write_depth, write_exr, write_png
+from megasynth_attr.core.ranges import Uniform
+from megasynth_attr.dataset.images import read_image, write_depth, write_exr, write_png
 from megasynth_attr.dataset.reader import open_dataset
 from megasynth_train.data.frames import over_background
 from megasynth_train.data.scene import OURS, TrainingScene
 from megasynth_train.data.sources import open_sources, split
 from megasynth_train.training.settings import DataSettings
 
-SHORT = DataSettings(views=(2, 6), validation_share=0)
+SHORT = DataSettings(views=Uniform(2, 6), validation_share=0)
 
 
 def opened(*sources, **changes):
@@ -183,11 +184,11 @@ class TestTrouble:
     def test_short_scenes_are_left_out_and_counted(self, paper_copy):
         cameras = paper_copy / "texture_00/000001/opencv_cameras.json"
         cameras.write_text(json.dumps({"frames": json.loads(cameras.read_text())["frames"][:3]}))
-        data = opened(paper_copy, views=(4, 5))
+        data = opened(paper_copy, views=Uniform(4, 5))
         assert len(data.train) == 2 and data.notes[0].startswith("1 of 3 scenes have fewer than 4 views")
-        assert len(opened(paper_copy, views=(4, 5), duplicate_views=True).train) == 3
+        assert len(opened(paper_copy, views=Uniform(4, 5), duplicate_views=True).train) == 3
         with pytest.raises(DatasetError, match=r"the longest has 6 views, data\.views=\[7, 9\] asks for 7"):
-            opened(paper_copy, views=(7, 9))
+            opened(paper_copy, views=Uniform(7, 9))
         assert "at most 3 views per scene are drawn instead of 6" in opened(paper_copy).notes[0]
 
     @pytest.mark.parametrize("on_bad_file", ["stop", "skip"])
@@ -246,11 +247,26 @@ class TestTrouble:
         elif kind == "truncated":
             file.write_bytes(file.read_bytes()[:300])
         elif layer == "rgb":
-            write_png(file, read_png(file)[:-1])
+            write_png(file, read_image(file)[:-1])
         else:
             write_exr(file, {"Z": np.ones((55, 70), np.float32)})
         with pytest.raises(DatasetError, match=file.name.replace(".", r"\.")):
             opened(ours_copy if layout == "ours" else paper_copy).train[0].read(1)
+
+    def test_a_file_of_another_kind_of_colours_is_shown_right(self, paper_copy):
+        file = paper_copy / "texture_00/000000/renderings/00000001_rgba.png"
+        with Image.open(file) as image:
+            Image.new("RGB", image.size, (200, 40, 90)).convert("CMYK").save(file, "JPEG", quality=100)
+        rgb = opened(paper_copy).train[0].read(1).rgb
+        assert np.abs(rgb.astype(int) - (200, 40, 90)).max() <= 2
+
+    def test_advice_fits_whose_data_it_is(self, ours_copy, paper_copy):
+        (ours_copy / "scenes/000/000000/rgb/0001.png").unlink()
+        (paper_copy / "texture_00/000000/renderings/00000001_rgba.png").unlink()
+        with pytest.raises(DatasetError, match="render it anew; if you were given it, fetch the scene again"):
+            opened(ours_copy).train[0].read(1)
+        with pytest.raises(DatasetError, match=r"is missing; restore it, or train with data\.on_bad_file=skip$"):
+            opened(paper_copy).train[0].read(1)
 
 
 class TestChosenScenes:

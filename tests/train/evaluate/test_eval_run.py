@@ -226,7 +226,7 @@ def test_killed_in_the_middle_leaves_nothing_and_the_next_run_cleans_up(
         finally:
             os._exit(1)
     deadline = time.monotonic() + 30
-    while not list(tmp_path.glob("tmp/evaluation.*")):
+    while not list(tmp_path.glob("tmp/new.*")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(child, signal.SIGKILL)

@@ -151,10 +151,10 @@ def test_results_do_not_depend_on_the_number_of_processes(
 @pytest.mark.parametrize(
     ("words", "difference"),
     [
-        (("dimension=1",), "mining.dimension is 1 now, it was 2"),
-        (("attributes=[texture]",), "adapters.geometry_00 is missing now, it was there"),
-        (("mining.seed=3",), "mining.seed is 3 now"),
-        (("modules=.*qkv",), "attn.proj is missing now"),
+        (("dimension=1",), "mining.dimension is 2 there and 1 now"),
+        (("attributes=[texture]",), "adapters.geometry_00 is present there and absent now"),
+        (("mining.seed=3",), "mining.seed is 0 there and 3 now"),
+        (("modules=.*qkv",), "attn.proj is present there and absent now"),
     ],
 )
 def test_other_settings_change_nothing(

@@ -156,10 +156,10 @@ def test_a_folder_of_something_else_is_left_alone(good: Path, tmp_path: Path) ->
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.tex").write_text("years of work")
-    with pytest.raises(ConfigError, match="holds something that was not mined here"):
+    with pytest.raises(ConfigError, match="it is no set of subspaces"):
         mined(good, out)
     (out / "settings.json").write_text(json.dumps({"format": "megasynth-attr training settings 1"}))
-    with pytest.raises(ConfigError, match="holds something that was not mined here"):
+    with pytest.raises(ConfigError, match="it is no set of subspaces"):
         mined(good, out)
     assert {path.name for path in out.iterdir()} == {"thesis.tex", "settings.json"}
     with pytest.raises(ConfigError, match=r"thesis\.tex is a file; name a folder"):
@@ -170,7 +170,7 @@ def test_a_folder_that_holds_only_tmp_may_be_somebody_elses(good: Path, tmp_path
     draft = tmp_path / "out" / "tmp" / "draft.txt"
     draft.parent.mkdir(parents=True)
     draft.write_text("years of work")
-    with pytest.raises(ConfigError, match="holds something that was not mined here"):
+    with pytest.raises(ConfigError, match="it is no set of subspaces"):
         mined(good, tmp_path / "out")
     assert draft.exists() and [path.name for path in (tmp_path / "out").iterdir()] == ["tmp"]
     draft.unlink()
@@ -183,7 +183,7 @@ def test_out_lies_neither_in_the_cluster_nor_among_other_results(good: Path, tmp
         with pytest.raises(ConfigError, match="lies inside cluster="):
             mined(good, out)
     assert not (good / "out").exists()
-    (tmp_path / "settings.json").write_text(json.dumps({"format": result_folder.SETTINGS_FORMAT}))
+    (tmp_path / "settings.json").write_text(json.dumps({"format": result_folder.SUBSPACES.format}))
     with pytest.raises(ConfigError, match="which holds subspaces already"):
         mined(good, tmp_path / "report" / "out")
     assert not (tmp_path / "report").exists()

@@ -36,6 +36,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters import load_adapter
 from megasynth_train.adapters.subspace import SubspaceConfig
 from megasynth_train.subspace.basis_file import write_basis
+from megasynth_train.subspace.core import core_coordinates
 from megasynth_train.subspace.dora import BaseWeights
 from megasynth_train.subspace.peft_updates import INITIAL, VECTORS, WEIGHTS, is_zero, pattern_value
 from megasynth_train.subspace.updates import open_cluster
@@ -116,10 +117,57 @@ def test_masked_ranks_of_adalora_are_left_out(adapters: Path, tmp_path: Path) ->
     np.testing.assert_array_equal(after.right, before.right[:, [1, 4, 5]])
 
 
+def test_a_layer_of_adalora_without_any_rank_is_a_zero_update(adapters: Path, tmp_path: Path) -> None:
+    shutil.copytree(adapters / "adalora_00", tmp_path / "texture_00")
+
+    def cut(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        for part, axis in (("lora_A", 0), ("lora_B", 1), ("lora_E", 0)):
+            name = f"base_model.model.{QKV}.{part}"
+            tensors[name] = np.take(tensors[name], [], axis)
+        return tensors
+
+    edit_tensors(tmp_path / "texture_00", cut)
+    cluster = open_cluster(tmp_path)
+    update = cluster.updates(QKV)["texture_00"]
+    assert is_zero(update) and (len(update.left), len(update.right)) == cluster.shapes[QKV]
+    assert update.left.shape[1] == update.right.shape[1] == 1
+    assert core_coordinates([update]).room == 0 and cluster.idle == ()
+
+
+def test_what_was_trained_beside_the_layers_is_said(tmp_path: Path) -> None:
+    config = LoraConfig(
+        r=2, target_modules=r"aggregator\.frame_blocks\.0\.attn\.(qkv|proj)", bias="lora_only",
+        modules_to_save=["frame_blocks.1.mlp.fc1"],
+    )  # fmt: skip
+    get_peft_model(small_model(), config).save_pretrained(tmp_path / "texture_00")
+    cluster = open_cluster(tmp_path)
+    assert set(cluster.modules) == {QKV, QKV.replace("qkv", "proj")}
+    (note,) = [note for note in cluster.notes if "no part of the updates" in note]
+    names = ["attn.proj.base_layer.bias", "attn.qkv.base_layer.bias", "1.mlp.fc1.bias", "1.mlp.fc1.weight"]
+    assert note.startswith("texture_00: 4 trained tensors") and all(name in note for name in names)
+
+
+def test_numbers_that_are_no_floating_point_are_refused(pair: Path) -> None:
+    name = f"base_model.model.{QKV}.lora_A.weight"
+    edit_tensors(pair / "texture_01" / "adapter", lambda tensors: tensors | {name: tensors[name].astype(np.int8)})
+    cluster = open_cluster(pair)
+    with pytest.raises(DatasetError, match=r"qkv\.lora_A\.weight holds numbers of type I8"):
+        cluster.updates(QKV)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model-00001-of-00002.safetensors"])
+def test_weights_that_mining_cannot_read_are_named(adapters: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(adapters / "lora_00", tmp_path / "texture_00")
+    (tmp_path / "texture_00" / "adapter.json").unlink()
+    (tmp_path / "texture_00" / WEIGHTS).rename(tmp_path / "texture_00" / name)
+    with pytest.raises(ConfigError, match=rf"holds its weights as {name}; .* save it again with save_pretrained"):
+        open_cluster(tmp_path)
+
+
 @pytest.mark.parametrize("rslora", [False, True])
-@pytest.mark.parametrize("half", [False, True])
-def test_adapters_of_peft_alone(rslora: bool, half: bool, tmp_path: Path) -> None:
-    """Ranks and alphas by pattern, as PEFT itself applies them; tensors in bfloat16."""
+@pytest.mark.parametrize("stored", [None, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_adapters_of_peft_alone(rslora: bool, stored: torch.dtype | None, tmp_path: Path) -> None:
+    """Ranks and alphas by pattern, as PEFT itself applies them; tensors in types that NumPy does not have."""
     config = LoraConfig(
         r=4, lora_alpha=6, use_rslora=rslora,
         target_modules=r"aggregator\.frame_blocks\.\d\.(attn\.(qkv|proj)|mlp\.fc1)",
@@ -130,10 +178,12 @@ def test_adapters_of_peft_alone(rslora: bool, half: bool, tmp_path: Path) -> Non
         torch.manual_seed(0)
         view = get_peft_model(small_model(), config)
     view.save_pretrained(tmp_path / "geometry_3")
-    if half:
+    if stored is not None:
         file = tmp_path / "geometry_3" / "adapter_model.safetensors"
-        save_torch({name: tensor.bfloat16() for name, tensor in load_torch(file).items()}, file)
+        rounded = {name: tensor.to(stored) for name, tensor in load_torch(file).items()}
+        save_torch({name: tensor.float() for name, tensor in rounded.items()}, file)
         view = PeftModel.from_pretrained(small_model(), tmp_path / "geometry_3")
+        save_torch(rounded, file)
     cluster = open_cluster(tmp_path)
     assert len(cluster.modules) == 12 and cluster.base == {"base_model_name_or_path": None}
     ranks = {module: cluster.updates(module)["geometry_3"].left.shape[1] for module in cluster.modules}

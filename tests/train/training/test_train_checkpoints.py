@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
 from megasynth_train.training.checkpoints import (
-    check_same_run,
     latest_checkpoint,
     read_best,
     save_best,
@@ -146,15 +145,6 @@ def test_a_damaged_best_is_an_error_with_its_name(tmp_path: Path) -> None:
     shorten(tmp_path / "best" / "weights.safetensors")
     with pytest.raises(DatasetError, match=r"best/weights\.safetensors is damaged"):
         read_best(tmp_path)
-
-
-def test_another_run_is_refused_by_the_name_of_the_key(tmp_path: Path) -> None:
-    saved = {"optim.lr": 1e-4, "data.views": [4, 16]}
-    check_same_run(saved, dict(saved), tmp_path)
-    with pytest.raises(ConfigError, match=r"optim\.lr is 0\.001, but .* 0\.0001.*another out="):
-        check_same_run(saved, {**saved, "optim.lr": 1e-3}, tmp_path)
-    with pytest.raises(ConfigError, match=r"optim\.new is 3, but .* unknown"):
-        check_same_run(saved, {**saved, "optim.new": 3}, tmp_path)
 
 
 def write_lines(out: Path, steps: int) -> None:

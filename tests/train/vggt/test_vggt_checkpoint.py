@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import resource
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
@@ -18,6 +20,7 @@ from vggt_reference import CONFIG, FIXTURES, fixture, reference_images, referenc
 
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.core.files import sha256_of
+from megasynth_train.vggt import weight_files
 from megasynth_train.vggt.checkpoint import load_pretrained, save_model, weights_hash
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.initialise import random_model
@@ -142,8 +145,8 @@ def spoilt(name: str) -> dict[str, Tensor]:
         weights["depth_head.norm.bias"][3] = torch.inf
     elif name == "integers":
         weights["depth_head.norm.bias"] = weights["depth_head.norm.bias"].to(torch.int32)
-    elif name == "prefixed":
-        weights = {f"module.{key}": tensor for key, tensor in weights.items()}
+    elif name == "partly prefixed":
+        weights = {f"module.{key}" if key.startswith("camera") else key: tensor for key, tensor in weights.items()}
     return weights
 
 
@@ -158,7 +161,7 @@ def spoilt(name: str) -> dict[str, Tensor]:
         ("nan", r"depth_head\.norm\.bias holds NaN"),
         ("inf", r"depth_head\.norm\.bias holds NaN or infinite"),
         ("integers", r"torch\.int32"),
-        ("prefixed", r"lacks aggregator\.camera_token, .* more"),
+        ("partly prefixed", r"lacks camera_head\..* more; switch off camera_head"),
     ],
 )
 def test_refusals(tmp_path: Path, name: str, words: str) -> None:
@@ -166,6 +169,82 @@ def test_refusals(tmp_path: Path, name: str, words: str) -> None:
         with pytest.raises(DatasetError, match=words) as caught:
             load_pretrained(write(tmp_path / file, spoilt(name)), CONFIG)
         assert str(tmp_path / file) in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("file", ["model.pt", "model.safetensors"])
+def test_what_wrappers_put_before_the_names_is_removed(tmp_path: Path, prefix: str, file: str) -> None:
+    weights = fixture("tiny_model_state")
+    inner = {name.replace("blocks.0.", "blocks.0._orig_mod."): tensor for name, tensor in weights.items()}
+    loaded = load_pretrained(write(tmp_path / file, {f"{prefix}{k}": t for k, t in (inner | TRACK).items()}), CONFIG)
+    assert loaded.removed == prefix and set(loaded.ignored) == set(TRACK)
+    assert weights_hash(loaded.model) == weights_hash(reference_model())
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_old_files_and_arrays_of_numpy_are_read(tmp_path: Path, is_zip: bool) -> None:
+    weights = fixture("tiny_model_state")
+    mixed = {name: t.numpy() if i % 2 else t for i, (name, t) in enumerate(weights.items())}
+    path = tmp_path / "model.pt"
+    torch.save(mixed, path, _use_new_zipfile_serialization=is_zip)
+    assert weights_hash(load_pretrained(str(path), CONFIG).model) == weights_hash(reference_model())
+
+
+def test_float8_is_widened_and_its_nan_is_found(tmp_path: Path) -> None:
+    weights = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in fixture("tiny_model_state").items()}
+    model = load_pretrained(write(tmp_path / "model.safetensors", weights), CONFIG).model
+    name = "aggregator.frame_blocks.0.attn.qkv.weight"
+    assert torch.equal(model.get_parameter(name), weights[name].float())
+    weights[name] = torch.full_like(weights[name].float(), torch.nan).to(torch.float8_e4m3fn)
+    with pytest.raises(DatasetError, match=r"qkv\.weight holds NaN"):
+        load_pretrained(write(tmp_path / "model.safetensors", weights), CONFIG)
+
+
+class Planted:
+    """Would run a program if it were unpickled as it is."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("planted"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (Planted(), r"it holds \S+, and reading that could run any program"),
+        ({"a": np.array([Path("/")], dtype=object)}, "could run any program"),
+        ({"a": torch.zeros(2), "epoch": np.float64(3)}, r"it holds a, epoch\); save the model's state dict alone"),
+    ],
+)
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_code_is_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object, words: str, is_zip: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(content, "model.pt", _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(DatasetError, match=words) as caught:
+        load_pretrained("model.pt", CONFIG)
+    assert not Path("planted").exists() and "cut short" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a pointer of Git LFS.*git lfs pull"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (pickle.dumps({"a": 1}), "a pickle that torch.save has not written"),
+    ],
+)
+def test_what_a_file_is_instead_is_said(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(DatasetError, match=words) as caught:
+        load_pretrained(str(tmp_path / "model.pt"), CONFIG)
+    assert "cut short" not in str(caught.value)
+
+
+def test_an_empty_shelf_offers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_files, "resource_dir", lambda name: tmp_path)
+    with pytest.raises(DatasetError, match="no such model comes with the project; there is none to choose from"):
+        load_pretrained("shipped:vggt-tiny", CONFIG)
 
 
 @pytest.mark.parametrize("file", ["model.pt", "model.safetensors"])

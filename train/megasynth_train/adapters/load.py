@@ -18,6 +18,7 @@ from megasynth_train.adapters import basis as frozen
 from megasynth_train.adapters.adapted import Adapted, Base, initial_values
 from megasynth_train.adapters.inject import allocation_of, base_of, inject, seeded, train_all
 from megasynth_train.adapters.methods import MAIN, SUBSPACE, Part
+from megasynth_train.adapters.stock import is_stock, load_stock
 from megasynth_train.adapters.storage import (
     BASIS,
     INITIAL,
@@ -41,7 +42,8 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     """Return ``model`` with the adapter in ``folder`` put into it in place, for prediction or further training.
 
     Raises DatasetError if the folder is incomplete or damaged, or was made for another base model: the message says for
-    which, and which this is; the model is then as it was. mode=full replaces all weights, whatever they were.
+    which, and which this is; the model is then as it was. mode=full replaces all weights, whatever they were. A folder
+    that PEFT alone has written is taken as ``adapters.stock`` says.
 
     ``basis`` says where the basis of mode=subspace lies if not where it was in training. ConfigError if it is given for
     another mode, or is another basis than that of training.
@@ -49,6 +51,10 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     folder = Path(folder)
     if not (folder / RECORD).exists() and (folder / ADAPTER / RECORD).is_file():
         raise DatasetError(f"{folder} is the folder of a run; its adapter is adapter={folder / ADAPTER}")
+    if is_stock(folder):
+        if basis:
+            raise ConfigError(f"basis={basis}: {folder} was saved by PEFT alone and has no basis")
+        return load_stock(model, folder)
     record = read_record(folder)
     # keys that came after an adapter was stored have their defaults: what is new changes nothing by default
     settings = from_plain(AdapterSettings, to_plain(AdapterSettings()) | record["settings"], str(folder / RECORD))

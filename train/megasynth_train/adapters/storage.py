@@ -18,7 +18,6 @@ AdaLoRA is stored at its rank at the start with the masked singular values 0, so
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -30,9 +29,8 @@ from torch import Tensor
 from megasynth_attr import __version__
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
-from megasynth_attr.core.temporary import new_temporary_folder, replace_folder
-from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.core.files import json_bytes, read_json, sha256_of, write_durably
+from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.adapters import drift
 from megasynth_train.adapters.basis import bases
 from megasynth_train.adapters.methods import MAIN
@@ -57,14 +55,8 @@ def save(adapted: Adapted, folder: Path, record: Mapping[str, Any]) -> None:
 
     Raises EnvironmentProblem if the disk is full; then the old folder is still there.
     """
-    with storage_errors("the adapter", folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = new_temporary_folder(folder.parent / TMP, "adapter")
-        try:
-            _write(adapted, temporary, record)
-            replace_folder(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with replacing_folder(folder, "the adapter") as new:
+        _write(adapted, new, record)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from megasynth_train.compare.manifest import (
     BASE_MODEL,
     EVALUATION,
     TEST_DATA,
-    measured_keys,
     run_folder,
     runs_of,
 )
@@ -128,7 +127,7 @@ def current_evaluation(
     record = read_json(file, EVALUATION_FORMAT)
     identity = manifest["identity"]
     asked = {key.removeprefix("test."): value for key, value in identity.items() if key.startswith("test.")}
-    measured = {key: value for key, value in measured_keys(record["settings"]).items() if key in asked}
+    measured = {key: record["settings"][key] for key in asked if key in record["settings"]}
     if measured != asked or record["data"]["fingerprint"] != identity[TEST_DATA]:
         return None
     return record if _is_of(record["model"], folder, identity[BASE_MODEL], trained) else None

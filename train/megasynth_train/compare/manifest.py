@@ -6,25 +6,18 @@ the definition of a method that has begun, may not change.
 
 from __future__ import annotations
 
-import fcntl
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.codec import to_plain
-from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_attr.core.files import json_bytes, read_json, storage_errors
-from megasynth_attr.core.lock import LOCK
-from megasynth_attr.core.temporary import replace_atomically
-from megasynth_attr.dataset.paths import TMP
-from megasynth_train import finetune
+from megasynth_attr.core.fields import identity_of
+from megasynth_attr.core.run_folder import Kind, flat, is_free, read_record, require_same, share
 from megasynth_train.compare.methods import Method
 from megasynth_train.compare.settings import CompareSettings
-from megasynth_train.training.checkpoints import check_same_run
-from megasynth_train.training.run_folder import has_begun
+from megasynth_train.evaluate.options import MeasureSettings
+from megasynth_train.training.run_folder import DEFAULTS
 
 MANIFEST, RUNS, EVALUATION = "compare.json", "runs", "evaluation"
 TRAINING_DATA, TEST_DATA, BASE_MODEL = (
@@ -33,9 +26,15 @@ TRAINING_DATA, TEST_DATA, BASE_MODEL = (
     "the base model of model.checkpoint and model.seed (SHA-256)",
 )
 FORMAT = "megasynth-attr comparison manifest 1"
-TEST_FREE_KEYS = ("data", "pictures", "page", "page_scenes")  # change no number; data are compared by content
+COMPARISON = Kind(
+    "comparison",
+    MANIFEST,
+    FORMAT,
+    keys=("seeds", "order"),
+    tables=("identity", "methods"),
+    defaults=DEFAULTS | flat({"test": identity_of(MeasureSettings())}),
+)
 _COMMON = ("model", "data", "loss", "run")
-_KEYS = ("identity", "methods", "seeds")
 
 
 @dataclass(frozen=True)
@@ -57,26 +56,16 @@ def open_manifest(
 ) -> dict[str, Any]:
     """Return compare.json, written or extended by these methods and seeds.
 
-    ConfigError naming the first difference to one that is there and has begun, or if ``out`` is something else;
-    nothing is changed then.
+    ConfigError naming the differences to one that is there and has begun, or if ``out`` is something else; nothing is
+    changed then.
     """
-    _check_out(out)
-    fresh = json.loads(json_bytes(_fresh(settings, methods, contents)))
-    with storage_errors("the comparison's manifest", out):
-        out.mkdir(parents=True, exist_ok=True)
-    with _held(out):
-        manifest = _extended(out, read_manifest(out), fresh) if (out / MANIFEST).exists() else fresh
-        with storage_errors("the comparison's manifest", out):
-            replace_atomically(out / MANIFEST, json_bytes(manifest))
-    return manifest
+    fresh = _fresh(settings, methods, contents)
+    return share(out, COMPARISON, fresh, lambda existing: _extended(out, existing, fresh), lock=True)
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
     """Return compare.json; DatasetError if it is missing or damaged."""
-    manifest = read_json(out / MANIFEST, FORMAT)
-    if missing := [key for key in _KEYS if key not in manifest]:
-        raise DatasetError(f"{out / MANIFEST} is damaged: {missing[0]} is missing; restore it or choose another out=")
-    return manifest
+    return read_record(out, COMPARISON)
 
 
 def run_folder(out: Path, method: str, seed: int | None) -> Path:
@@ -87,11 +76,6 @@ def run_folder(out: Path, method: str, seed: int | None) -> Path:
 def runs_of(name: str, record: Mapping[str, Any], seeds: Sequence[int]) -> list[tuple[str, int | None]]:
     """Return the runs of a method: one per seed, or one in all if it is not trained."""
     return [(name, None)] if record["adapter"] is None else [(name, seed) for seed in seeds]
-
-
-def measured_keys(test: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a measurement that change its numbers."""
-    return {key: value for key, value in test.items() if key not in TEST_FREE_KEYS}
 
 
 def method_record(method: Method, contents: Contents) -> dict[str, Any]:
@@ -111,15 +95,10 @@ def notes_of(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def _fresh(settings: CompareSettings, methods: Sequence[Method], contents: Contents) -> dict[str, Any]:
     common = settings.training()
-    identity: dict[str, Any] = {
-        f"{section}.{key}": value
-        for section in _COMMON
-        for key, value in to_plain(getattr(common, section)).items()
-        if f"{section}.{key}" not in finetune.FREE_KEYS | {"run.seed"}
-    }
+    sections = {name: identity_of(getattr(common, name)) for name in _COMMON}
+    identity = flat({**sections, "test": identity_of(settings.test)})
+    del identity["run.seed"]  # each run has its own
     identity["optim.steps"] = common.optim.steps
-    test = {f.name: to_plain(getattr(settings.test, f.name)) for f in fields(settings.test)}
-    identity |= {f"test.{key}": value for key, value in measured_keys(test).items()}
     identity[TRAINING_DATA] = contents.training_sha256
     identity[TEST_DATA] = contents.test_sha256
     identity[BASE_MODEL] = contents.base_sha256
@@ -143,10 +122,10 @@ def _extended(out: Path, existing: Mapping[str, Any], fresh: Mapping[str, Any]) 
     begun = {name for name in existing["methods"] if _has_begun(out, name, existing["seeds"])}
     if not begun:
         return dict(fresh)
-    check_same_run(existing["identity"], fresh["identity"], out)
+    require_same(out, COMPARISON, existing["identity"], fresh["identity"])
     for name in sorted(begun & fresh["methods"].keys()):
-        before, now = existing["methods"][name], fresh["methods"][name]
-        check_same_run(_flat(name, before), _flat(name, now), out)
+        before, now = ({f"method {name}": record["methods"][name]} for record in (existing, fresh))
+        require_same(out, COMPARISON, before, now)
     methods = {**existing["methods"], **fresh["methods"]}
     order = list(dict.fromkeys([*existing["order"], *fresh["order"]]))
     kept = [name for name in order if name in begun or name in fresh["methods"]]
@@ -159,34 +138,6 @@ def _extended(out: Path, existing: Mapping[str, Any], fresh: Mapping[str, Any]) 
     }
 
 
-def _flat(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a method's record with one level of keys, as ``check_same_run`` names them."""
-    flat: dict[str, Any] = {}
-    for section, values in record.items():
-        inside = values.items() if isinstance(values, Mapping) else [("", values)]
-        flat |= {f"method {name}: {section}{'.' if key else ''}{key}": value for key, value in inside}
-    return flat
-
-
 def _has_begun(out: Path, name: str, seeds: Sequence[int]) -> bool:
-    trained = any(has_begun(run_folder(out, name, seed)) for seed in seeds)
+    trained = any(not is_free(run_folder(out, name, seed)) for seed in seeds)
     return trained or (run_folder(out, name, None) / EVALUATION).is_dir()
-
-
-def _check_out(out: Path) -> None:
-    """Raise ConfigError if ``out`` holds something and no manifest; the manifest is older than any run."""
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"out={out} is a file; name a folder")
-    foreign = sorted({path.name for path in out.iterdir()} - {TMP, LOCK}) if out.is_dir() else []
-    if foreign and not (out / MANIFEST).exists():
-        raise ConfigError(f"{out} holds {foreign[0]}, but no {MANIFEST}: it is no comparison; choose another out=")
-
-
-@contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Hold the manifest while it is read and written; the kernel lets go when the process ends, even by -9."""
-    with storage_errors("the comparison's manifest", out):
-        file = (out / LOCK).open("a")
-    with file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
-        yield

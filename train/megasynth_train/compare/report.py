@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,9 @@ from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.pages import chapters
 from megasynth_attr.core.pages.chapters import Chapter, Link, Picture
 from megasynth_attr.core.temporary import (
-    new_temporary_folder,
-    remove_leftovers,
     replace_atomically,
-    replace_folder,
+    replacing_folder,
 )
-from megasynth_attr.dataset.paths import TMP
 from megasynth_train.compare import figures, page
 from megasynth_train.compare.collect import PAGE, Results, Row, learning_curve
 from megasynth_train.compare.manifest import notes_of, run_folder
@@ -54,7 +50,6 @@ def write_report(out: Path, manifest: Mapping[str, Any], results: Results, refer
     """Write all files, each whole or not at all, in place of older ones; EnvironmentProblem if the disk refuses."""
     table = make_table(results, reference)
     with storage_errors("the comparison", out):
-        remove_leftovers(out / TMP)
         pictures = _draw(out, manifest, results, table)
         report = Report(out, manifest, results, table, pictures)
         scenes = manifest["scenes"]["test"]
@@ -111,13 +106,8 @@ def _draw(out: Path, manifest: Mapping[str, Any], results: Results, table: Table
     """Draw all pictures into a new folder that takes the place of the old one."""
     if not results.scenes:
         return ()
-    work = new_temporary_folder(out / TMP, PICTURES)
-    try:
-        pictures = tuple(_pictures(work, out, manifest, results, table))
-        replace_folder(work, out / PICTURES)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return pictures
+    with replacing_folder(out / PICTURES, "the comparison") as new:
+        return tuple(_pictures(new, out, manifest, results, table))
 
 
 def _pictures(work: Path, out: Path, manifest: Mapping[str, Any], results: Results, table: Table) -> list[Picture]:

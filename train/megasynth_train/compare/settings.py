@@ -41,7 +41,7 @@ class CompareSettings:
         "subspace-block, random, only-texture+geometry, without-texture, random-without-texture, names of define; "
         "paper: the whole list",
     )
-    define: dict[str, Any] = setting(  # noqa: RUF009  a field with a default_factory
+    define: dict[str, Any] = setting(
         {},
         "methods of your own, or changes of one above: define.slow.like=lora-16 define.slow.lr=1e-6 (keys: like, lr, "
         "adapter.…, optim.…)",

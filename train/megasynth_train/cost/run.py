@@ -27,14 +27,14 @@ def tuning_of(adapter: AdapterSettings, columns: int = 0) -> Tuning:
 def mean_step(settings: TrainSettings, tuning: Tuning, of: Callable[[StepCost], float]) -> float:
     """Return the mean of ``of(step)`` over the steps of a run, which differ in their number of views.
 
-    Numbers of views above data.images_per_step are not drawn (``data.plan.view_limits``); images have the mean aspect.
+    Numbers of views above data.images_per_step are not drawn (``data.plan.usable_views``); images have the mean aspect.
     """
     settings = settings.resolved()
     data, config = settings.data, named_config(settings.model.size, point_head=False)
-    height_px, width_px = target_size(data.width_px, sum(data.aspect) / 2, PATCH_PX)
+    height_px, width_px = target_size(data.width_px, (data.aspect.low + data.aspect.high) / 2, PATCH_PX)
     return mean_over_views(
         lambda shape: of(step_cost(config, shape, tuning, recompute=settings.model.gradient_checkpointing)),
-        views=(data.views[0], max(data.views[0], min(data.views[1], data.images_per_step))),
+        views=data.views.at_most(max(data.views.low, data.images_per_step)),
         images_per_step=data.images_per_step,
         height_px=height_px,
         width_px=width_px,

@@ -57,7 +57,7 @@ def check_depth(depth_z: np.ndarray, file: Path) -> np.ndarray:
         bad = ~np.isfinite(depth_z) | (depth_z < 0)
         raise DatasetError(
             f"{file} holds {np.count_nonzero(bad)} values that are no depth (NaN, infinite or negative); "
-            "make this scene anew, or train with data.on_bad_file=skip"
+            "mend or leave out this scene, or train with data.on_bad_file=skip"
         )
     return depth_z
 

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
-from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.pictures import PICTURE_SUFFIXES, left_out, picture_files, read_picture
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MODES = ("crop", "pad")
 _WHITE = 255
-_UPRIGHT = {  # EXIF orientation → what turns the picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True)
@@ -41,19 +31,29 @@ class Picture:
     file_size_wh: tuple[int, int]
     scale_xy: tuple[float, float]
     offset_xy: tuple[int, int]
+    frames: int = 1  # in the file; the first one is shown
 
 
-def image_files(folder: Path, *, stride: int = 1, max_views: int = 0) -> list[Path]:
+@dataclass(frozen=True)
+class ImageFiles:
+    """The pictures of a folder: those that are used, and a note on those in formats that are not read, or nothing."""
+
+    used: tuple[Path, ...]
+    note: str
+
+
+def image_files(folder: Path, *, stride: int = 1, max_views: int = 0) -> ImageFiles:
     """Return the pictures in ``folder`` in natural order (2.png before 10.png), every ``stride``-th, at most
     ``max_views`` (0: all). Hidden files and subfolders are passed over; ConfigError if nothing is left.
     """
     if not folder.is_dir():
         raise ConfigError(f"images={folder}: there is no such folder")
-    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
+    found, others = picture_files(folder)
     if not found:
-        raise ConfigError(f"images={folder}: no picture in it (looked for {', '.join(SUFFIXES)}, not in subfolders)")
+        looked = f"looked for {', '.join(PICTURE_SUFFIXES)}, not in subfolders"
+        raise ConfigError(f"images={folder}: no picture in it ({looked}){left_out(others, ', but ')}")
     found = sorted(found, key=lambda path: natural_key(path.name))[::stride]
-    return found[:max_views] if max_views else found
+    return ImageFiles(tuple(found[:max_views] if max_views else found), left_out(others, f"left out of {folder}: "))
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
@@ -87,7 +87,8 @@ def load_picture(path: Path, mode: str, width_px: int, patch_px: int) -> Picture
         raise ConfigError(f"mode={mode}: must be one of {', '.join(MODES)}")
     if width_px < patch_px or width_px % patch_px:
         raise ConfigError(f"width_px={width_px} is no multiple of the model's patch size, {patch_px} px")
-    rgb, alpha = _decode(path)
+    decoded = read_picture(path, "remove or replace it")
+    rgb, alpha = _on_white(decoded.image)
     width, height = rgb.size
     factor = width_px / (max(width, height) if mode == "pad" else width)
     size = (_whole_patches(width * factor, patch_px), _whole_patches(height * factor, patch_px))
@@ -102,26 +103,15 @@ def load_picture(path: Path, mode: str, width_px: int, patch_px: int) -> Picture
         margins = [(b, width_px - b - s) for b, s in zip(before, size, strict=True)][::-1]
         pixels = np.pad(pixels, [*margins, (0, 0)], constant_values=_WHITE)
         visible, offset = np.pad(visible, margins), before
-    return Picture(path, pixels, visible, (width, height), (size[0] / width, size[1] / height), offset)
+    return Picture(path, pixels, visible, (width, height), (size[0] / width, size[1] / height), offset, decoded.frames)
 
 
 def _whole_patches(length_px: float, patch_px: int) -> int:
     return max(1, round(length_px / patch_px)) * patch_px
 
 
-def _decode(path: Path) -> tuple[Image.Image, Image.Image]:
-    """Return a file's colours on white (RGB) and its opacity (L), upright; DatasetError if it cannot be read."""
-    try:
-        with Image.open(path) as file:
-            # ImageOps.exif_transpose also writes all other tags anew, and fails at those that are odd
-            turn = _UPRIGHT.get(file.getexif().get(ExifTags.Base.Orientation, 1))
-            image = file.copy() if turn is None else file.transpose(turn)
-            if image.mode.startswith("I"):  # 16 bits of grey: Pillow would clip them at 255
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-            image = image.convert("RGBA")
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing") from None
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path} cannot be read as a picture ({error}); remove or replace it") from None
+def _on_white(image: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """Return a picture's colours on white (RGB) and its opacity (L)."""
+    image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB"), image.getchannel("A")

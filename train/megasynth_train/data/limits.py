@@ -10,10 +10,10 @@ from megasynth_train.training.settings import DataSettings
 def check_settings(settings: DataSettings) -> None:
     """Raise ConfigError for values that contradict each other or the network's patches."""
     check_width("data.width_px", settings.width_px)
-    if settings.views[0] > settings.images_per_step:
+    if settings.views.low > settings.images_per_step:
         raise ConfigError(
-            f"data.images_per_step={settings.images_per_step} is less than the {settings.views[0]} views of a single "
-            f"scene that data.views={list(settings.views)} asks for"
+            f"data.images_per_step={settings.images_per_step} is less than the {settings.views.low} views of a single "
+            f"scene that data.views={settings.views.plain()} asks for"
         )
 
 

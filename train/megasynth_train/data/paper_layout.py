@@ -24,12 +24,14 @@ import OpenEXR
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import ExrError, decode_exr
 from megasynth_attr.core.files import read_json
-from megasynth_attr.dataset.images import read_png
+from megasynth_attr.core.pictures import read_content
+from megasynth_attr.dataset.images import read_image
 from megasynth_train.data.frames import FrameArrays, check_camera, over_background
 
 CAMERAS_FILE = "opencv_cameras.json"
 _FARTHEST = 1e9  # beyond it, depth means background
 _DEPTH_CHANNELS = ("R", "Z", "V", "Y", "G", "B")  # in this order; the three colours are equal where all exist
+RESTORE = "restore it, or train with data.on_bad_file=skip"
 _NUMBERS = ("fx", "fy", "cx", "cy", "w", "h")
 
 
@@ -85,7 +87,7 @@ def _frame(folder: Path, entry: Any, where: str) -> PaperFrame:
 
 
 def _read_frame(frame: PaperFrame) -> FrameArrays:
-    rgb = over_background(read_png(frame.image), frame.image)
+    rgb = over_background(read_image(frame.image, RESTORE), frame.image)
     depth = _read_depth(frame.depth)
     for file, array in ((frame.image, rgb), (frame.depth, depth)):
         if array.shape[:2] != frame.image_size_hw:
@@ -96,17 +98,16 @@ def _read_frame(frame: PaperFrame) -> FrameArrays:
 
 def _read_depth(file: Path) -> np.ndarray:
     """Return H×W float32 depth with 0 for the background; DatasetError if it is missing, damaged or negative."""
+    content = read_content(file, RESTORE)
     try:
-        channels = _channels(file)
-    except FileNotFoundError:
-        raise DatasetError(f"{file} is missing; restore it, or train with data.on_bad_file=skip") from None
-    except (OSError, ExrError, MemoryError) as error:  # a damaged header can ask for any amount of memory
-        raise DatasetError(
-            f"{file} cannot be read ({error}); restore it, or train with data.on_bad_file=skip"
-        ) from None
+        channels = _channels(content, file)
+    except (ExrError, MemoryError) as error:  # a damaged header can ask for any amount of memory
+        raise DatasetError(f"{file} cannot be read ({error}); {RESTORE}") from None
     present = [name for name in _DEPTH_CHANNELS if name in channels] or list(channels)[: len(channels) == 1]
     if not present:
-        raise DatasetError(f"{file} has the channels {', '.join(sorted(channels))}: none is known to be depth")
+        raise DatasetError(
+            f"{file}: none of its {len(channels)} channels ({', '.join(sorted(channels))}) is known to be depth"
+        )
     depth = channels[present[0]].astype(np.float32)
     depth = np.where(depth <= _FARTHEST, depth, np.float32(0))  # NaN fails the comparison, too
     if depth.min(initial=0) < 0:
@@ -114,10 +115,10 @@ def _read_depth(file: Path) -> np.ndarray:
     return depth
 
 
-def _channels(file: Path) -> dict[str, np.ndarray]:
+def _channels(content: bytes, file: Path) -> dict[str, np.ndarray]:
     """Return the channels by name; the OpenEXR package reads the compressions our own reader does not."""
     try:
-        return decode_exr(file.read_bytes())
+        return decode_exr(content)
     except ExrError as ours:
         try:
             with OpenEXR.File(str(file), separate_channels=True) as image:

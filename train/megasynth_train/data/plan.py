@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from megasynth_attr.core.ranges import Range
 from megasynth_attr.core.streams import stream
 from megasynth_train.data.colour import Jitter, draw_jitter, neutral_jitter
 from megasynth_train.data.scene import TrainingScene
@@ -44,16 +45,16 @@ def available_views(scene: TrainingScene, settings: DataSettings) -> int:
     return len(range(0, scene.view_count, settings.view_stride))
 
 
-def view_limits(scenes: Sequence[TrainingScene], settings: DataSettings) -> tuple[int, int]:
-    """Return the fewest and most views per scene that are drawn.
+def usable_views(scenes: Sequence[TrainingScene], settings: DataSettings) -> Range[int]:
+    """Return what the number of views per scene is drawn from.
 
-    The upper end of ``settings.views`` is lowered to ``images_per_step`` and, unless views may repeat, to the number
-    of views of the shortest scene, so that every scene can be drawn whatever the number is.
+    That is ``settings.views`` without what exceeds ``images_per_step`` or, unless views may repeat, the number of views
+    of the shortest scene, so that every scene can be drawn whatever the number is.
     """
-    low, high = settings.views[0], min(settings.views[1], settings.images_per_step)
+    most = settings.images_per_step
     if not settings.duplicate_views:
-        high = min(high, *(available_views(scene, settings) for scene in scenes))
-    return low, high
+        most = min(most, *(available_views(scene, settings) for scene in scenes))
+    return settings.views.at_most(most)
 
 
 def plan_step(
@@ -75,12 +76,11 @@ def plan_step(
     images have the aspect of the sources (the median), as far as ``settings.aspect`` allows.
     """
     common = _stream(seed, step, training)
-    low, high = view_limits(scenes, settings)
-    view_count = int(common.integers(low, high + 1))
-    aspect = round(float(common.uniform(*settings.aspect)), 2)
+    view_count = usable_views(scenes, settings).draw(common)
+    aspect = round(settings.aspect.draw(common), 2)
     if not training:
         sources = [scene.image_size_hw[0] / scene.image_size_hw[1] for scene in scenes]
-        aspect = float(np.clip(np.median(sources), *settings.aspect))
+        aspect = float(np.clip(np.median(sources), settings.aspect.low, settings.aspect.high))
     count = max(1, settings.images_per_step // view_count)
     order = common.permutation(len(scenes))
     chosen = order[(rank * count + np.arange(count)) % len(scenes)]
@@ -89,7 +89,7 @@ def plan_step(
     views = tuple(_draw_views(own, scenes[scene], view_count, settings) for scene in chosen)
     crops, zooms, jitter = np.ones((count, view_count, 2)), np.zeros((count, view_count)), None
     if training and settings.augment:
-        crops = own.uniform(*settings.crop, size=crops.shape)
+        crops = settings.crop.draw(own, crops.shape)
         zooms = own.triangular(0, 0, 1, size=zooms.shape) * (settings.zoom * settings.width_px)
         jitter = draw_jitter(own, count, view_count, settings)
     return StepPlan(

@@ -9,6 +9,7 @@ from pathlib import Path
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import sha256_of
 from megasynth_attr.dataset import paths
+from megasynth_attr.dataset.images import RENDER_ANEW
 from megasynth_attr.dataset.reader import SceneData
 from megasynth_train.data import paper_layout
 from megasynth_train.data.frames import FrameArrays, check_camera, check_depth, over_background
@@ -49,7 +50,7 @@ def our_scene(name: str, folder: Path) -> TrainingScene:
     """Return a scene folder of the generator; DatasetError naming what is missing or wrong with its cameras."""
     file = folder / paths.SCENE_FILE
     if not file.is_file():
-        raise DatasetError(f"{file} is missing; delete the scene's folder and generate the dataset again")
+        raise DatasetError(f"{file} is missing; {RENDER_ANEW}")
     data = SceneData(folder)
     size = data.cameras["height_px"], data.cameras["width_px"]
     for i, pose in enumerate(data.camera_from_world):

@@ -20,7 +20,7 @@ from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
 from megasynth_train.data import paper_layout
 from megasynth_train.data.limits import check_settings
-from megasynth_train.data.plan import available_views, view_limits
+from megasynth_train.data.plan import available_views, usable_views
 from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene, paper_scene_name
 from megasynth_train.training.settings import DataSettings
 
@@ -61,14 +61,14 @@ def open_sources(settings: DataSettings) -> TrainingData:
         scenes += found.scenes
         fingerprints += found.fingerprints
     _refuse_twice(scenes)
-    usable = [s for s in scenes if settings.duplicate_views or available_views(s, settings) >= settings.views[0]]
+    usable = [s for s in scenes if settings.duplicate_views or available_views(s, settings) >= settings.views.low]
     if left_out := len(scenes) - len(usable):
-        notes.append(f"{left_out} of {len(scenes)} scenes have fewer than {settings.views[0]} views and are left out")
+        notes.append(f"{left_out} of {len(scenes)} scenes have fewer than {settings.views.low} views and are left out")
     if not usable:
         longest = max((available_views(s, settings) for s in scenes), default=0)
         raise DatasetError(
             f"no usable scene in {', '.join(map(str, roots))}: the longest has {longest} views, "
-            f"data.views={list(settings.views)} asks for {settings.views[0]}; {_first(bad)}"
+            f"data.views={settings.views.plain()} asks for {settings.views.low}; {_first(bad)}"
         )
     usable.sort(key=lambda scene: (scene.name, scene.digest))
     train, validation = split(usable, settings.validation_share)
@@ -173,11 +173,11 @@ def _refuse_twice(scenes: Iterable[TrainingScene]) -> None:
 
 
 def _notes_on_views(scenes: Sequence[TrainingScene], settings: DataSettings) -> list[str]:
-    _, most = view_limits(scenes, settings)
-    if most == settings.views[1]:
+    most = usable_views(scenes, settings).high
+    if most == settings.views.high:
         return []
     reason = "images_per_step" if most == settings.images_per_step else "the scene with the fewest views"
-    return [f"at most {most} views per scene are drawn instead of {settings.views[1]}, limited by {reason}"]
+    return [f"at most {most} views per scene are drawn instead of {settings.views.high}, limited by {reason}"]
 
 
 def _first(bad: Sequence[BadScene]) -> str:

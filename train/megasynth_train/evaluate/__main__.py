@@ -12,10 +12,8 @@ The folder appears when all of it is there.
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +23,13 @@ from tqdm import tqdm
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError, ScenesFailed, run_main
-from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
+from megasynth_attr.core.files import json_bytes, sha256_of, storage_errors, write_durably
 from megasynth_attr.core.pages.template import require_report_libraries
+from megasynth_attr.core.run_folder import Kind, check
 from megasynth_attr.core.stop import StopRequest
-from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers, replace_folder
-from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.adapters import load_adapter
+from megasynth_train.adapters.stock import is_stock, stock_digest
 from megasynth_train.adapters.storage import RECORD
 from megasynth_train.command import Help, parse
 from megasynth_train.evaluate.inputs import Selection, select_scenes
@@ -47,6 +46,7 @@ from megasynth_train.vggt.model import VGGT, compile_blocks
 from megasynth_train.vggt.precision import resolve_precision, set_backends
 
 RESULTS, TABLES, PICTURES = "results.json", "results.md", "pictures"
+EVALUATION = Kind("evaluation", RESULTS, FORMAT)
 BEGINS_ANEW = "nothing has been written; run the same command again to begin anew"
 
 HELP = Help(
@@ -82,7 +82,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         set_backends()
         model, described = load_model(settings, device)
         # from here on SciPy's threads work, which an exception in the signal's handler would tear the memory from
-        with StopRequest(advice=BEGINS_ANEW) as stop, _folder_to_be(out) as work:
+        with StopRequest(advice=BEGINS_ANEW) as stop, replacing_folder(out, "the evaluation") as work:
             record = evaluate_into(work, model, described, selection, device, settings, stop.check)
     return record
 
@@ -95,7 +95,9 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
     if settings.adapter:
         folder = Path(settings.adapter).expanduser()
         adapted = load_adapter(base, folder, settings.basis)
-        model, mode, adapter = adapted.model, adapted.mode, sha256_of(folder / RECORD)
+        model, mode = adapted.model, adapted.mode
+        adapter = stock_digest(folder) if is_stock(folder) else sha256_of(folder / RECORD)
+        notes += adapted.notes
         digest = "" if mode == "full" else adapted.base.weights_sha256
     if mode != "full":  # which replaces all weights, so that nothing said of the base is true any more
         for note in notes:
@@ -106,7 +108,8 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
         "weights_sha256": digest or weights_hash(model),
         "adapter": settings.adapter,
         "adapter_mode": mode,
-        "adapter_record_sha256": adapter,  # of adapter.json, which holds the checksums of the adapter's files
+        # of adapter.json, which holds the checksums of the adapter's files; of PEFT's files where there is none
+        "adapter_record_sha256": adapter,
         "precision": resolve_precision(settings.model.precision, device),
     }
     if settings.model.compile:
@@ -155,7 +158,6 @@ def evaluate_into(
     if settings.page:
         check()
         write_point_page(work, shown)
-        shutil.rmtree(work / TMP, ignore_errors=True)  # where the page was written, empty by now
     check()
     return record
 
@@ -172,39 +174,14 @@ def _page_scene(scene: SceneEvaluation) -> PageScene:
 
 
 def _check_replaceable(out: Path) -> None:
-    """Raise ConfigError unless ``out`` is free, empty, or an evaluation and nothing else: all of it is replaced."""
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"out={out} is a file; choose a folder")
+    """Raise ConfigError unless ``out`` is free, or an evaluation and nothing else: all of it is replaced."""
+    check(out, EVALUATION)
     inside = {path.name for path in out.iterdir()} if out.exists() else set()
-    if not inside:
-        return
     if foreign := sorted(inside - {RESULTS, TABLES, PICTURES, INDEX}):
         raise ConfigError(
             f"out={out} holds {foreign[0]}, which is no evaluation and would be lost; choose another folder, "
             f"e.g. out={out / 'evaluation'}"
         )
-    try:
-        read_json(out / RESULTS, FORMAT)
-    except DatasetError:
-        raise ConfigError(f"out={out} holds something that is no evaluation; choose another folder") from None
-
-
-@contextmanager
-def _folder_to_be(out: Path) -> Iterator[Path]:
-    """Give a working folder that takes the place of ``out`` if the block ends well, and vanishes if it does not."""
-    parent = out.parent
-    with storage_errors("the evaluation", out):
-        parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(parent / TMP)
-        work = new_temporary_folder(parent / TMP, "evaluation")
-    try:
-        yield work
-        with storage_errors("the evaluation", out):
-            replace_folder(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        with suppress(OSError):  # others are working there
-            (parent / TMP).rmdir()
 
 
 def main(words: list[str]) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.ranges import Uniform
 from megasynth_train.data.device import resize_images
 from megasynth_train.data.frames import FrameArrays
 from megasynth_train.data.limits import check_width
@@ -70,7 +71,7 @@ def select_scenes(settings: EvaluateSettings) -> Selection:
             sources=settings.data,
             scenes=settings.scenes,
             validation_share=share,
-            views=(1, 1),  # any scene with a view can be evaluated
+            views=Uniform(1, 1),  # any scene with a view can be evaluated
             images_per_step=1,
             on_bad_file="skip",
         )

@@ -16,7 +16,9 @@ MIN_POINTS = 100  # fewer say nothing about a scene
 class MeasureSettings:
     """What is evaluated, on which scenes and views, and what is drawn."""
 
-    data: tuple[str, ...] = setting((), "folders: datasets, experiments, or scenes in the paper's layout")
+    data: tuple[str, ...] = setting(
+        (), "folders: datasets, experiments, or scenes in the paper's layout", identity=False
+    )
     basis: str = setting("", "adapters of mode=subspace: file of their basis, if it was moved since training")
     split: str = setting("all", "which scenes: all, or a side of the split training makes", options=SPLITS)
     validation_share: float = setting(
@@ -44,9 +46,11 @@ class MeasureSettings:
         "compare at most so many points per scene, 100 or more (a random sample, of both clouds the same); 0: all",
         minimum=0,
     )
-    pictures: bool = setting(True, "draw pictures/<scene>.png, which needs matplotlib")
-    page: bool = setting(True, "write index.html, the interactive page of the point clouds, which needs jinja2")
-    page_scenes: int = setting(12, "scenes on the page, the first evaluated ones", minimum=1)
+    pictures: bool = setting(True, "draw pictures/<scene>.png, which needs matplotlib", identity=False)
+    page: bool = setting(
+        True, "write index.html, the interactive page of the point clouds, which needs jinja2", identity=False
+    )
+    page_scenes: int = setting(12, "scenes on the page, the first evaluated ones", minimum=1, identity=False)
 
     def check(self) -> None:
         """Raise ConfigError for keys that are missing or exclude each other."""

@@ -12,6 +12,9 @@ from safetensors import SafetensorError, safe_open
 
 from megasynth_attr.core.errors import DatasetError
 
+_IN_NUMPY = ("F64", "F32", "F16")
+_BEYOND_NUMPY = ("BF16", "F8_E4M3", "F8_E5M2")  # PyTorch has them
+
 
 @contextmanager
 def opened(path: Path, advice: str) -> Iterator[Any]:
@@ -31,13 +34,16 @@ def opened(path: Path, advice: str) -> Iterator[Any]:
 def float64(file: Any, path: Path, key: str, advice: str) -> np.ndarray:
     """Return a floating-point tensor of the open ``file`` at ``path`` as float64.
 
-    DatasetError with ``advice`` for NaN and infinity.
+    DatasetError with ``advice`` for NaN and infinity, and for numbers that are no floating point.
     """
-    if file.get_slice(key).get_dtype() == "BF16":  # which NumPy does not have
+    kind = file.get_slice(key).get_dtype()
+    if kind in _BEYOND_NUMPY:
         with safe_open(path, framework="pt") as again:
             array = again.get_tensor(key).double().numpy()
-    else:
+    elif kind in _IN_NUMPY:
         array = file.get_tensor(key).astype(np.float64)
+    else:
+        raise DatasetError(f"{path}: {key} holds numbers of type {kind}, not floating point; {advice}")
     if not np.isfinite(array).all():
         raise DatasetError(f"{path}: {key} holds NaN or infinite numbers; {advice}")
     return np.asarray(array)

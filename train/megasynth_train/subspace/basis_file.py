@@ -80,7 +80,7 @@ def read_basis(path: str | Path) -> Basis:
         }
         layers = _layers(tensors)
         basis = Basis(layers, columns, tuple(stored["attributes"]), stored["base"], stored["record"])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise DatasetError(f"{path} is damaged ({type(error).__name__}: {error}); {_DAMAGED}") from None
     if basis.sha256 != stored.get("sha256"):
         raise DatasetError(f"{path} is damaged: its content does not have the checksum it records; {_DAMAGED}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr.core.codec import content_hash
-from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError, choices
 from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_train.subspace.arrays import opened
 from megasynth_train.subspace.peft_updates import COPY_AGAIN, INITIAL, VECTORS, WEIGHTS, StoredAdapter
@@ -48,6 +48,7 @@ def open_adapter(folder: Path, name: str, attribute: str, wanted: Callable[[str]
     config = read_json(folder / CONFIG)
     mode = mode or _mode_of(config, folder)
     _check_start(config, folder, mode)
+    _check_form(folder)
     with opened(folder / WEIGHTS, COPY_AGAIN) as file:
         sizes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     keys = _linear_layers(sizes, wanted)
@@ -55,8 +56,9 @@ def open_adapter(folder: Path, name: str, attribute: str, wanted: Callable[[str]
     shapes, rank = _shapes(folder, config, keys, sizes, mode)
     base = record.get("base") or {"base_model_name_or_path": config.get("base_model_name_or_path")}
     identity = _identity(folder, config, record.get("files", {}), mode)
+    left_out = _left_out(sizes, keys, wanted)
     return StoredAdapter(
-        folder, name, attribute, mode, config, keys, shapes, rank, base, record.get("seed"), identity, columns
+        folder, name, attribute, mode, config, keys, shapes, rank, base, record.get("seed"), identity, left_out, columns
     )
 
 
@@ -90,7 +92,7 @@ def _identity(folder: Path, config: Mapping[str, Any], checked: Mapping[str, str
 def _mode_of(config: Mapping[str, Any], folder: Path) -> str:
     kind = config.get("peft_type")
     if kind not in _MODES:
-        raise ConfigError(f"{folder}: adapters of type {kind} cannot be read; known are {', '.join(_MODES)}")
+        raise ConfigError(f"{folder}: adapters of type {kind} cannot be read; {choices(_MODES)}")
     if config.get("use_dora"):
         return "dora"
     if str(config.get("init_lora_weights")).startswith("pissa"):
@@ -123,6 +125,30 @@ def _linear_layers(sizes: Mapping[str, Shape], wanted: Callable[[str], bool]) ->
         if (match := _KEY.fullmatch(key)) and wanted(match[1]):
             found.setdefault(match[1], {})[match[2]] = key
     return {module: parts for module, parts in found.items() if all(len(sizes[key]) <= 2 for key in parts.values())}
+
+
+def _left_out(
+    sizes: Mapping[str, Shape], keys: Mapping[str, Mapping[str, str]], wanted: Callable[[str], bool]
+) -> tuple[str, ...]:
+    """Return the names of tensors that are no part of an update: whole modules, biases, and wanted layers' that are not
+    linear.
+    """
+    names = []
+    for key in sizes:
+        match = _KEY.fullmatch(key)
+        if match is None or (wanted(match[1]) and match[1] not in keys):
+            names.append(key.removeprefix("base_model.model."))
+    return tuple(sorted(names))
+
+
+def _check_form(folder: Path) -> None:
+    """Raise ConfigError for weights in a form that only PyTorch reads, or in shards."""
+    others = sorted(path.name for path in folder.glob("adapter_model*") if path.suffix in (".bin", ".safetensors"))
+    if others and WEIGHTS not in others:
+        raise ConfigError(
+            f"{folder} holds its weights as {others[0]}{' and others' if len(others) > 1 else ''}; mining reads "
+            f"{WEIGHTS} alone: load the adapter with PEFT and save it again with save_pretrained"
+        )
 
 
 def _shapes(

@@ -49,6 +49,7 @@ class StoredAdapter:
     base: Mapping[str, Any]  # of the model it belongs to
     seed: int | None
     sha256: str  # of its configuration and of all files that make its updates
+    left_out: tuple[str, ...] = ()  # names of what was trained beside the layers and is no part of any update
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)  # subspace: module → columns in the basis' file
     row_scales: Mapping[str, np.ndarray] = field(default_factory=dict)  # DoRA: module → c (m,)
 
@@ -112,6 +113,8 @@ def _pissa(adapter: StoredAdapter, module: str, parts: Parts) -> Update:
 
 def _adalora(adapter: StoredAdapter, module: str, parts: Parts) -> Update:
     a, b, e = parts["lora_A"], parts["lora_B"], parts["lora_E"].reshape(-1)
+    if not len(e):  # all ranks were cut off
+        return Update(np.zeros((len(b), 1)), np.zeros((a.shape[1], 1)))
     kept = np.flatnonzero(e) if e.any() else np.arange(1)  # an update has at least one column
     config = adapter.config
     alpha = config["lora_alpha"] if config["lora_alpha"] > 0 else config["init_r"]

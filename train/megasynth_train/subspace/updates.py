@@ -178,6 +178,10 @@ def _check_layers(stored: Sequence[StoredAdapter], modules: str) -> None:
     first = stored[0]
     if not first.keys:
         others = adapted_modules(first.folder)
+        if not others:
+            raise ConfigError(
+                f"{first.folder} adapts no layer that can be mined: its file has no factors of a method known"
+            )
         advice = (
             f"modules={modules} fits none of the linear layers it adapts" if modules else "choose some with modules="
         )
@@ -239,6 +243,12 @@ def _notes(stored: Sequence[StoredAdapter], idle: Sequence[str]) -> tuple[str, .
         )
     if idle:
         notes.append(f"{_listed(idle)} did not move from the base model: all updates are zero")
+    for left_out in dict.fromkeys(adapter.left_out for adapter in stored if adapter.left_out):
+        same = [adapter.name for adapter in stored if adapter.left_out == left_out]
+        notes.append(
+            f"{_listed(same)}: {len(left_out)} trained tensors are no part of the updates that are mined (whole "
+            f"modules, biases, layers that are not linear): {_listed(left_out)}"
+        )
     if stored[0].base.get("weights_sha256") is None and stored[0].base.get("base_model_name_or_path") is None:
         notes.append(
             "the adapters do not say which base model they belong to; that it is one and the same is not checked"

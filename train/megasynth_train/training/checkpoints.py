@@ -15,7 +15,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, sync_folder, write_durably
-from megasynth_attr.core.temporary import new_temporary_folder
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
+from megasynth_attr.core.temporary import TMP, replacing_folder, written_beside
 from megasynth_train.vggt.weight_files import write_tensors
 
 FORMAT = "megasynth-attr training checkpoint 1"
 STATE = "state.json"
 BEST = "best/weights.safetensors"
-TMP = "tmp"
 _ASIDE = "damaged_"
 _STEP = re.compile(r"step_(\d{8,})")
 
@@ -182,41 +181,12 @@ def read_best(folder: Path) -> Best | None:
         raise DatasetError(f"{path} is damaged ({error}); remove it, it is written again at the next best") from None
 
 
-def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], out: Path) -> None:
-    """Raise ConfigError naming the first key in which ``current`` would continue another run than ``saved``.
-
-    Both map keys to what they are where it changes the result: settings, hashes of data and base model, processes.
-    """
-    for key in sorted({*saved, *current}):
-        before, now = saved.get(key), current.get(key)
-        if before != now:
-            raise ConfigError(
-                f"{key} is {_shown(now)}, but the run in {out} was started with {_shown(before)}, and that changes "
-                f"its result; use the old value to resume, or another out= to start anew"
-            )
-
-
-def _shown(value: Any) -> str:
-    return str(value) if value is not None else "unknown"
-
-
 @contextmanager
 def _written_at_once(final: Path) -> Iterator[Path]:
     """Yield a temporary path (a file's if ``final`` has a suffix, else a folder); rename it when it is on the disk."""
-    with storage_errors("a checkpoint", final):
-        final.parent.mkdir(parents=True, exist_ok=True)
-    holder = new_temporary_folder(final.parent / TMP, "new")
-    temporary = holder / final.name
-    try:
-        with storage_errors("a checkpoint", final):
-            if not final.suffix:
-                temporary.mkdir()
+    if not final.suffix:
+        with replacing_folder(final, "a checkpoint") as temporary:
             yield temporary
-            if temporary.is_dir():
-                sync_folder(temporary)
-            temporary.replace(final)
-            sync_folder(final.parent)
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
-        with suppress(OSError):  # it holds a half-written one of a killed process; the next start removes that
-            holder.parent.rmdir()
+        return
+    with storage_errors("a checkpoint", final), written_beside(final, "new") as temporary:
+        yield temporary

@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_attr.core.fields import setting
-from megasynth_attr.core.files import json_bytes, read_json, storage_errors
-from megasynth_attr.core.temporary import create_exclusively, replace_atomically
-from megasynth_attr.dataset.paths import DATASET_FILE, TMP
+from megasynth_attr.core.fields import identity_of, setting
+from megasynth_attr.core.files import json_bytes
+from megasynth_attr.core.run_folder import Kind, check, flat, is_free, read_record, require_same, share
+from megasynth_attr.dataset.paths import DATASET_FILE
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
 from megasynth_train import finetune
 from megasynth_train.adapters import trainable_counts
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.adapters.subspace.opening import open_for_base
 from megasynth_train.data.limits import check_settings
-from megasynth_train.training.checkpoints import check_same_run
-from megasynth_train.training.run_folder import has_begun
+from megasynth_train.training.run_folder import DEFAULTS
 from megasynth_train.training.settings import (
     AdapterSettings,
     DataSettings,
@@ -39,9 +38,7 @@ from megasynth_train.vggt.config import named_config
 MANIFEST = "cluster.json"
 FORMAT = "megasynth-attr cluster 1"
 SEED_BYTES = 6  # below 2^53, so that every JSON reader returns the number unchanged
-OWN_KEYS = ("data.sources", "adapter.seed", "run.out")  # differ from adapter to adapter
-# the base model is compared by its weights, see Manifest; the rest may differ as in a resumed run
-FREE_KEYS = finetune.FREE_KEYS | set(OWN_KEYS)
+CLUSTER = Kind("cluster", MANIFEST, FORMAT, tables=("identity", "adapters"), defaults=DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -65,36 +62,27 @@ class ClusterSettings:
 
 
 def open_manifest(out: Path, settings: ClusterSettings) -> dict[str, Any]:
-    """Return cluster.json, written if there is none yet; ConfigError naming the first difference to the one there.
+    """Return cluster.json, written if there is none yet; ConfigError naming the differences to the one there.
 
     While no adapter has begun, another manifest takes its place. Settings that fit no dataset, and a folder that is
     something else, are refused before anything is written.
     """
-    _check_out(out)
+    if not (out / MANIFEST).exists():
+        check(out, CLUSTER)
     fresh = new_manifest(settings)
-    with storage_errors("the cluster's manifest", out):
-        out.mkdir(parents=True, exist_ok=True)
-        if create_exclusively(out / MANIFEST, json_bytes(fresh)):
+
+    def continued(existing: dict[str, Any]) -> dict[str, Any]:
+        if all(is_free(out / name) for name in existing["adapters"]):
             return fresh
-    existing = read_manifest(out)
-    try:
-        check_same_run(existing["identity"], json.loads(json_bytes(fresh["identity"])), out)
-    except ConfigError:
-        if any(has_begun(out / name) for name in existing["adapters"]):
-            raise
-        with storage_errors("the cluster's manifest", out):
-            replace_atomically(out / MANIFEST, json_bytes(fresh))
-        return fresh
-    return existing
+        require_same(out, CLUSTER, existing["identity"], fresh["identity"])
+        return existing
+
+    return share(out, CLUSTER, fresh, continued)
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
     """Return cluster.json; DatasetError if it is missing or damaged."""
-    manifest = read_json(out / MANIFEST, FORMAT)
-    for key in ("identity", "adapters"):
-        if not isinstance(manifest.get(key), dict):
-            raise DatasetError(f"{out / MANIFEST} is damaged: {key} is missing; restore it or choose another out=")
-    return manifest
+    return read_record(out, CLUSTER)
 
 
 def check_unchanged(out: Path, manifest: Mapping[str, Any]) -> None:
@@ -104,15 +92,6 @@ def check_unchanged(out: Path, manifest: Mapping[str, Any]) -> None:
             f"{out / MANIFEST} was replaced by a command with other settings while this one ran; what this one "
             "trained does not belong to it: start again with one command and another out="
         )
-
-
-def _check_out(out: Path) -> None:
-    """Raise ConfigError if ``out`` holds something and no manifest; the manifest is older than any adapter folder."""
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"out={out} is a file; name a folder")
-    foreign = sorted({path.name for path in out.iterdir()} - {TMP}) if out.is_dir() else []
-    if foreign and not (out / MANIFEST).exists():
-        raise ConfigError(f"{out} holds {foreign[0]}, but no {MANIFEST}: it is no cluster; choose another out=")
 
 
 def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
@@ -127,12 +106,8 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
     # without weights, this takes a second; it refuses what adapters cannot be made of
     trainable_counts(named_config(training.model.size, point_head=False), training.adapter, training.optim.steps)
     model = finetune.base_model(training, [])
-    identity: dict[str, Any] = {
-        f"{section.name}.{key}": value
-        for section in fields(TrainSettings)
-        for key, value in to_plain(getattr(training, section.name)).items()
-        if f"{section.name}.{key}" not in FREE_KEYS
-    }
+    identity = flat(identity_of(training))
+    del identity["adapter.seed"]  # each adapter has its own, see _entry
     identity |= {"seed": settings.seed, "datasets": sorted(_name(dataset) for dataset in datasets)}
     weights = weights_hash(model)
     open_for_base(training.adapter, weights)  # which would stop every single run

@@ -27,6 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from megasynth_attr.core.errors import DatasetError, Interrupted
+from megasynth_attr.core.run_folder import require_same
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import Adapted
 from megasynth_train.adapters.lean import make_lean
@@ -46,7 +47,7 @@ from megasynth_train.training.optimiser import (
     step_unless,
 )
 from megasynth_train.training.processes import on_main
-from megasynth_train.training.run_folder import CHECKPOINTS
+from megasynth_train.training.run_folder import CHECKPOINTS, RUN
 from megasynth_train.training.schedule import learning_rate
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position, Reports, refuse_diverged
@@ -260,7 +261,7 @@ class Run:
         found = on_main(self.accelerator, lambda: checkpoints.latest_checkpoint(folder, say))
         if found is None:
             return Interval()
-        checkpoints.check_same_run(found.state["identity"], self.identity, self.out)
+        require_same(self.out, RUN, found.state["identity"], self.identity)
         load_weights(self.adapted.trainable, found.tensors("weights"), found.path)
         load_moments(self.optimiser, self.adapted.trainable, found.tensors("optimizer"))
         self.adapted.load_extra_state(found.tensors("method"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from megasynth_attr.core.fields import setting, span
+from megasynth_attr.core.fields import range_setting, setting, span
+from megasynth_attr.core.ranges import Range, Uniform
 from megasynth_train.vggt.config import SIZES
 
 SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # of adapters, other modes refuse them
@@ -20,29 +21,35 @@ class ModelSettings:
 
     size: str = setting("vggt-1b", "width and depth of the model", options=list(SIZES))
     checkpoint: str = setting(
-        "", "weights: a file, a folder, a hub id such as facebook/VGGT-1B, or shipped:vggt-tiny; empty: random"
+        "",
+        "weights: a file, a folder, a hub id such as facebook/VGGT-1B, or shipped:vggt-tiny; empty: random",
+        identity=False,
     )
-    seed: int = setting(0, "seed of random base weights (checkpoint empty)", minimum=0)
+    seed: int = setting(0, "seed of random base weights (checkpoint empty)", minimum=0, identity=False)
     precision: str = setting(
         "auto",
         "arithmetic of encoder and aggregator; heads and losses are fp32; auto: bf16 on CUDA, fp32 elsewhere",
         options=["auto", "fp32", "bf16"],
     )
-    gradient_checkpointing: bool = setting(False, "recompute every block in the backward pass: less memory, slower")
-    compile: bool = setting(False, "compile every block with torch.compile")
+    gradient_checkpointing: bool = setting(
+        False, "recompute every block in the backward pass: less memory, slower", identity=False
+    )
+    compile: bool = setting(False, "compile every block with torch.compile", identity=False)
 
 
 @dataclass(frozen=True)
 class DataSettings:
     """What is read and how it is sampled and augmented."""
 
-    sources: tuple[str, ...] = setting((), "folders: datasets, experiments, or scenes in the paper's layout")
+    sources: tuple[str, ...] = setting(
+        (), "folders: datasets, experiments, or scenes in the paper's layout", identity=False
+    )
     scenes: str = setting("all", "scenes of each source by number: all, 0-9, 0,3,7")
     validation_share: float = setting(
         0.1, "share of scenes held out, chosen by the hash of the scene", minimum=0, maximum=0.9
     )
     images_per_step: int = setting(32, "upper limit of images per step and process", minimum=1)
-    views: tuple[int, int] = span(4, 16, "views per scene, drawn uniformly for each step", minimum=1)
+    views: Range[int] = range_setting(Uniform(4, 16), "views per scene, drawn for each step", minimum=1)
     view_stride: int = setting(1, "use every n-th view of a scene only", minimum=1)
     duplicate_views: bool = setting(False, "draw views with replacement, as the released code does")
     view_order: str = setting(
@@ -60,13 +67,11 @@ class DataSettings:
         minimum=0,
         maximum=0.5,
     )
-    aspect: tuple[float, float] = span(
-        1.0, 1.0, "height / width, drawn uniformly for each step; released: [0.33,1]", minimum=0.1, maximum=3
+    aspect: Range[float] = span(
+        1.0, 1.0, "height / width, drawn for each step; released: [0.33,1]", minimum=0.1, maximum=3
     )
     augment: bool = setting(True, "random crops, zooms and colour jitter in training")
-    crop: tuple[float, float] = span(
-        0.8, 1.2, "size of the crop relative to the image, capped at 1", minimum=0.1, maximum=4
-    )
+    crop: Range[float] = span(0.8, 1.2, "size of the crop relative to the image, capped at 1", minimum=0.1, maximum=4)
     zoom: float = setting(
         0.3, "largest additional random zoom, relative to the width (triangular distribution)", minimum=0, maximum=2
     )
@@ -86,12 +91,15 @@ class DataSettings:
         "stop",
         "a file that cannot be read stops the run, or its scene is replaced and counted",
         options=["stop", "skip"],
+        identity=False,
     )
     max_bad_share: float = setting(
-        0.05, "on_bad_file=skip stops all the same beyond this share of reads", minimum=0, maximum=1
+        0.05, "on_bad_file=skip stops all the same beyond this share of reads", minimum=0, maximum=1, identity=False
     )
-    workers: int = setting(4, "loader processes (they only decode); 0: load in the training process", minimum=0)
-    prefetch: int = setting(2, "steps each worker prepares in advance", minimum=1)
+    workers: int = setting(
+        4, "loader processes (they only decode); 0: load in the training process", minimum=0, identity=False
+    )
+    prefetch: int = setting(2, "steps each worker prepares in advance", minimum=1, identity=False)
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,9 @@ class AdapterSettings:
         0, "rank of the plain LoRA on the heads; 0: as rank (lora_xs, pissa, adalora, subspace: 16)", minimum=0
     )
     seed: int = setting(0, "seed of the adapters' initial values", minimum=0)
-    basis: str = setting("", "mode=subspace: file of the basis A, B in which dW = scale · A M Bᵀ is trained")
+    basis: str = setting(
+        "", "mode=subspace: file of the basis A, B in which dW = scale · A M Bᵀ is trained", identity=False
+    )
     attributes: tuple[str, ...] = setting((), "mode=subspace: use the basis' columns of these attributes; empty: all")
     mask: str = setting(
         "full",
@@ -180,7 +190,10 @@ class OptimSettings:
         0.5, "largest gradient 2-norm of each group (aggregator, camera head, depth head); 0: off", minimum=0
     )
     max_bad_steps: int = setting(
-        20, "steps in a row with a non-finite loss or gradient that are skipped before stopping", minimum=0
+        20,
+        "steps in a row with a non-finite loss or gradient that are skipped before stopping",
+        minimum=0,
+        identity=False,
     )
 
 
@@ -188,18 +201,20 @@ class OptimSettings:
 class RunSettings:
     """Where and how it runs; of these, seed, device and validation_steps (which step is best) change the result."""
 
-    out: str = setting("", "output folder; running again resumes what is there")
+    out: str = setting("", "output folder; running again resumes what is there", identity=False)
     seed: int = setting(0, "seed of sampling and augmentation", minimum=0)
-    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"])
-    threads: int = setting(0, "processor threads of the arithmetic; 0: all", minimum=0)
-    log_every: int = setting(10, "steps between lines of metrics.jsonl", minimum=1)
-    checkpoint_every: int = setting(1000, "steps between checkpoints; 0: only at the end", minimum=0)
-    keep: int = setting(2, "latest checkpoints kept, besides the best", minimum=1)
-    validate_every: int = setting(1000, "steps between validations; 0: none", minimum=0)
+    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"], identity=False)
+    threads: int = setting(0, "processor threads of the arithmetic; 0: all", minimum=0, identity=False)
+    log_every: int = setting(10, "steps between lines of metrics.jsonl", minimum=1, identity=False)
+    checkpoint_every: int = setting(1000, "steps between checkpoints; 0: only at the end", minimum=0, identity=False)
+    keep: int = setting(2, "latest checkpoints kept, besides the best", minimum=1, identity=False)
+    validate_every: int = setting(1000, "steps between validations; 0: none", minimum=0, identity=False)
     validation_steps: int = setting(20, "batches per validation, always the same ones", minimum=1)
-    tensorboard: bool = setting(False, "also write TensorBoard events")
-    progress: bool = setting(True, "progress bar")
-    max_runtime_s: float = setting(0.0, "save and stop with exit code 75 after so many seconds; 0: no limit", minimum=0)
+    tensorboard: bool = setting(False, "also write TensorBoard events", identity=False)
+    progress: bool = setting(True, "progress bar", identity=False)
+    max_runtime_s: float = setting(
+        0.0, "save and stop with exit code 75 after so many seconds; 0: no limit", minimum=0, identity=False
+    )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from megasynth_train.vggt.weight_files import locate, read_weights, write_tensor
 
 FORMAT = "megasynth-vggt"  # in the metadata of the files save_model writes
 _TRACK_HEAD = "track_head."
+_COMPILED = "_orig_mod."  # by torch.compile, of the whole model or of a part
+_WRAPPERS = ("module.", _COMPILED)
 _NAMED = 4  # keys an error message names
 
 
@@ -31,13 +33,15 @@ class LoadedModel:
     ignored: tuple[str, ...]  # keys of the file that belong to the track head or to heads that are switched off
     source: str  # what was asked for: a file, a folder or a hub id
     sha256: str  # of the file
+    removed: str = ""  # what DistributedDataParallel or torch.compile had put before every name in the file
 
 
 def load_pretrained(source: str, config: VGGTConfig | None = None) -> LoadedModel:
     """Return the model of ``config`` with the float32 weights of ``source``, on the CPU.
 
     ``source`` is a file (``.pt`` or ``.safetensors``), a folder with ``model.safetensors`` or ``model.pt``, or a hub
-    id such as ``facebook/VGGT-1B`` (``@revision`` may follow). ``config`` None means the sizes a file of
+    id such as ``facebook/VGGT-1B`` (``@revision`` may follow); names that begin with ``module.`` or ``_orig_mod.`` are
+    taken without. ``config`` None means the sizes a file of
     ``save_model`` records, or those of vggt-1b. Weights are mapped from the file, not copied. Raises DatasetError for
     a file that is damaged, holds NaN or infinity, or does not fit in any other way than by heads that ``config``
     switches off; EnvironmentProblem where the hub cannot be reached.
@@ -48,11 +52,12 @@ def load_pretrained(source: str, config: VGGTConfig | None = None) -> LoadedMode
     with torch.device("meta"):
         model = VGGT(config)
     expected = model.state_dict()
-    ignored = _ignored(stored.tensors, config)
-    weights = {name: tensor for name, tensor in stored.tensors.items() if name not in set(ignored)}
+    tensors, removed = _unwrapped(stored.tensors)
+    ignored = _ignored(tensors, config)
+    weights = {name: tensor for name, tensor in tensors.items() if name not in set(ignored)}
     _check(weights, expected, path)
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
-    return LoadedModel(model, ignored, source, sha256_of(path))
+    return LoadedModel(model, ignored, source, sha256_of(path), removed)
 
 
 def save_model(model: VGGT, path: Path) -> None:
@@ -86,8 +91,17 @@ def _recorded_config(metadata: Mapping[str, str], path: Path) -> VGGTConfig | No
     try:
         record: dict[str, Any] = json.loads(metadata["config"])
         return config_from_record(record)
-    except (KeyError, json.JSONDecodeError, TypeError, AttributeError, ConfigError) as error:
+    except (KeyError, json.JSONDecodeError, TypeError, AttributeError, ConfigError, RecursionError) as error:
         raise DatasetError(f"{path}: the sizes recorded in it cannot be used ({error})") from None
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
+    """Return the tensors without what wrappers put before all their names or inside them, and what stood before."""
+    removed = ""
+    while tensors and (common := next((w for w in _WRAPPERS if all(name.startswith(w) for name in tensors)), "")):
+        tensors = {name.removeprefix(common): tensor for name, tensor in tensors.items()}
+        removed += common
+    return {name.replace(f".{_COMPILED}", "."): tensor for name, tensor in tensors.items()}, removed
 
 
 def _ignored(tensors: Mapping[str, Tensor], config: VGGTConfig) -> tuple[str, ...]:
@@ -118,7 +132,8 @@ def _check(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: 
         raise DatasetError(f"{path} holds {', '.join(types)} where weights must be floating point; it is no checkpoint")
     for name, tensor in weights.items():
         # One pass without a temporary, NaN wins both: the published file has 1.2 billion numbers.
-        if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
+        numbers = tensor.float() if tensor.element_size() == 1 else tensor  # PyTorch compares no float8
+        if tensor.numel() and not torch.stack(torch.aminmax(numbers)).isfinite().all():
             raise DatasetError(f"{path}: {name} holds NaN or infinite numbers; download or save the file again")
 
 

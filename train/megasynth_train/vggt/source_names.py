@@ -7,6 +7,8 @@ from pathlib import Path
 
 from megasynth_attr.core.errors import DatasetError
 
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")  # how PEFT calls its files
+ADAPTER_SHARD = re.compile(r"adapter_model-(\d+)-of-(\d+)\.(?:safetensors|bin)")
 SHIPPED = "shipped:"  # before the name of a file in assets/models
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")

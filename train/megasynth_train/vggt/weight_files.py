@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -23,14 +21,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, choices
 from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.temporary import written_beside
-from megasynth_train.vggt.source_names import SHIPPED, hub_id
+from megasynth_train.vggt.source_names import ADAPTER_WEIGHTS, SHIPPED, hub_id
+from megasynth_train.vggt.torch_files import PICKLE, ZIP, read_state_dict
 
 NAMES = ("model.safetensors", "model.pt")  # in a folder and on the hub, in this order
-_ADAPTER_NAMES = ("adapter.json", "adapter_config.json", "adapter_model.safetensors")
+_ADAPTER_NAMES = ("adapter.json", "adapter_config.json", *ADAPTER_WEIGHTS)
+_NO_WEIGHTS = {  # what is often found in place of a download → how it begins, what to do
+    "a pointer of Git LFS": (b"version https://git-lfs", "fetch it with git lfs pull"),
+    "a web page": (b"<", "download the file itself"),
+}
 
 
 @dataclass(frozen=True)
@@ -67,26 +70,29 @@ def locate(source: str) -> Path:
 
 
 def read_weights(path: Path) -> StoredWeights:
-    """Return the tensors of a file without copying them; DatasetError if it is damaged or is no state dict."""
-    with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"  # what torch.save writes; safetensors begin with the header's length
+    """Return the tensors of a file, not copied where its kind allows that.
+
+    DatasetError for a file that is damaged, is no state dict, or holds what cannot be read safely; it says which.
+    """
     try:
-        if not zipped:
-            with safe_open(path, framework="pt") as opened:
-                names = opened.keys()
-                return StoredWeights({name: opened.get_tensor(name) for name in names}, opened.metadata() or {})
-        record = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
+        with path.open("rb") as file:
+            beginning = file.read(64)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error.strerror})") from None
+    for kind, (start, advice) in _NO_WEIGHTS.items():
+        if beginning.lower().startswith(start):
+            raise DatasetError(f"{path} is {kind}, not the weights themselves; {advice}")
+    if beginning.startswith((ZIP, PICKLE)):
+        return StoredWeights(read_state_dict(path, is_zip=beginning.startswith(ZIP)), {})
+    try:
+        with safe_open(path, framework="pt") as opened:
+            names = opened.keys()
+            return StoredWeights({name: opened.get_tensor(name) for name in names}, opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(
             f"{path} cannot be read as weights ({reason}); it is cut short or no checkpoint: download it again"
         ) from error
-    if not isinstance(record, Mapping) or not all(isinstance(value, Tensor) for value in record.values()):
-        names = (
-            ", ".join(str(name) for name in list(record)[:4]) if isinstance(record, Mapping) else type(record).__name__
-        )
-        raise DatasetError(f"{path} is no state dict (it holds {names}); save the model's state dict alone")
-    return StoredWeights(record, {})
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -118,9 +124,7 @@ def _shipped(name: str) -> Path:
     folder = resource_dir("assets") / "models"
     known = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
     if name not in known:
-        raise DatasetError(
-            f"checkpoint {SHIPPED}{name}: no such model comes with the project; known: {', '.join(known)}"
-        )
+        raise DatasetError(f"checkpoint {SHIPPED}{name}: no such model comes with the project; {choices(known)}")
     return known[name]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -14,11 +13,11 @@ from peft import LoraConfig, PeftConfig, PeftModel
 from torch import Tensor
 
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.core.files import storage_errors
-from megasynth_attr.core.temporary import new_temporary_folder, replace_folder
-from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.core.run_folder import check_new
+from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.adapters.adapted import Adapted
 from megasynth_train.adapters.methods import MAIN
+from megasynth_train.adapters.stock import is_stock
 from megasynth_train.adapters.storage import PEFT_METADATA, WEIGHTS, adapter_tensors, read_record
 from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.adapters.subspace.layer import blocks, columns_and_start
@@ -46,6 +45,8 @@ def export_lora(source: Adapted | PeftModel, folder: str | Path, adapter: str = 
 
 def export_folder(adapter: Path, folder: Path, basis: str = "") -> None:
     """Do the same with a saved adapter; the base model is not needed. DatasetError if it is damaged."""
+    if is_stock(adapter):
+        raise ConfigError(f"{adapter} was saved by PEFT alone: it is in no basis, and PEFT can load it as it is")
     if read_record(adapter)["mode"] != "subspace":
         raise ConfigError(f"{adapter} is not of mode=subspace; what PEFT can load of it, it loads as it is")
     config = PeftConfig.from_pretrained(str(adapter))
@@ -88,20 +89,13 @@ def stock_lora(
 
 
 def _write(config: SubspaceConfig, tensors: Mapping[str, Tensor], folder: Path, moved: str) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists already; name another folder, or remove it")
+    check_new(folder)
     basis = open_basis(moved or config.basis, config.attributes or (), config.basis_sha256)
     stock, found = stock_lora(config, tensors, basis)
     metadata = PEFT_METADATA | {"base_weights_sha256": str(basis.base.get("weights_sha256", ""))}
-    with storage_errors("the exported adapter", folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = new_temporary_folder(folder.parent / TMP, "lora")
-        try:
-            stock.save_pretrained(str(temporary))
-            write_tensors(temporary / WEIGHTS, found, metadata)
-            replace_folder(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with replacing_folder(folder, "the exported adapter") as new:
+        stock.save_pretrained(str(new))
+        write_tensors(new / WEIGHTS, found, metadata)
 
 
 def _float32(array: np.ndarray) -> Tensor:

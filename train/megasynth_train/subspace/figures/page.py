@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.pages.template import render, require_report_libraries
-from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers, replace_folder
-from megasynth_attr.dataset.paths import TMP
+from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.subspace.analysis import Analysis
 from megasynth_train.subspace.figures.adapters import draw_coherence, draw_drift, draw_energy, draw_weights
 from megasynth_train.subspace.figures.canvas import Drawing, figure_style, short
@@ -63,18 +60,9 @@ def write_report(analysis: Analysis, folder: Path) -> Path:
     """
     require_report_libraries()
     folder = Path(folder).resolve()
-    parent = folder.parent / TMP
-    with storage_errors("the report", folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(parent)
-        work = new_temporary_folder(parent, "report")
-        try:
-            new = work / "new"
-            (new / "figures").mkdir(parents=True)
-            _fill(analysis, new)
-            replace_folder(new, folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)  # a failure here must not hide the one that led here
+    with replacing_folder(folder, "the report") as new:
+        (new / "figures").mkdir()
+        _fill(analysis, new)
     return folder / INDEX
 
 

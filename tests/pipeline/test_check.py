@@ -1,4 +1,4 @@
-"""What a run refuses before it renders: the message, the exit code, and that nothing was changed."""
+"""What a run refuses before its first stage: the message, the exit code, and that nothing was changed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_an_output_folder_below_a_file(tmp_path: Path) -> None:
 
 
 def test_a_place_where_nothing_can_be_created() -> None:
-    with pytest.raises(EnvironmentProblem, match=r"out=/proc/megasynth: .*; choose another out="):
+    with pytest.raises(EnvironmentProblem, match=r"to /proc/megasynth: .* cannot be created; choose another out="):
         main([*runs.TINY, "out=/proc/megasynth"])
 
 
@@ -78,7 +78,7 @@ def test_a_folder_with_another_experiment(tmp_path: Path) -> None:
         main([*runs.TINY, f"out={out}", "max_runtime_s=0.001"])
     before = (out / "experiment.json").read_bytes()
     message = refused(tmp_path, 2, "seed=7")
-    assert "holds another experiment: geometry was made with seed=0 (now 7)" in message
+    assert "holds another experiment: in geometry, seed is 0 there and 7 now" in message
     assert "Nothing was changed there" in message
     message = refused(tmp_path, 2, "members=[texture]")
     assert "it varies geometry, this one texture" in message

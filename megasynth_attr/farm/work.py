@@ -1,16 +1,17 @@
-"""The small interface between the scheduler and whoever does the work: submit, poll, cancel.
+"""What travels between the scheduler and whoever does the work: work goes out, reports come back.
 
-An executor knows nothing about datasets, retries or progress, and it is never asked whether something succeeded in
-the end: that is read from the files.
+Both executors, the local pool and Slurm, have the methods submit, poll and cancel. They know nothing about datasets,
+retries or progress, and are never asked whether something succeeded in the end: that is read from the files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from megasynth_attr.core.errors import ExitCode
+from megasynth_attr.scene.assets import Assets
+from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 
 Payload = TypeVar("Payload")
 
@@ -21,6 +22,21 @@ class Work(Generic[Payload]):
 
     key: str
     payload: Payload
+
+
+@dataclass(frozen=True)
+class RenderJob:
+    """One scene, its files and the settings that matter inside Blender; travels as JSON."""
+
+    scene_json: str  # text of the scene file
+    dataset_dir: str
+    assets: Assets
+    render: RenderSettings
+    write: WriteSettings
+    quality: str
+    device: str
+    threads: int
+    plugins: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,8 +57,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """Something that happened to the work ``key``; ``seconds`` says how long its parts
-    took."""
+    """Something that happened to the work ``key``; ``seconds`` says how long its parts took."""
 
     key: str
     kind: Literal["started", "warning", "frame", "done", "failed"]
@@ -50,16 +65,3 @@ class Report:
     problem: Problem | None = None
     worker: str = ""
     message: str = ""  # of a warning
-
-
-class Executor(Protocol[Payload]):
-    """Runs work in other processes."""
-
-    def submit(self, work: Sequence[Work[Payload]]) -> None:
-        """Take on ``work``; returns at once."""
-
-    def poll(self, timeout_s: float) -> list[Report]:
-        """Return what happened since the last call, waiting at most ``timeout_s`` for something to happen."""
-
-    def cancel(self) -> None:
-        """Stop all work and leave no process behind; calling it twice is harmless."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from megasynth_attr.scene.settings import RunSettings
 
@@ -13,7 +11,7 @@ WORKER_BYTES = 1_500_000_000  # a worker with the largest preset at 518 px, roun
 
 
 @dataclass(frozen=True)
-class Layout:
+class WorkerCount:
     """``workers`` processes with ``threads`` threads each."""
 
     workers: int
@@ -24,28 +22,7 @@ class Layout:
         return f"{workers} × {self.threads} thread{'s' * (self.threads > 1)}"
 
 
-def available_cores() -> int:
-    """Return the cores this process may use: its affinity and, on Linux, its control group's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, period = quota.read_text().split()
-        if limit != "max":
-            cores = min(cores, max(1, int(limit) // int(period)))
-    return cores
-
-
-def available_memory() -> int:
-    """Return bytes of memory that can be used without swapping; 0 if this system does not say."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
-def choose_layout(run: RunSettings, scenes: int, cores: int, memory_bytes: int) -> Layout:
+def choose_workers(run: RunSettings, scenes: int, cores: int, memory_bytes: int) -> WorkerCount:
     """Return workers × threads for ``scenes`` scenes; values given in the settings are kept.
 
     On the CPU: two threads per worker while there are scenes for all of them; with fewer scenes, or little memory, the
@@ -55,11 +32,11 @@ def choose_layout(run: RunSettings, scenes: int, cores: int, memory_bytes: int) 
     """
     if run.device != "cpu":
         workers = run.workers or 1
-        return Layout(workers, run.threads or max(1, cores // workers))
+        return WorkerCount(workers, run.threads or max(1, cores // workers))
     most = max(1, min(scenes, memory_bytes // WORKER_BYTES if memory_bytes else scenes))
     if run.workers:
-        return Layout(run.workers, run.threads or max(1, cores // run.workers))
+        return WorkerCount(run.workers, run.threads or max(1, cores // run.workers))
     if run.threads:
-        return Layout(min(most, max(1, cores // run.threads)), run.threads)
+        return WorkerCount(min(most, max(1, cores // run.threads)), run.threads)
     workers = min(most, max(1, cores // BEST_THREADS))
-    return Layout(workers, max(1, cores // workers))
+    return WorkerCount(workers, max(1, cores // workers))

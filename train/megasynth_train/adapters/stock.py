@@ -1,0 +1,110 @@
+"""Adapters that PEFT alone has written: ``adapter_config.json`` and weights, one file or shards, without our record.
+
+They do not say which weights their base model had; whether it is this one is not checked, and said so.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import CONFIG_NAME
+from torch import Tensor
+
+from megasynth_attr.core.codec import content_hash
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import sha256_of
+from megasynth_train.adapters.adapted import Adapted
+from megasynth_train.adapters.inject import base_of
+from megasynth_train.adapters.methods import MAIN
+from megasynth_train.adapters.storage import RECORD
+from megasynth_train.training.settings import AdapterSettings
+from megasynth_train.vggt.model import VGGT, freeze_encoder
+from megasynth_train.vggt.source_names import ADAPTER_SHARD, ADAPTER_WEIGHTS
+from megasynth_train.vggt.weight_files import read_weights
+
+_WRAPPERS = re.compile(r"(?<=base_model\.model\.)(module\.)+|_orig_mod\.")  # of DistributedDataParallel, torch.compile
+
+
+def is_stock(folder: Path) -> bool:
+    """Return whether a folder holds PEFT's configuration and no record of ours."""
+    return (folder / CONFIG_NAME).is_file() and not (folder / RECORD).exists()
+
+
+def load_stock(model: VGGT, folder: Path) -> Adapted:
+    """Return ``model`` with PEFT's adapter in ``folder`` put into it in place, for prediction.
+
+    Raises DatasetError if its configuration or weights are damaged, incomplete or fit this model in no way, ConfigError
+    if it is no adapter of weights (prompts, prefixes).
+    """
+    base = base_of(model)
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DatasetError(
+            f"{folder / CONFIG_NAME} cannot be used ({type(error).__name__}: {error}); copy the adapter's folder again"
+        ) from error
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    if config.is_prompt_learning:
+        raise ConfigError(f"{folder} is an adapter of type {kind}, which changes inputs and no weights: not for VGGT")
+    tensors = {_WRAPPERS.sub("", name): tensor.float() for name, tensor in stored_tensors(folder).items()}
+    config.inference_mode = True
+    config.task_type = None  # with it PEFT would wrap the forward pass
+    freeze_encoder(model)
+    try:
+        view = PeftModel(model, config, adapter_name=MAIN)
+        result: Any = set_peft_model_state_dict(view, tensors, adapter_name=MAIN)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise DatasetError(f"{folder} does not fit this model ({_first_line(error)}); {_OTHER_MODEL}") from error
+    del model.peft_config  # PEFT leaves its configurations on the model
+    saved = get_peft_model_state_dict(view, adapter_name=MAIN, save_embedding_layers=False)
+    missing = sorted(saved.keys() - tensors.keys())
+    for what, names in (("holds", result.unexpected_keys), ("lacks", missing)):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise DatasetError(f"{folder} does not fit this model: it {what} {names[0]}{more}; {_OTHER_MODEL}")
+    note = (
+        f"{folder} was saved by PEFT alone (type {kind}, base_model_name_or_path={config.base_model_name_or_path}): "
+        "whether it was trained from this base model's weights is not recorded and not checked"
+    )
+    settings = AdapterSettings(mode=kind.lower())
+    return Adapted(model, settings, base, seed=0, total_steps=0, wrapped={MAIN: view}, initial={}, notes=(note,))
+
+
+def stored_tensors(folder: Path) -> dict[str, Tensor]:
+    """Return all tensors of PEFT's files in ``folder``; DatasetError if there are none, or a shard is missing."""
+    return {name: tensor for file in weight_files(folder) for name, tensor in read_weights(file).tensors.items()}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return PEFT's files of weights: adapter_model.safetensors, .bin, or all shards of one of them."""
+    for name in ADAPTER_WEIGHTS:
+        if (folder / name).is_file():
+            return [folder / name]
+    shards = {path: found for path in sorted(folder.iterdir()) if (found := ADAPTER_SHARD.fullmatch(path.name))}
+    for suffix in (".safetensors", ".bin"):
+        mine = {int(found[1]): path for path, found in shards.items() if path.suffix == suffix}
+        count = max((int(found[2]) for path, found in shards.items() if path.suffix == suffix), default=0)
+        if missing := [number for number in range(1, count + 1) if number not in mine]:
+            raise DatasetError(f"{folder}: shard {missing[0]} of {count} is missing; copy the adapter's folder again")
+        if mine:
+            return [mine[number] for number in sorted(mine)]
+    raise DatasetError(
+        f"{folder} has a {CONFIG_NAME}, but no weights beside it ({', '.join(ADAPTER_WEIGHTS)}, or shards of one of "
+        "these); copy the adapter's folder again"
+    )
+
+
+def stock_digest(folder: Path) -> str:
+    """Return the hash of the configuration and the weights of PEFT's folder."""
+    return content_hash({path.name: sha256_of(path) for path in [folder / CONFIG_NAME, *weight_files(folder)]})
+
+
+_OTHER_MODEL = "give the model it was trained from (model.size, checkpoint=), or copy the adapter's folder again"
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300] if lines else type(error).__name__
