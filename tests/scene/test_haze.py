@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.scene.factor import Records
 from megasynth_attr.scene.factors.haze import FACTOR, Haze, HazeSettings, describe, distance, sample
 
@@ -12,7 +13,7 @@ NOTHING = Records({}, {}, {})
 
 
 def test_draws_lie_in_their_ranges() -> None:
-    settings = HazeSettings(density=(0.1, 0.4), colour=(0.5, 0.6), anisotropy=(-0.2, 0.2))
+    settings = HazeSettings(density=Uniform(0.1, 0.4), colour=Uniform(0.5, 0.6), anisotropy=Uniform(-0.2, 0.2))
     rng = np.random.Generator(np.random.PCG64(0))
     for haze in [sample(rng, settings, None) for _ in range(30)]:
         assert 0.1 <= haze.density <= 0.4 and abs(haze.anisotropy) <= 0.2
@@ -21,7 +22,7 @@ def test_draws_lie_in_their_ranges() -> None:
 
 def test_it_is_off_without_density() -> None:
     assert FACTOR.is_off(HazeSettings()) and FACTOR.is_off(HazeSettings(scope="dataset"))
-    assert not FACTOR.is_off(HazeSettings(density=(0.0, 0.1)))
+    assert not FACTOR.is_off(HazeSettings(density=Uniform(0.0, 0.1)))
 
 
 def test_describe_says_what_is_scattered_in_front_of_a_surface() -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.scene.factor import Records
 from megasynth_attr.scene.factors.sensor import FACTOR, Sensor, SensorSettings, describe, develop, distance, sample
 
@@ -57,7 +58,10 @@ def test_noise_has_the_variance_of_photons_and_reading(light: float) -> None:
 
 def test_draws_lie_in_their_ranges_and_the_smallest_gain_is_one() -> None:
     settings = SensorSettings(
-        exposure_stops=(-1.0, 2.0), warmth_stops=(-1.0, 1.0), tint_stops=(-0.5, 0.5), vignetting=(0.1, 0.2)
+        exposure_stops=Uniform(-1.0, 2.0),
+        warmth_stops=Uniform(-1.0, 1.0),
+        tint_stops=Uniform(-0.5, 0.5),
+        vignetting=Uniform(0.1, 0.2),
     )
     rng = np.random.Generator(np.random.PCG64(0))
     drawn = [sample(rng, settings, None) for _ in range(50)]
@@ -68,7 +72,7 @@ def test_draws_lie_in_their_ranges_and_the_smallest_gain_is_one() -> None:
 
 def test_off_means_defaults_whatever_the_scope() -> None:
     assert FACTOR.is_off(SensorSettings(scope="dataset", variants=4))
-    assert not FACTOR.is_off(SensorSettings(shot_noise=(0.0, 0.1)))
+    assert not FACTOR.is_off(SensorSettings(shot_noise=Uniform(0.0, 0.1)))
 
 
 @pytest.mark.parametrize(
