@@ -296,7 +296,7 @@ def test_a_setting_that_is_new_does_not_invalidate_what_is_done(
     del done["identity"]["mining"]["drop_below"]  # as if it had been unknown then
     (out / "done.json").write_text(json.dumps(done))
     assert mined(cluster, out).already_done
-    with pytest.raises(ConfigError, match=r"mining\.drop_below is 0\.5 now, it was 1e-06"):
+    with pytest.raises(ConfigError, match=r"mining\.drop_below is 1e-06 there and 0\.5 now"):
         mined(cluster, out, "mining.drop_below=0.5")
 
 
