@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from megasynth_attr.blender import compat
 from megasynth_attr.blender.device import use_device
 from megasynth_attr.blender.quality import Quality, apply_quality, resolve_quality
-from megasynth_attr.core.errors import RenderError
+from megasynth_attr.core.errors import DatasetError, RenderError
 from megasynth_attr.scene.assets import Assets
-from megasynth_attr.scene.factor import registered
+from megasynth_attr.scene.factor import Factor, registered
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 from megasynth_attr.scene.spec import Scene
 
 CONTENT = ("meshes", "materials", "images", "lights", "cameras", "objects", "collections", "node_groups", "worlds")
 FILTER_WIDTH_PX = 1.5
 NORMAL_AOV = "surface_normal"  # name of the output materials write their mesh's normal to
+VISIBLE_TYPES = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "POINTCLOUD", "CURVES")
 
 
 @dataclass
@@ -25,7 +28,8 @@ class Stage:
     """What factor builders get: the open Blender file and what it is made from; valid until the next ``build_scene``.
 
     ``primitives`` holds one object per ``Geometry.primitives`` entry once geometry is built, ``camera`` the camera
-    object once the camera is built. ``shared`` is for what builders make only once, under keys of their own.
+    object once the camera is built, ``beside_geometry`` the objects left out of depth, normals, ids and positions.
+    ``shared`` is for what builders make only once, under keys of their own.
     """
 
     bpy: Any
@@ -38,6 +42,7 @@ class Stage:
     collection: Any
     primitives: list[Any] = field(default_factory=list)
     camera: Any = None
+    beside_geometry: list[Any] = field(default_factory=list)
     shared: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -57,7 +62,7 @@ class Stage:
 
     def add_mesh(self, name: str, arrays: Any, instance_id: int) -> Any:
         """Return a new object of MeshArrays; ``instance_id`` is what the instance map will show."""
-        from megasynth_attr.blender.geometry import mesh_from_arrays
+        from megasynth_attr.blender.factors.geometry import mesh_from_arrays
 
         thing = self.add_object(name, mesh_from_arrays(self.bpy, name, arrays))
         thing.pass_index = instance_id
@@ -87,11 +92,42 @@ def build_scene(
     apply_quality(blender_scene, numbers, render.max_bounces)
     stage = Stage(bpy, scene, assets, render, write, numbers, blender_scene, blender_scene.collection)
     _set_passes(stage)
-    for name, factor in registered().items():
-        if name in scene.factors:
-            module, _, function = factor.build.partition(":")
-            getattr(importlib.import_module(module), function)(stage, scene.factors[name])
+    for factor in factors_of(scene):
+        before = set(stage.bpy.data.objects)
+        if (build := builder(factor)) is not None:
+            build(stage, scene.factors[factor.name])
+        if not factor.changes_depth:
+            added = [thing for thing in stage.bpy.data.objects if thing not in before]
+            stage.beside_geometry += [thing for thing in added if thing.type in VISIBLE_TYPES]
     return stage
+
+
+def factors_of(scene: Scene) -> list[Factor]:
+    """Return the factors of a scene in their order; DatasetError for one that nothing loaded defines."""
+    known = registered()
+    if unknown := sorted(scene.factors.keys() - known.keys()):
+        raise DatasetError(
+            f"{scene.name} has the factor {unknown[0]!r}, which no loaded plugin defines (plugins=[...])"
+        )
+    return [factor for name, factor in known.items() if name in scene.factors]
+
+
+def builder(factor: Factor) -> Callable[[Any, Any], None] | None:
+    """Return what builds a factor in Blender, None for one that only acts while pictures are developed.
+
+    RenderError if it does neither.
+    """
+    if factor.build is not None:
+        return factor.build
+    name = f"megasynth_attr.blender.factors.{factor.name}"
+    if importlib.util.find_spec(name) is not None:
+        build: Callable[[Any, Any], None] = importlib.import_module(name).build
+        return build
+    if factor.develop is None:
+        raise RenderError(
+            f"no picture can show the factor {factor.name!r}: it has neither build nor develop, and no {name}"
+        )
+    return None
 
 
 def empty_blender(bpy: Any) -> Any:

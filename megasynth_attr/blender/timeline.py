@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from megasynth_attr.blender import compat
-from megasynth_attr.blender.camera import move_camera
+from megasynth_attr.blender.factors.camera import move_camera
 from megasynth_attr.core.errors import EnvironmentProblem
 
 if TYPE_CHECKING:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from megasynth_attr.blender.build import VISIBLE_TYPES
 from megasynth_attr.scene.frame import camera_from_world, intrinsics
 from megasynth_attr.scene.spec import Camera
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 Window = tuple[int, int, int, int]  # left, top, right, bottom: pixel edges, from the top left
 
-VISIBLE_TYPES = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "POINTCLOUD", "CURVES")
 MARGIN_PX = 4  # wider than the pixel filter
 NEAREST = 1e-3  # scene units; what reaches closer to the camera plane may be anywhere in the picture
 
@@ -60,8 +60,7 @@ def _visible_points(stage: Stage) -> np.ndarray | None:
 
 
 def _corners(stage: Stage) -> np.ndarray | None:
-    world = stage.blender_scene.world
-    if world is not None and world.node_tree is not None and _has_volume(world.node_tree):
+    if world_has_volume(stage):
         return None
     corners = []
     for instance in stage.bpy.context.evaluated_depsgraph_get().object_instances:
@@ -71,5 +70,8 @@ def _corners(stage: Stage) -> np.ndarray | None:
     return np.concatenate(corners) if corners else None
 
 
-def _has_volume(tree: Any) -> bool:
-    return any(n.inputs["Volume"].is_linked for n in tree.nodes if n.bl_idname == "ShaderNodeOutputWorld")
+def world_has_volume(stage: Stage) -> bool:
+    """Return whether the world is filled with something."""
+    world = stage.blender_scene.world
+    nodes = world.node_tree.nodes if world is not None and world.node_tree is not None else ()
+    return any(node.inputs["Volume"].is_linked for node in nodes if node.bl_idname == "ShaderNodeOutputWorld")

@@ -206,7 +206,7 @@ class MatrixRow:
     """One row of the matrix: the dataset's name, spread per factor relative to the reference, factors meant to vary."""
 
     label: str
-    relative: Mapping[str, float | None]  # None where the reference does not vary either
+    relative: Mapping[str, float | None]  # None where only the reference is still; absent where the factor is off: 0
     varying: tuple[str, ...]
 
 
@@ -219,7 +219,7 @@ def save_isolation(path: Path, rows: Sequence[MatrixRow], factors: Sequence[str]
     from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
 
-    values = np.array([[_number(row.relative.get(f)) for f in factors] for row in rows], dtype=np.float64)
+    values = np.array([[_number(row.relative.get(f, 0.0)) for f in factors] for row in rows], dtype=np.float64)
     label_inches = 0.30 + 0.075 * max(len(row.label) for row in rows)
     cell_w, cell_h = 0.76, 0.46 if len(rows) <= 12 else 0.30
     grid_w, grid_h = cell_w * len(factors), cell_h * len(rows)

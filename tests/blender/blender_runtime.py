@@ -38,6 +38,7 @@ def job(
     builds: int = 1,
     whole_picture: bool = False,
     project: list[list[float]] | None = None,
+    plugins: list[str] | None = None,
     **render: Any,
 ) -> dict[str, Any]:
     """Return a job for inside_blender.py; ``layers`` names what to write besides colour and depth."""
@@ -55,6 +56,7 @@ def job(
         "builds": builds,
         "whole_picture": whole_picture,
         "project": project,
+        "plugins": plugins or [],
     }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from megasynth_attr.blender import compat
 from megasynth_attr.blender.build import NORMAL_AOV
-from megasynth_attr.blender.geometry import UV_LAYER
+from megasynth_attr.blender.factors.geometry import UV_LAYER
 from megasynth_attr.blender.images import load_image
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.spec import Primitive, SlotMaterial, Texture
