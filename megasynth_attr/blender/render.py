@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr.blender import compat
-from megasynth_attr.blender.build import NORMAL_AOV, Stage, factors_of
+from megasynth_attr.blender.blender_scene import NORMAL_AOV, BlenderScene
+from megasynth_attr.blender.build import factors_of
 from megasynth_attr.blender.colour import display_rgba
 from megasynth_attr.blender.factors.camera import move_camera
 from megasynth_attr.blender.passes import Passes, facing_normals, picture_problem, read_passes
@@ -40,7 +41,7 @@ class RenderedView:
     cycles_s: float
 
 
-def render_view(stage: Stage, frame_index: int) -> RenderedView:
+def render_view(stage: BlenderScene, frame_index: int) -> RenderedView:
     """Return view ``frame_index`` of the stage's scene, with normals, instance ids and positions where asked for.
 
     Raises RenderError when Blender fails or what it returns is not a usable picture.
@@ -84,7 +85,7 @@ def _developed(linear: np.ndarray, factor: Factor, scene: Scene, frame_index: in
     return picture
 
 
-def _render_passes(stage: Stage) -> Passes:
+def _render_passes(stage: BlenderScene) -> Passes:
     """Return what one view shows: the picture, and the geometry at the pixel centres.
 
     Depth, ids and positions come with the picture, exact, unless something hangs in the air that light meets before
@@ -104,29 +105,29 @@ def _render_passes(stage: Stage) -> Passes:
     return passes
 
 
-def _read(stage: Stage, *, instance: bool = False, position: bool = False, normal: bool = False) -> Passes:
+def _read(stage: BlenderScene, *, instance: bool = False, position: bool = False, normal: bool = False) -> Passes:
     aov = NORMAL_AOV if normal else None
     return read_passes(_render_exr(stage), stage.layer.name, instance=instance, position=position, normal_aov=aov)
 
 
 @contextmanager
-def _geometry_only(stage: Stage) -> Iterator[None]:
+def _geometry_only(stage: BlenderScene) -> Iterator[None]:
     """Render with one sample, no light and nothing but the geometry; neither materials nor meshes are loaded again."""
     scene, cycles = stage.blender_scene, stage.blender_scene.cycles
     kept = cycles.samples, cycles.use_denoising, cycles.max_bounces
     world = scene.world
     try:
         cycles.samples, cycles.use_denoising, cycles.max_bounces = 1, False, 0
-        for thing in stage.beside_geometry:
-            thing.hide_render = True
+        for body in stage.beside_geometry:
+            body.hide_render = True
         if world_has_volume(stage):
             scene.world = None
         yield
     finally:
         cycles.samples, cycles.use_denoising, cycles.max_bounces = kept
         scene.world = world
-        for thing in stage.beside_geometry:
-            thing.hide_render = False
+        for body in stage.beside_geometry:
+            body.hide_render = False
 
 
 def towards_camera(camera: Camera, frame_index: int, width_px: int, height_px: int) -> np.ndarray:
@@ -138,7 +139,7 @@ def towards_camera(camera: Camera, frame_index: int, width_px: int, height_px: i
     return -rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
-def _render_exr(stage: Stage) -> bytes:
+def _render_exr(stage: BlenderScene) -> bytes:
     """Return the multilayer EXR file of one rendering."""
     with _memory_file() as (path, read):
         stage.blender_scene.render.filepath = path

@@ -8,7 +8,7 @@ World: right-handed, z up. Cameras: OpenCV (x right, y down, z forward). Quatern
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +245,15 @@ def read_scene(path: Path, *, keep_unknown: bool = False) -> Scene:
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from None
     return scene_from_json(text, str(path), keep_unknown=keep_unknown)
+
+
+@dataclass(frozen=True)
+class Assets:
+    """The files a scene refers to by name: ``materials[name][map]``, ``pictures[name]``, ``hdris[name]`` are paths.
+
+    They stand beside the scene, so that a scene file itself never contains one.
+    """
+
+    materials: dict[str, dict[str, str]] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
+    hdris: dict[str, str] = field(default_factory=dict)

@@ -28,9 +28,19 @@ from blender_runtime import job
 from PIL import Image
 
 from megasynth_attr.core.exr import encode_exr
-from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.factors.haze import Haze
-from megasynth_attr.scene.spec import AreaLight, Bulb, Hdri, Lighting, PictureRef, Scene, SlotMaterial, Texture, Window
+from megasynth_attr.scene.spec import (
+    AreaLight,
+    Assets,
+    Bulb,
+    Hdri,
+    Lighting,
+    PictureRef,
+    Scene,
+    SlotMaterial,
+    Texture,
+    Window,
+)
 
 ALL_LAYERS = "normal instance position"
 

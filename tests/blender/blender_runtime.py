@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr.core.codec import to_plain
-from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
-from megasynth_attr.scene.spec import Scene, scene_to_json
+from megasynth_attr.scene.spec import Assets, Scene, scene_to_json
 
 INSIDE = Path(__file__).with_name("inside_blender.py")
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -17,10 +17,9 @@ from megasynth_attr.blender.build import build_scene, data_block_counts, empty_b
 from megasynth_attr.blender.render import render_record, render_view
 from megasynth_attr.core.codec import from_plain
 from megasynth_attr.core.errors import MegaSynthError
-from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.factor import load_plugins
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
-from megasynth_attr.scene.spec import scene_from_json
+from megasynth_attr.scene.spec import Assets, scene_from_json
 
 
 def main(folder: Path) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from megasynth_attr.blender import compat
+from megasynth_attr.blender.blender_scene import BlenderScene
 from megasynth_attr.scene.factors.haze import Haze
-
-if TYPE_CHECKING:
-    from megasynth_attr.blender.build import Stage
 
 CORNERS = [(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
 FACES = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
 
 
-def build(stage: Stage, haze: Haze) -> None:
+def build(stage: BlenderScene, haze: Haze) -> None:
     """Add the cube. A world full of haze would be dark instead: ambient light comes from infinitely far away."""
     # Haze is seen before the sky too. Left transparent, its alpha would be full of noise, which no denoiser touches.
     stage.blender_scene.render.film_transparent = False
