@@ -12,12 +12,11 @@ import numpy as np
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import ExrError, decode_exr
 from megasynth_attr.core.resources import resource_dir
-from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.config import Config, Experiment
 from megasynth_attr.scene.factor import Records
 from megasynth_attr.scene.probe import project_hdri
 from megasynth_attr.scene.sample import sample_scene as draw_scene
-from megasynth_attr.scene.spec import Scene
+from megasynth_attr.scene.spec import Assets, Scene
 from megasynth_attr.textures.bank import Bank, open_bank
 from megasynth_attr.textures.pictures import list_pictures
 from megasynth_attr.textures.radiance import read_hdr

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from megasynth_attr.core.errors import ExitCode
-from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
+from megasynth_attr.scene.spec import Assets
 
 Payload = TypeVar("Payload")
 

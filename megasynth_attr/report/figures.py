@@ -202,14 +202,17 @@ def save_depth(path: Path, depth_z: np.ndarray) -> None:
 def save_isolation(path: Path, measured: Sequence[Facts], factors: Sequence[str]) -> None:
     """Write the heat map: rows = datasets whose isolation was measured, columns = factors, colours from 0 to 1.
 
-    A number is the spread relative to the reference, – where that does not vary either; above 1 it gets the colour of
-    1. The cells of factors that are meant to vary are outlined; rows are ordered so that these form the diagonal.
+    A number is the spread relative to the reference: – where only the reference is still, 0 where the factor is off;
+    above 1 it gets the colour of 1. The cells of factors that are meant to vary are outlined; rows are ordered so that
+    these form the diagonal.
     """
     from matplotlib.patches import Rectangle
 
     rows = sorted(measured, key=lambda facts: ([list(factors).index(f) for f in facts.varying], facts.name))
     relatives = [(facts.isolation or {})["relative"] for facts in rows]
-    values = np.array([[relative.get(f) for f in factors] for relative in relatives], dtype=np.float64)  # None: NaN
+    values = np.array(
+        [[relative.get(f, 0.0) for f in factors] for relative in relatives], dtype=np.float64
+    )  # None: NaN
     label_inches = 0.30 + 0.075 * max(len(facts.name) for facts in rows)
     cell_w, cell_h = 0.76, 0.46 if len(rows) <= 12 else 0.30
     grid_w, grid_h = cell_w * len(factors), cell_h * len(rows)

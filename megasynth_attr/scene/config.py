@@ -41,8 +41,8 @@ class Config:
     write: WriteSettings
     isolation: IsolationSettings
     run: RunSettings
-    factors: Mapping[str, Any]  # factor name → its settings
-    plugin_hashes: Mapping[str, str]
+    factors: Mapping[str, Any]  # factor name → its settings; a factor that is off is absent
+    plugin_hashes: Mapping[str, str]  # of plugins that have a factor which is not off
 
     @property
     def attribute(self) -> str:
@@ -208,14 +208,19 @@ def _copied(field: dataclasses.Field[Any]) -> Any:
 def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
     kind = schema()
     checked: Any = fill(kind, dict(settings) | {"preset": Path(preset_name).stem})
+    chosen = {name: getattr(checked, name) for name in registered()}
+    factors = {name: value for name, value in chosen.items() if not registered()[name].is_off(value)}
+    plugins = {
+        n: p.sha256 for n, p in load_plugins(checked.plugins).items() if not factors.keys().isdisjoint(p.factors)
+    }
     config = Config(
         content=_part(ContentSettings, checked),
         run=_part(RunSettings, checked),
         render=checked.render,
         write=checked.write,
         isolation=checked.isolation,
-        factors={name: getattr(checked, name) for name in registered()},
-        plugin_hashes=load_plugins(checked.plugins),
+        factors=factors,
+        plugin_hashes=plugins,
     )
     _check_config(config)
     return config
@@ -236,6 +241,11 @@ def _check_config(config: Config) -> None:
         raise ConfigError(
             f"render.width_px={render.width_px}, render.height_px={render.height_px}: the training layout needs "
             f"multiples of {PATCH_PX} (518 = 37 × {PATCH_PX}); choose such a size or set training_layout=false"
+        )
+    if content.attribute in registered().keys() - config.factors.keys():
+        raise ConfigError(
+            f"attribute={content.attribute}: the factor of that name is off: all its settings are defaults; give "
+            f"it some, e.g. in the preset's section `{content.attribute}:`"
         )
     for name, settings in config.factors.items():
         validate = getattr(settings, "validate", None)

@@ -95,7 +95,7 @@ def test_a_basis_of_the_paper_is_bound_to_the_model_named_and_the_user_is_told_i
         (["random=FILE"], "out= is missing"),
         (["select=FILE", "out=NEW"], "choose at least one attribute"),
         (["select=FILE", "attributes=textures", "out=NEW"], "did you mean texture"),
-        (["to_paper=FILE", "out=FILE"], "exists; name another file or remove it"),
+        (["to_paper=FILE", "out=FILE"], "exists already; name another, or remove it"),
         (["shw=FILE"], "did you mean show"),
     ],
 )

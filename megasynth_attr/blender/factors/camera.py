@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from megasynth_attr.blender.build import FILTER_WIDTH_PX
+from megasynth_attr.blender.blender_scene import FILTER_WIDTH_PX, BlenderScene
 from megasynth_attr.scene.spec import Camera
-
-if TYPE_CHECKING:
-    from megasynth_attr.blender.build import Stage
 
 CLIP_RANGE = (1e-3, 1e4)  # scene units; cameras stay at least 0.01 away from surfaces
 SENSOR_MM = 36.0  # any value: only its ratio to the focal length counts
@@ -22,7 +17,7 @@ CENTRE_BIAS_PX = 0.35875 * FILTER_WIDTH_PX / 1024
 BLENDER_FROM_OPENCV = Rotation.from_euler("x", 180, degrees=True)  # y down, z forward ↔ y up, z backward
 
 
-def build(stage: Stage, camera: Camera) -> None:
+def build(stage: BlenderScene, camera: Camera) -> None:
     """Set ``stage.camera``. The horizontal field of view is exact for any image shape; pixel centres are exact."""
     data = stage.bpy.data.cameras.new("camera")
     data.type = "PERSP"
@@ -39,7 +34,7 @@ def build(stage: Stage, camera: Camera) -> None:
     move_camera(stage, 0)
 
 
-def move_camera(stage: Stage, frame_index: int) -> None:
+def move_camera(stage: BlenderScene, frame_index: int) -> None:
     """Place the camera where the scene's trajectory has it in this frame."""
     position, quaternion_wxyz = blender_pose(stage.factor("camera"), frame_index)
     stage.camera.location = position

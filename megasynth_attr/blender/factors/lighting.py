@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from megasynth_attr.blender import compat
+from megasynth_attr.blender.blender_scene import BlenderScene
 from megasynth_attr.blender.images import load_image
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.spec import AreaLight, Bulb, Hdri, Lighting, Sun, Window
 
-if TYPE_CHECKING:
-    from megasynth_attr.blender.build import Stage
-
 SKY_MAP_COLUMNS = 2048  # of the map by which an HDRI is sampled: 0.2°; Cycles' own choice costs 2 s a scene, this 0.5
 
 
-def build(stage: Stage, lighting: Lighting) -> None:
+def build(stage: BlenderScene, lighting: Lighting) -> None:
     """Add every light; strengths have the units of scene/spec.py."""
     _build_world(stage, lighting)
     window = stage.factor("geometry").window
@@ -44,47 +42,47 @@ def sun_direction(sun: Sun, window: Window | None) -> np.ndarray | None:
     return np.stack([outward, np.cross(up, outward), up], axis=-1) @ np.asarray(sun.to_light)
 
 
-def _add_light(stage: Stage, name: str, kind: str, rgb: Sequence[float], energy: float) -> tuple[Any, Any]:
+def _add_light(stage: BlenderScene, name: str, kind: str, rgb: Sequence[float], energy: float) -> tuple[Any, Any]:
     """Return (light data, object) of a light that the camera does not see."""
     data = stage.bpy.data.lights.new(name, kind)
     data.color = rgb
     data.energy = energy
     compat.set_if_present(data, use_soft_falloff=False, normalize=True, exposure=0.0, use_temperature=False)
     data.cycles.use_multiple_importance_sampling = True
-    thing = stage.add_object(name, data)
-    thing.visible_camera = False
-    return data, thing
+    lamp = stage.add_object(name, data)
+    lamp.visible_camera = False
+    return data, lamp
 
 
-def _shine_along(thing: Any, direction: Sequence[float]) -> None:
+def _shine_along(lamp: Any, direction: Sequence[float]) -> None:
     """Turn a light object so that its -z axis is ``direction``."""
     from mathutils import Vector
 
-    thing.rotation_mode = "QUATERNION"
-    thing.rotation_quaternion = Vector(direction).to_track_quat("-Z", "Y")
+    lamp.rotation_mode = "QUATERNION"
+    lamp.rotation_quaternion = Vector(direction).to_track_quat("-Z", "Y")
 
 
-def _add_sun(stage: Stage, name: str, sun: Sun, to_light: np.ndarray) -> None:
-    data, thing = _add_light(stage, name, "SUN", sun.rgb, sun.irradiance_w_m2)
+def _add_sun(stage: BlenderScene, name: str, sun: Sun, to_light: np.ndarray) -> None:
+    data, lamp = _add_light(stage, name, "SUN", sun.rgb, sun.irradiance_w_m2)
     data.angle = np.radians(sun.angle_deg)
-    _shine_along(thing, (-to_light).tolist())
+    _shine_along(lamp, (-to_light).tolist())
 
 
-def _add_area(stage: Stage, name: str, area: AreaLight) -> None:
-    data, thing = _add_light(stage, name, "AREA", area.rgb, compat.area_light_energy(area.power_w))
+def _add_area(stage: BlenderScene, name: str, area: AreaLight) -> None:
+    data, lamp = _add_light(stage, name, "AREA", area.rgb, compat.area_light_energy(area.power_w))
     data.shape, data.size = "SQUARE", area.edge
     compat.set_if_present(data, spread=np.pi)
-    thing.location = area.position
-    _shine_along(thing, area.direction)
+    lamp.location = area.position
+    _shine_along(lamp, area.direction)
 
 
-def _add_bulb(stage: Stage, name: str, bulb: Bulb) -> None:
-    data, thing = _add_light(stage, name, "POINT", bulb.rgb, bulb.power_w)
+def _add_bulb(stage: BlenderScene, name: str, bulb: Bulb) -> None:
+    data, lamp = _add_light(stage, name, "POINT", bulb.rgb, bulb.power_w)
     data.shadow_soft_size = bulb.radius
-    thing.location = bulb.position
+    lamp.location = bulb.position
 
 
-def _build_world(stage: Stage, lighting: Lighting) -> None:
+def _build_world(stage: BlenderScene, lighting: Lighting) -> None:
     """Ambient radiance from everywhere; where the lighting has an HDRI, that instead."""
     world = stage.bpy.data.worlds.new("world")
     stage.blender_scene.world = world
@@ -104,7 +102,7 @@ def _build_world(stage: Stage, lighting: Lighting) -> None:
         world.cycles.sample_map_resolution = SKY_MAP_COLUMNS
 
 
-def _hdri_texture(stage: Stage, tree: Any, hdri: Hdri) -> Any:
+def _hdri_texture(stage: BlenderScene, tree: Any, hdri: Hdri) -> Any:
     """Return the texture node. Unrotated, the picture's centre lies towards +x and its left quarter towards +y, its top
     at +z; ``rotation_deg`` turns it about z from x to y."""
     path = stage.assets.hdris.get(hdri.name)

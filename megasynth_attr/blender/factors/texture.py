@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from megasynth_attr.blender import compat
-from megasynth_attr.blender.build import NORMAL_AOV
-from megasynth_attr.blender.geometry import UV_LAYER
+from megasynth_attr.blender.blender_scene import NORMAL_AOV, BlenderScene
 from megasynth_attr.blender.images import load_image
+from megasynth_attr.blender.meshes import UV_LAYER
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.spec import Primitive, SlotMaterial, Texture
-
-if TYPE_CHECKING:
-    from megasynth_attr.blender.build import Stage
 
 GLASS_IOR = 1.45
 DIELECTRIC_IOR = 1.5  # 4 % reflection at normal incidence
 
 
-def build(stage: Stage, texture: Texture) -> None:
+def build(stage: BlenderScene, texture: Texture) -> None:
     """Give every primitive of the stage its material."""
-    for thing, primitive in zip(stage.primitives, stage.factor("geometry").primitives, strict=True):
-        thing.data.materials.append(_material(stage, texture, primitive))
+    for mesh_object, primitive in zip(stage.primitives, stage.factor("geometry").primitives, strict=True):
+        mesh_object.data.materials.append(_material(stage, texture, primitive))
 
 
-def _material(stage: Stage, texture: Texture, primitive: Primitive) -> Any:
+def _material(stage: BlenderScene, texture: Texture, primitive: Primitive) -> Any:
     """Return the material of a primitive, made on first use."""
     key: tuple[Any, ...]
     if primitive.surface == "material":
@@ -44,7 +41,7 @@ def _material(stage: Stage, texture: Texture, primitive: Primitive) -> Any:
     return stage.shared[key]
 
 
-def _new_material(stage: Stage, name: str) -> tuple[Any, Any, Any]:
+def _new_material(stage: BlenderScene, name: str) -> tuple[Any, Any, Any]:
     """Return (material, empty node tree, its output node's surface input); the tree only writes the normal layer."""
     material = stage.bpy.data.materials.new(name)
     tree = compat.use_nodes(material)
@@ -56,7 +53,7 @@ def _new_material(stage: Stage, name: str) -> tuple[Any, Any, Any]:
     return material, tree, output.inputs["Surface"]
 
 
-def _textured(stage: Stage, slot: SlotMaterial, bump_distance: float) -> Any:
+def _textured(stage: BlenderScene, slot: SlotMaterial, bump_distance: float) -> Any:
     """Return a Principled material from the slot's maps; its own roughness or metallic value replaces the map."""
     material, tree, surface = _new_material(stage, slot.material)
     shader = tree.nodes.new("ShaderNodeBsdfPrincipled")
@@ -75,7 +72,7 @@ def _textured(stage: Stage, slot: SlotMaterial, bump_distance: float) -> Any:
     return material
 
 
-def _normal(stage: Stage, tree: Any, name: str, bump_distance: float) -> Any:
+def _normal(stage: BlenderScene, tree: Any, name: str, bump_distance: float) -> Any:
     """Return the output that carries the normal map, and the height map's relief on top where it is switched on."""
     node = tree.nodes.new("ShaderNodeNormalMap")
     node.space, node.uv_map = "TANGENT", UV_LAYER
@@ -90,7 +87,7 @@ def _normal(stage: Stage, tree: Any, name: str, bump_distance: float) -> Any:
     return bump.outputs["Normal"]
 
 
-def _map(stage: Stage, tree: Any, material: str, name: str) -> Any:
+def _map(stage: BlenderScene, tree: Any, material: str, name: str) -> Any:
     """Return the colour output of a material's map; only base colour is colour, the rest are numbers."""
     files = stage.assets.materials.get(material)
     if files is None:
@@ -107,7 +104,7 @@ def _texture_node(tree: Any, image: Any, extension: str) -> Any:
     return node
 
 
-def _picture(stage: Stage, texture: Texture) -> Any:
+def _picture(stage: BlenderScene, texture: Texture) -> Any:
     """Return a matte print of the scene's picture: its colours under light, without a reflection."""
     if texture.picture is None:
         raise DatasetError(f"scene {stage.scene.name} has a surface for a picture but names none")
@@ -123,7 +120,7 @@ def _picture(stage: Stage, texture: Texture) -> Any:
     return material
 
 
-def _glass(stage: Stage) -> Any:
+def _glass(stage: BlenderScene) -> Any:
     """Return clear glass. Light falls through it unbent: refracted, all light behind a pane would be a caustic."""
     material, tree, surface = _new_material(stage, "glass")
     glass = tree.nodes.new("ShaderNodeBsdfGlass")

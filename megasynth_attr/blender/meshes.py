@@ -1,25 +1,15 @@
-"""Meshes: one object per primitive, made from arrays."""
+"""Blender meshes made from arrays."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from megasynth_attr.blender import compat
-from megasynth_attr.scene.mesh import MeshArrays, build_meshes
-from megasynth_attr.scene.spec import Geometry
-
-if TYPE_CHECKING:
-    from megasynth_attr.blender.build import Stage
+from megasynth_attr.scene.mesh import MeshArrays
 
 UV_LAYER = "uv"
-
-
-def build(stage: Stage, geometry: Geometry) -> None:
-    """Fill ``stage.primitives``; the instance id of a primitive is its index + 1."""
-    for index, arrays in enumerate(build_meshes(geometry, stage.factor("texture").tiles_per_unit)):
-        stage.primitives.append(stage.add_mesh(f"primitive {index:03d}", arrays, index + 1))
 
 
 def mesh_from_arrays(bpy: Any, name: str, arrays: MeshArrays) -> Any:
