@@ -62,11 +62,6 @@ def expand(names: Sequence[str], attributes: Sequence[str], dimension: int) -> t
     return tuple(dict.fromkeys(one for name in names for one in (listed if name == PAPER else [name])))
 
 
-def needs_basis(name: str) -> bool:
-    """Return whether a built-in name stands for a method that trains M in a basis."""
-    return frame_of(name) is not None
-
-
 def frame_of(name: str) -> tuple[str, str] | None:
     """Return (frame, choice) of a built-in name, e.g. ("random", "without-texture"), or None if it needs no basis."""
     if name.startswith(("only-", "without-")):
