@@ -19,8 +19,9 @@ from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.pictures import decode_levels, decode_picture, read_content
-from megasynth_attr.textures.bank import MAPS, MaterialRecord, open_bank
-from megasynth_attr.textures.surface import Bytes, linear_from_srgb, srgb_from_linear, to_bytes
+from megasynth_attr.textures.bank import open_bank
+from megasynth_attr.textures.records import MaterialRecord
+from megasynth_attr.textures.surface import MAPS, Bytes, linear_from_srgb, srgb_from_linear, to_bytes
 
 Floats = npt.NDArray[np.floating]
 

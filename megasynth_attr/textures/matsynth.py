@@ -27,24 +27,15 @@ from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentPro
 from megasynth_attr.core.fields import REQUIRED, check, setting
 from megasynth_attr.core.pictures import decode_levels, decode_picture
 from megasynth_attr.core.temporary import replace_atomically
-from megasynth_attr.textures.bank import (
+from megasynth_attr.textures.records import (
+    CATEGORIES,
     INDEX_NAME,
-    MAPS,
-    MaterialRecord,
-    files_identity,
-    index_json,
+    check_category,
     read_index,
-    record_to_json,
+    write_index,
+    write_material,
 )
-from megasynth_attr.textures.procedural.recipe import CATEGORIES
-from megasynth_attr.textures.surface import (
-    Bytes,
-    linear_from_srgb,
-    png_bytes,
-    srgb_from_linear,
-    statistics_of,
-    to_bytes,
-)
+from megasynth_attr.textures.surface import MAPS, Bytes, linear_from_srgb, srgb_from_linear, to_bytes
 
 HELP = Help(
     usage="python -m megasynth_attr.textures.matsynth source=FOLDER out=FOLDER [key=value ...]",
@@ -98,10 +89,7 @@ def license_family(text: str) -> str:
 
 def _check(options: MatsynthOptions) -> None:
     for category in options.categories:
-        if category not in CATEGORIES:
-            raise ConfigError(
-                f"unknown category {category!r}{nearest(category, CATEGORIES)}; known: {', '.join(CATEGORIES)}"
-            )
+        check_category(category)
     for name in options.licenses:
         if license_family(name) not in LICENSES:
             raise ConfigError(f"unknown licence {name!r}{nearest(name, LICENSES)}; known: {', '.join(LICENSES)}")
@@ -173,25 +161,15 @@ def _resized(image: np.ndarray, size_px: int) -> np.ndarray:
     n = image.shape[0]
     if n == size_px:
         return image
-    margin = min(n, int(np.ceil(3 * max(1.0, n / size_px))))
-    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="wrap")
-    box = (margin, margin, margin + n, margin + n)
-    channels = [
-        # Pillow reads beyond the box as far as the filter reaches, so the margin is what crosses the border.
-        np.asarray(_resize_with_context(padded[..., c], box, size_px, n, margin))
-        for c in range(image.shape[2])
+    margin = min(n, int(np.ceil(3 * max(1.0, n / size_px))))  # as far as the filter reaches
+    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="wrap").astype(np.float32)
+    context = int(np.floor(margin * size_px / n))  # whole pixels of the result that are scaled with it, on every side
+    full, first, last = size_px + 2 * context, margin - context * n / size_px, margin + n + context * n / size_px
+    planes = [
+        np.asarray(Image.fromarray(plane).resize((full, full), Image.Resampling.LANCZOS, (first, first, last, last)))
+        for plane in np.moveaxis(padded, -1, 0)
     ]
-    return np.stack(channels, axis=-1)
-
-
-def _resize_with_context(plane: np.ndarray, box: tuple[int, int, int, int], size_px: int, n: int, margin: int) -> Any:
-    """Return the box of ``plane`` scaled to size_px; a whole number of result pixels of context is scaled with it."""
-    context = int(np.floor(margin * size_px / n))
-    reach = context * n / size_px
-    outer = (box[0] - reach, box[1] - reach, box[2] + reach, box[3] + reach)
-    full = size_px + 2 * context
-    scaled = Image.fromarray(plane.astype(np.float32)).resize((full, full), Image.Resampling.LANCZOS, box=outer)
-    return scaled.crop((context, context, context + size_px, context + size_px))
+    return np.stack(planes, axis=-1)[context : context + size_px, context : context + size_px]
 
 
 def _decoded(cell: Any, colored: bool) -> np.ndarray:
@@ -251,28 +229,15 @@ def _source_text(metadata: Mapping[str, Any]) -> str:
 def _write_material(folder: Path, row: Mapping[str, Any], maps: dict[str, Bytes], size_px: int) -> None:
     """Write the maps and, last, material.json, which says that the folder is complete."""
     metadata = row.get("metadata") or {}
-    name = folder.name
-    files = {}
-    for map_name in MAPS:
-        content = png_bytes(maps[map_name])
-        replace_atomically(folder / f"{map_name}.png", content)
-        files[map_name] = {"file": f"{name}/{map_name}.png", "sha256": hashlib.sha256(content).hexdigest()}
-    measured = statistics_of(maps)
-    license_text = str(metadata.get("license") or "unknown")
-    record = MaterialRecord(
-        name=name,
-        category=row["category"],
-        license="CC0-1.0" if license_family(license_text) == "CC0" else license_text,
-        source=_source_text(metadata),
-        identity=files_identity({key: value["sha256"] for key, value in files.items()}),
-        mean_linear_rgb=measured.mean_linear_rgb,
-        std_luminance=measured.std_luminance,
-        mean_roughness=measured.mean_roughness,
-        mean_metallic=measured.mean_metallic,
-    )
+    terms = str(metadata.get("license") or "unknown")
     entry = {
-        **record_to_json(record),
-        "files": files,
+        **write_material(
+            folder,
+            maps,
+            category=row["category"],
+            license="CC0-1.0" if license_family(terms) == "CC0" else terms,
+            source=_source_text(metadata),
+        ),
         "size_px": size_px,
         "original_name": row["name"],
         "authors": list(metadata.get("authors") or []),
@@ -346,7 +311,7 @@ def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | Non
         )
     folders = sorted(path for path in out.iterdir() if path.is_dir())
     entries = [entry for entry in (_complete(folder, options.size_px) for folder in folders) if entry is not None]
-    replace_atomically(out / INDEX_NAME, index_json(entries, options.size_px, source=options.source))
+    write_index(out / INDEX_NAME, entries, options.size_px, source=options.source)
     return Summary(written, kept, tuple(skipped), len(entries))
 
 

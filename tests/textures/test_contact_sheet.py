@@ -9,7 +9,9 @@ from PIL import Image
 
 from megasynth_attr.textures.contact_sheet import main, render_sphere
 from megasynth_attr.textures.procedural.bank import write_bank
-from megasynth_attr.textures.procedural.materials import RECIPES
+from megasynth_attr.textures.procedural.recipes import read_recipes, recipes_path
+
+RECIPES = read_recipes(recipes_path())
 
 
 def test_a_plain_sphere_is_lit_from_the_upper_left() -> None:

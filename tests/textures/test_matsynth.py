@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, run_main
-from megasynth_attr.textures.bank import MAPS, open_bank
+from megasynth_attr.textures.bank import open_bank
 from megasynth_attr.textures.matsynth import HUB_ID, MatsynthOptions, bank_maps, build_bank, license_family, main
-from megasynth_attr.textures.procedural.recipe import CATEGORIES
+from megasynth_attr.textures.records import CATEGORIES
+from megasynth_attr.textures.surface import MAPS
 
 datasets = pytest.importorskip("datasets")
 IMAGES = (
