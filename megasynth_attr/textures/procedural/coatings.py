@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from megasynth_attr.textures.procedural.noise import Array, Tile, fbm, perlin, unit, voronoi, warped
-from megasynth_attr.textures.procedural.patterns import bricks, per_cell
+from megasynth_attr.textures.procedural.patterns import bricks, per_cell, per_index
 from megasynth_attr.textures.surface import Surface, mix, pick, ramp, rgb, smooth, tint
 
 
 def _pores(tile: Tile, label: str, cells: int, share: float, size: float) -> Array:
     """Return small round holes 0 … 1 of random radius; ``share`` of the lattice cells have one."""
     spots = voronoi(tile, label, cells, 0.8)
-    radius = per_cell(tile, f"{label}/radius", spots.cell, spots.count, 0.3 * size, size)
-    keep = per_cell(tile, f"{label}/keep", spots.cell, spots.count) < share
+    radius = per_cell(tile, f"{label}/radius", spots, 0.3 * size, size)
+    keep = per_cell(tile, f"{label}/keep", spots) < share
     return np.asarray(np.clip((radius - spots.f1) / (0.5 * radius) + 0.3, 0, 1) * keep, np.float32)
 
 
@@ -44,9 +44,9 @@ def cast(
         row = np.floor(tile.y * np.float32(planks)).astype(np.int64) % planks
         v = tile.y * np.float32(planks) - np.floor(tile.y * np.float32(planks))
         fibre = fbm(tile, "boards", (3, 64), 4, 0.65)
-        tone = tone + per_cell(tile, "board", row, planks, -0.18, 0.18) + fibre * np.float32(0.06)
+        tone = tone + per_index(tile, "board", row, planks, -0.18, 0.18) + fibre * np.float32(0.06)
         seam = smooth(0.05, 0.0, np.minimum(v, 1 - v))
-        height = height + per_cell(tile, "level", row, planks, -0.35, 0.35) + fibre * np.float32(0.08) + seam * 0.3
+        height = height + per_index(tile, "level", row, planks, -0.35, 0.35) + fibre * np.float32(0.08) + seam * 0.3
         light = light - seam * np.float32(0.12)
     color = ramp(np.clip(tone, 0, 1), colors)
     if pores:
@@ -57,7 +57,7 @@ def cast(
         cells = bricks(tile, columns, rows, 0.0)
         groove = smooth(0.006, 0.002, cells.edge)
         height, light = height - groove * np.float32(1.2), light - groove * np.float32(0.35)
-        light = light + per_cell(tile, "panel", cells.cell, cells.count, -0.05, 0.05)
+        light = light + per_cell(tile, "panel", cells, -0.05, 0.05)
         if ties:
             du, dv = (np.abs(cells.u - 0.5) - 0.28) / columns, (np.abs(cells.v - 0.5) - 0.28) / rows
             d = np.hypot(du, dv)
@@ -98,7 +98,7 @@ def stucco(
         height = smooth(-0.5, 1.6, blob) + fine * np.float32(0.06)
     elif style == "popcorn":
         grains = voronoi(tile, "grains", scale, 1.0, False, warped(tile, "grains", 0.2 / scale, scale, 2))
-        size = per_cell(tile, "size", grains.cell, grains.count, 0.3, 1.0)
+        size = per_cell(tile, "size", grains, 0.3, 1.0)
         height = np.sqrt(np.clip(1 - (grains.f1 / (0.75 * size)) ** 2, 0, 1)) * size + fine * np.float32(0.05)
     elif style == "combed":
         bend = fbm(tile, "bend", (2, 3), 3) * np.float32(0.6)
@@ -106,17 +106,17 @@ def stucco(
         height = np.abs((phase - np.floor(phase)) * 2 - 1) ** 0.8 + fine * np.float32(0.07)
     elif style == "swirls":
         fans = voronoi(tile, "fans", scale, 0.6, True)
-        start = per_cell(tile, "phase", fans.cell, fans.count, 0, 6.28)
+        start = per_cell(tile, "phase", fans, 0, 6.28)
         spiral = np.hypot(fans.dx, fans.dy) * 34 + np.arctan2(fans.dy, fans.dx) + start
         height = (np.sin(spiral) * 0.5 + 0.5) * smooth(0.0, 0.15, fans.border) + fine * np.float32(0.06)
     else:  # trowelled: overlapping broad strokes, each a slightly tilted, polished plane
         height = np.zeros_like(fine)
         for k in range(3):
             strokes = voronoi(tile, f"strokes{k}", scale + k, 1.0, False, warped(tile, f"strokes{k}", 0.05, 5, 4))
-            tilt_x = per_cell(tile, f"tx{k}", strokes.cell, strokes.count, -1, 1)
-            tilt_y = per_cell(tile, f"ty{k}", strokes.cell, strokes.count, -1, 1)
+            tilt_x = per_cell(tile, f"tx{k}", strokes, -1, 1)
+            tilt_y = per_cell(tile, f"ty{k}", strokes, -1, 1)
             height += (strokes.dx * tilt_x + strokes.dy * tilt_y) * np.float32(0.25)
-            cloud = cloud * 0.9 + per_cell(tile, f"tone{k}", strokes.cell, strokes.count, -0.9, 0.9)
+            cloud = cloud * 0.9 + per_cell(tile, f"tone{k}", strokes, -0.9, 0.9)
         gloss = unit(cloud) * np.float32(0.25)
         height += fine * np.float32(0.015)
     tone = unit(cloud * 0.6 + (height - height.mean()) * 1.6, 0.2)
@@ -139,8 +139,8 @@ def peeling(
     if bricks_below:
         wall = bricks(tile, *bricks_below, 0.5, at=warped(tile, "wall", 0.003, 12))
         face = smooth(0.004, 0.012, wall.edge)
-        each = per_cell(tile, "brick", wall.cell, wall.count, 0.8, 1.15)
-        color = mix(np.broadcast_to(rgb("#b5aa99"), color.shape), tint(color, each), face)
+        each = per_cell(tile, "brick", wall, 0.8, 1.15)
+        color = mix(rgb("#b5aa99"), tint(color, each), face)
         height = height + face * np.float32(0.4)
     rough = np.full_like(fine, 0.92)
     at = warped(tile, "flakes", 0.05, 5, 5)
@@ -150,10 +150,10 @@ def peeling(
         inner = field + fbm(tile, f"ragged{number}", 24, 3) * np.float32(0.12)
         mask = smooth(limit - 0.03, limit + 0.05, inner)
         lip = smooth(0.22, 0.0, np.abs(inner - limit - 0.1)) * mask
-        coat = tint(np.broadcast_to(rgb(hue), color.shape), 1 + cloud * np.float32(0.03) + lip * np.float32(0.06))
+        coat = tint(rgb(hue), 1 + cloud * np.float32(0.03) + lip * np.float32(0.06))
         color = mix(tint(color, 1 - 0.3 * smooth(limit - 0.3, limit, inner)), coat, mask)
         height = height * (1 - mask * 0.85) + mask * np.float32(0.55 + 0.15 * number) + lip * np.float32(0.12)
-        rough = mix(rough, np.full_like(rough, 0.6), mask)
+        rough = mix(rough, 0.6, mask)
     return Surface(color, height, rough, 0.0, 0.014)
 
 
@@ -217,7 +217,7 @@ def moulded(
         height = smooth(0.0, 0.3, 0.5 - np.abs(p - np.floor(p) - 0.5))
     color = pick(colors, index)
     if motif == "dots":
-        color = mix(np.broadcast_to(rgb(colors[0]), color.shape), pick(colors[1:], index_top), blend)
+        color = mix(rgb(colors[0]), pick(colors[1:], index_top), blend)
     cloud = fbm(tile, "cloud", 4, 5)
     fine = fbm(tile, "grain", 72, 2, 0.8)
     at = warped(tile, "scratch", 0.05, 3, 2)
@@ -245,21 +245,21 @@ def confetti(
 ) -> Surface:
     """Return flakes scattered in layers: glitter (metallic 1), rubber granulate, sprinkles."""
     fine = fbm(tile, "fine", 48, 2)
-    color = tint(np.broadcast_to(rgb(ground), (*fine.shape, 3)), 1 + fine * np.float32(0.05))
+    color = tint(rgb(ground), 1 + fine * np.float32(0.05))
     height = fine * np.float32(0.03)
     rough = np.full_like(fine, min(1.0, roughness + 0.25))
     metal = np.zeros_like(fine)
     for k in range(layers):
         flake = voronoi(tile, f"flake{k}", pieces, 0.9, True)
-        keep = per_cell(tile, f"keep{k}", flake.cell, flake.count) < 0.7
-        inset = per_cell(tile, f"inset{k}", flake.cell, flake.count, 0.06, 0.2)
+        keep = per_cell(tile, f"keep{k}", flake) < 0.7
+        inset = per_cell(tile, f"inset{k}", flake, 0.06, 0.2)
         soft = max(0.015, 0.75 * pieces * tile.pixel)
         mask = smooth(0.015 - soft, 0.015 + soft, flake.border - inset) * keep
-        hue = per_cell(tile, f"hue{k}", flake.cell, flake.count)
+        hue = per_cell(tile, f"hue{k}", flake)
         paint = pick(colors, (hue * len(colors)).astype(np.int64))
-        paint = tint(paint, per_cell(tile, f"light{k}", flake.cell, flake.count, 0.8, 1.1))
+        paint = tint(paint, per_cell(tile, f"light{k}", flake, 0.8, 1.1))
         lean = flake.dx * (hue - 0.5) * 1.5 + flake.dy * ((hue * 9.7) % 1 - 0.5) * 1.5
-        color, metal = mix(color, paint, mask), mix(metal, np.full_like(metal, metallic), mask)
+        color, metal = mix(color, paint, mask), mix(metal, metallic, mask)
         height = mix(height, np.float32(0.3 + 0.1 * k) + lean * np.float32(0.5), mask)
         rough = mix(rough, np.clip(roughness + (hue - 0.5) * 0.2, 0.05, 1), mask)
     return Surface(color, height, rough, metal, 0.25 / pieces)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megasynth_attr.textures.procedural.noise import Array, IntArray, Tile
+from megasynth_attr.textures.procedural.noise import Array, IntArray, Tile, Voronoi
 
 Coordinates = tuple[Array, Array]
 
@@ -23,17 +23,22 @@ class Cells:
     turned: Array | None = None  # 1 where the cell's length runs down the image, 0 where it runs across
 
 
-def per_cell(tile: Tile, label: str, cell: IntArray, count: int, low: float = 0.0, high: float = 1.0) -> Array:
+def per_index(tile: Tile, label: str, index: IntArray, count: int, low: float = 0.0, high: float = 1.0) -> Array:
+    """Return one uniform random number for each ``index`` 0 … count − 1, spread to its pixels, (N, N)."""
+    return tile.rng(label).uniform(low, high, count).astype(np.float32)[index]
+
+
+def per_cell(tile: Tile, label: str, cells: Cells | Voronoi, low: float = 0.0, high: float = 1.0) -> Array:
     """Return one uniform random number per cell, spread to pixels, (N, N)."""
-    return tile.rng(label).uniform(low, high, count).astype(np.float32)[cell]
+    return per_index(tile, label, cells.cell, cells.count, low, high)
 
 
-def shifted(tile: Tile, label: str, image: Array, cell: IntArray, count: int) -> Array:
+def shifted(tile: Tile, label: str, image: Array, cells: Cells) -> Array:
     """Return ``image`` read at another random (periodic) offset in every cell: each board shows its own grain."""
     n = tile.size_px
     rng = tile.rng(label)
-    dx = (rng.random(count) * n).astype(np.int64)[cell]
-    dy = (rng.random(count) * n).astype(np.int64)[cell]
+    dx = (rng.random(cells.count) * n).astype(np.int64)[cells.cell]
+    dy = (rng.random(cells.count) * n).astype(np.int64)[cells.cell]
     steps = np.arange(n)
     return image[(steps[:, None] + dy) % n, (steps[None, :] + dx) % n]
 
