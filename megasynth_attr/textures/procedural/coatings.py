@@ -29,14 +29,13 @@ def cast(
     cracks: float = 0.0,
     stains: tuple[str, float] | None = None,
     lumps: float = 0.15,
-    lump_period: int = 6,
     roughness: float = 0.8,
     relief: float = 0.012,
 ) -> Surface:
     """Return concrete or cement: clouded, with pores, formwork joints and tie holes, board marks, cracks, stains."""
     cloud = fbm(tile, "cloud", 3, 6, 0.6)
     fine = fbm(tile, "fine", 40, 4, 0.75)
-    lump = fbm(tile, "lumps", lump_period, 5, 0.5)
+    lump = fbm(tile, "lumps", 6, 5, 0.5)
     light = fine * np.float32(0.05)
     height = lump * np.float32(lumps) + fine * np.float32(0.03)
     tone = unit(cloud * 0.7 + fine * 0.3, 0.2)
@@ -109,7 +108,7 @@ def stucco(
         start = per_cell(tile, "phase", fans, 0, 6.28)
         spiral = np.hypot(fans.dx, fans.dy) * 34 + np.arctan2(fans.dy, fans.dx) + start
         height = (np.sin(spiral) * 0.5 + 0.5) * smooth(0.0, 0.15, fans.border) + fine * np.float32(0.06)
-    else:  # trowelled: overlapping broad strokes, each a slightly tilted, polished plane
+    elif style == "trowelled":  # overlapping broad strokes, each a slightly tilted, polished plane
         height = np.zeros_like(fine)
         for k in range(3):
             strokes = voronoi(tile, f"strokes{k}", scale + k, 1.0, False, warped(tile, f"strokes{k}", 0.05, 5, 4))
@@ -119,6 +118,8 @@ def stucco(
             cloud = cloud * 0.9 + per_cell(tile, f"tone{k}", strokes, -0.9, 0.9)
         gloss = unit(cloud) * np.float32(0.25)
         height += fine * np.float32(0.015)
+    else:
+        raise ValueError(f"unknown style {style!r}")
     tone = unit(cloud * 0.6 + (height - height.mean()) * 1.6, 0.2)
     color = tint(ramp(tone, colors), 1 + fine * np.float32(0.025))
     rough = np.clip(roughness - gloss + fine * np.float32(0.02), 0.1, 1)
@@ -161,7 +162,7 @@ def moulded(
     tile: Tile,
     *,
     colors: Sequence[str],
-    motif: str,  # "checker", "stripes", "dots", "studs", "grip", "bubbles", "waves", "tri"
+    motif: str,  # "checker", "stripes", "dots", "studs", "grip", "bubbles", "waves"
     repeats: int,
     roughness: float,
     grain: float = 0.0,  # fine moulded grain
@@ -207,14 +208,12 @@ def moulded(
         d = np.hypot(u, v) / np.float32(0.46)
         height = np.sqrt(np.clip(1 - d * d, 0, 1))
         index = (np.floor(xs + shift).astype(np.int64) + j) % len(colors)
-    elif motif == "tri":
-        p = u + v
-        index = (2 * ((i % repeats) * 7 + (j % repeats) * 13) + (p > 0) + (i * j) % 3) % len(colors)
-        height = smooth(0.0, 0.05, np.minimum(np.abs(p), 0.5 - np.maximum(np.abs(u), np.abs(v))))
-    else:  # waves
+    elif motif == "waves":
         p = ys + np.sin(xs * np.float32(2 * np.pi)) * np.float32(0.22)
         index = np.floor(p).astype(np.int64) % len(colors)
         height = smooth(0.0, 0.3, 0.5 - np.abs(p - np.floor(p) - 0.5))
+    else:
+        raise ValueError(f"unknown motif {motif!r}")
     color = pick(colors, index)
     if motif == "dots":
         color = mix(rgb(colors[0]), pick(colors[1:], index_top), blend)

@@ -73,22 +73,20 @@ def pebbles(
     return Surface(color, height, rough, 0.0, relief)
 
 
-def ripples(
-    tile: Tile, *, waves: int, colors: Sequence[str], sharpness: float = 1.5, grains: float = 0.06, relief: float = 0.03
-) -> Surface:
+def ripples(tile: Tile, *, waves: int, colors: Sequence[str]) -> Surface:
     """Return wind ripples in sand or snow; the crests run about across the image and fork."""
     bend = fbm(tile, "bend", (3, 2), 3, 0.45) * np.float32(0.42) + fbm(tile, "fork", (6, 10), 2) * np.float32(0.1)
     phase = tile.y * np.float32(waves) + bend
     fraction = phase - np.floor(phase)
-    crest = np.where(fraction < 0.68, fraction / 0.68, (1 - fraction) / 0.32) ** np.float32(1 / sharpness)
+    crest = np.where(fraction < 0.68, fraction / 0.68, (1 - fraction) / 0.32) ** np.float32(1 / 1.5)
     crest = crest * crest * (3 - 2 * crest)
     grain = fbm(tile, "grain", 128, 2, 0.9)
     drift = fbm(tile, "drift", 3, 4)
     strength = 0.75 + 0.35 * unit(drift)
     color = ramp(np.clip(0.3 + 0.45 * crest + drift * np.float32(0.06), 0, 1), colors)
-    color = tint(color, 1 + grain * np.float32(grains))
+    color = tint(color, 1 + grain * np.float32(0.06))
     height = crest * strength + grain * np.float32(0.02) + drift * np.float32(0.15)
-    return Surface(color, height, np.clip(0.93 + grain * 0.03, 0, 1), 0.0, relief)
+    return Surface(color, height, np.clip(0.93 + grain * 0.03, 0, 1), 0.0, 0.03)
 
 
 def soil(
@@ -134,9 +132,7 @@ def soil(
     return Surface(color, height, rough, 0.0, relief)
 
 
-def blades(
-    tile: Tile, *, layers: int, density: int, colors: Sequence[str], ground: str, relief: float = 0.04
-) -> Surface:
+def blades(tile: Tile, *, layers: int, density: int, colors: Sequence[str], ground: str) -> Surface:
     """Return a lawn seen from above: layers of short curved blades, lighter towards the top.
 
     A layer is a field of narrow Voronoi cells in a domain that is sheared and bent, so that blades point everywhere.
@@ -170,4 +166,4 @@ def blades(
         color = mix(tint(color, 1 - 0.1 * keep), paint, mask)
         level = np.float32(0.25 + 0.75 * layer / layers)
         height = mix(height, level + body * np.float32(0.2) + long_axis * np.float32(0.12), mask)
-    return Surface(color, height, 0.8, 0.0, relief)
+    return Surface(color, height, 0.8, 0.0, 0.04)

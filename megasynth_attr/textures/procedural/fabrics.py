@@ -112,7 +112,7 @@ def pile(
     tufts: int,
     colors: Sequence[str],
     length: float = 1.0,  # how deep the gaps between the tufts are
-    pattern: str = "plain",  # "plain", "rings" or "stripes": a large design knotted into the pile
+    pattern: str = "plain",  # "plain" or "rings": a large design knotted into the pile
     relief: float = 0.02,
     roughness: float = 0.96,
     sheen: float = 0.0,
@@ -129,9 +129,6 @@ def pile(
         dist = np.hypot((cx * 2) % 1 - 0.5, (cy * 2) % 1 - 0.5)
         index = np.clip(dist * 1.4 * len(colors), 0, len(colors) - 1).astype(np.int64)
         color = pick(colors, index)
-    elif pattern == "stripes":
-        column = (loops.cell % tufts) * 4 * len(colors) // tufts
-        color = pick(colors, column)
     else:
         color = ramp(per_cell(tile, "tuft", loops) * 0.7 + unit(nap, 0.12) * 0.3, colors)
     depth = np.float32(1 - 0.5 * length) + np.float32(0.5 * length) * dome

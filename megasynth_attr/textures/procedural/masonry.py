@@ -39,8 +39,6 @@ def lattice(tile: Tile, kind: str, at: Coordinates | None, arguments: Mapping[st
         return herringbone(tile, **arguments)
     if kind == "basket":
         return basket(tile, **arguments)
-    if kind == "scales":
-        return scales(tile, **arguments)[0]
     if kind == "checker":
         count = arguments["count"]
         cells = bricks(tile, count, count, 0.0, at)
@@ -75,7 +73,6 @@ def blocks(
     dome: float = 0.0,  # faces bulge by this, in units of the joint's depth
     roughness: float = 0.7,
     roughness_spread: float = 0.06,
-    joint_roughness: float = 0.92,
     dirt: tuple[str, float] | None = None,  # colour and strength of large stains
     relief: float = 0.012,
 ) -> Surface:
@@ -120,7 +117,7 @@ def blocks(
     floor = grit * np.float32(0.08)
     height = floor + (body - floor) * face
     spread = inner * np.float32(roughness_spread)
-    rough = mix(joint_roughness, np.clip(roughness + spread, 0.04, 1), color_mask)
+    rough = mix(0.92, np.clip(roughness + spread, 0.04, 1), color_mask)
     return Surface(color, height, rough, 0.0, relief)
 
 
@@ -167,7 +164,6 @@ def ornament(
     repeats: int,
     colors: Sequence[str],  # ground, petals, line, centre
     joint_color: str,
-    roughness: float = 0.15,
 ) -> Surface:
     """Return painted glazed tiles: an eight-petalled rosette with quarter rosettes in the corners."""
     cells = bricks(tile, repeats, repeats, 0.0)
@@ -195,5 +191,5 @@ def ornament(
         smooth(0.003 - tile.pixel, 0.003 + tile.pixel, cells.edge),
     )
     wave = fbm(tile, "waves", 5, 3)
-    rough = mix(0.85, np.clip(roughness + np.abs(crackle) * np.float32(0.04), 0.05, 1), face)
+    rough = mix(0.85, np.clip(0.15 + np.abs(crackle) * np.float32(0.04), 0.05, 1), face)
     return Surface(color, face + wave * np.float32(0.06), rough, 0.0, 0.008)

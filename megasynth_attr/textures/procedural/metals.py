@@ -11,13 +11,11 @@ from megasynth_attr.textures.procedural.patterns import bricks, per_cell
 from megasynth_attr.textures.surface import Surface, mix, ramp, rgb, smooth, tint
 
 
-def brushed(
-    tile: Tile, *, color: str, roughness: float, strength: float = 1.0, scratches: float = 0.3, stain: float = 0.0
-) -> Surface:
+def brushed(tile: Tile, *, color: str, roughness: float, strength: float = 1.0, stain: float = 0.0) -> Surface:
     """Return metal with fine parallel scratches along x, a few longer marks and faint stains."""
     lines = fbm(tile, "lines", (2, 160), 2, 0.9) * np.float32(0.7) + fbm(tile, "broad", (2, 24), 3, 0.7) * 0.5
     at = warped(tile, "scratch", 0.02, 3, 2)
-    marks = smooth(1.15, 1.33, fbm(tile, "marks", (1, 18), 1, kind="ridged", at=at)) * np.float32(scratches)
+    marks = smooth(1.15, 1.33, fbm(tile, "marks", (1, 18), 1, kind="ridged", at=at)) * np.float32(0.3)
     cloud = fbm(tile, "cloud", 3, 4)
     paint = tint(rgb(color), 1 + lines * np.float32(0.05 * strength) + cloud * np.float32(0.015))
     rough = np.clip(roughness + lines * np.float32(0.07 * strength) + marks * 0.15, 0.05, 1)
@@ -35,7 +33,6 @@ def hammered(
     dents: int,
     roughness: float,
     patina: tuple[str, float] | None = None,
-    relief: float = 0.02,
 ) -> Surface:
     """Return beaten metal: overlapping round dents, bright rims, patina in the hollows."""
     at = warped(tile, "dents", 0.006, 8, 2)
@@ -51,7 +48,7 @@ def hammered(
         paint = mix(paint, tint(rgb(patina[0]), 1 + fine * np.float32(0.1)), where)
         rough, metal = rough + where * np.float32(0.4), 1 - where * np.float32(0.8)
     level = per_cell(tile, "level", hits, -0.1, 0.1) * (1 - rim)
-    return Surface(paint, bowl + level * 0.3 + fine * np.float32(0.01), np.clip(rough, 0, 1), metal, relief)
+    return Surface(paint, bowl + level * 0.3 + fine * np.float32(0.01), np.clip(rough, 0, 1), metal, 0.02)
 
 
 def corroded(
@@ -64,7 +61,6 @@ def corroded(
     amount: float,  # share of the surface that is corroded
     flake: float = 0.0,  # > 0: the base is a coat of paint of this thickness that flakes off
     streaks: float = 0.0,  # corrosion runs down the image
-    relief: float = 0.012,
 ) -> Surface:
     """Return metal or painted metal under corrosion: rust, verdigris, flaking paint."""
     at = warped(tile, "rust", 0.06, 4, 4)
@@ -88,19 +84,17 @@ def corroded(
     height = crust - mask * np.float32(flake) + (1 - mask) * scale * np.float32(0.03)
     if flake:  # the edge of the paint curls up a little
         height = height + smooth(0.25, 0.0, np.abs(field - limit + 0.12)) * (1 - mask) * np.float32(0.4 * flake)
-    return Surface(color, height, rough, metal, relief)
+    return Surface(color, height, rough, metal, 0.012)
 
 
 def plate(
     tile: Tile,
     *,
-    motif: str,  # "diamond", "studs", "rivets", "waves", "ribs", "spun", "holes", "mesh"
+    motif: str,  # "diamond", "studs", "rivets", "waves", "spun", "holes"
     repeats: int,
     color: str,
     roughness: float,
     wear: float = 0.3,
-    dark: str = "#15161a",
-    metallic: float = 1.0,
     relief: float = 0.02,
 ) -> Surface:
     """Return sheet metal with a regular motif pressed, spun or punched into it."""
@@ -126,10 +120,9 @@ def plate(
     elif motif == "rivets":
         cells = bricks(tile, repeats, repeats, 0.5)
         seam = smooth(0.002, 0.006 + 2 * tile.pixel, cells.edge)
-        around = np.minimum(np.abs(cells.u - 0.5), np.abs(cells.v - 0.5))  # unused axis keeps rows of rivets straight
         pu, pv = cells.u * 6, cells.v * 4
         ring = (cells.u < 1 / 6) | (cells.u > 5 / 6) | (cells.v < 0.25) | (cells.v > 0.75)
-        d = np.hypot(pu - np.floor(pu) - 0.5, (pv - np.floor(pv) - 0.5) * 1.5) + around * 0
+        d = np.hypot(pu - np.floor(pu) - 0.5, (pv - np.floor(pv) - 0.5) * 1.5)
         rivet = np.sqrt(np.clip(1 - (d / 0.22) ** 2, 0, 1)) * ring
         height = seam * np.float32(0.6) + rivet * np.float32(0.7)
         height = height + per_cell(tile, "sheet", cells, -0.1, 0.1)
@@ -137,8 +130,6 @@ def plate(
         hole = (1 - seam) * np.float32(0.8)
     elif motif == "waves":
         height = np.float32(0.5) + np.float32(0.5) * np.cos(xs * np.float32(2 * np.pi))
-    elif motif == "ribs":
-        height = smooth(0.3, 0.22, np.abs(u))
     elif motif == "spun":
         height = np.zeros_like(u)
         for k, (ox, oy) in enumerate(((0.0, 0.0), (0.5, 0.5))):  # two staggered layers of overlapping discs
@@ -148,20 +139,16 @@ def plate(
             fan = np.cos(2 * np.arctan2(dv, du) + np.float32(0.8)) * np.float32(4.0)  # the sheen of circular brushing
             height = np.where(d < 0.5, groove, height) if k else groove
             fine = np.where(d < 0.5, fan, fine) if k else fan
-    else:  # mesh: expanded metal, lens-shaped openings
-        shift = np.where(np.floor(ys) % 2 == 0, 0.0, 0.5).astype(np.float32)
-        u = (xs + shift) - np.floor(xs + shift) - 0.5
-        d = np.abs(u) / 0.42 + np.abs(v) / 0.52
-        hole = smooth(0.86 + soft, 0.86 - soft, d)
-        height = smooth(0.8, 1.1, d) + (0.5 - v) * np.float32(0.3)
+    else:
+        raise ValueError(f"unknown motif {motif!r}")
     polish = smooth(0.55, 1.0, height) * np.float32(wear)
     paint = tint(rgb(color), 1 + fine * np.float32(0.03) + cloud * np.float32(0.03) + polish * np.float32(0.12))
     dust = smooth(0.55, 0.9, unit(cloud)) * (1 - polish) * np.float32(0.3 * wear)
     paint = tint(paint, 1 - dust)
-    paint = mix(paint, rgb(dark), hole)
+    paint = mix(paint, rgb("#15161a"), hole)
     rough = np.clip(roughness + fine * np.float32(0.04) - polish * 0.2 + dust * 0.6, 0.06, 1)
     rough = mix(rough, 0.85, hole)
-    return Surface(paint, height + fine * np.float32(0.01), rough, metallic * (1 - hole), relief)
+    return Surface(paint, height + fine * np.float32(0.01), rough, 1 - hole, relief)
 
 
 def spangle(tile: Tile, *, color: str, crystals: int, roughness: float) -> Surface:

@@ -98,7 +98,7 @@ def honeycomb(
     return Surface(mix(inside, rim, wall), level + (1 - level) * wall + fine * 0.01, rough, 0.0, 0.03)
 
 
-def crackle(tile: Tile, *, glaze: Sequence[str], line: str, cells: int, pool: float = 0.12) -> Surface:
+def crackle(tile: Tile, *, glaze: Sequence[str], line: str, cells: int) -> Surface:
     """Return a crackled glaze: a glassy coat with a net of fine stained cracks of two generations."""
     at = warped(tile, "net", 0.02, 5, 4)
     first = voronoi(tile, "first", cells, 1.0, False, at)
@@ -107,7 +107,7 @@ def crackle(tile: Tile, *, glaze: Sequence[str], line: str, cells: int, pool: fl
     coarse = smooth(0.025, 0.006, first.border)
     hair = smooth(0.045, 0.012, second.border) * np.float32(0.55) * smooth(0.35, 0.6, unit(fbm(tile, "w", 4, 3)))
     net = np.maximum(coarse, hair)
-    color = ramp(np.clip(unit(cloud, pool) + per_cell(tile, "e", first, -0.06, 0.06), 0, 1), glaze)
+    color = ramp(np.clip(unit(cloud, 0.12) + per_cell(tile, "e", first, -0.06, 0.06), 0, 1), glaze)
     wave = fbm(tile, "wave", 5, 3)
     height = wave * np.float32(0.25) - net * np.float32(0.2)
     return Surface(mix(color, rgb(line), net * np.float32(0.8)), height, np.clip(0.1 + net * 0.3, 0, 1), 0.0, 0.006)

@@ -141,7 +141,6 @@ def strata(
     steps: float = 0.7,  # how much the layers stand out as ledges
     grit: float = 0.12,
     pits: float = 0.0,  # share of holes along the layers (travertine)
-    pit_color: str = "#6b5a45",
     roughness: float = 0.88,
     relief: float = 0.03,
 ) -> Surface:
@@ -164,7 +163,7 @@ def strata(
         hole_field = fbm(tile, "pits", (10, 48), 3, 0.6)
         limit = float(np.quantile(hole_field, 1 - pits))
         hole = smooth(limit - 0.05, limit + 0.35, hole_field)
-        color, height = mix(color, rgb(pit_color), hole * np.float32(0.75)), height - hole * np.float32(0.9)
+        color, height = mix(color, rgb("#6b5a45"), hole * np.float32(0.75)), height - hole * np.float32(0.9)
         rough = mix(rough, 0.9, hole)
     return Surface(color, height, rough, 0.0, relief)
 

@@ -97,7 +97,7 @@ def boards(
     return Surface(color, height, rough, 0.0, relief)
 
 
-def end_grain(tile: Tile, *, repeats: int, colors: Sequence[str], rings: float, roughness: float = 0.55) -> Surface:
+def end_grain(tile: Tile, *, repeats: int, colors: Sequence[str], rings: float) -> Surface:
     """Return square end-grain blocks: each shows a piece of concentric year rings and radial cracks."""
     cells = bricks(tile, repeats, repeats, 0.0)
     cx = per_cell(tile, "pith-x", cells, -0.6, 1.6)
@@ -121,7 +121,7 @@ def end_grain(tile: Tile, *, repeats: int, colors: Sequence[str], rings: float, 
     )
     level = per_cell(tile, "level", cells, 0.7, 1.0)
     height = face * level - ring * np.float32(0.08) + dots * np.float32(0.03)
-    return Surface(color, height, np.clip(roughness + ring * np.float32(0.1), 0, 1), 0.0, 0.01)
+    return Surface(color, height, np.clip(0.55 + ring * np.float32(0.1), 0, 1), 0.0, 0.01)
 
 
 def bark(tile: Tile, *, colors: Sequence[str], plates: tuple[int, int], moss: tuple[str, float] | None) -> Surface:
@@ -144,7 +144,7 @@ def bark(tile: Tile, *, colors: Sequence[str], plates: tuple[int, int], moss: tu
     return Surface(color, height, rough, 0.0, 0.05)
 
 
-def bamboo(tile: Tile, *, canes: int, colors: Sequence[str], roughness: float = 0.35) -> Surface:
+def bamboo(tile: Tile, *, canes: int, colors: Sequence[str]) -> Surface:
     """Return round canes side by side that run down the image, with nodes at random heights."""
     x = tile.x * np.float32(canes)
     cane = np.floor(x).astype(np.int64) % canes
@@ -161,7 +161,7 @@ def bamboo(tile: Tile, *, canes: int, colors: Sequence[str], roughness: float = 
     profile = np.sqrt(np.maximum(1 - u * u, 0))
     color = tint(color, np.float32(0.45) + np.float32(0.55) * smooth(0.0, 0.45, profile))
     height = profile + ring * np.float32(0.14) + fibre * np.float32(0.01)
-    return Surface(color, height, np.clip(roughness + fibre * np.float32(0.05) + ring * 0.2, 0, 1), 0.0, 0.42 / canes)
+    return Surface(color, height, np.clip(0.35 + fibre * np.float32(0.05) + ring * 0.2, 0, 1), 0.0, 0.42 / canes)
 
 
 def strands(
@@ -181,7 +181,6 @@ def strands(
 
     Every layer has one piece around each point of a jittered lattice; the finer the layer, the further down it lies.
     """
-    n = tile.size_px
     color = tint(rgb(background), 1 + 0.1 * perlin(tile, "b", 32, 32))
     height = fbm(tile, "ground", 16, 3) * np.float32(0.05)
     rough = np.full_like(height, min(1.0, roughness + 0.1))
