@@ -21,7 +21,7 @@ from megasynth_attr.core.fields import setting
 from megasynth_attr.core.pictures import decode_levels, decode_picture, read_content
 from megasynth_attr.textures.bank import open_bank
 from megasynth_attr.textures.records import MaterialRecord
-from megasynth_attr.textures.surface import MAPS, Bytes, linear_from_srgb, srgb_from_linear, to_bytes
+from megasynth_attr.textures.surface import COLOR_MAPS, Bytes, linear_from_srgb, srgb_from_linear, to_bytes
 
 Floats = npt.NDArray[np.floating]
 
@@ -74,15 +74,11 @@ def render_swatch(maps: dict[str, Bytes], tiles: float) -> Bytes:
     return to_bytes(srgb_from_linear(radiance.clip(0, 1)))
 
 
-def read_maps(files: dict[str, Path]) -> dict[str, Bytes]:
-    """Return the decoded maps of one material: basecolor and normal (N, N, 3), the others (N, N)."""
-    return {name: _read_map(files[name], is_colour=name in ("basecolor", "normal")) for name in MAPS}
-
-
-def _read_map(file: Path, is_colour: bool) -> Bytes:
+def _read_map(file: Path, is_color: bool) -> Bytes:
+    """Return a decoded map: (N, N, 3) if it ``is_color``, else (N, N)."""
     advice = "make the material bank again"
     content = read_content(file, advice)
-    if is_colour:
+    if is_color:
         return np.asarray(decode_picture(content, str(file), advice).image.convert("RGB"))
     return to_bytes(decode_levels(content, str(file), advice))
 
@@ -104,7 +100,8 @@ def contact_sheet(
             draw.text((x + 6, y + 1), record.category, fill=(235, 196, 106), font=bold)
             draw.line((x + 5, y + line - 1, x + cell - 6, y + line - 1), fill=(120, 102, 62))
             previous = record.category
-        swatch = Image.fromarray(render_swatch(read_maps(files[record.name]), tiles))
+        maps = {name: _read_map(file, name in COLOR_MAPS) for name, file in files[record.name].items()}
+        swatch = Image.fromarray(render_swatch(maps, tiles))
         sheet.paste(swatch.resize((side, side), Image.Resampling.LANCZOS), (x + 5, y + line))
         label = record.name.replace("_", " ")
         while draw.textlength(label, font=small) > cell - 4 and len(label) > 4:

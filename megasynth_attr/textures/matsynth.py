@@ -35,7 +35,7 @@ from megasynth_attr.textures.records import (
     write_index,
     write_material,
 )
-from megasynth_attr.textures.surface import MAPS, Bytes, linear_from_srgb, srgb_from_linear, to_bytes
+from megasynth_attr.textures.surface import COLOR_MAPS, MAPS, Bytes, linear_from_srgb, srgb_from_linear, to_bytes
 
 HELP = Help(
     usage="python -m megasynth_attr.textures.matsynth source=FOLDER out=FOLDER [key=value ...]",
@@ -53,7 +53,6 @@ A killed run loses nothing: the same command goes on where it stopped. Other mat
 )
 HUB_ID = "gvecchio/MatSynth"
 LICENSES = ("CC0", "CC-BY", "CC-BY-SA", "CC-BY-NC", "CC-BY-NC-SA", "CC-BY-ND")
-FETCH_AGAIN = "download its shard again"
 MATERIAL_NAME = "material.json"  # written last in a material's folder: the material is complete
 
 
@@ -172,34 +171,32 @@ def _resized(image: np.ndarray, size_px: int) -> np.ndarray:
     return np.stack(planes, axis=-1)[context : context + size_px, context : context + size_px]
 
 
-def _decoded(cell: Any, colored: bool) -> np.ndarray:
-    """Return a map as float32 in 0 … 1, (N, N, 3) or (N, N, 1); raises ValueError or DatasetError when it cannot.
+def _decoded(cell: Any, name: str) -> np.ndarray:
+    """Return the map ``name`` as float32 in 0 … 1, (N, N, 3) or (N, N, 1); raises DatasetError when it cannot.
 
     What is 1 depends on the file's type alone: 255, 65535, or 1 in floating point.
     """
+    title, advice = f"the {name} map", "download its shard again"
     if not isinstance(cell, Mapping) or not cell.get("bytes"):
-        raise ValueError("is missing")
-    if colored:
-        image = decode_picture(cell["bytes"], "the map", FETCH_AGAIN).image.convert("RGB")
+        raise DatasetError(f"{title} is missing")
+    if name in COLOR_MAPS:
+        image = decode_picture(cell["bytes"], title, advice).image.convert("RGB")
         pixels = np.asarray(image).astype(np.float32) / np.float32(255)
     else:
-        pixels = decode_levels(cell["bytes"], "the map", FETCH_AGAIN)[..., None]
+        pixels = decode_levels(cell["bytes"], title, advice)[..., None]
     if pixels.shape[0] != pixels.shape[1]:
-        raise ValueError(f"is not square ({pixels.shape[1]} × {pixels.shape[0]})")
+        raise DatasetError(f"{title} is not square ({pixels.shape[1]} × {pixels.shape[0]})")
     return pixels
 
 
 def bank_maps(row: Mapping[str, Any], size_px: int) -> dict[str, Bytes]:
-    """Return the five 8-bit maps of a row; raises ValueError naming the map that is missing or does not decode.
+    """Return the five 8-bit maps of a row; raises DatasetError naming the map that is missing or does not decode.
 
     Base colour is scaled in linear light, normals are made unit vectors again after scaling.
     """
     maps: dict[str, Bytes] = {}
     for name in MAPS:
-        try:
-            pixels = _decoded(row.get(name), colored=name in ("basecolor", "normal"))
-        except (ValueError, DatasetError) as error:
-            raise ValueError(f"{name} {error}") from error
+        pixels = _decoded(row.get(name), name)
         if name == "basecolor":
             linear = _resized(linear_from_srgb(pixels).astype(np.float32), size_px)
             maps[name] = to_bytes(srgb_from_linear(np.clip(linear, 0, 1)))
@@ -263,8 +260,8 @@ def _complete(folder: Path, size_px: int) -> dict[str, Any] | None:
     return entry if all((folder / f"{name}.png").is_file() for name in MAPS) else None
 
 
-def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | None = None) -> Summary:
-    """Build or continue the bank and return what was done; ``rows`` replaces the source (for tests).
+def build_bank(options: MatsynthOptions) -> Summary:
+    """Build or continue the bank and return what was done.
 
     Raises ConfigError for an unknown category or licence (naming the nearest) and for a bank of another size,
     DatasetError when nothing fits the choice, and what ``open_rows`` raises.
@@ -281,7 +278,7 @@ def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | Non
     written, kept, seen = 0, 0, 0
     skipped: list[str] = []
     with tqdm(desc="materials", unit="material", total=options.limit or None, disable=None) as bar:
-        for row in rows if rows is not None else open_rows(options.source, options.split):
+        for row in open_rows(options.source, options.split):
             seen += 1
             license_text = str((row.get("metadata") or {}).get("license") or "")
             if options.categories and row["category"] not in options.categories:
@@ -294,7 +291,7 @@ def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | Non
             else:
                 try:
                     maps = bank_maps(row, options.size_px)
-                except ValueError as error:
+                except DatasetError as error:
                     skipped.append(str(row["name"]))
                     warnings.warn(f"skipped {row['name']}: {error}", stacklevel=2)
                     continue

@@ -13,6 +13,7 @@ from PIL import Image
 from megasynth_attr.textures.procedural.noise import Array, IntArray
 
 MAPS = ("basecolor", "normal", "roughness", "metallic", "height")
+COLOR_MAPS = ("basecolor", "normal")  # these have three channels, the others one
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -48,9 +49,9 @@ def smooth(low: float, high: float, value: Array) -> Array:
     return t * t * (3.0 - 2.0 * t)
 
 
-def mix(a: Array | float, b: Array | float, weight: Array) -> Array:
+def mix(a: Array | float, b: Array | float, weight: Array | float) -> Array:
     """Return a + (b − a)·weight; the weight (N, N) is broadcast over the channels of colours (N, N, 3) or (3,)."""
-    if np.shape(a)[-1:] == (3,) or np.shape(b)[-1:] == (3,):
+    if isinstance(weight, np.ndarray) and (3,) in (np.shape(a)[-1:], np.shape(b)[-1:]):
         weight = weight[..., None]
     return np.asarray(a + (b - a) * weight)
 

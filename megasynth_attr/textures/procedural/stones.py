@@ -95,7 +95,7 @@ def granite(
         value = per_cell(tile, f"kind{number}", crystals)
         paint = pick(names, np.minimum(np.searchsorted(bounds, value), len(names) - 1))
         paint = tint(paint, per_cell(tile, f"light{number}", crystals, 0.85, 1.12))
-        keep = 1.0 if number == 0 else smooth(1 - weight, 1.05 - weight, per_cell(tile, f"keep{number}", crystals))
+        keep = smooth(1 - weight, 1.05 - weight, per_cell(tile, f"keep{number}", crystals))
         color = mix(color, paint, keep) if number else paint
         height = height + per_cell(tile, f"level{number}", crystals, -0.05, 0.05)
     cloud = fbm(tile, "cloud", 5, 4)
