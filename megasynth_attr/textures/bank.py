@@ -28,7 +28,7 @@ class DiskBank(Bank):
         for entry in read_index(path, remedy)["materials"]:
             record = read_record(entry, path)
             if record.name in self._listed:
-                raise DatasetError(f"{path}: {record.name} stands there twice; build the bank again")
+                raise DatasetError(f"{path}: {record.name} is listed twice; build the bank again")
             self._listed[record.name] = _listed_files(entry, record, path)
             records.append(record)
         super().__init__(records)

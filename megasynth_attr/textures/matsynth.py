@@ -25,6 +25,7 @@ from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
 from megasynth_attr.core.fields import REQUIRED, check, setting
+from megasynth_attr.core.files import read_json
 from megasynth_attr.core.pictures import decode_levels, decode_picture
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.textures.records import (
@@ -217,7 +218,7 @@ def _safe_name(name: str) -> str:
 
 
 def _source_text(metadata: Mapping[str, Any]) -> str:
-    """Return "MatSynth, <source>, <authors>, <link>", leaving out what is unknown."""
+    """Return "MatSynth; <source>; <authors>; <link>", leaving out what is unknown."""
     authors = ", ".join(str(author) for author in metadata.get("authors") or [] if author)
     parts = ("MatSynth", metadata.get("source"), authors, metadata.get("link"))
     return "; ".join(str(part) for part in parts if part)
@@ -248,10 +249,10 @@ def _write_material(folder: Path, row: Mapping[str, Any], maps: dict[str, Bytes]
 def _complete(folder: Path, size_px: int) -> dict[str, Any] | None:
     """Return the entry of a finished material, or None; raises ConfigError when it has another size."""
     try:
-        entry = json.loads((folder / MATERIAL_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        entry = read_json(folder / MATERIAL_NAME)
+    except DatasetError:
         return None
-    if not isinstance(entry, dict) or "files" not in entry:
+    if "files" not in entry:
         return None
     if entry.get("size_px") != size_px:
         raise ConfigError(

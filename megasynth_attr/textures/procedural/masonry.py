@@ -137,7 +137,7 @@ def roof(
     metal: float = 0.0,
 ) -> Surface:
     """Return overlapping scales: roof tiles, shingles, glazed fish scales, reptile skin."""
-    cells, _ = scales(tile, columns, rows, depth, shape)
+    cells = scales(tile, columns, rows, depth, shape)
     shade = per_cell(tile, "shade", cells)
     noise = fbm(tile, "mottle", 16, 5, 0.6)
     color = ramp(np.clip(shade + noise * np.float32(0.06), 0, 1), colors)

@@ -120,8 +120,8 @@ def basket(tile: Tile, squares: int, slats: int) -> Cells:
     return Cells(cell, squares * squares * slats, edge.astype(np.float32), along, v, standing.astype(np.float32))
 
 
-def scales(tile: Tile, columns: int, rows: int, depth: float = 0.6, shape: float = 2.0) -> tuple[Cells, Array]:
-    """Return overlapping rows of rounded scales (``rows`` even), and the depth 0 … 1 from a scale's hidden to free end.
+def scales(tile: Tile, columns: int, rows: int, depth: float = 0.6, shape: float = 2.0) -> Cells:
+    """Return overlapping rows of rounded scales (``rows`` even); ``v`` runs from a scale's hidden to its free end.
 
     A scale hangs ``depth`` rows over the next course; ``shape`` is the exponent of its free edge (2 round, 1 pointed).
     """
@@ -134,18 +134,14 @@ def scales(tile: Tile, columns: int, rows: int, depth: float = 0.6, shape: float
         column, u = _wrapped_floor(tile.x * np.float32(columns) + stagger, columns)
         rim = np.float32(depth) * (1 - np.abs(2 * u - 1) ** np.float32(shape)) ** np.float32(1 / shape)
         v = y - row
-        return (
-            (row % rows) * columns + column,
-            u,
-            (v / (1 + depth)).astype(np.float32),
-            (1 + rim - v).astype(np.float32),
-        )
+        index = (row % rows) * columns + column
+        return index, u, (v / (1 + depth)).astype(np.float32), (1 + rim - v).astype(np.float32)
 
     own, above = course(0), course(1)
     hidden = above[3] > 0  # the course above covers this place
     cell = np.where(hidden, above[0], own[0])
     u, v, edge = (np.where(hidden, above[k], own[k]) for k in (1, 2, 3))
-    return Cells(cell, rows * columns, edge / np.float32(rows), u, v), v
+    return Cells(cell, rows * columns, edge / np.float32(rows), u, v)
 
 
 @dataclass(frozen=True)
