@@ -21,7 +21,7 @@ from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.command.words import split, wants_help
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
-from megasynth_attr.farm.layout import available_cores
+from megasynth_attr.core.machine import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 HELP = Help(

@@ -3,65 +3,20 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
+import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 from megasynth_attr.blender import compat
+from megasynth_attr.blender.blender_scene import FILTER_WIDTH_PX, NORMAL_AOV, VISIBLE_TYPES, BlenderScene
 from megasynth_attr.blender.device import use_device
-from megasynth_attr.blender.quality import Quality, apply_quality, resolve_quality
-from megasynth_attr.core.errors import RenderError
-from megasynth_attr.scene.assets import Assets
-from megasynth_attr.scene.factor import registered
+from megasynth_attr.blender.quality import apply_quality, resolve_quality
+from megasynth_attr.core.errors import DatasetError, RenderError
+from megasynth_attr.scene.factor import Factor, registered
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
-from megasynth_attr.scene.spec import Scene
+from megasynth_attr.scene.spec import Assets, Scene
 
 CONTENT = ("meshes", "materials", "images", "lights", "cameras", "objects", "collections", "node_groups", "worlds")
-FILTER_WIDTH_PX = 1.5
-NORMAL_AOV = "surface_normal"  # name of the output materials write their mesh's normal to
-
-
-@dataclass
-class Stage:
-    """What factor builders get: the open Blender file and what it is made from; valid until the next ``build_scene``.
-
-    ``primitives`` holds one object per ``Geometry.primitives`` entry once geometry is built, ``camera`` the camera
-    object once the camera is built. ``shared`` is for what builders make only once, under keys of their own.
-    """
-
-    bpy: Any
-    scene: Scene
-    assets: Assets
-    render: RenderSettings
-    write: WriteSettings
-    quality: Quality
-    blender_scene: Any
-    collection: Any
-    primitives: list[Any] = field(default_factory=list)
-    camera: Any = None
-    shared: dict[Any, Any] = field(default_factory=dict)
-
-    @property
-    def layer(self) -> Any:
-        """The only view layer: with a second one Cycles would load all meshes anew for every view."""
-        return self.blender_scene.view_layers[0]
-
-    def factor(self, name: str) -> Any:
-        """Return the scene's data of a factor, e.g. ``stage.factor("geometry")``."""
-        return self.scene.factors[name]
-
-    def add_object(self, name: str, data: Any) -> Any:
-        """Return a new object showing ``data`` (a mesh, light or camera), linked into the scene."""
-        thing = self.bpy.data.objects.new(name, data)
-        self.collection.objects.link(thing)
-        return thing
-
-    def add_mesh(self, name: str, arrays: Any, instance_id: int) -> Any:
-        """Return a new object of MeshArrays; ``instance_id`` is what the instance map will show."""
-        from megasynth_attr.blender.geometry import mesh_from_arrays
-
-        thing = self.add_object(name, mesh_from_arrays(self.bpy, name, arrays))
-        thing.pass_index = instance_id
-        return thing
 
 
 def build_scene(
@@ -73,8 +28,8 @@ def build_scene(
     quality: str = "default",
     device: str = "cpu",
     threads: int = 0,
-) -> Stage:
-    """Return the Stage of ``scene``, ready for ``render_view``; whatever Blender held before is gone.
+) -> BlenderScene:
+    """Return the BlenderScene of ``scene``, ready for ``render_view``; whatever Blender held before is gone.
 
     Raises EnvironmentProblem for a Blender or device that cannot be used, DatasetError for an asset that is missing,
     unreadable or not what the scene file says.
@@ -85,13 +40,44 @@ def build_scene(
     _set_render(blender_scene, render)
     use_device(bpy, blender_scene, device, threads)
     apply_quality(blender_scene, numbers, render.max_bounces)
-    stage = Stage(bpy, scene, assets, render, write, numbers, blender_scene, blender_scene.collection)
+    stage = BlenderScene(bpy, scene, assets, render, write, numbers, blender_scene, blender_scene.collection)
     _set_passes(stage)
-    for name, factor in registered().items():
-        if name in scene.factors:
-            module, _, function = factor.build.partition(":")
-            getattr(importlib.import_module(module), function)(stage, scene.factors[name])
+    for factor in factors_of(scene):
+        before = set(stage.bpy.data.objects)
+        if (build := builder(factor)) is not None:
+            build(stage, scene.factors[factor.name])
+        if not factor.changes_depth:
+            added = [body for body in stage.bpy.data.objects if body not in before]
+            stage.beside_geometry += [body for body in added if body.type in VISIBLE_TYPES]
     return stage
+
+
+def factors_of(scene: Scene) -> list[Factor]:
+    """Return the factors of a scene in their order; DatasetError for one that nothing loaded defines."""
+    known = registered()
+    if unknown := sorted(scene.factors.keys() - known.keys()):
+        raise DatasetError(
+            f"{scene.name} has the factor {unknown[0]!r}, which no loaded plugin defines (plugins=[...])"
+        )
+    return [factor for name, factor in known.items() if name in scene.factors]
+
+
+def builder(factor: Factor) -> Callable[[Any, Any], None] | None:
+    """Return what builds a factor in Blender, None for one that only acts while pictures are developed.
+
+    RenderError if it does neither.
+    """
+    if factor.build is not None:
+        return factor.build
+    name = f"megasynth_attr.blender.factors.{factor.name}"
+    if importlib.util.find_spec(name) is not None:
+        build: Callable[[Any, Any], None] = importlib.import_module(name).build
+        return build
+    if factor.develop is None:
+        raise RenderError(
+            f"no picture can show the factor {factor.name!r}: it has neither build nor develop, and no {name}"
+        )
+    return None
 
 
 def empty_blender(bpy: Any) -> Any:
@@ -137,7 +123,7 @@ def _set_render(scene: Any, render: RenderSettings) -> None:
     view.use_curve_mapping = False
 
 
-def _set_passes(stage: Stage) -> None:
+def _set_passes(stage: BlenderScene) -> None:
     """Ask Cycles for the passes that will be written, and for nothing else."""
     layer = stage.layer
     layer.use_pass_combined = layer.use_pass_z = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 
@@ -14,18 +16,26 @@ def srgb_from_linear(linear: np.ndarray) -> np.ndarray:
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.power(linear, 1 / 2.4) - 0.055)
 
 
-def display_rgba(premultiplied: np.ndarray, exposure_stops: float) -> np.ndarray:
+def display_rgba(
+    premultiplied: np.ndarray, exposure_stops: float, developers: Sequence[Callable[[np.ndarray], np.ndarray]] = ()
+) -> np.ndarray:
     """Return uint8 H×W×4 with straight alpha for float H×W×4 linear RGBA with premultiplied alpha.
 
-    Colour is divided by alpha, scaled by 2^exposure_stops, clipped, sRGB encoded and rounded half up; where alpha
-    rounds to 0 the colour is 0 too.
+    Colour is divided by alpha, scaled by 2^exposure_stops, developed (each of ``developers`` maps H×W×3 to another),
+    clipped, sRGB encoded and rounded half up; where alpha rounds to 0 the colour is 0 too.
     """
     encoded = np.zeros(premultiplied.shape, dtype=np.uint8)
     covered = premultiplied[..., 3] > 0  # most of an object-centred picture is empty
     pixels = premultiplied[covered]
     alpha = np.clip(pixels[:, 3:], 0.0, 1.0)
-    colour = srgb_from_linear(pixels[:, :3] * (np.float32(2.0**exposure_stops) / alpha))
-    values = np.concatenate([colour, alpha], axis=1).astype(np.float32)
+    linear = pixels[:, :3] * (np.float32(2.0**exposure_stops) / alpha)
+    if developers:
+        picture = np.zeros((*premultiplied.shape[:2], 3), dtype=np.float32)
+        picture[covered] = linear
+        for develop in developers:
+            picture = develop(picture)
+        linear = picture[covered]
+    values = np.concatenate([srgb_from_linear(linear), alpha], axis=1).astype(np.float32)
     values = (values * np.float32(255) + np.float32(0.5)).astype(np.uint8)
     values[values[:, 3] == 0] = 0
     encoded[covered] = values

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from megasynth_attr.blender.blender_scene import BlenderScene
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.pictures import decode_picture
-
-if TYPE_CHECKING:
-    from megasynth_attr.blender.build import Stage
 
 RADIANCE_SUFFIXES = (".hdr", ".exr")  # checked when the library was opened
 
 
-def load_image(stage: Stage, path: str, what: str, *, is_colour: bool, sha256: str | None = None) -> Any:
+def load_image(stage: BlenderScene, path: str, what: str, *, is_colour: bool, sha256: str | None = None) -> Any:
     """Return the Blender image of a file; the second call for a file returns the first one's.
 
     ``is_colour``: sRGB values, else numbers. ``sha256``: what the file must be. Raises DatasetError naming ``what``.

@@ -14,17 +14,21 @@ BACKGROUND_DEPTH = 1e9  # Cycles writes 1e10 where a ray hits nothing
 
 @dataclass(frozen=True)
 class Passes:
-    """What Cycles rendered; H×W arrays, row 0 at the top. The ids and positions are None where not asked for."""
+    """What Cycles rendered; H×W arrays, row 0 at the top. Ids, positions and normals are None where not asked for."""
 
     combined: np.ndarray  # float32 H×W×4, linear Rec.709, premultiplied alpha
     depth_z: np.ndarray  # float32, 0 = background
     instance: np.ndarray | None  # uint16, 0 = background
     position: np.ndarray | None  # float32 H×W×3, 0 = background
     cycles_s: float  # what Cycles says it took, rounded to 10 ms by Cycles
+    normal: np.ndarray | None = None  # float32 H×W×3, as materials wrote them: exact in a rendering of one sample only
 
 
-def read_passes(data: bytes, layer: str, *, instance: bool, position: bool) -> Passes:
-    """Return the passes of a multilayer EXR file; ExrError (a ValueError) if it does not hold them."""
+def read_passes(data: bytes, layer: str, *, instance: bool, position: bool, normal_aov: str | None) -> Passes:
+    """Return the passes of a multilayer EXR file; ExrError (a ValueError) if it does not hold them.
+
+    ``normal_aov`` is the name of the custom output that holds normals, None where there is none.
+    """
     channels = _Channels(decode_exr(data))
     depth = channels[f"{layer}.Depth.Z"]
     hit = is_hit(depth)
@@ -34,13 +38,9 @@ def read_passes(data: bytes, layer: str, *, instance: bool, position: bool) -> P
         depth_z=np.where(hit, depth, np.float32(0)),
         instance=np.where(hit, np.round(ids), 0).astype(np.uint16) if ids is not None else None,
         position=_stack(channels, f"{layer}.Position", "XYZ") * hit[..., None] if position else None,
+        normal=_stack(channels, f"{layer}.{normal_aov}", "RGB") if normal_aov is not None else None,
         cycles_s=_cycles_seconds(text_attributes(data)),
     )
-
-
-def read_normals(data: bytes, layer: str, aov: str) -> tuple[np.ndarray, float]:
-    """Return (normals H×W×3 as materials wrote them, seconds Cycles took); ExrError if the file does not hold it."""
-    return _stack(_Channels(decode_exr(data)), f"{layer}.{aov}", "RGB"), _cycles_seconds(text_attributes(data))
 
 
 class _Channels(dict[str, np.ndarray]):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from megasynth_attr.blender import compat
-from megasynth_attr.blender.camera import move_camera
+from megasynth_attr.blender.blender_scene import BlenderScene
+from megasynth_attr.blender.factors.camera import move_camera
 from megasynth_attr.core.errors import EnvironmentProblem
 
-if TYPE_CHECKING:
-    from megasynth_attr.blender.build import Stage
 
-
-def animate_camera(stage: Stage) -> None:
+def animate_camera(stage: BlenderScene) -> None:
     """Key the camera's pose at one timeline frame per view, counted from 0 like the files, with a marker at each."""
     scene, count = stage.blender_scene, len(stage.factor("camera").positions)
     scene.frame_start, scene.frame_end = 0, count - 1
@@ -31,7 +29,7 @@ def animate_camera(stage: Stage) -> None:
     scene.frame_set(0)
 
 
-def prepare_for_people(stage: Stage) -> None:
+def prepare_for_people(stage: BlenderScene) -> None:
     """Let F12 and Render Animation make PNG files that look like the dataset's, beside the .blend file."""
     render = stage.blender_scene.render
     compat.set_png(render)
@@ -48,7 +46,7 @@ def _areas(bpy: Any) -> list[Any]:
     return [area for window in bpy.context.window_manager.windows for area in window.screen.areas]
 
 
-def save_blend(stage: Stage, path: Path, *, pack: bool) -> None:
+def save_blend(stage: BlenderScene, path: Path, *, pack: bool) -> None:
     """Save the file; ``pack``: with the textures inside it. EnvironmentProblem if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

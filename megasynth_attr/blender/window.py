@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
+from megasynth_attr.blender.blender_scene import VISIBLE_TYPES, BlenderScene
 from megasynth_attr.scene.frame import camera_from_world, intrinsics
 from megasynth_attr.scene.spec import Camera
 
-if TYPE_CHECKING:
-    from megasynth_attr.blender.build import Stage
-
 Window = tuple[int, int, int, int]  # left, top, right, bottom: pixel edges, from the top left
 
-VISIBLE_TYPES = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "POINTCLOUD", "CURVES")
 MARGIN_PX = 4  # wider than the pixel filter
 NEAREST = 1e-3  # scene units; what reaches closer to the camera plane may be anywhere in the picture
 
 
-def set_window(stage: Stage, frame_index: int) -> None:
+def set_window(stage: BlenderScene, frame_index: int) -> None:
     """Restrict rendering of this view to its window; Blender fills the rest with transparent black and depth 0."""
     width, height = stage.render.width_px, stage.render.height_px
     left, top, right, bottom = 0, 0, width, height
@@ -52,16 +47,15 @@ def visible_window(points: np.ndarray, camera: Camera, frame_index: int, width: 
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def _visible_points(stage: Stage) -> np.ndarray | None:
+def _visible_points(stage: BlenderScene) -> np.ndarray | None:
     """Return the corners of all visible objects' bounding boxes, N×3 in the world; None if something is everywhere."""
     if "visible points" not in stage.shared:
         stage.shared["visible points"] = _corners(stage)
     return stage.shared["visible points"]
 
 
-def _corners(stage: Stage) -> np.ndarray | None:
-    world = stage.blender_scene.world
-    if world is not None and world.node_tree is not None and _has_volume(world.node_tree):
+def _corners(stage: BlenderScene) -> np.ndarray | None:
+    if world_has_volume(stage):
         return None
     corners = []
     for instance in stage.bpy.context.evaluated_depsgraph_get().object_instances:
@@ -71,5 +65,8 @@ def _corners(stage: Stage) -> np.ndarray | None:
     return np.concatenate(corners) if corners else None
 
 
-def _has_volume(tree: Any) -> bool:
-    return any(n.inputs["Volume"].is_linked for n in tree.nodes if n.bl_idname == "ShaderNodeOutputWorld")
+def world_has_volume(stage: BlenderScene) -> bool:
+    """Return whether the world is filled with something."""
+    world = stage.blender_scene.world
+    nodes = world.node_tree.nodes if world is not None and world.node_tree is not None else ()
+    return any(node.inputs["Volume"].is_linked for node in nodes if node.bl_idname == "ShaderNodeOutputWorld")

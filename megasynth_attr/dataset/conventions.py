@@ -15,8 +15,8 @@ CAMERA_CONVENTIONS = {
 }
 
 CONVENTIONS = CAMERA_CONVENTIONS | {
-    "rgb": "rgb/*.png, 8-bit RGBA: sRGB transfer curve of exposed linear Rec.709 colour, no tone mapping; straight "
-    "alpha; 0 where no surface is hit",
+    "rgb": "rgb/*.png, 8-bit RGBA: sRGB transfer curve of exposed linear Rec.709 colour (developed by the factor "
+    "sensor, where there is one), no tone mapping; straight alpha; 0 where no surface is hit, unless in haze",
     "depth": "depth/*.exr, channel Z: planar z along the optical axis at the pixel centre, scene units; 0 where the "
     "ray hits nothing",
     "normal": "normal/*.exr, channels X, Y, Z, half precision: world space, unit length, facing the camera; 0 where "

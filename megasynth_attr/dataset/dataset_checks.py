@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from megasynth_attr.core.streams import Scope
 from megasynth_attr.dataset.findings import ERROR, WARNING, Finding, SceneFacts
 from megasynth_attr.dataset.reader import Dataset
 from megasynth_attr.dataset.reprojection import PairResult, Systematic, solve_systematic
+from megasynth_attr.scene.factor import registered, unloadable_plugins
 
-NO_EFFECT_ON_DEPTH = {"texture", "lighting", "noise"}
+EQUAL_DEPTH = "equal depth"
 BADLY_EXPOSED_SHARE = 0.01
 AGREEING_SHARE = 0.99
 PAIR_AGREEING_SHARE = 0.97  # a single pair of views has fewer pixels, and rarer shapes
@@ -52,6 +53,8 @@ def check_isolation(dataset: Dataset, facts: Sequence[SceneFacts]) -> list[Findi
     factors = dict(config.get("factors", {}))
     factors["noise"] = {"scope": config.get("content", {}).get("noise_scope", Scope.SCENE.value)}
     readable = [fact for fact in facts if fact.hashes]
+    for name in sorted({name for fact in readable for name in fact.hashes} - factors.keys()):
+        findings.append(Finding(ERROR, "isolation", name, "scenes have this factor, but dataset.json does not name it"))
     for name, settings in sorted(factors.items()):
         hashes = [fact.hashes.get(name, "") for fact in readable]
         if settings.get("scope") == Scope.SCENE.value:
@@ -71,28 +74,45 @@ def check_isolation(dataset: Dataset, facts: Sequence[SceneFacts]) -> list[Findi
     return findings
 
 
-def check_equal_depth(facts: Sequence[SceneFacts]) -> tuple[int, list[Finding]]:
-    """Scenes that differ in nothing but texture, lighting and noise have byte-equal depth files.
+def depth_promises(dataset: Dataset) -> tuple[frozenset[str], list[Finding]]:
+    """Return the names of what changes no depth – noise, and the factors that say so – and a warning for each factor of
+    the dataset that is unknown here."""
+    reasons = unloadable_plugins(dataset.plugins)
+    still = {name for name, factor in registered().items() if not factor.changes_depth}
+    unknown = sorted(dataset.record["config"].get("factors", {}).keys() - registered().keys())
+    reason = "; ".join(reasons.values()) or "no plugin of this dataset declares it"
+    message = f"scenes that differ in this factor are not compared: whether it changes depth is unknown here ({reason})"
+    return frozenset(still | {"noise"}), [Finding(WARNING, EQUAL_DEPTH, name, message) for name in unknown]
 
-    Returns the number of groups with at least two scenes, and a finding per group that differs.
+
+def check_equal_depth(
+    facts: Sequence[SceneFacts], still: frozenset[str]
+) -> tuple[int, Mapping[str, int], list[Finding]]:
+    """Scenes that differ in nothing but the factors ``still`` have byte-equal depth files.
+
+    Returns the number of groups with at least two scenes; how many of them differ in each factor; and a finding per
+    scene whose depth is another.
     """
     groups: dict[tuple[tuple[str, str], ...], list[SceneFacts]] = defaultdict(list)
     for fact in facts:
         if fact.hashes:
-            key = tuple(sorted((n, h) for n, h in fact.hashes.items() if n not in NO_EFFECT_ON_DEPTH))
+            key = tuple(sorted((n, h) for n, h in fact.hashes.items() if n not in still))
             groups[key].append(fact)
     compared = [group for group in groups.values() if len(group) > 1]
     findings = []
+    differing: Counter[str] = Counter()
     for first, *others in compared:
+        names = {name for fact in (first, *others) for name in fact.hashes}
+        differing.update(n for n in names if any(f.hashes.get(n) != first.hashes.get(n) for f in others))
         for other in others:
             frames = zip(first.depth_digests, other.depth_digests, strict=True)
             if different := [i for i, (a, b) in enumerate(frames) if a != b]:
                 message = (
-                    f"geometry and camera are those of scene {first.name}, but depth differs in {len(different)} "
+                    f"all that changes depth is as in scene {first.name}, but depth differs in {len(different)} "
                     f"frames, first in frame {different[0]}"
                 )
-                findings.append(Finding(ERROR, "isolation", other.name, message))
-    return len(compared), findings
+                findings.append(Finding(ERROR, EQUAL_DEPTH, other.name, message))
+    return len(compared), differing, findings
 
 
 def check_exposure(facts: Sequence[SceneFacts]) -> tuple[float, float, list[Finding]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ class Finding:
     """One thing that is wrong (``severity`` "error") or worth knowing ("warning")."""
 
     severity: str
-    check: str  # files, scene, cameras, values, layers, clearance, exposure, reprojection, isolation, completeness
+    check: str  # a key of report/checks.py: files, scene, cameras, …
     where: str  # scene name, file or ""
     message: str
 
@@ -58,6 +59,7 @@ class VerifyReport:
     shift_y_px: float | None
     depth_factor: float | None
     depth_groups: int  # groups of scenes whose depth must be, byte for byte, equal
+    depth_compared: dict[str, int]  # factor → in how many of these groups it differs between scenes
     distinct_hashes: dict[str, int]  # factor → number of different values among the scenes
 
     @property
@@ -82,7 +84,7 @@ class VerifyReport:
             ("dataset", f"{self.dataset}: {self.verdict}"),
             ("scenes", f"{self.scenes} of {self.scene_count}, {self.frames} frames, {self.bytes / 1e6:.1f} MB"),
             ("different", ", ".join(f"{name} {count}" for name, count in sorted(self.distinct_hashes.items()))),
-            ("equal depth", f"{self.depth_groups} groups of scenes compared byte for byte"),
+            ("equal depth", depth_in_words(self.depth_groups, self.depth_compared) or NOTHING_COMPARED),
             ("clearance", f"nearest surface {surface}, required {self.clearance_required:g}"),
             ("exposure", f"{self.clipped_share:.2%} of frames clipped, {self.black_share:.2%} black (expected < 1 %)"),
             ("reprojection", f"{agreeing} of {self.covisible_pixels} co-visible pixels agree (required 99 %)"),
@@ -96,6 +98,17 @@ class VerifyReport:
         if len(self.findings) > limit:
             lines.append(f"{'':>13}  … and {len(self.findings) - limit} more, see verify.json")
         return "\n".join(lines)
+
+
+NOTHING_COMPARED = "nothing compared: any two scenes differ in something that may change depth"
+
+
+def depth_in_words(groups: int, compared: Mapping[str, int]) -> str | None:
+    """Return what the check of equal depth compared; None if nothing."""
+    if not groups:
+        return None
+    differing = ", ".join(sorted(name for name, count in compared.items() if count)) or "nothing"
+    return f"{groups} group{'s' if groups > 1 else ''} of scenes compared byte for byte, differing in {differing}"
 
 
 def _shown(value: float | None, digits: int = 3) -> str:

@@ -22,7 +22,7 @@ from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, DATASET_FORMAT
 from megasynth_attr.dataset.images import read_depth, read_ids, read_image, read_vectors
 from megasynth_attr.dataset.reprojection import world_points
-from megasynth_attr.scene.factor import load_plugins
+from megasynth_attr.scene.factor import unloadable_plugins
 from megasynth_attr.scene.spec import Scene, read_scene
 
 
@@ -43,7 +43,7 @@ class View:
 
     @property
     def image(self) -> np.ndarray:
-        """H×W×4 uint8: sRGB with straight alpha; 0 where nothing is hit."""
+        """H×W×4 uint8: sRGB with straight alpha; 0 where nothing is hit (in haze, 255 everywhere)."""
         return self._shaped(read_image(self.file("rgb")), "rgb", 4)
 
     @property
@@ -104,9 +104,10 @@ class SceneData:
 
     @cached_property
     def scene(self) -> Scene:
-        """The scene file: everything that was drawn, per factor. Loads the plugins."""
-        load_plugins(self.plugins)
-        return read_scene(self.path / paths.SCENE_FILE)
+        """The scene file: everything that was drawn, per factor. Loads the plugins; where one cannot be loaded, the
+        data of its factors stay plain."""
+        unloadable_plugins(self.plugins)
+        return read_scene(self.path / paths.SCENE_FILE, keep_unknown=True)
 
     @cached_property
     def cameras(self) -> dict[str, Any]:

@@ -96,7 +96,8 @@ def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], parti
     findings: list[Finding] = [finding for fact in facts for finding in fact.findings]
     findings += dataset_checks.check_completeness(dataset, facts, partial_check)
     findings += dataset_checks.check_isolation(dataset, facts)
-    groups, unequal = dataset_checks.check_equal_depth(facts)
+    still, unknown = dataset_checks.depth_promises(dataset)
+    groups, differing, unequal = dataset_checks.check_equal_depth(facts, still)
     clipped, black, exposure = dataset_checks.check_exposure(facts)
     covisible, share, systematic, reprojection = dataset_checks.check_reprojection(facts)
     nearest = min((fact.nearest_surface for fact in facts), default=np.inf)
@@ -107,7 +108,7 @@ def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], parti
         scene_count=dataset.scene_count,
         frames=sum(fact.frames for fact in facts),
         bytes=sum(fact.bytes for fact in facts),
-        findings=tuple(findings + unequal + exposure + reprojection),
+        findings=tuple(findings + unknown + unequal + exposure + reprojection),
         clearance_required=expected.clearance,
         nearest_surface=float(nearest) if np.isfinite(nearest) else None,
         clipped_share=clipped,
@@ -118,6 +119,7 @@ def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], parti
         shift_y_px=systematic.shift_y_px,
         depth_factor=systematic.depth_factor,
         depth_groups=groups,
+        depth_compared=dict(differing),
         distinct_hashes={name: len({fact.hashes.get(name) for fact in facts if fact.hashes}) for name in names},
     )
 
@@ -135,10 +137,11 @@ HELP = Help(
     usage="python -m megasynth_attr.dataset.verify dataset=<dir> [scenes=0-9] [workers=4]",
     explanation="""
 Reads every file of a dataset and checks: checksums, counts, finite values, camera matrices, scene hashes, that
-nothing but the intended factors varies, byte-equal depth where only texture or lighting differ, the distance between
-cameras and surfaces, exposure, and that the depth maps of different views agree. Writes <dataset>/verify.json and
-prints a table; a dataset that cannot be written to gets the table alone. Exit code 0: passed, as far as its scenes
-exist (the table says how many of them); 2: something is wrong, or none of the scenes exists.
+nothing but the intended factors varies, byte-equal depth where scenes differ only in factors that cannot change it
+(texture, lighting), the distance between cameras and surfaces, exposure, and that the depth maps of different views
+agree. Writes <dataset>/verify.json and prints a table; a dataset that cannot be written to gets the table alone. Exit
+code 0: passed, as far as its scenes exist (the table says how many of them); 2: something is wrong, or none of the
+scenes exists.
 """,
     examples=(
         "python -m megasynth_attr.dataset.verify dataset=runs/demo",

@@ -25,10 +25,6 @@ class Cost:
     value: float
     measured: bool
 
-    @property
-    def source(self) -> str:
-        return "measured" if self.measured else "assumed"
-
 
 def bytes_per_frame(config: Config, dataset: Path) -> Cost:
     """Return the bytes one frame takes on disk: the mean of complete scenes, or a guess from image size and layers."""

@@ -12,10 +12,10 @@ import scipy
 
 from megasynth_attr import __version__
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.machine import check_writable
 from megasynth_attr.core.run_folder import Kind, differences, refusal, share
 from megasynth_attr.core.temporary import remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, EXPERIMENT_FILE, TMP, dataset_dir, dataset_name
-from megasynth_attr.farm.tasks import check_writable
 from megasynth_attr.scene.config import Config, Experiment, dataset_identity
 
 EXPERIMENT = Kind(
@@ -61,7 +61,7 @@ def require_experiment(experiment: Experiment) -> None:
     """Raise DatasetError unless ``out`` holds an experiment, or at least one of this experiment's datasets."""
     if (experiment.out / EXPERIMENT_FILE).is_file():
         return
-    for config in experiment.members:
+    for config in experiment.configs:
         for index in range(config.content.dataset_count):
             if (dataset_dir(experiment.out, config.attribute, index) / DATASET_FILE).is_file():
                 return
@@ -79,8 +79,8 @@ def _record(experiment: Experiment) -> dict[str, Any]:
         "format": EXPERIMENT.format,
         "preset": experiment.preset,
         "versions": versions,
-        "attributes": {config.attribute: _attribute_record(config) for config in experiment.members},
-        "downstream": [config.attribute for config in experiment.members[-1:] if experiment.has_downstream],
+        "attributes": {config.attribute: _attribute_record(config) for config in experiment.configs},
+        "downstream": [experiment.downstream.attribute] if experiment.downstream else [],
     }
 
 

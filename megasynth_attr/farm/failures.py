@@ -7,8 +7,8 @@ from typing import Any
 from megasynth_attr.core.files import json_bytes, storage_errors, write_durably
 from megasynth_attr.core.temporary import working_folder
 from megasynth_attr.dataset.paths import TMP, failure_file, scene_name
-from megasynth_attr.farm.executor import Problem
 from megasynth_attr.farm.tasks import Task
+from megasynth_attr.farm.work import Problem
 
 FAILURE_FORMAT = "megasynth-attr failure 1"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import MegaSynthError, ScenesFailed
 from megasynth_attr.core.files import read_json
+from megasynth_attr.core.machine import check_disk, check_writable
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file, finished_scenes, scene_dir, scene_name
@@ -17,33 +18,39 @@ from megasynth_attr.farm.events import EventLog, host_name
 from megasynth_attr.farm.launch import find_blender
 from megasynth_attr.farm.library import Library, cache_dir, open_library
 from megasynth_attr.farm.local import LocalExecutor
-from megasynth_attr.farm.materials import material_records
 from megasynth_attr.farm.prepare import Preparer
 from megasynth_attr.farm.progress import Progress
 from megasynth_attr.farm.schedule import Schedule
 from megasynth_attr.farm.scratch import scratch_folder
-from megasynth_attr.farm.slurm import render_on_slurm
-from megasynth_attr.farm.tasks import Plan, check_disk, check_writable, describe, make_plan, select_all_shards
+from megasynth_attr.farm.slurm import render_on_slurm, require_slurm
+from megasynth_attr.farm.tasks import Plan, describe, make_plan, select_all_shards
 from megasynth_attr.scene.config import Experiment
 
 Render = Callable[[Plan, Mapping[str, Library], StopRequest, EventLog], None]
+
+
+def check_machine(experiment: Experiment) -> None:
+    """Raise EnvironmentProblem unless what is missing of the selected scenes can be rendered on this machine."""
+    plan = make_plan(experiment)
+    if plan.todo:
+        if experiment.run.executor == "local":
+            find_blender(experiment.run.blender)
+        else:
+            require_slurm()
+        check_writable(experiment.out)
+        check_disk(experiment.out, plan.bytes_needed, f"{plan.frames_todo} frames")
 
 
 def generate(experiment: Experiment) -> None:
     """Render what is missing of the selected scenes and complete each dataset.json.
 
     Raises ScenesFailed if some could not be rendered (all others then exist), Interrupted after a signal or when
-    ``max_runtime_s`` is over, EnvironmentProblem or ConfigError if nothing can be rendered like this.
+    ``max_runtime_s`` is over, EnvironmentProblem or ConfigError if a worker says that nothing can be rendered.
     """
     with StopRequest(experiment.run.max_runtime_s) as stop:
         plan = make_plan(experiment)
-        print(describe(plan), flush=True)
-        libraries = {config.attribute: open_library(config, cache_dir(experiment)) for config in experiment.members}
-        if plan.todo:
-            if experiment.run.executor == "local":
-                find_blender(experiment.run.blender)  # before anything is written
-            check_writable(experiment.out)
-            check_disk(experiment.out, plan.bytes_needed, f"{plan.frames_todo} frames")
+        print(f"preset    {experiment.preset} → {experiment.out}", *describe(plan), sep="\n", flush=True)
+        libraries = {config.attribute: open_library(config, cache_dir(experiment)) for config in experiment.configs}
         for task in plan.datasets.values():
             open_for_writing(task.config, experiment.out, task.dataset_index)
         if plan.todo:
@@ -64,8 +71,8 @@ def _render(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest) -> 
             run=to_plain(run),
             scenes=len(plan.todo),
             frames=plan.frames_todo,
-            workers=plan.layout.workers,
-            threads=plan.layout.threads,
+            workers=plan.pool.workers,
+            threads=plan.pool.threads,
         )
         try:
             render(plan, libraries, stop, events)
@@ -77,7 +84,7 @@ def _render(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest) -> 
 
 def _render_here(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest, events: EventLog) -> None:
     """Render on this machine, with the pool."""
-    run, layout = plan.experiment.run, plan.layout
+    run, pool_size = plan.experiment.run, plan.pool
 
     def clean_up() -> None:
         for folder in plan.datasets:
@@ -88,13 +95,13 @@ def _render_here(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest
         LocalExecutor(
             find_blender(run.blender),
             scratch,
-            workers=layout.workers,
-            threads=layout.threads,
+            workers=pool_size.workers,
+            threads=pool_size.threads,
             scenes_per_worker=run.scenes_per_worker,
             timeout_s=run.timeout_s,
             on_death=clean_up,
         ) as pool,
-        Preparer(plan.todo, libraries, layout.threads, ahead=layout.workers + 1) as preparer,
+        Preparer(plan.todo, libraries, pool_size.threads, ahead=pool_size.workers + 1) as preparer,
         Progress(
             plan.frames_selected,
             plan.frames_selected - plan.frames_todo,
@@ -119,7 +126,7 @@ def _finalise(plan: Plan, libraries: Mapping[str, Library]) -> None:
         if plan.experiment.run.shard != "1/1" and not wanted[folder] <= set(finished):
             continue
         if sorted(read_json(folder / DATASET_FILE).get("scenes", {})) != [scene_name(index) for index in finished]:
-            finalise(folder, material_records(libraries[task.config.attribute]))
+            finalise(folder, libraries[task.config.attribute].material_records())
 
 
 def _raise_for_missing(plan: Plan) -> None:

@@ -12,17 +12,17 @@ import numpy as np
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import ExrError, decode_exr
 from megasynth_attr.core.resources import resource_dir
-from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.config import Config, Experiment
 from megasynth_attr.scene.factor import Records
 from megasynth_attr.scene.probe import project_hdri
 from megasynth_attr.scene.sample import sample_scene as draw_scene
-from megasynth_attr.scene.spec import Scene
+from megasynth_attr.scene.spec import Assets, Scene
 from megasynth_attr.textures.bank import Bank, open_bank
 from megasynth_attr.textures.pictures import list_pictures
 from megasynth_attr.textures.radiance import read_hdr
 
 HDRI_SUFFIXES = (".hdr", ".exr")
+MATERIAL_FIELDS = ("name", "category", "license", "source", "identity")
 PROBE_WIDTH_PX = 64  # an HDRI is reduced to this width before it is projected to nine harmonics
 
 
@@ -42,6 +42,10 @@ class Library:
 
     bank: Bank
     records: Records
+
+    def material_records(self) -> list[dict[str, str]]:
+        """Return name, category, licence, source and content hash of every material of the bank, for dataset.json."""
+        return [{key: str(getattr(r, key)) for key in MATERIAL_FIELDS} for r in self.records.materials.values()]
 
     def assets_for(self, scene: Scene) -> Assets:
         """Return the paths of every file the scene shows, making procedural materials that do not exist yet."""

@@ -15,10 +15,9 @@ from typing import Any
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import EnvironmentProblem, ExitCode
-from megasynth_attr.farm.executor import Problem, Report, Work
-from megasynth_attr.farm.job import RenderJob
 from megasynth_attr.farm.launch import Launcher
 from megasynth_attr.farm.process import WorkerProcess
+from megasynth_attr.farm.work import Problem, RenderJob, Report, Work
 
 START_LIMIT_S = 300.0  # a cold Blender on a slow network disk takes a minute
 START_TRIES = 5  # workers that may be killed by a signal while starting, in a row

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import SceneRejected
-from megasynth_attr.farm.executor import Problem
-from megasynth_attr.farm.job import RenderJob
 from megasynth_attr.farm.library import Library, sample_scene
 from megasynth_attr.farm.tasks import Task
+from megasynth_attr.farm.work import Problem, RenderJob
 from megasynth_attr.scene.spec import scene_to_json
 
 

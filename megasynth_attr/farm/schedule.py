@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, ExitCode
+from megasynth_attr.core.machine import check_disk
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.dataset.paths import scene_dir
 from megasynth_attr.farm.estimate import cost_class
 from megasynth_attr.farm.events import EventLog
-from megasynth_attr.farm.executor import Problem, Report, Work
 from megasynth_attr.farm.failures import remove_failure, write_failure
 from megasynth_attr.farm.local import LocalExecutor
 from megasynth_attr.farm.prepare import Prepared, Preparer
 from megasynth_attr.farm.progress import Progress
-from megasynth_attr.farm.tasks import Plan, check_disk
+from megasynth_attr.farm.tasks import Plan
+from megasynth_attr.farm.work import Problem, Report, Work
 
 POLL_S = 0.25  # how long a signal may wait
 IDLE_POLL_S = 0.02  # while a worker waits for a scene that is being prepared
@@ -96,7 +97,7 @@ class Schedule:
             "scene_done",
             scene=task.key,
             frames=task.frames,
-            cost_class=cost_class(task.config, self._plan.layout.threads),
+            cost_class=cost_class(task.config, self._plan.pool.threads),
             worker=report.worker,
             seconds=report.seconds,
         )

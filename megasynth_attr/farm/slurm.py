@@ -8,6 +8,7 @@ the state Slurm reports only says whether there is something left to wait for.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import os
 import shutil
@@ -24,9 +25,9 @@ from megasynth_attr.core.resources import PACKAGE_DIR
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.dataset.paths import finished_scenes
 from megasynth_attr.farm.events import EventLog
-from megasynth_attr.farm.executor import Problem, Report, Work
 from megasynth_attr.farm.progress import Progress
 from megasynth_attr.farm.tasks import Plan
+from megasynth_attr.farm.work import Problem, Report, Work
 from megasynth_attr.scene.config import Experiment
 from megasynth_attr.scene.settings import RunSettings
 
@@ -38,14 +39,26 @@ POLL_S = 2.0
 GONE_POLLS = 3  # polls without a result after a job left the queue: files may appear late on a network disk
 
 
+def check_shard(run: RunSettings) -> None:
+    """Raise ConfigError for a shard of the shards that Slurm makes itself."""
+    if run.executor == "slurm" and run.shard != "1/1":
+        raise ConfigError(f"executor=slurm makes its own shards, one per job; leave out shard={run.shard} or set jobs=")
+
+
+def require_slurm() -> None:
+    """Raise EnvironmentProblem unless jobs can be submitted from this machine."""
+    if shutil.which("sbatch") is None:
+        raise EnvironmentProblem("executor=slurm: there is no sbatch on this machine; start from a login node")
+    if importlib.util.find_spec("submitit") is None:
+        raise EnvironmentProblem("executor=slurm needs submitit; `pip install megasynth-attr[farm]`")
+
+
 def render_on_slurm(plan: Plan, libraries: Mapping[str, Any], stop: StopRequest, events: EventLog) -> None:
     """Submit the shards of the plan and wait for them; shards that ended early are submitted again, ``attempts`` times.
 
     Raises Interrupted if shards are still incomplete after that, EnvironmentProblem or ConfigError if the jobs say so.
     """
     run = plan.experiment.run
-    if run.shard != "1/1":
-        raise ConfigError(f"executor=slurm makes its own shards, one per job; leave out shard={run.shard} or set jobs=")
     count = min(run.jobs or math.ceil(len(plan.todo) / SCENES_PER_JOB), MOST_JOBS, len(plan.selected))
     work = {f"{i}/{count}": Work(f"{i}/{count}", shard_command(plan.experiment, i, count)) for i in range(1, count + 1)}
     attempts: Counter[str] = Counter()
@@ -99,15 +112,11 @@ def run_shard(command: Sequence[str]) -> tuple[int, str]:
 
 
 class SlurmExecutor:
-    """An Executor whose work is commands, each an element of an array job."""
+    """Runs commands, each an element of an array job."""
 
     def __init__(self, run: RunSettings, folder: Path) -> None:
-        if shutil.which("sbatch") is None:
-            raise EnvironmentProblem("executor=slurm: there is no sbatch on this machine; start from a login node")
-        try:
-            import submitit
-        except ModuleNotFoundError:
-            raise EnvironmentProblem("executor=slurm needs submitit; `pip install megasynth-attr[farm]`") from None
+        import submitit  # of an extra
+
         self.folder = folder
         self._jobs: dict[str, Any] = {}
         self._gone: Counter[str] = Counter()

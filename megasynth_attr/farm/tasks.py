@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from megasynth_attr.core.errors import EnvironmentProblem
-from megasynth_attr.core.pages.words import duration_text, size_text
+from megasynth_attr.core.machine import available_cores, available_memory, free_bytes, missing_bytes
+from megasynth_attr.core.pages.words import duration_text, hours_text, size_text
 from megasynth_attr.core.selection import parse_indices, parse_shard, shard_of
+from megasynth_attr.core.stages import CostLine
 from megasynth_attr.dataset.paths import dataset_dir, dataset_name, finished_scenes, scene_name
 from megasynth_attr.farm.estimate import Cost, bytes_per_frame, worker_seconds_per_frame
-from megasynth_attr.farm.layout import Layout, available_cores, available_memory, choose_layout
+from megasynth_attr.farm.workers import WorkerCount, choose_workers
 from megasynth_attr.scene.config import Config, Experiment
 
-SPARE_BYTES = 100_000_000  # left free for everybody else on the disk
 START_S = 4.0  # starting Blender
 
 
@@ -45,7 +44,7 @@ class Plan:
     experiment: Experiment
     selected: tuple[Task, ...]
     todo: tuple[Task, ...]
-    layout: Layout
+    pool: WorkerCount
     bytes_per_frame: dict[str, Cost]  # by attribute
     seconds_per_frame: dict[str, Cost]  # of one worker, by attribute
 
@@ -66,7 +65,7 @@ class Plan:
         if not self.todo:
             return 0.0
         work = sum(task.frames * self.seconds_per_frame[task.config.attribute].value for task in self.todo)
-        return START_S + work / min(self.layout.workers, len(self.todo))
+        return START_S + work / min(self.pool.workers, len(self.todo))
 
     @property
     def datasets(self) -> dict[Path, Task]:
@@ -82,7 +81,7 @@ def select(experiment: Experiment) -> tuple[Task, ...]:
 def select_all_shards(experiment: Experiment) -> list[Task]:
     """Return the scenes chosen by ``datasets=`` and ``scenes=``: those of all shards together."""
     tasks = []
-    for config in experiment.members:
+    for config in experiment.configs:
         content, run = config.content, config.run
         for dataset_index in parse_indices(run.datasets, content.dataset_count, "datasets"):
             folder = dataset_dir(experiment.out, config.attribute, dataset_index)
@@ -96,75 +95,53 @@ def make_plan(experiment: Experiment) -> Plan:
     selected = select(experiment)
     done = {folder: set(finished_scenes(folder)) for folder in {task.dataset for task in selected}}
     todo = tuple(task for task in selected if task.scene_index not in done[task.dataset])
-    layout = choose_layout(experiment.run, len(todo), available_cores(), available_memory())
+    pool = choose_workers(experiment.run, len(todo), available_cores(), available_memory())
     firsts = {task.config.attribute: task for task in reversed(selected)}
     return Plan(
         experiment,
         selected,
         todo,
-        layout,
+        pool,
         {name: bytes_per_frame(task.config, task.dataset) for name, task in firsts.items()},
-        {name: worker_seconds_per_frame(task.config, experiment.out, layout.threads) for name, task in firsts.items()},
+        {name: worker_seconds_per_frame(task.config, experiment.out, pool.threads) for name, task in firsts.items()},
     )
 
 
-def describe(plan: Plan) -> str:
-    """Return the plan for people, one line per fact."""
+def describe(plan: Plan) -> list[CostLine]:
+    """Return the plan for people, one line per fact; the duration is that of the line ``rendering``."""
     run, content = plan.experiment.run, plan.experiment.members[0].content
-    render = plan.experiment.members[0].render
-    complete = len(plan.selected) - len(plan.todo)
+    render, todo = plan.experiment.members[0].render, len(plan.todo)
     names = [dataset_name(task.config.attribute, task.dataset_index) for task in plan.datasets.values()]
     share = f", shard {run.shard}" if run.shard != "1/1" else ""
-    first = plan.todo[0].config.attribute if plan.todo else plan.experiment.members[0].attribute
-    size, rate = plan.bytes_per_frame.get(first), plan.seconds_per_frame.get(first)
     lines = [
-        f"preset    {plan.experiment.preset} → {plan.experiment.out}",
-        f"datasets  {len(names)} ({_shortened(sorted(names))}){share}",
-        f"scenes    {len(plan.selected)} selected, {complete} complete, {len(plan.todo)} to render",
-        f"frames    {plan.frames_todo} of {render.width_px}×{render.height_px} px, quality {content.quality}",
+        CostLine("datasets", f"{len(names)} ({_shortened(sorted(names))}){share}"),
+        CostLine("scenes", f"{len(plan.selected)} selected, {len(plan.selected) - todo} complete, {todo} to render"),
     ]
     if not plan.todo:
-        lines.append("nothing to render")
-    elif size is not None and rate is not None:
-        lines += [
-            f"disk      about {size_text(plan.bytes_needed)} ({size_text(size.value)} per frame, {size.source}), "
-            f"{size_text(free_bytes(plan.experiment.out))} free",
-            f"time      about {duration_text(plan.seconds_needed)} ({rate.value:.2g} s per frame and worker, "
-            f"{rate.source}) with {plan.layout} on {run.device}",
-        ]
-    return "\n".join(lines)
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free bytes of the file system that holds ``folder`` or will hold it."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return shutil.disk_usage(existing).free
-
-
-def missing_bytes(folder: Path, needed: float) -> float:
-    """Return how many bytes the disk of ``folder`` lacks for ``needed`` ones and some spare; 0: none."""
-    return max(needed + SPARE_BYTES - free_bytes(folder), 0.0)
-
-
-def check_disk(folder: Path, needed: float, what: str) -> None:
-    """Raise EnvironmentProblem unless ``needed`` bytes and some spare ones are free below ``folder``."""
-    free = free_bytes(folder)
-    if missing_bytes(folder, needed):
-        raise EnvironmentProblem(
-            f"the disk of {folder} is too small: {what} need about {size_text(needed)} and {size_text(SPARE_BYTES)} "
-            f"stay free, but only {size_text(free)} are; free some space, choose another out=, or fewer scenes="
-        )
-
-
-def check_writable(folder: Path) -> None:
-    """Raise EnvironmentProblem unless ``folder`` can be created or written; creates nothing."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir():
-        raise EnvironmentProblem(f"out={folder}: {existing} is a file, not a folder; choose another out=")
-    read_only = bool(os.statvfs(existing).f_flag & os.ST_RDONLY) if hasattr(os, "statvfs") else False
-    if read_only or not os.access(existing, os.W_OK | os.X_OK):
-        reason = "is on a read-only file system" if read_only else "cannot be written to by this user"
-        raise EnvironmentProblem(f"out={folder}: {existing} {reason}; choose another out=")
+        return [*lines, CostLine("rendering", "nothing to render")]
+    frames: Counter[str] = Counter()
+    for task in plan.todo:
+        frames[task.config.attribute] += task.frames
+    by_attribute = ", ".join(f"{name} {count:,}" for name, count in frames.items())
+    size = f"{render.width_px}×{render.height_px} px, quality {content.quality}"
+    worker_s = sum(count * plan.seconds_per_frame[name].value for name, count in frames.items())
+    hours = hours_text(worker_s * (plan.pool.threads if run.device == "cpu" else 1) / 3600)
+    measured = all(plan.seconds_per_frame[name].measured for name in frames)
+    source = "measured here" if measured else "at rates measured on another machine, docs/overhead.md"
+    free, missing = free_bytes(plan.experiment.out), missing_bytes(plan.experiment.out, plan.bytes_needed)
+    advice = "generate will not start; free some space, choose another out=, or render in parts (scenes=)"
+    return [
+        *lines,
+        CostLine("frames", f"{plan.frames_todo:,} of {size} ({by_attribute})"),
+        CostLine("disk", f"about {size_text(plan.bytes_needed)}; {size_text(free)} are free"),
+        *([CostLine("WARNING", f"THE DISK IS TOO SMALL by {size_text(missing)}: {advice}")] if missing else []),
+        CostLine(
+            "rendering",
+            f"about {hours} {'core' if run.device == 'cpu' else 'GPU'} hours ({source}); "
+            f"{duration_text(plan.seconds_needed)} with {plan.pool} on this machine",
+            plan.seconds_needed,
+        ),
+    ]
 
 
 def _shortened(names: list[str]) -> str:

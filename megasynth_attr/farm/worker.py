@@ -108,7 +108,7 @@ def _render_scene(job_record: dict[str, Any], report: Report) -> dict[str, float
     from megasynth_attr.blender.render import render_record, render_view
     from megasynth_attr.core.codec import from_plain
     from megasynth_attr.dataset.writer import SceneWriter
-    from megasynth_attr.farm.job import RenderJob
+    from megasynth_attr.farm.work import RenderJob
     from megasynth_attr.scene.factor import load_plugins
     from megasynth_attr.scene.spec import scene_from_json
 

@@ -1,8 +1,7 @@
-"""What ``--help`` and ``--presets`` of the pipeline say besides the keys: stages, presets, sections of factors."""
+"""What ``--help`` and ``--presets`` of the pipeline say: stages, presets, and the sections of factors and stages."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 
 from megasynth_attr.core.command.help import section_text
@@ -10,8 +9,9 @@ from megasynth_attr.core.command.keys import short_words
 from megasynth_attr.core.command.program import Help, sections_text
 from megasynth_attr.core.command.words import wants_help
 from megasynth_attr.core.resources import resource_dir
-from megasynth_attr.pipeline.stages import STAGES
-from megasynth_attr.scene.config import SECTIONS, TRAINING, preset_names, read_layers
+from megasynth_attr.core.stages import EXTRAS
+from megasynth_attr.pipeline.stages import Stages, find_stages
+from megasynth_attr.scene.config import SECTIONS, preset_names, read_layers
 from megasynth_attr.scene.factor import registered
 from megasynth_attr.scene.settings import ContentSettings, RunSettings
 
@@ -19,6 +19,7 @@ USAGE = """\
 python -m megasynth_attr.pipeline preset=NAME [key=value ...]
        python -m megasynth_attr.pipeline --presets      lists the presets
        blender -b --factory-startup --python-exit-code 1 -P blender_scripts/render.py -- preset=NAME [key=value ...]"""
+EXPLANATION = "Generates the datasets of a preset, checks them, trains on them, and writes pages about all of it."
 EXAMPLES = (
     "python -m megasynth_attr.pipeline preset=demo",
     "python -m megasynth_attr.pipeline preset=geometry datasets=0 scenes=0-9 out=runs/g",
@@ -41,21 +42,26 @@ def help_text(words: list[str]) -> str:
     """Return ``--help``, or the sections that are named; ConfigError for an unknown section, naming the nearest."""
     if given := [word for word in words if "=" in word]:
         read_layers(given)  # a preset may bring plugins, whose keys belong here too
-    stages = "\n".join(["stages:", *(f"  {stage.name:9} {stage.meaning}" for stage in STAGES)])
-    explanation = "Generates the datasets of a preset, checks them, trains on them, and writes pages about all of it."
-    help = Help(USAGE, f"{explanation}\n\n{stages}", EXAMPLES, {TRAINING: training_text()})
+    stages = find_stages()
+    listed = "\n".join(["stages:", *(f"  {stage.name:9} {stage.meaning}" for stage in stages.all)])
+    help = Help(USAGE, f"{EXPLANATION}\n\n{listed}", EXAMPLES, stage_sections(stages))
     prefixes = {"content": "", "run": ""}
     found = {name: (prefixes.get(name, f"{name}."), kind) for name, kind in section_kinds().items()}
     return sections_text(help, found, short_words(RunSettings), words)
 
 
-def training_text() -> str:
-    """Return the keys of the section ``training``, which the training half declares, or that it is not installed."""
-    if importlib.util.find_spec("megasynth_train") is None:
-        return f"{TRAINING}: keys of the stages pretrain to compare; install the extra [train] to see them"
-    from megasynth_train.experiment.settings import help_sections
-
-    return "\n\n".join(section_text(name, f"{name}.", kind, {}) for name, kind in help_sections().items())
+def stage_sections(stages: Stages) -> dict[str, str]:
+    """Return the keys of the sections of stages that are not built in; where some are missing, why that is."""
+    texts = {
+        section: "\n\n".join(section_text(name, f"{name}.", kind, {}) for name, kind in group.sections.items())
+        for section, group in stages.groups.items()
+        if group.sections
+    }
+    for section, extra in EXTRAS.items():
+        if section not in stages.groups:
+            names = f"{extra.stages[0]} to {extra.stages[-1]}"
+            texts[section] = f"{section}: keys of the stages {names}; install the extra [{extra.name}] to see them"
+    return texts | {section: f"{section}: {reason}" for section, reason in stages.broken.items()}
 
 
 def presets_text() -> str:

@@ -16,10 +16,9 @@ from megasynth_attr.core.files import read_json
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.dataset import paths
 from megasynth_attr.farm.library import list_hdris
-from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.factor import load_plugins
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
-from megasynth_attr.scene.spec import Scene, read_scene
+from megasynth_attr.scene.spec import Assets, Scene, read_scene
 from megasynth_attr.textures.bank import open_bank
 from megasynth_attr.textures.pictures import list_pictures
 

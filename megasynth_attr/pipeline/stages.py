@@ -1,60 +1,24 @@
-"""The pipeline's stages: each a function of an Experiment that finds its input in the output folder."""
+"""The pipeline's stages in the order they run: those built in, and those that packages bring (core/stages.py)."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from megasynth_attr.core.codec import to_plain
-from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.core.command.keys import nearest
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.machine import available_cores
+from megasynth_attr.core.pages.chapters import ChapterPlace
+from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.selection import parse_indices
+from megasynth_attr.core.stages import Stage, StageGroup, StageRun, installed_groups, missing_stage
 from megasynth_attr.dataset.paths import DATASET_FILE, dataset_dir, dataset_name
-from megasynth_attr.farm.materials import material_records
-from megasynth_attr.scene.config import Config, Experiment, resolve
-
-if TYPE_CHECKING:
-    from megasynth_train.experiment.settings import TrainingRun
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of the pipeline: ``function`` is "module:name", imported before anything runs.
-
-    ``extra`` names the pip extra that brings the module, if the base package does not. ``training``: it belongs to the
-    training half and is told of the experiment what concerns it.
-    """
-
-    name: str
-    meaning: str
-    function: str
-    extra: str = ""
-    training: bool = False
-
-
-def _training_stage(name: str, meaning: str) -> Stage:
-    return Stage(name, meaning, f"megasynth_train.experiment.stages:{name}", extra="train", training=True)
-
-
-STAGES = (
-    Stage("generate", "render every scene that does not exist yet", "megasynth_attr.farm.generate:generate"),
-    Stage(
-        "verify",
-        "check the datasets from their files and measure their isolation",
-        "megasynth_attr.pipeline.stages:verify",
-    ),
-    _training_stage(
-        "pretrain", "train the base model on the members' datasets (none unless training.pretrain says so)"
-    ),
-    _training_stage("cluster", "train one adapter for each dataset of the members"),
-    _training_stage("mine", "find and compare the subspaces the attributes' adapters share"),
-    _training_stage("compare", "train adapters of many kinds on the downstream data and evaluate them"),
-    Stage("report", "write pages about all that is there", "megasynth_attr.pipeline.stages:report"),
-)
-
+from megasynth_attr.farm.generate import check_machine, generate
+from megasynth_attr.farm.isolation import record_isolation
+from megasynth_attr.farm.slurm import check_shard
+from megasynth_attr.farm.tasks import describe, make_plan
+from megasynth_attr.scene.config import Config, Experiment
 
 MANY_FRAMES = 400  # below that, starting processes takes longer than checking
 
@@ -63,62 +27,129 @@ class VerificationFailed(DatasetError):
     """A dataset is not what it should be; the report still says what it is."""
 
 
-def load(stage: Stage) -> Callable[[Experiment], None]:
-    """Return the stage's function; EnvironmentProblem if its module, or one it needs, is not installed."""
-    module_name, _, function = stage.function.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if not stage.extra:
-            raise
-        raise EnvironmentProblem(
-            f"stage {stage.name}: the module {error.name} is missing; `pip install megasynth-attr[{stage.extra}]`"
-        ) from None
-    run: Callable[[Any], None] = getattr(module, function)
-    return (lambda experiment: run(training_run(experiment))) if stage.training else run
+@dataclass(frozen=True, kw_only=True)
+class PipelineRun(StageRun):
+    """What the stages built in are given besides: the whole experiment, and where chapters of the summary may be."""
+
+    experiment: Experiment
+    chapters: tuple[ChapterPlace, ...] = ()
 
 
-def training_half_is_here() -> bool:
-    """Return whether the training half can be imported."""
-    return importlib.util.find_spec("megasynth_train") is not None
+class Step(NamedTuple):
+    """A chosen stage and what it is given."""
+
+    stage: Stage[PipelineRun]
+    run: PipelineRun
 
 
-def check_training_half(stage: str) -> None:
-    """Raise EnvironmentProblem unless the training half is there, which a wheel always has and a checkout beside it."""
-    if not training_half_is_here():
-        raise EnvironmentProblem(
-            f"stage {stage}: the training half (module megasynth_train) is not installed; "
-            "`pip install megasynth-attr[train]`, or choose stages=generate,verify,report"
+@dataclass(frozen=True)
+class Stages:
+    """All stages there are, in the order they run, and the groups of those that are not built in, by section.
+
+    ``broken``: the sections of groups that do not load, with the reason.
+    """
+
+    all: tuple[Stage[PipelineRun], ...]
+    groups: Mapping[str, StageGroup]
+    broken: Mapping[str, str]
+
+    @property
+    def names(self) -> list[str]:
+        return [stage.name for stage in self.all]
+
+    def choose(self, names: str, first: str) -> tuple[Stage[PipelineRun], ...]:
+        """Return the stages called ``names`` (a,b,c), in the order they run, from ``first`` on if that is not empty.
+
+        Raises ConfigError for an unknown stage, naming the nearest; EnvironmentProblem for one that is not installed.
+        """
+        chosen = {self._index(name, "stages") for name in names.replace(" ", "").split(",") if name}
+        if not chosen:
+            raise ConfigError(f"stages={names}: no stage is named; known: {', '.join(self.names)}")
+        start = self._index(first, "from") if first else 0
+        if not (left := sorted(index for index in chosen if index >= start)):
+            raise ConfigError(f"stages={names} from={first}: no stage is left to run")
+        return tuple(self.all[index] for index in left)
+
+    def steps(self, experiment: Experiment) -> list[Step]:
+        """Return the experiment's chosen stages with what each is given; raises what ``choose`` raises."""
+        places = tuple(
+            ChapterPlace(f"{stage.section}/{stage.chapter}", stage.question) for stage in self.all if stage.chapter
+        )
+        chosen = self.choose(experiment.run.stages, experiment.run.from_stage)
+        return [Step(stage, stage_run(experiment, stage.section, places)) for stage in chosen]
+
+    def _index(self, name: str, key: str) -> int:
+        if name in self.names:
+            return self.names.index(name)
+        if problem := missing_stage(name, self.broken):
+            raise problem
+        reasons = "".join(f"; {reason}" for reason in self.broken.values())
+        raise ConfigError(
+            f"{key}={name}: there is no such stage{nearest(name, self.names)}; known: {', '.join(self.names)}{reasons}"
         )
 
 
-def training_run(experiment: Experiment) -> TrainingRun:
-    """Return what the training half is told of an experiment: folder, settings, and the datasets by attribute."""
-    from megasynth_train.experiment.settings import TrainingRun
-
-    names = {
-        config.attribute: tuple(dataset_name(config.attribute, index) for index in _selected(config))
-        for config in experiment.members
-    }
-    run = experiment.run
-    downstream = names.pop(experiment.members[-1].attribute) if experiment.has_downstream else ()
-    return TrainingRun(experiment.out, experiment.training, names, downstream, run.shard, run.max_runtime_s)
+def find_stages() -> Stages:
+    """Return all stages; ConfigError if two have one name or wait for each other."""
+    found = installed_groups()
+    others = [stage for group in found.groups.values() for stage in group.stages]
+    return Stages((GENERATE, VERIFY, *_ordered(others), REPORT), found.groups, found.broken)
 
 
-def verify(experiment: Experiment) -> None:
-    """Check every selected dataset from its files and measure its isolation; VerificationFailed if one is wrong."""
-    from megasynth_attr.dataset.verify import verify_dataset
-    from megasynth_attr.farm.layout import available_cores
+def _ordered(stages: Sequence[Stage[Any]]) -> list[Stage[Any]]:
+    """Return the stages so that each follows those it names in ``after``, and else as they are given."""
+    left = {stage.name: stage for stage in stages}
+    names = [stage.name for stage in (GENERATE, VERIFY, *stages, REPORT)]
+    if twice := sorted(name for name in set(names) if names.count(name) > 1):
+        raise ConfigError(f"two installed packages bring a stage {twice[0]}; uninstall one of them")
+    ordered: list[Stage[Any]] = []
+    while left:
+        free = next((stage for stage in left.values() if not left.keys() & set(stage.after)), None)
+        if free is None:
+            raise ConfigError(f"the stages {', '.join(left)} wait for each other; uninstall what brings one of them")
+        ordered.append(left.pop(free.name))
+    return ordered
+
+
+def stage_run(experiment: Experiment, section: str, chapters: tuple[ChapterPlace, ...] = ()) -> PipelineRun:
+    """Return what the stages of a section are given of an experiment."""
+    return PipelineRun(
+        out=experiment.out,
+        members={config.attribute: _dataset_names(config) for config in experiment.members},
+        downstream=_dataset_names(experiment.downstream) if experiment.downstream else (),
+        section=section,
+        values=experiment.sections.get(section, {}),
+        shard=experiment.run.shard,
+        max_runtime_s=experiment.run.max_runtime_s,
+        experiment=experiment,
+        chapters=chapters,
+    )
+
+
+def _dataset_names(config: Config) -> tuple[str, ...]:
+    return tuple(dataset_name(config.attribute, index) for index in _selected(config))
+
+
+def _selected(config: Config) -> list[int]:
+    return parse_indices(config.run.datasets, config.content.dataset_count, "datasets")
+
+
+def _verify(run: PipelineRun) -> None:
+    """Record the isolation of every selected dataset and check it; VerificationFailed if one is wrong."""
+    from megasynth_attr.dataset.verify import verify_dataset  # loads what --help can do without
 
     failed = []
-    for config in experiment.members:
-        folders = _selected_folders(config, experiment.out)
-        measure_isolation(config, folders, experiment)
+    for config in run.experiment.configs:
+        folders = {index: dataset_dir(run.out, config.attribute, index) for index in _selected(config)}
+        for folder in folders.values():
+            if not (folder / DATASET_FILE).is_file():
+                raise DatasetError(f"{folder} does not exist yet; run the stage generate first")
+        record_isolation(run.experiment, config, folders)
         scenes = parse_indices(config.run.scenes, config.content.scene_count, "scenes")
         partial = config.run.scenes.strip() != "all" or config.run.shard != "1/1"
+        frames = len(scenes) * config.content.frames
+        workers = min(len(scenes), config.run.workers or available_cores()) if frames >= MANY_FRAMES else 1
         for folder in folders.values():
-            frames = len(scenes) * config.content.frames
-            workers = min(len(scenes), config.run.workers or available_cores()) if frames >= MANY_FRAMES else 1
             report = verify_dataset(folder, scenes=scenes if partial else None, workers=workers)
             print(report.table(), flush=True)
             none_here_yet = config.run.shard != "1/1" and report.scenes == 0  # other shards make them
@@ -130,44 +161,28 @@ def verify(experiment: Experiment) -> None:
         )
 
 
-def measure_isolation(config: Config, folders: Mapping[int, Path], experiment: Experiment) -> None:
-    """Write into each dataset.json how much every factor varies, relative to the reference preset.
-
-    The scenes are drawn anew from the configuration, so a part of a dataset has the row of the whole.
-    """
-    from megasynth_attr.dataset.record import finalise
-    from megasynth_attr.farm.library import cache_dir, open_library
-    from megasynth_attr.scene.isolation import compare, factor_spread, reference_spread
-    from megasynth_attr.scene.sample import sample_scene
-
-    library = open_library(config, cache_dir(experiment))
-    reference = resolve([f"preset={config.isolation.reference}"]).members[0]
-    full = reference_spread(reference, config, open_library(reference, cache_dir(experiment)).records)
-    count = min(config.isolation.scenes, config.content.scene_count)
-    for index, folder in folders.items():
-        scenes = [sample_scene(config, index, i, library.records) for i in range(count)]
-        row = compare(factor_spread(scenes, library.records), full, config, count)
-        finalise(folder, material_records(library), to_plain(row))
-
-
-def report(experiment: Experiment) -> None:
+def _report(run: PipelineRun) -> None:
     """Write the HTML report of the output folder and say where it is."""
     from megasynth_attr.report.page import write_report
 
-    path = write_report(experiment.out)
-    print(f"report    {path}", flush=True)
+    print(f"report    {write_report(run.out, chapters=run.chapters)}", flush=True)
 
 
-def _selected_folders(config: Config, out: Path) -> dict[int, Path]:
-    """Return the folders of the selected datasets by index; DatasetError if one has not been generated."""
-    folders = {}
-    for index in _selected(config):
-        folder = dataset_dir(out, config.attribute, index)
-        if not (folder / DATASET_FILE).is_file():
-            raise DatasetError(f"{folder} does not exist yet; run the stage generate first")
-        folders[index] = folder
-    return folders
-
-
-def _selected(config: Config) -> list[int]:
-    return parse_indices(config.run.datasets, config.content.dataset_count, "datasets")
+GENERATE = Stage[PipelineRun](
+    "generate",
+    "render every scene that does not exist yet",
+    lambda run: generate(run.experiment),
+    check=lambda run: check_shard(run.experiment.run),
+    ready=lambda run: check_machine(run.experiment),
+    cost=lambda run: describe(make_plan(run.experiment)),
+)
+VERIFY = Stage[PipelineRun](
+    "verify", "record the isolation of the datasets and check them from their files", _verify, despite_failure=True
+)
+REPORT = Stage[PipelineRun](
+    "report",
+    "write pages about all that is there",
+    _report,
+    ready=lambda run: require_report_libraries(),
+    despite_failure=True,
+)

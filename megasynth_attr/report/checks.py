@@ -9,6 +9,7 @@ from typing import Any
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import read_json
+from megasynth_attr.dataset.findings import depth_in_words
 
 VERIFY_FORMAT = "megasynth-attr verify 1"
 SHOWN_FINDINGS = 20
@@ -19,7 +20,8 @@ MEANING = {
     "cameras": "rotations orthonormal, pixels and depth agree",
     "values": "finite values, sizes as stated",
     "layers": "quantities of a frame agree with each other",
-    "isolation": "only the intended factors differ; equal geometry and cameras give byte-equal depth",
+    "isolation": "only the intended factors differ",
+    "equal depth": "factors that cannot change depth leave it equal to the byte",
     "clearance": "no surface too close to a camera",
     "exposure": "frames neither clipped nor black",
     "reprojection": "depth of one view fits the others",
@@ -113,8 +115,8 @@ def _measured(record: Mapping[str, Any]) -> dict[str, str | None]:
         "cameras": "no error"
         if None in shifts
         else f"common shift {_rounded(shifts[0])}, {_rounded(shifts[1])} px; depth factor {shifts[2]:.5f}",
-        "isolation": f"different values: {', '.join(different)}; groups of scenes with byte-equal depth: "
-        f"{record['depth_groups']}",
+        "isolation": f"different values: {', '.join(different)}" if different else None,
+        "equal depth": depth_in_words(record["depth_groups"], record.get("depth_compared", {})),
         "clearance": None
         if nearest is None
         else f"nearest surface {nearest:.3f}, required {record['clearance_required']:g} scene units",

@@ -9,32 +9,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-from megasynth_attr.core.pages.chapters import Chapter, read_chapter
+from megasynth_attr.core.pages.chapters import FILE, Chapter, ChapterPlace, read_chapter
 from megasynth_attr.core.pages.template import render, require_report_libraries
 from megasynth_attr.core.temporary import replacing_folder
 from megasynth_attr.dataset.paths import DATASET_FILE, REPORT
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
 from megasynth_attr.report.facts import Facts, hash_rows, licence_counts, read_facts, settings_text
+from megasynth_attr.report.figures import save_isolation
 from megasynth_attr.report.images import id_colour
 from megasynth_attr.report.pictures import (
     STEPS,
     Limits,
     Pictures,
     draw_dataset,
-    draw_isolation,
-    isolation_row,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
 INDEX = "index.html"
-TRAINING = "training"  # the folder in which the training half writes chapters, in the order in which they are read
-CHAPTERS = ("pretrain", "cluster", "subspaces", "comparison")
-QUESTIONS = {  # what a chapter is about, for who meets it here for the first time
-    "cluster": "Does a network learn from each dataset?",
-    "subspaces": "Do adapters of one attribute change the network in the same directions, and those of two attributes "
-    "in different ones? Every answer is beside what random directions would give.",
-    "comparison": "Is it better to adapt within those directions than within random ones, or in other ways?",
-}
 
 
 @dataclass(frozen=True)
@@ -47,27 +38,34 @@ class DatasetPage:
 
 @dataclass(frozen=True)
 class ChapterPart:
-    """A chapter of the summary: its folder's name, and its pictures, tables and links as the summary refers to them."""
+    """A chapter of the summary: its place, and its pictures, tables and links as the summary refers to them."""
 
-    name: str
+    place: ChapterPlace
     chapter: Chapter
     missing: tuple[str, ...]  # files it names that are not there
 
     @property
+    def name(self) -> str:
+        """Return what the page calls it in addresses; no two chapters share it."""
+        return self.place.folder.replace("/", "-")
+
+    @property
     def question(self) -> str:
-        """Return what the chapter is about, in plain words; empty if that is not known here."""
-        return QUESTIONS.get(self.name, "")
+        return self.place.question
 
     def address(self, file: str) -> str:
         """Return a file of the chapter as seen from the summary."""
-        return f"../{TRAINING}/{self.name}/{file}"
+        return f"../{self.place.folder}/{file}"
 
 
-def write_report(out: Path, *, limits: Limits | None = None, progress: bool = True) -> Path:
+def write_report(
+    out: Path, *, chapters: Sequence[ChapterPlace] = (), limits: Limits | None = None, progress: bool = True
+) -> Path:
     """Write ``<dataset>/report/`` for every dataset of ``out`` and ``<out>/report/``; return the summary's index.html.
 
     ``out`` may also be one dataset's folder: then only its page is written, and returned. An older report is replaced
-    as a whole. Stages that have not run are named on the page. Raises DatasetError if ``out`` holds no dataset or a
+    as a whole. Stages that have not run are named on the page; ``chapters`` says where others may have written one, in
+    the order to read them in, and any more of them follow. Raises DatasetError if ``out`` holds no dataset or a
     file of one is damaged, EnvironmentProblem if matplotlib or jinja2 is missing or the disk refuses.
     """
     require_report_libraries()
@@ -78,7 +76,7 @@ def write_report(out: Path, *, limits: Limits | None = None, progress: bool = Tr
         pages = [_write_dataset(dataset, limits, bar, has_summary=not single) for dataset in datasets]
     if single:
         return out / REPORT / INDEX
-    return _write_summary(out, pages)
+    return _write_summary(out, pages, chapters)
 
 
 def _write_dataset(dataset: Dataset, limits: Limits, bar: Any, has_summary: bool) -> DatasetPage:
@@ -90,9 +88,8 @@ def _write_dataset(dataset: Dataset, limits: Limits, bar: Any, has_summary: bool
             pictures = draw_dataset(dataset, facts, folder, limits, bar.update)
         else:
             bar.update(STEPS)
-        row = isolation_row(facts)
-        if row is not None:
-            draw_isolation(folder / "isolation.png", [row], facts.factors)
+        if facts.isolation is not None:
+            save_isolation(folder / "isolation.png", [facts], facts.factors)
         scenes, rows = hash_rows(facts, limits.hash_scenes)
         text = render(
             TEMPLATES,
@@ -110,41 +107,42 @@ def _write_dataset(dataset: Dataset, limits: Limits, bar: Any, has_summary: bool
     return DatasetPage(facts, pictures)
 
 
-def _write_summary(out: Path, pages: Sequence[DatasetPage]) -> Path:
-    rows = [row for page in pages if (row := isolation_row(page.facts)) is not None]
+def _write_summary(out: Path, pages: Sequence[DatasetPage], chapters: Sequence[ChapterPlace]) -> Path:
+    measured = [page.facts for page in pages if page.facts.isolation is not None]
     factors = tuple(dict.fromkeys(factor for page in pages for factor in page.facts.factors))
     references = sorted({str(p.facts.isolation["reference"]) for p in pages if p.facts.isolation is not None})
     pages = sorted(pages, key=lambda page: ([factors.index(f) for f in page.facts.varying], page.facts.name))
     with replacing_folder(out / REPORT, "the report") as folder:
-        if rows:
-            draw_isolation(folder / "isolation.png", rows, factors)
+        if measured:
+            save_isolation(folder / "isolation.png", measured, factors)
         text = render(
             TEMPLATES,
             "summary.html",
             name=out.resolve().name,
             pages=pages,
-            isolation_rows=rows,
+            measured=measured,
             references=references,
             factors=factors,
             missing_isolation=[page.facts.name for page in pages if page.facts.isolation is None],
             scenes=sum(len(page.facts.scene_indices) for page in pages),
             frames=sum(page.facts.frames for page in pages),
             size_bytes=sum(page.facts.size_bytes for page in pages),
-            parts=read_chapters(out),
+            parts=read_chapters(out, chapters),
             downstream=downstream_attributes(out),
         )
         (folder / INDEX).write_text(text, encoding="utf-8")
     return out / REPORT / INDEX
 
 
-def read_chapters(out: Path) -> list[ChapterPart]:
-    """Return the chapters of the training half in reading order, unknown ones last; DatasetError if one is damaged."""
-    folders = [path for path in (out / TRAINING).iterdir() if path.is_dir()] if (out / TRAINING).is_dir() else []
-    known = {name: place for place, name in enumerate(CHAPTERS)}
+def read_chapters(out: Path, places: Sequence[ChapterPlace] = ()) -> list[ChapterPart]:
+    """Return the chapters at ``places``, then all others, by folder; DatasetError if one is damaged."""
+    known = {place.folder: place for place in places}
+    others = sorted(file.parent.relative_to(out).as_posix() for file in out.glob(f"*/*/{FILE}"))
     parts = []
-    for folder in sorted(folders, key=lambda path: (known.get(path.name, len(known)), path.name)):
+    for place in (known | {name: ChapterPlace(name) for name in others if name not in known}).values():
+        folder = out / place.folder
         if (chapter := read_chapter(folder)) is not None:
             files = [picture.file for picture in chapter.pictures] + [link.file for link in chapter.links]
             missing = tuple(file for file in files if not (folder / file).is_file())
-            parts.append(ChapterPart(folder.name, chapter, missing))
+            parts.append(ChapterPart(place, chapter, missing))
     return parts

@@ -22,6 +22,7 @@ from megasynth_attr.core.command.words import parse_words, shown
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import identity_of, recorded_identity
 from megasynth_attr.core.resources import resource_dir
+from megasynth_attr.core.stages import section_names
 from megasynth_attr.scene.factor import load_plugins, registered
 from megasynth_attr.scene.settings import ContentSettings, IsolationSettings, RenderSettings, RunSettings, WriteSettings
 
@@ -29,7 +30,6 @@ PATCH_PX = 14  # the training layout's image sizes are multiples of the DINOv2 p
 
 
 SECTIONS: dict[str, type] = {"render": RenderSettings, "write": WriteSettings, "isolation": IsolationSettings}
-TRAINING = "training"  # a preset's section for the training half, which alone knows its keys
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Config:
     write: WriteSettings
     isolation: IsolationSettings
     run: RunSettings
-    factors: Mapping[str, Any]  # factor name → its settings
-    plugin_hashes: Mapping[str, str]
+    factors: Mapping[str, Any]  # factor name → its settings; a factor that is off is absent
+    plugin_hashes: Mapping[str, str]  # of plugins that have a factor which is not off
 
     @property
     def attribute(self) -> str:
@@ -86,17 +86,21 @@ def dataset_identity(record: Mapping[str, Any]) -> dict[str, Any]:
 class Experiment:
     """One run: its name, output folder, one Config per attribute, and the words it came from (for other machines).
 
-    If ``has_downstream``, the last member is the data of the downstream comparison. ``training`` is the preset's
-    section of that name, unchecked: no byte of any dataset depends on it.
+    ``downstream``: the data on which adaptation is compared. ``sections``: the settings of stages that are not built
+    in, by section, unchecked: no byte of any dataset depends on them.
     """
 
     preset: str
     out: Path
     members: tuple[Config, ...]
+    downstream: Config | None = None
     words: tuple[str, ...] = ()
-    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    has_downstream: bool = False
-    training_given: bool = False  # by the words or their file, not by the preset alone
+    sections: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def configs(self) -> tuple[Config, ...]:
+        """Return all that is to be generated: the members, then the downstream data."""
+        return self.members if self.downstream is None else (*self.members, self.downstream)
 
     @property
     def run(self) -> RunSettings:
@@ -110,7 +114,7 @@ def resolve(words: Sequence[str]) -> Experiment:
     """
     layers = read_layers(words)
     preset_name = layers.preset
-    configs = tuple(_build(layer, preset_name) for layer in layers.members)
+    configs = tuple(_build(layer, preset_name) for layer in layers.configs)
     attributes = [c.attribute for c in configs]
     if len(set(attributes)) != len(attributes):
         raise ConfigError(
@@ -118,26 +122,18 @@ def resolve(words: Sequence[str]) -> Experiment:
             "one folder cannot hold both"
         )
     out = Path(configs[0].run.out or Path("runs") / Path(preset_name).stem).absolute()
-    return Experiment(
-        Path(preset_name).stem,
-        out,
-        configs,
-        tuple(words),
-        layers.training,
-        has_downstream=layers.has_downstream,
-        training_given=layers.training_given,
-    )
+    members, downstream = (configs[:-1], configs[-1]) if layers.has_downstream else (configs, None)
+    return Experiment(Path(preset_name).stem, out, members, downstream, tuple(words), layers.sections)
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Unchecked settings: of each member (preset, file and words merged), and of the training half."""
+    """Unchecked settings (preset, file and words merged): of each attribute, downstream data last, and of stages."""
 
     preset: str
-    members: tuple[dict[str, Any], ...]
-    training: Mapping[str, Any]
+    configs: tuple[dict[str, Any], ...]
+    sections: Mapping[str, Mapping[str, Any]]
     has_downstream: bool
-    training_given: bool
 
 
 def read_layers(words: Sequence[str]) -> Layers:
@@ -150,11 +146,11 @@ def read_layers(words: Sequence[str]) -> Layers:
     preset = load_preset(name)
     whole = merge(preset, top)
     choice = _chosen(whole, "members", "downstream", "downstream_count")
-    training = whole.get(TRAINING) or {}
-    if not isinstance(training, Mapping):
-        raise ConfigError(
-            f"{TRAINING}={shown(training)}: this is a section, set one of its keys, e.g. {TRAINING}.optim.steps=…"
-        )
+    of_stages = section_names()
+    sections = {section: whole[section] or {} for section in sorted(of_stages & whole.keys())}
+    for section, values in sections.items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{section}={shown(values)}: this is a section; --help {section} lists its keys")
     shared = {k: v for k, v in preset.items() if k != "attribute"}
     members = [merge(merge(load_preset(member), shared), top) for member in choice.members] or [whole]
     if choice.downstream:  # it has its own number of datasets, all of them selected
@@ -163,8 +159,8 @@ def read_layers(words: Sequence[str]) -> Layers:
         members.append(merge(merge(base, {k: v for k, v in top.items() if k != "attribute"}), own))
     for member in members:
         load_plugins(_chosen(member, "plugins").plugins)
-    checkable = tuple({k: v for k, v in member.items() if k != TRAINING} for member in members)
-    return Layers(name, checkable, training, bool(choice.downstream), TRAINING in top)
+    checkable = tuple({k: v for k, v in member.items() if k not in of_stages} for member in members)
+    return Layers(name, checkable, sections, bool(choice.downstream))
 
 
 def _chosen(layer: Mapping[str, Any], *keys: str) -> ContentSettings:
@@ -212,14 +208,19 @@ def _copied(field: dataclasses.Field[Any]) -> Any:
 def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
     kind = schema()
     checked: Any = fill(kind, dict(settings) | {"preset": Path(preset_name).stem})
+    chosen = {name: getattr(checked, name) for name in registered()}
+    factors = {name: value for name, value in chosen.items() if not registered()[name].is_off(value)}
+    plugins = {
+        n: p.sha256 for n, p in load_plugins(checked.plugins).items() if not factors.keys().isdisjoint(p.factors)
+    }
     config = Config(
         content=_part(ContentSettings, checked),
         run=_part(RunSettings, checked),
         render=checked.render,
         write=checked.write,
         isolation=checked.isolation,
-        factors={name: getattr(checked, name) for name in registered()},
-        plugin_hashes=load_plugins(checked.plugins),
+        factors=factors,
+        plugin_hashes=plugins,
     )
     _check_config(config)
     return config
@@ -240,6 +241,11 @@ def _check_config(config: Config) -> None:
         raise ConfigError(
             f"render.width_px={render.width_px}, render.height_px={render.height_px}: the training layout needs "
             f"multiples of {PATCH_PX} (518 = 37 × {PATCH_PX}); choose such a size or set training_layout=false"
+        )
+    if content.attribute in registered().keys() - config.factors.keys():
+        raise ConfigError(
+            f"attribute={content.attribute}: the factor of that name is off: all its settings are defaults; give "
+            f"it some, e.g. in the preset's section `{content.attribute}:`"
         )
     for name, settings in config.factors.items():
         validate = getattr(settings, "validate", None)

@@ -1,24 +1,30 @@
-"""The registry of factors: what can vary, how it is configured, drawn, built in Blender and compared.
+"""What a factor is, and which there are: those of ``scene/factors/``, and those of the plugins that were loaded.
 
-A factor is one module that calls ``register(Factor(...))``: put it into ``scene/factors/`` or name it with
-``plugins=[path/to/fog.py]``. Nothing else needs to know it.
+A factor is one module that declares ``FACTOR = Factor(...)``: put it into ``scene/factors/`` or name it with
+``plugins=[path/to/fog.py]``. Nothing else needs to know it (``docs/adding-a-factor.md``).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from megasynth_attr.core.errors import ConfigError
+
+HOW_OFTEN = ("scope", "variants")  # the fields every factor's settings begin with
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,9 @@ class Draw:
     """What a factor may look at while it is drawn.
 
     ``visible`` holds the factors drawn before it whose scope is at least as coarse as its own; others are absent, so
-    that no variation can leak. ``configs`` holds every factor's settings (constants of the preset). ``dataset_rng``
-    is a second stream that is the same for all scenes of a dataset: for pools and ranges drawn once per dataset.
+    that no variation can leak. ``configs`` holds the settings of every factor that is not off (constants of the
+    preset). ``dataset_rng`` is a second stream that is the same for all scenes of a dataset: for pools and ranges drawn
+    once per dataset.
     """
 
     dataset_index: int
@@ -54,10 +61,19 @@ class Factor:
     """One attribute of a scene.
 
     ``settings`` is a frozen dataclass made with ``core/fields.py`` whose first fields are ``scope`` and ``variants``;
-    an optional method ``validate(name, settings_of_all_factors)`` raises ConfigError. ``describe`` maps (data, records)
-    to an array; ``distance`` compares two such arrays (for the isolation matrix). ``build`` is "module:function",
-    imported inside Blender only and called as ``function(stage, data)`` (see ``blender/build.py``), in order of
-    ``order``. Sampling uses the same order, so a factor can see only those with a smaller one.
+    an optional method ``validate(name, settings_of_all_factors)`` raises ConfigError. ``data`` is the frozen dataclass
+    that ``sample`` returns and the scene file holds. Factors are drawn in the order of ``order`` and see only those
+    with a smaller one. ``describe`` maps (data, records) to an array; ``distance`` compares two such arrays (for the
+    isolation matrix).
+
+    A picture shows the factor in one or both of two ways. ``build(stage, data)`` is called inside Blender (see
+    ``blender/build.py``); None: the function of that name in ``blender/factors/<name>.py``, if there is one.
+    ``develop(linear_rgb, data, frame_index, rng)`` returns a rendered picture changed, in plain NumPy, without changing
+    its argument: H×W×3 float32, linear, 1 is white, not yet clipped; ``rng`` depends on the data and the frame alone.
+
+    ``changes_depth`` False is a promise, which ``verify`` checks byte for byte: visible objects that such a factor
+    builds are left out of depth, normals, ids and positions. ``optional``: with default settings (whatever the scope)
+    the factor is off, which is to say absent from scenes and from what identifies a dataset.
     """
 
     name: str
@@ -65,69 +81,112 @@ class Factor:
     settings: type
     data: type
     sample: Callable[[np.random.Generator, Any, Draw], Any]
-    build: str
     describe: Callable[[Any, Records], np.ndarray]
     distance: Callable[[np.ndarray, np.ndarray], float]
+    changes_depth: bool
+    optional: bool = True
+    build: Callable[[Any, Any], None] | None = None
+    develop: Callable[[np.ndarray, Any, int, np.random.Generator], np.ndarray] | None = None
+
+    def is_off(self, settings: Any) -> bool:
+        """Return whether scenes made with ``settings`` do without this factor."""
+        as_default = {name: getattr(self.settings(), name) for name in HOW_OFTEN}
+        return self.optional and dataclasses.replace(settings, **as_default) == self.settings()
 
 
-class _Registry:
-    """Names to factors; one instance per process, filled by importing modules."""
+@dataclass(frozen=True)
+class Plugin:
+    """A loaded plugin: SHA-256 of its source, and the names of the factors it declares."""
 
-    def __init__(self) -> None:
-        self.factors: dict[str, Factor] = {}
-        self.loaded = False
-
-
-_registry = _Registry()
+    sha256: str
+    factors: tuple[str, ...]
 
 
-def register(factor: Factor) -> Factor:
-    """Add ``factor`` and return it; ConfigError if another factor already has its name."""
-    known = _registry.factors.get(factor.name)
-    if known is not None and known.build != factor.build:
-        raise ConfigError(f"two factors are called {factor.name!r} ({known.build} and {factor.build}); rename one")
-    _registry.factors[factor.name] = factor
-    return factor
+_plugin_factors: dict[str, Factor] = {}  # of this process; only load_plugins and plugins_forgotten touch it
 
 
 def registered() -> dict[str, Factor]:
-    """Return all factors by name, in drawing order; imports every module of ``scene/factors/`` on first use."""
-    if not _registry.loaded:
-        from megasynth_attr.scene import factors
-
-        for module in sorted(m.name for m in pkgutil.iter_modules(factors.__path__)):
-            importlib.import_module(f"{factors.__name__}.{module}")
-        _registry.loaded = True
-    return dict(sorted(_registry.factors.items(), key=lambda item: (item[1].order, item[0])))
+    """Return all factors by name, in drawing order: those that ship, and those of the plugins loaded so far."""
+    return dict(sorted((_shipped() | _plugin_factors).items(), key=lambda item: (item[1].order, item[0])))
 
 
-def load_plugins(paths: Iterable[str]) -> dict[str, str]:
-    """Import each file (``fog.py``) or module (``my_package.fog``) and return name → SHA-256 of its source.
+@functools.cache
+def _shipped() -> dict[str, Factor]:
+    from megasynth_attr.scene import factors
 
-    A file is imported under its stem, so that its ``build`` entry can name ``"fog:build"``. ConfigError if it is
-    missing or does not import.
+    names = sorted(module.name for module in pkgutil.iter_modules(factors.__path__))
+    modules = [importlib.import_module(f"{factors.__name__}.{name}") for name in names]
+    return {factor.name: factor for module in modules for factor in _declared(module)}
+
+
+def _declared(module: ModuleType) -> list[Factor]:
+    return [value for value in vars(module).values() if isinstance(value, Factor)]
+
+
+def load_plugins(paths: Iterable[str]) -> dict[str, Plugin]:
+    """Import each file (``fog.py``) or module (``my_package.fog``), add the factors it declares, and return plugins by
+    name (a file's is its stem).
+
+    ConfigError if one is missing, does not import, declares no factor, or one whose name is taken.
     """
-    registered()
-    sources: dict[str, str] = {}
+    plugins = {}
     for item in paths:
-        path = Path(item)
-        name = path.stem if path.suffix == ".py" else item
-        if path.suffix == ".py" and name not in sys.modules:
-            if not path.is_file():
-                raise ConfigError(f"plugins: there is no file {item}")
+        module = _module_of(item)
+        factors = _declared(module)
+        if not factors:
+            raise ConfigError(f"plugins: {item} declares no factor, it needs FACTOR = Factor(...) at module level")
+        for factor in factors:
+            if registered().get(factor.name, factor) is not factor:
+                raise ConfigError(f"plugins: {item} declares a factor {factor.name!r}, which exists; rename one")
+            _plugin_factors[factor.name] = factor
+        name = Path(item).stem if item.endswith(".py") else item
+        sha256 = hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+        plugins[name] = Plugin(sha256, tuple(factor.name for factor in factors))
+    return plugins
+
+
+def unloadable_plugins(paths: Iterable[str]) -> dict[str, str]:
+    """Load the plugins that can be loaded, and return for each of the others why it cannot."""
+    reasons = {}
+    for item in paths:
+        try:
+            load_plugins([item])
+        except ConfigError as error:
+            reasons[item] = str(error)
+    return reasons
+
+
+@contextmanager
+def plugins_forgotten() -> Iterator[None]:
+    """Context manager: the factors of plugins loaded inside are unknown again afterwards."""
+    before = dict(_plugin_factors)
+    try:
+        yield
+    finally:
+        _plugin_factors.clear()
+        _plugin_factors.update(before)
+
+
+def _module_of(item: str) -> ModuleType:
+    """Return the imported module; a file's has a name of its own per content, so that equal stems do not meet."""
+    path = Path(item)
+    if path.suffix == ".py" and not path.is_file():
+        raise ConfigError(f"plugins: there is no file {item}")
+    try:
+        if path.suffix != ".py":
+            return importlib.import_module(item)
+        source = path.read_bytes()
+        name = f"{path.stem}_{hashlib.sha256(source).hexdigest()[:16]}"
+        if name not in sys.modules:
             spec = importlib.util.spec_from_file_location(name, path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
+            sys.modules[name] = module  # dataclasses look their module up while it is executed
             try:
                 spec.loader.exec_module(module)
-            except Exception as error:
+            except BaseException:
                 del sys.modules[name]
-                raise ConfigError(f"plugins: {item} does not import: {type(error).__name__}: {error}") from error
-        else:
-            try:
-                module = importlib.import_module(name)
-            except ImportError as error:
-                raise ConfigError(f"plugins: {item} does not import: {error}") from error
-        sources[name] = hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
-    return sources
+                raise
+        return sys.modules[name]
+    except Exception as error:  # a plugin's code can raise anything
+        raise ConfigError(f"plugins: {item} does not import: {type(error).__name__}: {error}") from error

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def sample_scene(config: Config, dataset_index: int, scene_index: int, records: Records) -> Scene:
     """Return scene ``scene_index`` of dataset ``dataset_index``; the same arguments always give the same scene.
 
-    Factors are drawn in their order; each sees only those whose scope is at least as coarse as its own. Raises
-    SceneRejected when a factor's constraints cannot be met, ConfigError when settings and ``records`` do not fit.
+    Factors are drawn in their order, those that are off not at all; each sees only those whose scope is at least as
+    coarse as its own. Raises SceneRejected when a factor's constraints cannot be met, ConfigError when settings and
+    ``records`` do not fit.
     """
     content = config.content
 
@@ -33,7 +34,8 @@ def sample_scene(config: Config, dataset_index: int, scene_index: int, records: 
 
     drawn: dict[str, object] = {}
     for name, factor in registered().items():
-        settings = config.factors[name]
+        if (settings := config.factors.get(name)) is None:
+            continue
         scope = Scope(settings.scope)
         visible = {n: data for n, data in drawn.items() if _is_visible(config, n, name)}
         dataset_scope = Scope.EXPERIMENT if scope is Scope.EXPERIMENT else Scope.DATASET

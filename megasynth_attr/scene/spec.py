@@ -8,12 +8,13 @@ World: right-handed, z up. Cameras: OpenCV (x right, y down, z forward). Quatern
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.codec import canonical_json, content_hash, from_plain
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.scene.factor import registered
 
 FORMAT = "megasynth-attr scene 1"
 Vec3 = tuple[float, float, float]
@@ -177,7 +178,7 @@ class Scene:
     scene_index: int
     root_seed: int
     noise_seed: int  # Cycles' seed of frame i is noise_seed + i
-    factors: dict[str, Any]  # factor name → its frozen data
+    factors: dict[str, Any]  # factor name → its frozen data; a factor that is off is absent
 
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of every factor's data, and of the noise seed under "noise"."""
@@ -211,10 +212,12 @@ def scene_to_json(scene: Scene) -> str:
     return canonical_json(record) + "\n"
 
 
-def scene_from_json(text: str, where: str = "scene.json") -> Scene:
-    """Return the Scene stored in ``text``; raises DatasetError if it is damaged, foreign or its hashes do not match."""
-    from megasynth_attr.scene.factor import registered  # the registry needs the types above
+def scene_from_json(text: str, where: str = "scene.json", *, keep_unknown: bool = False) -> Scene:
+    """Return the Scene stored in ``text``; raises DatasetError if it is damaged, foreign or its hashes do not match.
 
+    A factor that no module or loaded plugin defines is such an error too, or kept as plain data if ``keep_unknown``:
+    that is enough for everything but rendering.
+    """
     try:
         record = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -225,9 +228,9 @@ def scene_from_json(text: str, where: str = "scene.json") -> Scene:
         found = record.get("format") if isinstance(record, dict) else None
         raise DatasetError(f"{where}: expected format {FORMAT!r}, found {found!r}")
     kinds = {name: factor.data for name, factor in registered().items()}
-    if unknown := sorted(set(record["factors"]) - set(kinds)):
+    if (unknown := sorted(set(record["factors"]) - set(kinds))) and not keep_unknown:
         raise DatasetError(f"{where}: unknown factor {unknown[0]!r}; load the plugin that defines it (plugins=[...])")
-    factors = {n: from_plain(kinds[n], d, f"{where}: factors.{n}") for n, d in record["factors"].items()}
+    factors = {n: from_plain(kinds.get(n, Any), d, f"{where}: factors.{n}") for n, d in record["factors"].items()}
     fields = {k: record[k] for k in ("attribute", "dataset_index", "scene_index", "root_seed", "noise_seed")}
     scene = Scene(**fields, factors=factors)
     if scene.hashes() != record["hashes"]:
@@ -235,10 +238,22 @@ def scene_from_json(text: str, where: str = "scene.json") -> Scene:
     return scene
 
 
-def read_scene(path: Path) -> Scene:
-    """Return the Scene of a scene.json file; DatasetError if it is missing or unreadable."""
+def read_scene(path: Path, *, keep_unknown: bool = False) -> Scene:
+    """Return the Scene of a scene.json file (see ``scene_from_json``); DatasetError if it is missing or unreadable."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from None
-    return scene_from_json(text, str(path))
+    return scene_from_json(text, str(path), keep_unknown=keep_unknown)
+
+
+@dataclass(frozen=True)
+class Assets:
+    """The files a scene refers to by name: ``materials[name][map]``, ``pictures[name]``, ``hdris[name]`` are paths.
+
+    They stand beside the scene, so that a scene file itself never contains one.
+    """
+
+    materials: dict[str, dict[str, str]] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
+    hdris: dict[str, str] = field(default_factory=dict)

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.frame import camera_from_world, intrinsics
 from megasynth_attr.scene.primitives import KINDS
 from megasynth_attr.scene.spec import (
+    Assets,
     Box,
     Camera,
     Geometry,

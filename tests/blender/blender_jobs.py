@@ -28,8 +28,19 @@ from blender_runtime import job
 from PIL import Image
 
 from megasynth_attr.core.exr import encode_exr
-from megasynth_attr.scene.assets import Assets
-from megasynth_attr.scene.spec import AreaLight, Bulb, Hdri, Lighting, PictureRef, Scene, SlotMaterial, Texture, Window
+from megasynth_attr.scene.factors.haze import Haze
+from megasynth_attr.scene.spec import (
+    AreaLight,
+    Assets,
+    Bulb,
+    Hdri,
+    Lighting,
+    PictureRef,
+    Scene,
+    SlotMaterial,
+    Texture,
+    Window,
+)
 
 ALL_LAYERS = "normal instance position"
 
@@ -108,6 +119,8 @@ FRONT = camera(
 )  # face fills W
 PICTURE_BOX = ((0.0, 0.0, 0.0), (0.1, 0.75, 1.0))  # like the paper's board: its faces x = ±0.05 are 3:4
 FRONT_SIZE = (96, 128)
+APPROACH = camera(look_at((4.0, 0, 0), (0, 0, 0)), look_at((2.0, 0, 0), (0, 0, 0)), fov_x_deg=10)
+WORLD_HAZE = str(Path(__file__).with_name("world_haze.py"))
 TOP = camera(look_at((0, 0, 3.0), (0, 0, 0), up=(0, 1, 0)), fov_x_deg=20)
 
 
@@ -120,6 +133,14 @@ def sphere_scene(
 ) -> Scene:
     shape = geometry([((0, 0, 0), (1.0, 1.0, 1.0))], [solid("ellipsoid", surface=surface)], tessellation=cells)
     return scene(shape, VIEWS if cells > 64 else camera(look_at((2.5, -2.0, 1.5), (0, 0, 0))), look, light)
+
+
+def with_factor(spec: Scene, name: str, data: Any) -> Scene:
+    return dataclasses.replace(spec, factors={**spec.factors, name: data})
+
+
+def hazy(spec: Scene, density: float, grey: float = 1.0) -> Scene:
+    return with_factor(spec, "haze", Haze(density, (grey, grey, grey), 0.0, 6.0))
 
 
 def plane_scene() -> Scene:
@@ -182,6 +203,8 @@ def isolation_jobs(files: Files) -> list[dict[str, Any]]:
     )  # before the camera
     glass = geometry([((0, 0, 0), (0.1, 1.0, 1.0))], [solid("cuboid", surface="glass")])
     opaque = geometry([((0, 0, 0), (0.1, 1.0, 1.0))], [solid("cuboid")])
+    smoke = hazy(scene(opaque, APPROACH), 0.4, grey=0.0)
+    world_haze = with_factor(sphere_scene(cells=32, light=bulb), "world_haze", {"density": 0.3})
     return [
         job("plain", plain, files.assets, **options),
         job("plain_again", plain, files.assets, **options),
@@ -194,6 +217,11 @@ def isolation_jobs(files: Files) -> list[dict[str, Any]]:
         job("leaning_texture", sphere_scene(cells=32, look=leaning), files.assets, **options),
         job("other_light", sphere_scene(cells=32, light=suns), files.assets, **options),
         job("bulb_light", sphere_scene(cells=32, light=bulb), files.assets, **options),
+        job("haze", hazy(plain, 0.3), files.assets, **options),
+        job("world_haze", world_haze, files.assets, **options, plugins=[WORLD_HAZE]),
+        job("furnace", hazy(plain, 0.3), files.assets, samples=64, max_bounces=64),
+        job("furnace_default", hazy(plain, 0.3), files.assets, samples=64),
+        job("smoke", smoke, files.assets, (56, 56), samples=64, exposure_stops=3.0),
         job("glass", scene(glass, VIEWS), files.assets, layers=ALL_LAYERS, samples=4),
         job("opaque", scene(opaque, VIEWS), files.assets, layers=ALL_LAYERS, samples=4),
         job("default_quality", box_scene(), files.assets, (56, 42), samples=0, denoiser="best", quality="default"),

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr.core.codec import to_plain
-from megasynth_attr.scene.assets import Assets
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
-from megasynth_attr.scene.spec import Scene, scene_to_json
+from megasynth_attr.scene.spec import Assets, Scene, scene_to_json
 
 INSIDE = Path(__file__).with_name("inside_blender.py")
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -38,6 +37,7 @@ def job(
     builds: int = 1,
     whole_picture: bool = False,
     project: list[list[float]] | None = None,
+    plugins: list[str] | None = None,
     **render: Any,
 ) -> dict[str, Any]:
     """Return a job for inside_blender.py; ``layers`` names what to write besides colour and depth."""
@@ -55,6 +55,7 @@ def job(
         "builds": builds,
         "whole_picture": whole_picture,
         "project": project,
+        "plugins": plugins or [],
     }
 
 

@@ -17,9 +17,9 @@ from megasynth_attr.blender.build import build_scene, data_block_counts, empty_b
 from megasynth_attr.blender.render import render_record, render_view
 from megasynth_attr.core.codec import from_plain
 from megasynth_attr.core.errors import MegaSynthError
-from megasynth_attr.scene.assets import Assets
+from megasynth_attr.scene.factor import load_plugins
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
-from megasynth_attr.scene.spec import scene_from_json
+from megasynth_attr.scene.spec import Assets, scene_from_json
 
 
 def main(folder: Path) -> None:
@@ -34,6 +34,7 @@ def main(folder: Path) -> None:
 
 
 def run_job(job: dict, folder: Path) -> dict:
+    load_plugins(job["plugins"])
     scene = scene_from_json(job["scene"])
     render, write = from_plain(RenderSettings, job["render"]), from_plain(WriteSettings, job["write"])
     started, result = time.perf_counter(), {"rss_mb": []}
@@ -65,7 +66,7 @@ def project(stage, points: list[list[float]]) -> list[list[list[float]]]:
     from bpy_extras.object_utils import world_to_camera_view
     from mathutils import Vector
 
-    from megasynth_attr.blender.camera import move_camera
+    from megasynth_attr.blender.factors.camera import move_camera
 
     seen = []
     for frame in range(len(stage.factor("camera").positions)):

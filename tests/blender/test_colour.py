@@ -41,6 +41,22 @@ def test_alpha_is_straight_and_empty_pixels_are_zero() -> None:
     assert display_rgba(pixel(0.0, 0.0, 0.0, 0.0), 0.0)[0, 0].tolist() == [0, 0, 0, 0]
 
 
+def test_developing_sees_straight_exposed_colour_and_leaves_alpha_alone() -> None:
+    rgba = np.array([[[0.1, 0.2, 0.05, 0.5], [0, 0, 0, 0], [0.4, 0.4, 0.4, 1.0]]], np.float32)
+    seen = []
+
+    def halved(picture: np.ndarray) -> np.ndarray:
+        seen.append(picture)
+        return picture / 2
+
+    developed = display_rgba(rgba, 1.0, [halved, halved])
+    assert np.allclose(seen[0], [[[0.4, 0.8, 0.2], [0, 0, 0], [0.8, 0.8, 0.8]]])
+    assert np.array_equal(developed, display_rgba(rgba, -1.0))
+    clean = display_rgba(rgba, 1.0)
+    lit = display_rgba(rgba, 1.0, [lambda picture: picture + 1])
+    assert np.array_equal(lit[..., 3], clean[..., 3]) and lit[0, 1].tolist() == [0, 0, 0, 0]
+
+
 @given(st.floats(-1, 4, width=32), st.floats(-1, 4, width=32))
 def test_the_curve_is_monotonous_and_bounded(a: float, b: float) -> None:
     low, high = srgb_from_linear(np.sort(np.array([a, b], np.float32)))

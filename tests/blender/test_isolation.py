@@ -31,6 +31,30 @@ def test_other_looks_leave_the_geometry_byte_equal(outcome: Outcome, name: str) 
     assert np.array_equal(plain["rgba"][..., 3], other["rgba"][..., 3]) or name == "plain_other_seed"
 
 
+@pytest.mark.parametrize("name", ["haze", "world_haze"])
+def test_what_hangs_in_the_air_is_no_geometry(outcome: Outcome, name: str) -> None:
+    plain, other = outcome.frame("plain"), outcome.frame(name)
+    for layer in GEOMETRY_LAYERS:
+        assert plain[layer].tobytes() == other[layer].tobytes(), layer
+    seen = plain["depth_z"] > 0
+    assert np.abs(plain["rgba"][seen].astype(int) - other["rgba"][seen]).mean() > 10
+
+
+def test_haze_swallows_no_ambient_light(outcome: Outcome) -> None:
+    """Oracle: where light of 1 comes from everywhere and haze only scatters, its light is 1 too, less what the ball
+    absorbs. Paths of the default length lose some of it, as they do between surfaces."""
+    sky = outcome.frame("plain")["depth_z"] == 0
+    assert np.all(outcome.frame("furnace")["rgba"][..., 3] == 255)
+    assert outcome.linear("furnace")[sky].mean() == pytest.approx(0.98, abs=0.03)
+    assert 0.75 < outcome.linear("furnace_default")[sky].mean() < 0.95
+
+
+def test_haze_thickens_with_distance_as_beer_and_lambert_say(outcome: Outcome) -> None:
+    """Oracle: haze that scatters nothing lets exp(-density · distance) through; two distances, the same wall."""
+    far, near = (outcome.linear("smoke", i)[20:36, 20:36].mean() for i in (0, 1))
+    assert far / near == pytest.approx(np.exp(-0.4 * 2.0), rel=0.05)
+
+
 def test_a_light_before_the_camera_is_not_seen(outcome: Outcome) -> None:
     """The bulb of this job hangs between camera and ball; alpha and depth show nothing of it."""
     assert np.array_equal(outcome.frame("plain")["rgba"][..., 3], outcome.frame("bulb_light")["rgba"][..., 3])

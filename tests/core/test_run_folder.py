@@ -38,7 +38,7 @@ from megasynth_attr.dataset.record import DATASET
 from megasynth_attr.farm.experiment import EXPERIMENT
 from megasynth_train.compare.manifest import COMPARISON
 from megasynth_train.evaluate.__main__ import EVALUATION
-from megasynth_train.predict import PREDICTION
+from megasynth_train.evaluate.prediction_files import PREDICTION
 from megasynth_train.subspace.result_folder import SUBSPACES
 from megasynth_train.training.cluster_manifest import CLUSTER
 from megasynth_train.training.run_folder import RUN
@@ -243,10 +243,14 @@ def test_a_killed_holder_holds_nothing_even_while_its_workers_live(tmp_path: Pat
 
 def test_a_place_that_cannot_be_written_is_an_environment_problem(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for out in (Path("/proc/megasynth"), tmp_path / "file" / "out", tmp_path / ("x" * 300)):
-        with pytest.raises(EnvironmentProblem, match="the thing cannot be written to"), claim(out, THING, {}):
+    for out, error in (
+        (Path("/proc/megasynth"), EnvironmentProblem),
+        (tmp_path / "file" / "out", EnvironmentProblem),
+        (tmp_path / ("x" * 300), ConfigError),  # the words are wrong, not the machine
+    ):
+        with pytest.raises(error, match="the thing cannot be written"), claim(out, THING, {}):
             pass
-        with pytest.raises(EnvironmentProblem, match="the thing cannot be written to"):
+        with pytest.raises(error, match="the thing cannot be written"):
             share(out, THING, {"format": THING.format}, dict)
 
 

@@ -150,7 +150,7 @@ def damage_position(scene: Path) -> None:
         (lambda s: (s / "checksums.json").write_text("{"), "files", "is damaged", "000001"),
         (damage_depth_nan, "values", "1 values are not finite", "000001"),
         (damage_depth_scale, "reprojection", "co-visible pixels agree", "000001"),
-        (damage_depth_scale, "isolation", "depth differs in 6 frames", "000001"),
+        (damage_depth_scale, "equal depth", "depth differs in 6 frames", "000001"),
         (damage_png_size, "values", "has shape (20, 20, 4)", "000001"),
         (damage_pose, "cameras", "not orthonormal", "frame 4"),
         (damage_reflection, "cameras", "determinant is negative", "frame 4"),

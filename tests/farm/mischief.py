@@ -1,7 +1,8 @@
 """A factor that changes nothing and, where the environment says so, makes the worker misbehave while it builds.
 
 ``MISCHIEF="1=hang 2=crash 3=raise"`` hangs in scene 1, has a segmentation fault in scene 2 and raises an exception in
-scene 3. Used as ``plugins=[tests/farm/mischief.py]``: the failures happen in a real worker, in a real scene.
+scene 3. Used as ``plugins=[tests/farm/mischief.py] mischief.on=true``: the failures happen in a real worker, in a
+real scene.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.fields import scope, variants
+from megasynth_attr.core.fields import scope, setting, variants
 from megasynth_attr.core.streams import Scope
-from megasynth_attr.scene.factor import Draw, Factor, register
+from megasynth_attr.scene.factor import Draw, Factor
 
 
 @dataclass(frozen=True)
 class MischiefSettings:
     scope: str = scope(Scope.EXPERIMENT)
     variants: int = variants()
+    on: bool = setting(False, "a factor with nothing but defaults would be off")
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,14 @@ def build(stage: Any, data: Mischief) -> None:
     raise RuntimeError("mischief was asked for")
 
 
-register(
-    Factor(
-        name="mischief",
-        order=90,
-        settings=MischiefSettings,
-        data=Mischief,
-        sample=sample,
-        build="mischief:build",
-        describe=lambda data, records: np.zeros(1),
-        distance=lambda a, b: 0.0,
-    )
+FACTOR = Factor(
+    name="mischief",
+    order=90,
+    settings=MischiefSettings,
+    data=Mischief,
+    sample=sample,
+    build=build,
+    changes_depth=False,
+    describe=lambda data, records: np.zeros(1),
+    distance=lambda a, b: 0.0,
 )

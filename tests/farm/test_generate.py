@@ -15,7 +15,13 @@ import pytest
 import runs
 from conftest import Reference
 
-MISCHIEF = (*runs.TINY, f"plugins=[{Path(__file__).with_name('mischief.py')}]", "workers=2", "frames=1")
+MISCHIEF = (
+    *runs.TINY,
+    f"plugins=[{Path(__file__).with_name('mischief.py')}]",
+    "mischief.on=true",
+    "workers=2",
+    "frames=1",
+)
 
 
 def test_an_uninterrupted_run_leaves_complete_scenes_and_nothing_else(reference: Reference) -> None:

@@ -82,8 +82,8 @@ def experiment(words: tuple[str, ...]) -> dict[str, Any]:
         resolved = resolve([*words, SMALL])
     except ConfigError as error:
         return {"refused": str(error)}
-    members = {config.attribute: member(config) for config in resolved.members}
-    return {"preset": resolved.preset, "downstream": resolved.has_downstream, "members": members}
+    members = {config.attribute: member(config) for config in resolved.configs}
+    return {"preset": resolved.preset, "downstream": resolved.downstream is not None, "members": members}
 
 
 def member(config: Config) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import old_folders
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import MegaSynthError
-from megasynth_attr.pipeline.stages import training_run
+from megasynth_attr.pipeline.stages import stage_run
 from megasynth_attr.scene.config import preset_names, resolve
 from megasynth_train.experiment.settings import stage_settings
 
@@ -31,7 +31,7 @@ def help_of(program: str) -> list[str]:
 def training_of(preset: str) -> dict[str, Any]:
     """Return the settings of every training stage of a preset, or why it has none."""
     try:
-        settings = stage_settings(training_run(resolve([f"preset={preset}", "out=/out"])))
+        settings = stage_settings(stage_run(resolve([f"preset={preset}", "out=/out"]), "training"))
     except MegaSynthError as error:
         return {"refused": str(error)}
     found = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}

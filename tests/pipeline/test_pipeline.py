@@ -7,17 +7,20 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from megasynth_attr.core.errors import ConfigError, ExitCode, Interrupted, MegaSynthError, ScenesFailed
-from megasynth_attr.pipeline.__main__ import chosen_stages, main, run_stages
+from megasynth_attr.core.stages import StageRun
+from megasynth_attr.pipeline.__main__ import main, run_steps
 from megasynth_attr.pipeline.help import help_text, presets_text, section_kinds
-from megasynth_attr.pipeline.plan import cost_text
-from megasynth_attr.pipeline.stages import STAGES, VerificationFailed
+from megasynth_attr.pipeline.plan import plan_text
+from megasynth_attr.pipeline.stages import Step, VerificationFailed, find_stages
 from megasynth_attr.scene.config import Experiment, preset_names, resolve, schema
 
+BUILT_IN = ["generate", "verify", "report"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -72,9 +75,10 @@ def test_presets_are_listed_with_what_they_are() -> None:
 
 
 def test_stages_run_in_the_pipelines_order() -> None:
-    assert [s.name for s in STAGES] == ["generate", "verify", "pretrain", "cluster", "mine", "compare", "report"]
-    assert [s.name for s in chosen_stages("report, generate", "")] == ["generate", "report"]
-    assert [s.name for s in chosen_stages("generate,verify,report", "verify")] == ["verify", "report"]
+    stages = find_stages()
+    assert [name for name in stages.names if name in BUILT_IN] == BUILT_IN
+    assert [s.name for s in stages.choose("report, generate", "")] == ["generate", "report"]
+    assert [s.name for s in stages.choose("generate,verify,report", "verify")] == ["verify", "report"]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,7 @@ def test_stages_run_in_the_pipelines_order() -> None:
 )
 def test_wrong_stages(names: str, first: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        chosen_stages(names, first)
+        find_stages().choose(names, first)
 
 
 def test_a_wrong_stage_changes_nothing(tmp_path: Path) -> None:
@@ -116,75 +120,54 @@ def test_a_plan_says_what_the_papers_experiments_cost_and_writes_nothing(
     assert "these stages take little" in capsys.readouterr().out
 
 
+def plan_of(experiment: Experiment, wanted: bool = True) -> str:
+    return plan_text(find_stages().steps(experiment)[:1], wanted)
+
+
 def test_a_short_run_has_no_table_of_costs(tmp_path: Path) -> None:
     words = ["preset=texture", f"out={tmp_path}", "dataset_count=1", "render.width_px=28", "render.height_px=28"]
     short = resolve([*words, "scene_count=1", "frames=1"])
-    assert cost_text(short, STAGES[:1]) == ""
-    assert "rendering" in cost_text(resolve([*words, "scene_count=200", "frames=100"]), STAGES[:1])
+    assert plan_of(short, wanted=False) == ""
+    assert "rendering" in plan_of(resolve([*words, "scene_count=200", "frames=100"]), wanted=False)
 
 
 def test_a_plan_warns_of_a_disk_that_is_too_small(tmp_path: Path) -> None:
     words = [f"out={tmp_path}", "plan=true", "stages=generate", "render.width_px=4088", "render.height_px=4088"]
-    large = cost_text(resolve(["preset=texture", "scene_count=2000", "frames=1000", *words]), STAGES[:1])
-    assert "WARNING" not in cost_text(
-        resolve(["preset=texture", *words, "dataset_count=1", "scene_count=1"]), STAGES[:1]
-    )
+    large = plan_of(resolve(["preset=texture", "scene_count=2000", "frames=1000", *words]))
+    small = plan_of(resolve(["preset=texture", *words, "dataset_count=1", "scene_count=1"]))
+    assert "rendering" in small and "WARNING" not in small
     assert "THE DISK IS TOO SMALL" in large and "WARNING" in large
-
-
-def refusing(*names: str) -> str:
-    """Return a program that is the pipeline where the modules ``names`` are not installed."""
-    return f"""
-import importlib.util, sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {names!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Refuse())
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name in {names!r} else found(name, package)
-from megasynth_attr.core.errors import run_main
-from megasynth_attr.pipeline import main
-sys.exit(run_main(main, sys.argv[1:]))
-"""
-
-
-@pytest.mark.parametrize("module", ["megasynth_train", "torch"])
-def test_a_missing_training_half_is_named_before_anything_is_rendered(tmp_path: Path, module: str) -> None:
-    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'train'}"}
-    words = ["preset=demo", "training.model.checkpoint=", "stages=generate,cluster", f"out={tmp_path / 'out'}"]
-    command = [sys.executable, "-c", refusing(module), *words]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == ExitCode.ENVIRONMENT, done.stderr
-    assert done.stderr.startswith("EnvironmentProblem: stage cluster") and "megasynth-attr[train]" in done.stderr
-    assert not (tmp_path / "out").exists()
-    words[2] = "stages=generate"  # and without its stages nothing of it is needed
-    plan = subprocess.run([*command[:3], *words, "plan=true"], env=env, capture_output=True, text=True, timeout=60)
-    assert plan.returncode == 0, plan.stderr
-    helped = subprocess.run([*command[:3], "--help"], env=env, capture_output=True, text=True, timeout=60, check=False)
-    assert helped.returncode == 0 and "training" in helped.stdout
 
 
 @pytest.mark.parametrize("error", [ScenesFailed("some"), VerificationFailed("wrong")])
 def test_after_a_failure_nothing_is_trained_and_the_report_is_written(error: MegaSynthError) -> None:
     ran: list[str] = []
 
-    def fail(experiment: Experiment) -> None:
+    def fail(run: StageRun) -> None:
         raise error
 
-    functions = [fail, *((lambda _, name=stage.name: ran.append(name)) for stage in STAGES[1:])]
+    steps = steps_that(lambda name: fail if name == "generate" else lambda run: ran.append(name))
+    training = dataclasses.replace(steps[0].stage, name="train", run=lambda run: ran.append("train"))
     with pytest.raises(type(error)):
-        run_stages(resolve(["preset=demo"]), STAGES, functions, time.monotonic())
+        run_steps([steps[0], Step(training, steps[0].run), *steps[1:]], time.monotonic())
     assert ran == ["verify", "report"]
 
 
 def test_later_stages_get_what_is_left_of_the_time() -> None:
     left: list[float] = []
-    experiment = resolve(["preset=demo", "max_runtime=100"])
-    run_stages(experiment, STAGES[:2], [lambda e: left.append(e.run.max_runtime_s)] * 2, time.monotonic() - 40)
-    assert left[0] == 100 and 55 < left[1] < 60.1
+    steps = steps_that(lambda name: lambda run: left.append(run.max_runtime_s), "max_runtime=100")
+    run_steps(steps, time.monotonic() - 40)
+    assert len(left) == 3 and all(55 < seconds < 60.1 for seconds in left)
     with pytest.raises(Interrupted, match="max_runtime_s=100 is over"):
-        run_stages(experiment, STAGES[:2], [lambda e: None] * 2, time.monotonic() - 101)
+        run_steps(steps, time.monotonic() - 101)
+    run_steps(steps_that(lambda name: lambda run: left.append(run.max_runtime_s)), time.monotonic() - 1e6)
+    assert left[3:] == [0.0] * 3  # no limit
+
+
+def steps_that(run: Callable[[str], Callable[[StageRun], None]], *words: str) -> list[Step]:
+    """Return the built-in stages with other functions: ``run`` of their name."""
+    steps = find_stages().steps(resolve(["preset=demo", "stages=generate,verify,report", *words]))
+    return [Step(dataclasses.replace(stage, run=run(stage.name)), given) for stage, given in steps]
 
 
 def test_verify_before_generate_says_so(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def make_config(attribute: str, size: Size, write: WriteSettings) -> Config:
     factors = {
         name: dataclasses.replace(factor.settings(), scope="scene" if name == attribute else "dataset")
         for name, factor in registered().items()
+        if not factor.optional
     }
     return Config(
         content=ContentSettings(

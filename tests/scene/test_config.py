@@ -21,16 +21,16 @@ def test_every_preset_resolves(name):
 
 def test_the_papers_numbers():
     human, spoof = resolve(["preset=paper_human"]), resolve(["preset=paper_spoof"])
-    assert [c.attribute for c in human.members] == ["texture", "geometry", "camera", "lighting", "everything"]
-    assert [c.attribute for c in spoof.members] == ["micro_texture", "micro_geometry", "spoof_plane"]
+    assert [c.attribute for c in human.members] == ["texture", "geometry", "camera", "lighting"]
+    assert [c.attribute for c in human.configs][4:] == ["everything"]
+    assert [c.attribute for c in spoof.configs] == ["micro_texture", "micro_geometry", "spoof_plane"]
     for experiment, datasets in ((human, 10), (spoof, 5)):
-        assert experiment.has_downstream
-        for config in experiment.members:
+        for config in experiment.configs:
             assert (config.render.width_px, config.render.height_px) == (518, 518)
-        for config in experiment.members[:-1]:
+        for config in experiment.members:
             content = config.content
             assert (content.dataset_count, content.scene_count, content.frames) == (datasets, 200, 100)
-        assert experiment.members[-1].content.dataset_count == 2
+        assert experiment.downstream is not None and experiment.downstream.content.dataset_count == 2
 
 
 def test_precedence_defaults_preset_file_words(tmp_path):
@@ -45,7 +45,7 @@ def test_precedence_defaults_preset_file_words(tmp_path):
 
 
 def test_members_keep_their_own_settings_below_the_collections(tmp_path):
-    members = {c.attribute: c for c in resolve(["preset=demo", "render.width_px=140"]).members}
+    members = {c.attribute: c for c in resolve(["preset=demo", "render.width_px=140"]).configs}
     assert members["camera"].factors["camera"].target_sigma == 0.35
     assert members["texture"].factors["camera"].target_sigma == 0.0
     assert {c.render.width_px for c in members.values()} == {140}
@@ -55,19 +55,19 @@ def test_members_keep_their_own_settings_below_the_collections(tmp_path):
 def test_the_downstream_preset_is_one_more_member_with_its_own_number_of_datasets():
     words = ["preset=demo", "dataset_count=5", "datasets=0-3", "frames=6"]
     experiment = resolve(words)
-    *members, downstream = experiment.members
+    members, downstream = experiment.members, experiment.downstream
     assert [c.attribute for c in members] == ["texture", "geometry", "camera", "lighting"]
     assert {(c.content.dataset_count, c.run.datasets) for c in members} == {(5, "0-3")}
     assert (downstream.attribute, downstream.content.dataset_count, downstream.run.datasets) == ("everything", 2, "all")
     assert downstream.content.frames == 6 and downstream.render.width_px == members[0].render.width_px
-    assert resolve([*words, "downstream_count=4"]).members[-1].content.dataset_count == 4
+    assert resolve([*words, "downstream_count=4"]).configs[-1].content.dataset_count == 4
     without = resolve([*words, "downstream="])
-    assert not without.has_downstream and [c.attribute for c in without.members] == [c.attribute for c in members]
+    assert without.downstream is None and [c.attribute for c in without.members] == [c.attribute for c in members]
     assert [c.fingerprint() for c in without.members] == [c.fingerprint() for c in members]
 
 
 def test_one_preset_may_have_downstream_data_too():
-    texture, everything = resolve(["preset=texture", "downstream=everything", "seed=3"]).members
+    texture, everything = resolve(["preset=texture", "downstream=everything", "seed=3"]).configs
     assert texture.fingerprint() == resolve(["preset=texture", "seed=3"]).members[0].fingerprint()
     assert everything.fingerprint() == resolve(["preset=everything", "seed=3"]).members[0].fingerprint()
 
@@ -76,7 +76,7 @@ def test_the_training_section_belongs_to_no_dataset(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("members: [texture]\ntraining: {optim: {steps: 7, lr: 0.1}, anything: [1, 2]}\n")
     experiment = resolve([f"preset={file}", "training.optim.steps=9"])
-    assert experiment.training == {"optim": {"steps": Typed(("9",)), "lr": 0.1}, "anything": [1, 2]}
+    assert experiment.sections == {"training": {"optim": {"steps": Typed(("9",)), "lr": 0.1}, "anything": [1, 2]}}
     assert experiment.members[0].fingerprint() == resolve(["preset=texture"]).members[0].fingerprint()
 
 

@@ -18,6 +18,8 @@ VARIES = {
     "geometry": {"geometry"},
     "camera": {"camera"},
     "lighting": {"lighting"},
+    "haze": {"haze"},
+    "sensor": {"sensor"},
     "micro_texture": {"texture"},
     "micro_geometry": {"geometry"},
     "spoof_plane": {"texture"},

@@ -174,7 +174,7 @@ def test_one_bad_dataset_does_not_cost_the_others(
     ("word", "named"),
     [
         ("rank=3", "adapter.rank"),
-        ("seed=1", "seed is 1"),
+        ("seed=1", "seed is 0 there and 1 now"),
         ("lr=1e-4", "optim.lr"),
         ("run.seed=1", "run.seed"),
         ("model.seed=1", "base model"),

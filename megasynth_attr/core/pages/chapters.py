@@ -1,4 +1,4 @@
-"""Chapters: what another part of the project (the training half) adds to an experiment's summary page, as plain files.
+"""Chapters: what a stage that is not built in adds to an experiment's summary page, as plain files.
 
 A chapter is a folder with ``chapter.json`` and the pictures and pages it names. The report reads these files only, so
 it needs nothing of the part that wrote them.
@@ -54,6 +54,14 @@ class Chapter:
     tables: tuple[Table, ...] = ()
     links: tuple[Link, ...] = ()
     caveat: str = ""  # what it does not show
+
+
+@dataclass(frozen=True)
+class ChapterPlace:
+    """Where a stage of the pipeline may have written a chapter, and what it is about, for who meets it first here."""
+
+    folder: str  # below the output folder
+    question: str = ""
 
 
 def write_chapter(folder: Path, chapter: Chapter) -> Path:

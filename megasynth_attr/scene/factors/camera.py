@@ -14,7 +14,7 @@ from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import scope, setting, span, variants
 from megasynth_attr.core.ranges import Range, Uniform
 from megasynth_attr.core.streams import Scope
-from megasynth_attr.scene.factor import Draw, Factor, Records, register
+from megasynth_attr.scene.factor import Draw, Factor, Records
 from megasynth_attr.scene.keepout import CameraRegion, InsideBox, OutsideBall
 from megasynth_attr.scene.spec import Camera, Geometry
 from megasynth_attr.scene.trajectories.micro import OVERSHOOT, sample_micro
@@ -154,15 +154,14 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(turn + np.linalg.norm(a[:, :3] - b[:, :3], axis=1)))
 
 
-register(
-    Factor(
-        name="camera",
-        order=30,
-        settings=CameraSettings,
-        data=Camera,
-        sample=sample,
-        build="megasynth_attr.blender.camera:build",
-        describe=describe,
-        distance=distance,
-    )
+FACTOR = Factor(
+    name="camera",
+    order=30,
+    settings=CameraSettings,
+    data=Camera,
+    sample=sample,
+    describe=describe,
+    distance=distance,
+    changes_depth=True,
+    optional=False,
 )

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from megasynth_attr.core.errors import SceneRejected
 from megasynth_attr.core.fields import scope, setting, variants
-from megasynth_attr.scene.factor import Draw, Factor, Records, register
+from megasynth_attr.scene.factor import Draw, Factor, Records
 from megasynth_attr.scene.factors.camera import camera_region
 from megasynth_attr.scene.keepout import CameraRegion, InsideBox
 from megasynth_attr.scene.layout import Layout, keepout
@@ -135,15 +135,14 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float((np.mean(cKDTree(a).query(b)[0]) + np.mean(cKDTree(b).query(a)[0])) / 2)
 
 
-register(
-    Factor(
-        name="geometry",
-        order=10,
-        settings=GeometrySettings,
-        data=Geometry,
-        sample=sample,
-        build="megasynth_attr.blender.geometry:build",
-        describe=describe,
-        distance=distance,
-    )
+FACTOR = Factor(
+    name="geometry",
+    order=10,
+    settings=GeometrySettings,
+    data=Geometry,
+    sample=sample,
+    describe=describe,
+    distance=distance,
+    changes_depth=True,
+    optional=False,
 )

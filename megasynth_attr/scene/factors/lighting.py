@@ -10,7 +10,7 @@ from megasynth_attr.core.codec import rounded
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import range_setting, scope, setting, span, variants
 from megasynth_attr.core.ranges import LogUniform, Range, Uniform
-from megasynth_attr.scene.factor import Draw, Factor, Records, register
+from megasynth_attr.scene.factor import Draw, Factor, Records
 from megasynth_attr.scene.probe import PROBE_NORMALS, irradiance
 from megasynth_attr.scene.spec import AreaLight, Bulb, Hdri, Lighting, Sun
 
@@ -130,15 +130,14 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).mean())
 
 
-register(
-    Factor(
-        name="lighting",
-        order=40,
-        settings=LightingSettings,
-        data=Lighting,
-        sample=sample,
-        build="megasynth_attr.blender.lights:build",
-        describe=describe,
-        distance=distance,
-    )
+FACTOR = Factor(
+    name="lighting",
+    order=40,
+    settings=LightingSettings,
+    data=Lighting,
+    sample=sample,
+    describe=describe,
+    distance=distance,
+    changes_depth=False,
+    optional=False,
 )

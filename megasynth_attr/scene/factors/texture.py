@@ -11,7 +11,7 @@ from megasynth_attr.core.codec import rounded
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import scope, setting, span, variants
 from megasynth_attr.core.ranges import Range
-from megasynth_attr.scene.factor import Draw, Factor, Records, register
+from megasynth_attr.scene.factor import Draw, Factor, Records
 from megasynth_attr.scene.spec import PictureRef, SlotMaterial, Texture
 
 
@@ -116,15 +116,14 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a[:-1] - b[:-1]).mean() + np.abs(a[-1] - b[-1]).mean())
 
 
-register(
-    Factor(
-        name="texture",
-        order=20,
-        settings=TextureSettings,
-        data=Texture,
-        sample=sample,
-        build="megasynth_attr.blender.materials:build",
-        describe=describe,
-        distance=distance,
-    )
+FACTOR = Factor(
+    name="texture",
+    order=20,
+    settings=TextureSettings,
+    data=Texture,
+    sample=sample,
+    describe=describe,
+    distance=distance,
+    changes_depth=False,
+    optional=False,
 )

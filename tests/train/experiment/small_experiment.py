@@ -45,7 +45,7 @@ def write_preset(folder: Path) -> Path:
 
 def write_datasets(preset: Path, out: Path) -> None:
     """Write all datasets of the preset, as rendering would leave them."""
-    for config in resolve([f"preset={preset}"]).members:
+    for config in resolve([f"preset={preset}"]).configs:
         for index in range(config.content.dataset_count):
             folder = open_for_writing(config, out, index)
             for scene in range(config.content.scene_count):

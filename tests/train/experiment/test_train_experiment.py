@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,16 +20,17 @@ from torch import nn
 from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, MegaSynthError
 from megasynth_attr.core.pages.chapters import read_chapter
 from megasynth_attr.core.ranges import Uniform
+from megasynth_attr.core.stages import CostLine, StageRun
 from megasynth_attr.pipeline.__main__ import main
-from megasynth_attr.pipeline.stages import training_run
+from megasynth_attr.pipeline.stages import find_stages, stage_run
 from megasynth_attr.scene.config import resolve
 from megasynth_train.adapters import load_adapter  # noqa: F401  (PyTorch is imported here, not inside a timed test)
 from megasynth_train.adapters.targets import find_targets
 from megasynth_train.cost.layers import Tuning
 from megasynth_train.cost.run import tuning_of
 from megasynth_train.experiment.checks import largest_rank, layer_names
-from megasynth_train.experiment.cost import stage_costs, step_seconds
-from megasynth_train.experiment.settings import TrainingRun, help_sections, stage_settings
+from megasynth_train.experiment.cost import step_seconds
+from megasynth_train.experiment.settings import help_sections, stage_settings
 from megasynth_train.training.cluster_manifest import ClusterSettings, new_manifest, read_manifest
 from megasynth_train.training.settings import AdapterSettings, DataSettings, ModelSettings, TrainSettings
 from megasynth_train.vggt.config import named_config
@@ -38,9 +40,23 @@ ROOT = Path(__file__).parents[3]
 TRAINING = ("pretrain", "cluster", "mine", "compare")
 
 
-def run_of(tmp_path: Path, *words: str) -> TrainingRun:
+def run_of(tmp_path: Path, *words: str) -> StageRun:
     preset = small_experiment.write_preset(tmp_path)
-    return training_run(resolve([f"preset={preset}", f"out={tmp_path / 'out'}", *words]))
+    return stage_run(resolve([f"preset={preset}", f"out={tmp_path / 'out'}", *words]), "training")
+
+
+def costs_of(*words: str, stages: Sequence[str] = TRAINING) -> dict[str, CostLine]:
+    """Return what the stages cost, by stage, after all checked their settings."""
+    steps = find_stages().steps(resolve([*words, f"stages={','.join(stages)}"]))
+    for stage, run in steps:
+        stage.check(run)
+    return {line.name: line for stage, run in steps for line in stage.cost(run)}
+
+
+def test_the_stages_are_installed_in_their_order() -> None:
+    names = find_stages().names
+    assert names[:2] == ["generate", "verify"] and names[-1] == "report"
+    assert [name for name in names if name in TRAINING] == list(TRAINING)
 
 
 def test_stages_inherit_the_section_and_may_say_otherwise(tmp_path: Path) -> None:
@@ -106,8 +122,11 @@ def test_without_downstream_data_there_is_no_comparison(tmp_path: Path) -> None:
         ("training.mining.attributes=[textures]", "training.mining.attributes=textures: the cluster has none of it"),
         ("training.mining.modules=[", "training.mining.modules="),
         ("training.mining.modules=.*mlp.fc3", "training.mining.modules=.*mlp.fc3 fits no linear of vggt-tiny"),
-        ("training.compare.test.width_px=30", "training.compare.test.width_px=30 is no multiple of the patch size 14"),
-        ("training.data.width_px=30", "training.data.width_px=30 is no multiple of the patch size 14"),
+        (
+            "training.compare.test.width_px=30",
+            "training.compare.test.width_px=30 is not a multiple of the patch size 14",
+        ),
+        ("training.data.width_px=30", "training.data.width_px=30 is not a multiple of the patch size 14"),
         ("training.compare.methods=[lora-99999]", "method lora-99999"),
     ],
 )
@@ -132,8 +151,9 @@ def test_mistakes_are_named_before_anything_is_written(tmp_path: Path, word: str
     ],
 )
 def test_what_no_chosen_stage_refuses_is_no_mistake(tmp_path: Path, word: str, stages: tuple[str, ...]) -> None:
-    found = [cost.stage for cost in stage_costs(run_of(tmp_path, word), stages)]
-    assert found == [stage for stage in stages if stage != "pretrain"]  # the shipped weights need none
+    preset = small_experiment.write_preset(tmp_path)
+    found = costs_of(f"preset={preset}", f"out={tmp_path / 'out'}", word, stages=stages)
+    assert list(found) == [stage for stage in stages if stage != "pretrain"]  # the shipped weights need none
 
 
 def test_the_checks_know_every_linear_and_the_largest_rank() -> None:
@@ -162,7 +182,7 @@ def test_help_has_every_section_once() -> None:
 
 def test_the_papers_cluster_costs_what_its_steps_cost() -> None:
     """0.83 s a step (benchmarks/train_step.md) × 24,000 steps × 40 adapters."""
-    costs = {cost.stage: cost for cost in stage_costs(training_run(resolve(["preset=paper_human"])), TRAINING)}
+    costs = costs_of("preset=paper_human")
     seconds = costs["cluster"].seconds
     assert seconds is not None and seconds / 3600 == pytest.approx(40 * 24_000 * 0.83 / 3600, rel=0.02)
     assert "40 adapters × 24,000 steps of vggt-1b" in costs["cluster"].text
@@ -190,12 +210,12 @@ def test_numbers_of_views_that_are_never_drawn_cost_nothing() -> None:
 
 
 def test_finished_runs_cost_nothing_more(tmp_path: Path) -> None:
-    run = run_of(tmp_path)
-    before = stage_costs(run, ["cluster"])[0].seconds
+    words = [f"preset={small_experiment.write_preset(tmp_path)}", f"out={tmp_path / 'out'}"]
+    before = costs_of(*words)["cluster"].seconds
     done = tmp_path / "out/training/cluster/texture_00/done.json"
     done.parent.mkdir(parents=True)
     done.write_text("{}")
-    after = stage_costs(run, ["cluster"])[0]
+    after = costs_of(*words)["cluster"]
     assert before is not None and after.seconds == pytest.approx(0.75 * before) and "3 of 4" in after.text
 
 
@@ -241,7 +261,7 @@ def test_the_whole_run_and_the_same_command_again(tmp_path: Path, capfd: pytest.
     chapters = [read_chapter(training / name) for name in ("cluster", "subspaces", "comparison")]
     assert all(chapter is not None and chapter.lead and chapter.caveat for chapter in chapters)
     page = (out / "report/index.html").read_text(encoding="utf-8")
-    assert [part for part in ('id="cluster"', 'id="subspaces"', 'id="comparison"') if part not in page] == []
+    assert [name for name in ("cluster", "subspaces", "comparison") if f'id="training-{name}"' not in page] == []
     assert "is no longer there" not in page
 
     results = [p for p in training.rglob("*") if p.suffix in (".safetensors", ".json") and "tmp" not in p.parts]
@@ -260,7 +280,8 @@ def test_a_stage_that_is_told_to_stop_exits_with_75_and_resumes(tmp_path: Path) 
     preset, out = small_experiment.write_preset(tmp_path), tmp_path / "out"
     small_experiment.write_datasets(preset, out)
     words = [f"preset={preset}", "stages=cluster", f"out={out}", "training.optim.steps=40"]
-    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'train'}", "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "train"), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "megasynth_attr.pipeline", *words]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

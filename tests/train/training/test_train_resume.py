@@ -120,7 +120,7 @@ def test_a_finished_run_says_so_and_changes_nothing(
     assert "finished run of 10 steps; nothing to do" in capsys.readouterr().err
     after = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
     assert {p for p in after if p.name != ".lock" and after[p] != before.get(p)} == set()
-    with pytest.raises(ConfigError, match=r"optim\.lr is 0\.01, but the run in .* 0\.001"):
+    with pytest.raises(ConfigError, match=r"optim\.lr is 0\.001 there and 0\.01 now"):
         runs.train_here(data, uninterrupted, STEPS, "lr=0.01")
 
 

@@ -6,14 +6,15 @@ Only what belongs to the chosen stages is looked at. Everything else is checked 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.stages import StageRun
 from megasynth_train.compare.settings import CompareSettings
-from megasynth_train.data.limits import check_settings, check_width
-from megasynth_train.experiment.settings import PRETRAIN, SECTION, StageSettings, TrainingRun
+from megasynth_train.data.sizes import check_settings, check_width
+from megasynth_train.experiment.settings import PRETRAIN, SECTION, StageSettings, stage_settings
 from megasynth_train.training.settings import AdapterSettings, TrainSettings, head_rank
 from megasynth_train.vggt.config import SIZES, VGGTConfig
 from megasynth_train.vggt.source_names import check_source
@@ -23,17 +24,18 @@ _LINEARS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")  # of every block
 _CAMERA = ("embed_pose", "poseLN_modulation.1", "pose_branch.fc1", "pose_branch.fc2")  # besides its blocks
 
 
-def check_stages(run: TrainingRun, settings: StageSettings, stages: Collection[str]) -> None:
-    """Raise ConfigError or DatasetError, naming the key and what to do, for settings that one of ``stages`` refuses."""
-    if "pretrain" in stages and settings.pretrain is not None:
+def check_pretrain(run: StageRun) -> None:
+    """Raise ConfigError or DatasetError, naming the key and what to do, for settings that the stage refuses."""
+    settings = stage_settings(run)
+    if settings.pretrain is not None:
         _check_training(run, settings.pretrain, f"{SECTION}.pretrain")
-    if "cluster" in stages:
-        _check_training(run, settings.cluster, SECTION)
-        _check_adapter(settings.cluster.adapter, settings.cluster.model.size, f"{SECTION}.adapter")
-    if "mine" in stages:
-        _check_mining(run, settings)
-    if "compare" in stages:
-        _check_comparison(run, settings)
+
+
+def check_cluster(run: StageRun) -> None:
+    """As ``check_pretrain``."""
+    common = stage_settings(run).cluster
+    _check_training(run, common, SECTION)
+    _check_adapter(common.adapter, common.model.size, f"{SECTION}.adapter")
 
 
 def layer_names(config: VGGTConfig) -> tuple[str, ...]:
@@ -49,7 +51,7 @@ def largest_rank(config: VGGTConfig) -> int:
     return 2 * config.width
 
 
-def _check_training(run: TrainingRun, settings: TrainSettings, section: str) -> None:
+def _check_training(run: StageRun, settings: TrainSettings, section: str) -> None:
     """Check what the base model is and what it is fed."""
     checkpoint = settings.model.checkpoint
     try:
@@ -79,7 +81,9 @@ def _check_adapter(adapter: AdapterSettings, size: str, key: str) -> None:
         raise ConfigError(f"{key}.{name}={rank}: no layer of {size} has a larger rank than {limit}; choose a smaller")
 
 
-def _check_mining(run: TrainingRun, settings: StageSettings) -> None:
+def check_mine(run: StageRun) -> None:
+    """As ``check_pretrain``."""
+    settings = stage_settings(run)
     adapter, mining = settings.cluster.adapter, settings.mining
     _check_minable(run, settings, "the stage mine")
     targets = _pattern(f"{SECTION}.adapter.targets", adapter.targets)
@@ -100,7 +104,7 @@ def _check_mining(run: TrainingRun, settings: StageSettings) -> None:
         )
 
 
-def _check_minable(run: TrainingRun, settings: StageSettings, who: str) -> None:
+def _check_minable(run: StageRun, settings: StageSettings, who: str) -> None:
     """Check that the cluster's adapters have subspaces, and that they are of the attributes to be mined."""
     mode = settings.cluster.adapter.mode
     if mode in ("full", "heads"):
@@ -118,7 +122,9 @@ def _check_minable(run: TrainingRun, settings: StageSettings, who: str) -> None:
             )
 
 
-def _check_comparison(run: TrainingRun, settings: StageSettings) -> None:
+def check_compare(run: StageRun) -> None:
+    """As ``check_pretrain``; ConfigError also if the experiment has no downstream data."""
+    settings = stage_settings(run)
     compare = settings.compare
     if compare is None:
         raise ConfigError(

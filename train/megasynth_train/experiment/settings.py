@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.command.keys import sections
@@ -24,6 +23,7 @@ from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.resources import resource_dir
+from megasynth_attr.core.stages import StageRun
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.training.settings import (
@@ -51,29 +51,6 @@ _TAKEN = {
     ("compare", "basis"): "the stage mine makes it",
     ("compare", "plan"): "use plan=true",
 }
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """What the training half is told of an experiment: its folder, the section ``training``, the datasets' names."""
-
-    out: Path
-    values: Mapping[str, Any]
-    members: Mapping[str, tuple[str, ...]]  # attribute → datasets, of which the cluster is made
-    downstream: tuple[str, ...]  # all but the last train in the comparison, the last tests; empty: none
-    shard: str = "1/1"
-    max_runtime_s: float = 0.0
-
-    @property
-    def cluster_datasets(self) -> tuple[str, ...]:
-        return tuple(name for names in self.members.values() for name in names)
-
-    def folder(self, stage: str) -> Path:
-        """Return the folder of a stage's results."""
-        return self.out / "training" / stage
-
-    def paths(self, names: tuple[str, ...]) -> list[str]:
-        return [str(self.out / name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -117,7 +94,7 @@ class StageSettings:
     compare: CompareSettings | None  # None: the experiment has no downstream data
 
 
-def stage_settings(run: TrainingRun) -> StageSettings:
+def stage_settings(run: StageRun) -> StageSettings:
     """Return what the section ``training`` says; ConfigError, naming the key, for anything that cannot work.
 
     Looks at no file of the experiment, so that it can be asked before the first frame is rendered.
@@ -129,7 +106,7 @@ def stage_settings(run: TrainingRun) -> StageSettings:
     own = dict(run.values.get("pretrain") or {})
     pretrain = None
     if "steps" in (own.get("optim") or {}):
-        sources = keys.pretrain.data.sources or run.paths(run.cluster_datasets)
+        sources = keys.pretrain.data.sources or run.paths(run.datasets)
         place = {"data": {"sources": sources}, "run": {"out": str(run.folder(PRETRAIN))}}
         pretrain = _filled(TrainSettings, common, own, {"adapter": PRETRAIN_ADAPTER}, place, limit)
         common = merge(common, {"model": {"checkpoint": str(run.folder(PRETRAIN) / "adapter")}})
@@ -146,7 +123,7 @@ def check_keys(values: Mapping[str, Any]) -> Keys:
     return keys
 
 
-def _compare(run: TrainingRun, common: Mapping[str, Any], limit: Mapping[str, Any], keys: Keys) -> CompareSettings:
+def _compare(run: StageRun, common: Mapping[str, Any], limit: Mapping[str, Any], keys: Keys) -> CompareSettings:
     """Return the comparison's settings; its names of methods are checked against the attributes to be mined."""
     own = dict(run.values.get("compare") or {})
     place = {

@@ -1,119 +1,89 @@
-"""The stages pretrain, cluster, mine and compare: each what its own program would do, in the experiment's folder.
+"""The training half's stages of the pipeline: what the entry point ``training`` loads. Free of PyTorch.
 
-::
-
-    <out>/training/pretrain/       a run folder (finetune.py), if the section says training.pretrain
-    <out>/training/cluster/        the adapters (cluster.py), chapter.json
-    <out>/training/subspaces/      the bases and their analysis (mine.py), report/, chapter.json
-    <out>/training/comparison/     runs, evaluations, tables (compare/), index.html, chapter.json
-
-Running again continues: what is finished is skipped. Each raises what its program does.
+What they do is imported when they run (run.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
-from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.pages.template import require_report_libraries
-from megasynth_attr.dataset.paths import DATASET_FILE
-from megasynth_train import finetune
-from megasynth_train import mine as miner
-from megasynth_train.cluster import AdaptersFailed, run_cluster, summary
-from megasynth_train.compare.run import run as run_comparison
-from megasynth_train.experiment.cluster_chapter import write_cluster_chapter
-from megasynth_train.experiment.settings import CLUSTER, PRETRAIN, SUBSPACES, StageSettings, TrainingRun, stage_settings
-from megasynth_train.training.cluster_manifest import MANIFEST, ClusterSettings, read_manifest
-from megasynth_train.training.run_folder import DONE
-from megasynth_train.training.settings import ModelSettings, TrainSettings
+from megasynth_attr.core.stages import CostLine, Stage, StageGroup, StageRun
+from megasynth_train.experiment import checks, cost
+from megasynth_train.experiment.settings import (
+    CLUSTER,
+    COMPARISON,
+    PRETRAIN,
+    SUBSPACES,
+    check_keys,
+    help_sections,
+)
 
 
-def pretrain(run: TrainingRun) -> None:
-    """Train the base model on the members' datasets, if the section training.pretrain says so."""
-    settings = stage_settings(run)
-    if settings.pretrain is None:
-        print(f"pretrain  none: the base model is {base_name(settings.cluster)}", flush=True)
-        return
-    _require(run, run.cluster_datasets)
-    result = finetune.run(settings.pretrain)
-    print(f"pretrain  {result.steps} steps, objective {result.objective}: {result.result}", flush=True)
+def _stage(
+    name: str,
+    meaning: str,
+    check: Callable[[StageRun], None],
+    price: Callable[[StageRun], list[CostLine]],
+    **more: Any,
+) -> Stage[StageRun]:
+    def run(run: StageRun) -> None:
+        from megasynth_train.experiment import run as stages
 
+        getattr(stages, name)(run)
 
-def cluster(run: TrainingRun) -> None:
-    """Train one adapter per dataset of the members; AdaptersFailed if some could not be trained."""
-    settings = _with_base(run)
-    require_report_libraries()  # for the chapter; before the hours of training
-    _require(run, run.cluster_datasets)
-    common = settings.cluster
-    outcomes = run_cluster(
-        ClusterSettings(
-            experiment=str(run.out),
-            datasets=run.cluster_datasets,
-            shard=run.shard,
-            seed=settings.seed,
-            model=common.model,
-            data=common.data,
-            loss=common.loss,
-            adapter=common.adapter,
-            optim=common.optim,
-            run=common.run,
-        )
+    return Stage(
+        name,
+        meaning,
+        run,
+        check=check,
+        cost=price,
+        ready=lambda _: require_report_libraries(),  # for the chapter; before the hours of training
+        needs=("megasynth_train.experiment.run",),
+        install="pip install megasynth-attr[train]",
+        **more,
     )
-    folder = run.folder(CLUSTER)
-    print(summary(read_manifest(folder), outcomes, folder), flush=True)
-    if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
-        texts = "; ".join(f"{outcome.name}: {outcome.message}" for outcome in failed)
-        raise AdaptersFailed(f"{len(failed)} of {len(outcomes)} adapters failed: {texts}")
-    write_cluster_chapter(folder)
 
 
-def mine(run: TrainingRun) -> None:
-    """Mine the subspaces of the members' attributes from the cluster."""
-    settings = _with_base(run)
-    if not (run.folder(CLUSTER) / MANIFEST).is_file():
-        raise DatasetError(f"{run.folder(CLUSTER)} holds no adapters yet; run the stage cluster first")
-    # loading the base model takes long, and most adapters mean the same without it
-    needs_base = settings.cluster.adapter.mode == "dora" or settings.mining.allocate_from == "base"
-    result = miner.run(
-        miner.MineSettings(
-            cluster=str(run.folder(CLUSTER)),
-            out=str(run.folder(SUBSPACES)),
-            model=settings.cluster.model if needs_base else ModelSettings(),
-            mining=settings.mining,
-            run=settings.mine,
-        )
-    )
-    print(f"mine      {result.out}", flush=True)
-
-
-def compare(run: TrainingRun) -> None:
-    """Train and evaluate the methods on the downstream data; ConfigError if the experiment has none."""
-    settings = _with_base(run)
-    if settings.compare is None:
-        raise ConfigError(
-            "stage compare: the experiment has no downstream data; name a preset, e.g. downstream=everything, or leave "
-            "the stage out of stages="
-        )
-    _require(run, run.downstream)
-    run_comparison(replace(settings.compare, shard=run.shard))
-
-
-def base_name(settings: TrainSettings) -> str:
-    """Return what people call the base model."""
-    return settings.model.checkpoint or f"{settings.model.size} with random weights (seed {settings.model.seed})"
-
-
-def _with_base(run: TrainingRun) -> StageSettings:
-    """Return the settings; DatasetError if the base model they name has still to be trained."""
-    settings = stage_settings(run)
-    if settings.pretrain is not None and not (run.folder(PRETRAIN) / DONE).is_file():
-        raise DatasetError(f"{run.folder(PRETRAIN)} holds no finished base model yet; run the stage pretrain first")
-    return settings
-
-
-def _require(run: TrainingRun, names: tuple[str, ...]) -> None:
-    """DatasetError if a dataset has not been generated."""
-    for name in names:
-        if not (folder := Path(run.out) / name / DATASET_FILE).is_file():
-            raise DatasetError(f"{folder.parent} does not exist yet; run the stage generate first")
+STAGES = StageGroup(
+    stages=(
+        _stage(
+            "pretrain",
+            "train the base model on the members' datasets (none unless training.pretrain says so)",
+            checks.check_pretrain,
+            cost.pretrain_cost,
+            chapter=PRETRAIN,
+        ),
+        _stage(
+            "cluster",
+            "train one adapter for each dataset of the members",
+            checks.check_cluster,
+            cost.cluster_cost,
+            after=("pretrain",),
+            chapter=CLUSTER,
+            question="Does a network learn from each dataset?",
+        ),
+        _stage(
+            "mine",
+            "find and compare the subspaces the attributes' adapters share",
+            checks.check_mine,
+            cost.mine_cost,
+            after=("cluster",),
+            chapter=SUBSPACES,
+            question="Do adapters of one attribute change the network in the same directions, and those of two "
+            "attributes in different ones? Every answer is beside what random directions would give.",
+        ),
+        _stage(
+            "compare",
+            "train adapters of many kinds on the downstream data and evaluate them",
+            checks.check_compare,
+            cost.compare_cost,
+            after=("mine",),
+            chapter=COMPARISON,
+            question="Is it better to adapt within those directions than within random ones, or in other ways?",
+        ),
+    ),
+    sections=help_sections(),
+    check_keys=check_keys,
+)

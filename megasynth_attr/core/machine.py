@@ -1,0 +1,71 @@
+"""What this machine gives a process: processor cores, memory and disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.pages.words import size_text
+
+SPARE_BYTES = 100_000_000  # left free for everybody else on the disk
+
+
+def available_cores() -> int:
+    """Return the cores this process may use: its affinity and, on Linux, its control group's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            cores = min(cores, max(1, int(limit) // int(period)))
+    return cores
+
+
+def available_memory() -> int:
+    """Return bytes of memory that can be used without swapping; 0 if this system does not say."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the file system that holds ``folder`` or will hold it."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(existing).free
+
+
+def missing_bytes(folder: Path, needed: float) -> float:
+    """Return how many bytes the disk of ``folder`` lacks for ``needed`` ones and some spare; 0: none."""
+    return max(needed + SPARE_BYTES - free_bytes(folder), 0.0)
+
+
+def check_disk(folder: Path, needed: float, what: str) -> None:
+    """Raise EnvironmentProblem unless ``needed`` bytes and some spare ones are free below ``folder``."""
+    free = free_bytes(folder)
+    if missing_bytes(folder, needed):
+        raise EnvironmentProblem(
+            f"the disk of {folder} is too small: {what} need about {size_text(needed)} and {size_text(SPARE_BYTES)} "
+            f"stay free, but only {size_text(free)} are; free some space, choose another out=, or fewer scenes="
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Raise EnvironmentProblem unless ``folder`` can be created or written; creates nothing."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir():
+        raise EnvironmentProblem(f"out={folder}: {existing} is a file, not a folder; choose another out=")
+    stats = os.statvfs(existing) if hasattr(os, "statvfs") else None
+    if stats is not None and stats.f_flag & os.ST_RDONLY:
+        reason = "is on a read-only file system"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = "cannot be written to by this user"
+    elif stats is not None and not stats.f_blocks:
+        reason = "is on a file system that holds no files of ours, such as /proc"
+    else:
+        return
+    raise EnvironmentProblem(f"out={folder}: {existing} {reason}; choose another out=")

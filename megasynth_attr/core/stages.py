@@ -1,0 +1,188 @@
+"""The contract of a pipeline stage, and how stages are found that the generator does not know.
+
+A package joins the pipeline with an entry point of the group ``megasynth_attr.stages``::
+
+    [project.entry-points."megasynth_attr.stages"]
+    sharpness = "my_package.stages:SHARPNESS"
+
+The entry point's name is the name of its settings section (``sharpness.radius_px=3`` on the command line) and of its
+folder ``<out>/sharpness``; it loads a ``Stage`` or, for several that share both, a ``StageGroup``. The module named
+there is imported with every run, so it imports only what is quick; the rest is imported when a stage runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from megasynth_attr.core.command.settings import fill
+from megasynth_attr.core.errors import EnvironmentProblem
+
+GROUP = "megasynth_attr.stages"
+
+
+class Extra(NamedTuple):
+    """What one of this project's extras brings to the pipeline: said where it is not installed."""
+
+    name: str
+    stages: tuple[str, ...]
+
+
+EXTRAS = {"training": Extra("train", ("pretrain", "cluster", "mine", "compare"))}  # by the name of their section
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a stage is given: the experiment's folder and datasets, and the stage's own section of the settings.
+
+    ``values`` is the section as preset, config= and command line leave it, unchecked. All else is in the files.
+    """
+
+    out: Path
+    members: Mapping[str, tuple[str, ...]]  # attribute → names of the selected datasets, folders in ``out``
+    downstream: tuple[str, ...] = ()  # datasets on which adaptation is compared; empty: the experiment has none
+    section: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    shard: str = "1/1"
+    max_runtime_s: float = 0.0  # what is left of it; 0: no limit
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Return the names of all members' datasets."""
+        return tuple(name for names in self.members.values() for name in names)
+
+    def folder(self, name: str) -> Path:
+        """Return where a stage's results called ``name`` belong."""
+        return self.out / self.section / name
+
+    def paths(self, names: Sequence[str]) -> list[str]:
+        """Return the folders of the datasets called ``names``."""
+        return [str(self.out / name) for name in names]
+
+
+class CostLine(NamedTuple):
+    """A line of the plan: what is done, how long it takes (None: little, not estimated) and how that is known."""
+
+    name: str
+    text: str
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name:10}{self.text}"
+
+
+Settings = TypeVar("Settings")
+Run = TypeVar("Run", bound=StageRun, contravariant=True)
+
+
+def _nothing(run: Any) -> None:
+    """Refuse nothing."""
+
+
+def _no_cost(run: Any) -> Sequence[CostLine]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Run]):
+    """One step of the pipeline. It finds its input in the experiment's folder and raises a MegaSynthError if it fails.
+
+    ``check`` and ``ready`` are asked before the first stage runs, and change nothing: ``check`` raises for settings
+    that cannot work, also when only a plan is wanted; ``ready`` for what is missing on this machine.
+    """
+
+    name: str
+    meaning: str
+    run: Callable[[Run], None]
+    after: tuple[str, ...] = ()  # stages that come before this one where both are chosen
+    check: Callable[[Run], None] = _nothing
+    ready: Callable[[Run], None] = _nothing
+    cost: Callable[[Run], Sequence[CostLine]] = _no_cost
+    needs: tuple[str, ...] = ()  # modules it imports when it runs
+    install: str = ""  # the command that brings them
+    despite_failure: bool = False  # it also runs after a stage that did not end well
+    chapter: str = ""  # the folder, run.folder(chapter), into which it may write a chapter of the summary page
+    question: str = ""  # what the chapter answers, for who meets it there for the first time
+    section: str = ""  # the entry point's name, filled in when it is loaded
+
+
+@dataclass(frozen=True)
+class StageGroup:
+    """Stages that share a settings section.
+
+    ``sections``: the dataclasses whose keys ``--help`` lists, by full name; the first is the section itself.
+    ``check_keys`` raises ConfigError for a wrong key or value in the section; without it the keys are those of the
+    first dataclass.
+    """
+
+    stages: tuple[Stage[StageRun], ...]
+    sections: Mapping[str, type] = field(default_factory=dict)
+    check_keys: Callable[[Mapping[str, Any]], object] | None = None
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The groups of stages that are installed, by section; ``broken``: those that do not load, with the reason."""
+
+    groups: Mapping[str, StageGroup]
+    broken: Mapping[str, str]
+
+
+def section_names() -> frozenset[str]:
+    """Return the names of all settings sections of stages: of installed ones, and of the project's own extras."""
+    return frozenset(entry.name for entry in _entry_points()) | EXTRAS.keys()
+
+
+def installed_groups() -> Installed:
+    """Return all groups of stages that are installed. One that does not load only matters to who wants it."""
+    groups, broken = {}, {}
+    for entry in sorted(_entry_points(), key=lambda entry: entry.name):
+        try:
+            found = entry.load()
+        except Exception as error:  # whatever a module raises that is not ours
+            broken[entry.name] = f"{entry.value} does not load ({type(error).__name__}: {error})"
+            continue
+        group = StageGroup((found,)) if isinstance(found, Stage) else found
+        if isinstance(group, StageGroup):
+            stages = tuple(replace(stage, section=entry.name) for stage in group.stages)
+            groups[entry.name] = replace(group, stages=stages)
+        else:
+            broken[entry.name] = f"{entry.value} is no Stage or StageGroup but a {type(found).__name__}"
+    return Installed(groups, broken)
+
+
+def read_section(kind: type[Settings], section: str, values: Mapping[str, Any]) -> Settings:
+    """Return ``values``, the section called ``section``, as the dataclass ``kind``; ConfigError for a wrong key."""
+    return fill(kind, values, f"{section}.")
+
+
+def require_modules(stage: Stage[Any]) -> None:
+    """Raise EnvironmentProblem unless every module that the stage needs can be imported; this may take seconds."""
+    for name in stage.needs:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            lacks = f"the module {error.name} is missing" if isinstance(error, ModuleNotFoundError) else str(error)
+            advice = f"; `{stage.install}`" if stage.install else ""
+            raise EnvironmentProblem(f"stage {stage.name}: {lacks}{advice}") from None
+
+
+def missing_stage(name: str, broken: Mapping[str, str]) -> EnvironmentProblem | None:
+    """Return what to say of a stage that one of the project's extras would bring; None for any other name."""
+    for section, extra in EXTRAS.items():
+        if name in extra.stages:
+            reason = broken.get(section, "the part that has it is not installed")
+            return EnvironmentProblem(
+                f"stage {name}: {reason}; `pip install megasynth-attr[{extra.name}]` "
+                f"(in a checkout `pip install -e '.[{extra.name}]'`), or leave it out of stages="
+            )
+    return None
+
+
+def _entry_points() -> Any:
+    from importlib.metadata import entry_points  # takes a while
+
+    return entry_points(group=GROUP)

@@ -1,0 +1,42 @@
+"""What refuses a run before its first stage: everything that can be known to fail, in the last stage too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.stages import StageGroup, read_section, require_modules
+from megasynth_attr.farm.experiment import require_experiment
+from megasynth_attr.pipeline.stages import Stages, Step
+from megasynth_attr.scene.config import Experiment
+
+
+def check_settings(experiment: Experiment, stages: Stages, steps: Sequence[Step]) -> None:
+    """Raise ConfigError or DatasetError for settings that cannot work, in any section and of any chosen stage.
+
+    The sections of stages that are not chosen are looked at all the same: a word misspelt here is wrong later.
+    """
+    for section, group in stages.groups.items():
+        if section in experiment.sections:
+            _check_keys(section, group, experiment.sections[section])
+    for stage, run in steps:
+        stage.check(run)
+
+
+def check_machine(experiment: Experiment, steps: Sequence[Step]) -> None:
+    """Raise EnvironmentProblem or DatasetError for what a chosen stage needs and this machine or folder lacks."""
+    if all(stage.name != "generate" for stage, _ in steps):
+        require_experiment(experiment)
+    for stage, run in steps:
+        require_modules(stage)
+        stage.ready(run)
+
+
+def _check_keys(section: str, group: StageGroup, values: Mapping[str, Any]) -> None:
+    if group.check_keys is not None:
+        group.check_keys(values)
+    elif group.sections:
+        read_section(next(iter(group.sections.values())), section, values)
+    elif values:
+        raise ConfigError(f"{section}.{next(iter(values))}: the section {section} has no keys")

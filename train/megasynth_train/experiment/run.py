@@ -1,0 +1,114 @@
+"""What the stages pretrain, cluster, mine and compare do: what their own programs would, in the experiment's folder.
+
+::
+
+    <out>/training/pretrain/       a run folder (finetune.py), if the section says training.pretrain
+    <out>/training/cluster/        the adapters (cluster.py), chapter.json
+    <out>/training/subspaces/      the bases and their analysis (mine.py), report/, chapter.json
+    <out>/training/comparison/     runs, evaluations, tables (compare/), index.html, chapter.json
+
+Running again continues: what is finished is skipped. Each raises what its program does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.stages import StageRun
+from megasynth_attr.dataset.paths import DATASET_FILE
+from megasynth_train import finetune
+from megasynth_train import mine as miner
+from megasynth_train.cluster import AdaptersFailed, run_cluster, summary
+from megasynth_train.compare.run import run as run_comparison
+from megasynth_train.experiment.cluster_chapter import write_cluster_chapter
+from megasynth_train.experiment.settings import CLUSTER, PRETRAIN, SUBSPACES, StageSettings, stage_settings
+from megasynth_train.training.cluster_manifest import MANIFEST, ClusterSettings, read_manifest
+from megasynth_train.training.run_folder import DONE
+from megasynth_train.training.settings import ModelSettings, TrainSettings
+
+
+def pretrain(run: StageRun) -> None:
+    """Train the base model on the members' datasets, if the section training.pretrain says so."""
+    settings = stage_settings(run)
+    if settings.pretrain is None:
+        print(f"pretrain  none: the base model is {base_name(settings.cluster)}", flush=True)
+        return
+    _require(run, run.datasets)
+    result = finetune.run(settings.pretrain)
+    print(f"pretrain  {result.steps} steps, objective {result.objective}: {result.result}", flush=True)
+
+
+def cluster(run: StageRun) -> None:
+    """Train one adapter per dataset of the members; AdaptersFailed if some could not be trained."""
+    settings = _with_base(run)
+    _require(run, run.datasets)
+    common = settings.cluster
+    outcomes = run_cluster(
+        ClusterSettings(
+            experiment=str(run.out),
+            datasets=run.datasets,
+            shard=run.shard,
+            seed=settings.seed,
+            model=common.model,
+            data=common.data,
+            loss=common.loss,
+            adapter=common.adapter,
+            optim=common.optim,
+            run=common.run,
+        )
+    )
+    folder = run.folder(CLUSTER)
+    print(summary(read_manifest(folder), outcomes, folder), flush=True)
+    if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
+        texts = "; ".join(f"{outcome.name}: {outcome.message}" for outcome in failed)
+        raise AdaptersFailed(f"{len(failed)} of {len(outcomes)} adapters failed: {texts}")
+    write_cluster_chapter(folder)
+
+
+def mine(run: StageRun) -> None:
+    """Mine the subspaces of the members' attributes from the cluster."""
+    settings = _with_base(run)
+    if not (run.folder(CLUSTER) / MANIFEST).is_file():
+        raise DatasetError(f"{run.folder(CLUSTER)} holds no adapters yet; run the stage cluster first")
+    # loading the base model takes long, and most adapters mean the same without it
+    needs_base = settings.cluster.adapter.mode == "dora" or settings.mining.allocate_from == "base"
+    result = miner.run(
+        miner.MineSettings(
+            cluster=str(run.folder(CLUSTER)),
+            out=str(run.folder(SUBSPACES)),
+            model=settings.cluster.model if needs_base else ModelSettings(),
+            mining=settings.mining,
+            run=settings.mine,
+        )
+    )
+    print(f"mine      {result.out}", flush=True)
+
+
+def compare(run: StageRun) -> None:
+    """Train and evaluate the methods on the downstream data, which there is (``check_compare``)."""
+    settings = _with_base(run)
+    assert settings.compare is not None
+    _require(run, run.downstream)
+    run_comparison(replace(settings.compare, shard=run.shard))
+
+
+def base_name(settings: TrainSettings) -> str:
+    """Return what people call the base model."""
+    return settings.model.checkpoint or f"{settings.model.size} with random weights (seed {settings.model.seed})"
+
+
+def _with_base(run: StageRun) -> StageSettings:
+    """Return the settings; DatasetError if the base model they name has still to be trained."""
+    settings = stage_settings(run)
+    if settings.pretrain is not None and not (run.folder(PRETRAIN) / DONE).is_file():
+        raise DatasetError(f"{run.folder(PRETRAIN)} holds no finished base model yet; run the stage pretrain first")
+    return settings
+
+
+def _require(run: StageRun, names: tuple[str, ...]) -> None:
+    """DatasetError if a dataset has not been generated."""
+    for name in names:
+        if not (folder := Path(run.out) / name / DATASET_FILE).is_file():
+            raise DatasetError(f"{folder.parent} does not exist yet; run the stage generate first")
