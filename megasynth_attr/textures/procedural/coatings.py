@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megasynth_attr.textures.procedural.noise import Array, Tile, fbm, perlin, unit, voronoi, warped
-from megasynth_attr.textures.procedural.patterns import bricks, per_cell, per_index
+from megasynth_attr.textures.procedural.patterns import bricks, centred, per_cell, per_index
 from megasynth_attr.textures.surface import Surface, mix, pick, ramp, rgb, smooth, tint
 
 
@@ -158,6 +158,47 @@ def peeling(
     return Surface(color, height, rough, 0.0, 0.014)
 
 
+def _motif(tile: Tile, motif: str, repeats: int, colors: Sequence[str]) -> tuple[Array, Array]:
+    """Return the colour (N, N, 3) and the height, about 0 … 1, of a motif of ``repeats``² squares."""
+    r = np.float32(repeats)
+    xs, ys = tile.x * r, tile.y * r
+    u, v = centred(xs), centred(ys)
+    i, j = np.floor(xs).astype(np.int64) % repeats, np.floor(ys).astype(np.int64) % repeats
+    index = np.zeros_like(i)
+    staggered = xs + np.where(j % 2 == 0, 0.0, 0.5).astype(np.float32)  # every other row is moved by half a square
+    if motif == "checker":
+        index = (i + j) % len(colors)
+        height = smooth(0.0, 0.05, 0.5 - np.maximum(np.abs(u), np.abs(v)))
+    elif motif == "stripes":
+        p = xs + ys
+        index = np.floor(p).astype(np.int64) % len(colors)
+        height = smooth(0.0, 0.06, 0.5 - np.abs(centred(p)))
+    elif motif == "dots":
+        d, soft = np.hypot(centred(staggered), v), repeats * tile.pixel * 1.2
+        hue = (np.floor(staggered).astype(np.int64) % repeats + 2 * j) % max(1, len(colors) - 1)
+        color = mix(rgb(colors[0]), pick(colors[1:], hue), smooth(0.3 + soft, 0.3 - soft, d))
+        return color, smooth(0.33, 0.26, d)
+    elif motif == "studs":
+        d = np.hypot(u, v)
+        height = smooth(0.32, 0.29, d) + 0.12 * smooth(0.03, 0.0, np.abs(d - 0.2))
+        height = height + smooth(0.0, 0.02, 0.5 - np.maximum(np.abs(u), np.abs(v))) * np.float32(0.08)
+        index = ((i // 4) % 2 + (j // 2) * 3 + ((i // 4) * (j // 2)) % 5) % len(colors)
+    elif motif == "grip":
+        ridge = np.minimum(np.abs(centred(xs + ys)), np.abs(centred(xs - ys)))
+        height = smooth(0.15, 1.0, ridge * np.float32(4))
+    elif motif == "bubbles":
+        d = np.hypot(centred(staggered), v) / np.float32(0.46)
+        height = np.sqrt(np.clip(1 - d * d, 0, 1))
+        index = (np.floor(staggered).astype(np.int64) + j) % len(colors)
+    elif motif == "waves":
+        p = ys + np.sin(xs * np.float32(2 * np.pi)) * np.float32(0.22)
+        index = np.floor(p).astype(np.int64) % len(colors)
+        height = smooth(0.0, 0.3, 0.5 - np.abs(centred(p)))
+    else:
+        raise ValueError(f"unknown motif {motif!r}")
+    return pick(colors, index), height
+
+
 def moulded(
     tile: Tile,
     *,
@@ -171,52 +212,7 @@ def moulded(
     relief: float = 0.015,
 ) -> Surface:
     """Return coloured plastic or rubber with a printed or moulded motif."""
-    r = np.float32(repeats)
-    xs, ys = tile.x * r, tile.y * r
-    u, v = xs - np.floor(xs) - 0.5, ys - np.floor(ys) - 0.5
-    i, j = np.floor(xs).astype(np.int64) % repeats, np.floor(ys).astype(np.int64) % repeats
-    soft = repeats * tile.pixel * 1.2
-    index = np.zeros_like(i)
-    blend = np.zeros_like(u)
-    height = np.zeros_like(u)
-    if motif == "checker":
-        index = (i + j) % len(colors)
-        height = smooth(0.0, 0.05, 0.5 - np.maximum(np.abs(u), np.abs(v)))
-    elif motif == "stripes":
-        p = xs + ys
-        index = np.floor(p).astype(np.int64) % len(colors)
-        height = smooth(0.0, 0.06, 0.5 - np.abs(p - np.floor(p) - 0.5))
-    elif motif == "dots":
-        shift = np.where(j % 2 == 0, 0.0, 0.5).astype(np.float32)
-        u = xs + shift - np.floor(xs + shift) - 0.5
-        d = np.hypot(u, v)
-        blend = smooth(0.3 + soft, 0.3 - soft, d)
-        index_top = (np.floor(xs + shift).astype(np.int64) % repeats + 2 * j) % max(1, len(colors) - 1)
-        height = smooth(0.33, 0.26, d)
-    elif motif == "studs":
-        d = np.hypot(u, v)
-        height = smooth(0.32, 0.29, d) + 0.12 * smooth(0.03, 0.0, np.abs(d - 0.2))
-        height = height + smooth(0.0, 0.02, 0.5 - np.maximum(np.abs(u), np.abs(v))) * np.float32(0.08)
-        index = ((i // 4) % 2 + (j // 2) * 3 + ((i // 4) * (j // 2)) % 5) % len(colors)
-    elif motif == "grip":
-        p, q = xs + ys, xs - ys
-        height = np.minimum(np.abs(p - np.floor(p) - 0.5), np.abs(q - np.floor(q) - 0.5)) * 4
-        height = smooth(0.15, 1.0, height)
-    elif motif == "bubbles":
-        shift = np.where(j % 2 == 0, 0.0, 0.5).astype(np.float32)
-        u = xs + shift - np.floor(xs + shift) - 0.5
-        d = np.hypot(u, v) / np.float32(0.46)
-        height = np.sqrt(np.clip(1 - d * d, 0, 1))
-        index = (np.floor(xs + shift).astype(np.int64) + j) % len(colors)
-    elif motif == "waves":
-        p = ys + np.sin(xs * np.float32(2 * np.pi)) * np.float32(0.22)
-        index = np.floor(p).astype(np.int64) % len(colors)
-        height = smooth(0.0, 0.3, 0.5 - np.abs(p - np.floor(p) - 0.5))
-    else:
-        raise ValueError(f"unknown motif {motif!r}")
-    color = pick(colors, index)
-    if motif == "dots":
-        color = mix(rgb(colors[0]), pick(colors[1:], index_top), blend)
+    color, height = _motif(tile, motif, repeats, colors)
     cloud = fbm(tile, "cloud", 4, 5)
     fine = fbm(tile, "grain", 72, 2, 0.8)
     at = warped(tile, "scratch", 0.05, 3, 2)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megasynth_attr.textures.procedural.noise import Array, Tile, fbm, unit, voronoi, warped
-from megasynth_attr.textures.procedural.patterns import per_cell, per_index, weave
+from megasynth_attr.textures.procedural.patterns import centred, per_cell, per_index, weave
 from megasynth_attr.textures.surface import Surface, mix, pick, ramp, rgb, smooth, tint
 
 PATTERNS: dict[str, list[list[int]]] = {
@@ -198,13 +198,13 @@ def hide(
     if quilt:
         count, thread = quilt
         p, q = (tile.x + tile.y) * np.float32(count), (tile.x - tile.y) * np.float32(count)
-        dp, dq = np.abs(p - np.floor(p) - 0.5), np.abs(q - np.floor(q) - 0.5)
+        dp, dq = np.abs(centred(p)), np.abs(centred(q))
         seam = 0.5 - np.maximum(dp, dq)  # 0 on a seam, 0.5 in the middle of a diamond
         cushion = np.sqrt(np.clip((0.5 - dp) * (0.5 - dq) * 4, 0, 1))
         height = height * np.float32(0.12) + cushion * np.float32(1.6)
         color = tint(color, 0.72 + 0.28 * smooth(0.0, 0.3, cushion))
         run = np.where(dp > dq, q, p) * np.float32(9)
-        stitch = smooth(0.038, 0.018, seam) * smooth(0.42, 0.3, np.abs(run - np.floor(run) - 0.5))
+        stitch = smooth(0.038, 0.018, seam) * smooth(0.42, 0.3, np.abs(centred(run)))
         color, height = mix(color, rgb(thread), stitch), height + stitch * np.float32(0.12)
     return Surface(color, height, rough, 0.0, relief)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megasynth_attr.textures.procedural.noise import Tile, fbm, unit, voronoi, warped
-from megasynth_attr.textures.procedural.patterns import bricks, per_cell
+from megasynth_attr.textures.procedural.noise import Array, Tile, fbm, unit, voronoi, warped
+from megasynth_attr.textures.procedural.patterns import bricks, centred, per_cell
 from megasynth_attr.textures.surface import Surface, mix, ramp, rgb, smooth, tint
 
 
@@ -87,6 +87,51 @@ def corroded(
     return Surface(color, height, rough, metal, 0.012)
 
 
+def _pressed(tile: Tile, motif: str, repeats: int) -> tuple[Array, Array, Array]:
+    """Return the height of a motif, its fine brightness (about unit deviation) and where it has holes, 0 … 1."""
+    r = np.float32(repeats)
+    xs, ys = tile.x * r, tile.y * r
+    u, v = centred(xs), centred(ys)
+    fine = fbm(tile, "fine", 24, 4, 0.65)
+    hole = np.zeros_like(u)
+    if motif == "diamond":
+        side = np.where((np.floor(xs) + np.floor(ys)) % 2 == 0, 1.0, -1.0).astype(np.float32)
+        a, b = (u + side * v) * np.float32(0.7071), (u - side * v) * np.float32(0.7071)
+        height = smooth(1.0, 0.75, np.sqrt((a / 0.42) ** 2 + (b / 0.13) ** 2))
+    elif motif in ("studs", "holes"):
+        shift = np.where(np.floor(ys) % 2 == 0, 0.0, 0.5).astype(np.float32)
+        d = np.hypot(centred(xs + shift), v)
+        height = smooth(0.36, 0.28, d) * np.float32(0.5) + np.sqrt(np.clip(1 - (d / 0.3) ** 2, 0, 1)) * np.float32(0.5)
+        if motif == "holes":
+            soft = repeats * tile.pixel * 1.5
+            hole = smooth(0.3 + soft, 0.3 - soft, d)
+            height = smooth(0.28, 0.4, d)
+    elif motif == "rivets":
+        cells = bricks(tile, repeats, repeats, 0.5)
+        seam = smooth(0.002, 0.006 + 2 * tile.pixel, cells.edge)
+        ring = (cells.u < 1 / 6) | (cells.u > 5 / 6) | (cells.v < 0.25) | (cells.v > 0.75)
+        d = np.hypot(centred(cells.u * 6), centred(cells.v * 4) * 1.5)
+        rivet = np.sqrt(np.clip(1 - (d / 0.22) ** 2, 0, 1)) * ring
+        height = seam * np.float32(0.6) + rivet * np.float32(0.7)
+        height = height + per_cell(tile, "sheet", cells, -0.1, 0.1)
+        fine = fine + per_cell(tile, "tone", cells, -1.5, 1.5)
+        hole = (1 - seam) * np.float32(0.8)
+    elif motif == "waves":
+        height = np.float32(0.5) + np.float32(0.5) * np.cos(xs * np.float32(2 * np.pi))
+    elif motif == "spun":
+        height = np.zeros_like(u)
+        for k, (ox, oy) in enumerate(((0.0, 0.0), (0.5, 0.5))):  # two staggered layers of overlapping discs
+            du, dv = centred(xs + ox), centred(ys + oy)
+            d = np.hypot(du, dv)
+            groove = np.sin(d * np.float32(2 * np.pi * 11)) * np.float32(0.5) + np.float32(0.2) * (0.5 - d)
+            fan = np.cos(2 * np.arctan2(dv, du) + np.float32(0.8)) * np.float32(4.0)  # the sheen of circular brushing
+            height = np.where(d < 0.5, groove, height) if k else groove
+            fine = np.where(d < 0.5, fan, fine) if k else fan
+    else:
+        raise ValueError(f"unknown motif {motif!r}")
+    return height, fine, hole
+
+
 def plate(
     tile: Tile,
     *,
@@ -98,49 +143,8 @@ def plate(
     relief: float = 0.02,
 ) -> Surface:
     """Return sheet metal with a regular motif pressed, spun or punched into it."""
-    r = np.float32(repeats)
-    xs, ys = tile.x * r, tile.y * r
-    u, v = xs - np.floor(xs) - 0.5, ys - np.floor(ys) - 0.5
-    soft = repeats * tile.pixel * 1.5
-    fine = fbm(tile, "fine", 24, 4, 0.65)
+    height, fine, hole = _pressed(tile, motif, repeats)
     cloud = fbm(tile, "cloud", 3, 5)
-    hole = np.zeros_like(u)
-    if motif == "diamond":
-        side = np.where((np.floor(xs) + np.floor(ys)) % 2 == 0, 1.0, -1.0).astype(np.float32)
-        a, b = (u + side * v) * np.float32(0.7071), (u - side * v) * np.float32(0.7071)
-        height = smooth(1.0, 0.75, np.sqrt((a / 0.42) ** 2 + (b / 0.13) ** 2))
-    elif motif in ("studs", "holes"):
-        shift = np.where(np.floor(ys) % 2 == 0, 0.0, 0.5).astype(np.float32)
-        u = (xs + shift) - np.floor(xs + shift) - 0.5
-        d = np.hypot(u, v)
-        height = smooth(0.36, 0.28, d) * np.float32(0.5) + np.sqrt(np.clip(1 - (d / 0.3) ** 2, 0, 1)) * np.float32(0.5)
-        if motif == "holes":
-            hole = smooth(0.3 + soft, 0.3 - soft, d)
-            height = smooth(0.28, 0.4, d)
-    elif motif == "rivets":
-        cells = bricks(tile, repeats, repeats, 0.5)
-        seam = smooth(0.002, 0.006 + 2 * tile.pixel, cells.edge)
-        pu, pv = cells.u * 6, cells.v * 4
-        ring = (cells.u < 1 / 6) | (cells.u > 5 / 6) | (cells.v < 0.25) | (cells.v > 0.75)
-        d = np.hypot(pu - np.floor(pu) - 0.5, (pv - np.floor(pv) - 0.5) * 1.5)
-        rivet = np.sqrt(np.clip(1 - (d / 0.22) ** 2, 0, 1)) * ring
-        height = seam * np.float32(0.6) + rivet * np.float32(0.7)
-        height = height + per_cell(tile, "sheet", cells, -0.1, 0.1)
-        fine = fine + per_cell(tile, "tone", cells, -1.5, 1.5)
-        hole = (1 - seam) * np.float32(0.8)
-    elif motif == "waves":
-        height = np.float32(0.5) + np.float32(0.5) * np.cos(xs * np.float32(2 * np.pi))
-    elif motif == "spun":
-        height = np.zeros_like(u)
-        for k, (ox, oy) in enumerate(((0.0, 0.0), (0.5, 0.5))):  # two staggered layers of overlapping discs
-            du, dv = xs + ox - np.floor(xs + ox) - 0.5, ys + oy - np.floor(ys + oy) - 0.5
-            d = np.hypot(du, dv)
-            groove = np.sin(d * np.float32(2 * np.pi * 11)) * np.float32(0.5) + np.float32(0.2) * (0.5 - d)
-            fan = np.cos(2 * np.arctan2(dv, du) + np.float32(0.8)) * np.float32(4.0)  # the sheen of circular brushing
-            height = np.where(d < 0.5, groove, height) if k else groove
-            fine = np.where(d < 0.5, fan, fine) if k else fan
-    else:
-        raise ValueError(f"unknown motif {motif!r}")
     polish = smooth(0.55, 1.0, height) * np.float32(wear)
     paint = tint(rgb(color), 1 + fine * np.float32(0.03) + cloud * np.float32(0.03) + polish * np.float32(0.12))
     dust = smooth(0.55, 0.9, unit(cloud)) * (1 - polish) * np.float32(0.3 * wear)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megasynth_attr.textures.procedural.noise import Tile, fbm, unit, voronoi, warped
-from megasynth_attr.textures.procedural.patterns import per_cell, per_index
+from megasynth_attr.textures.procedural.patterns import centred, per_cell, per_index
 from megasynth_attr.textures.surface import Surface, mix, ramp, rgb, smooth, tint
 
 
@@ -18,7 +18,7 @@ def circuit(tile: Tile, *, board: str, trace: str, pad: str, cells: int) -> Surf
     vertical = rng.random((cells, cells)) < 0.5
     xs, ys = tile.x * np.float32(cells), tile.y * np.float32(cells)
     i, j = np.floor(xs).astype(np.int64) % cells, np.floor(ys).astype(np.int64) % cells
-    u, v = xs - np.floor(xs) - 0.5, ys - np.floor(ys) - 0.5
+    u, v = centred(xs), centred(ys)
     right, left = horizontal[j, i], horizontal[j, (i - 1) % cells]
     down, up = vertical[j, i], vertical[(j - 1) % cells, i]
     far = np.float32(9.0)
@@ -43,7 +43,7 @@ def circuit(tile: Tile, *, board: str, trace: str, pad: str, cells: int) -> Surf
     height = line * np.float32(0.25) + ring * np.float32(0.2)
     chips = cells // 4
     cx, cy = tile.x * np.float32(chips), tile.y * np.float32(chips)
-    a, b = cx - np.floor(cx) - 0.5, cy - np.floor(cy) - 0.5
+    a, b = centred(cx), centred(cy)
     index = (np.floor(cy).astype(np.int64) % chips) * chips + np.floor(cx).astype(np.int64) % chips
     place = per_index(tile, "chip", index, chips * chips) < 0.3
     pins = (np.abs((b * 14) % 1.0 - 0.5) < 0.25) & (np.abs(b) < 0.31)

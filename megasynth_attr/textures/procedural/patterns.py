@@ -43,6 +43,11 @@ def shifted(tile: Tile, label: str, image: Array, cells: Cells) -> Array:
     return image[(steps[:, None] + dy) % n, (steps[None, :] + dx) % n]
 
 
+def centred(value: Array) -> Array:
+    """Return where in its unit interval each value lies, counted from the middle: −0.5 … 0.5."""
+    return value - np.floor(value) - np.float32(0.5)
+
+
 def _wrapped_floor(value: Array, period: int) -> tuple[IntArray, Array]:
     whole = np.floor(value)
     return whole.astype(np.int64) % period, value - whole
