@@ -163,6 +163,15 @@ def test_recipes_that_cannot_be_painted_are_named(tmp_path: Path, text: str, mes
         read_recipes(tmp_path / "recipes.yaml")
 
 
+@pytest.mark.parametrize(
+    ("name", "word"), [("toy_bricks", "motif"), ("diamond_plate", "motif"), ("stucco_ochre", "style")]
+)
+def test_an_unknown_motif_is_refused(name: str, word: str) -> None:
+    recipe = RECIPES[name]
+    with pytest.raises(ValueError, match=f"unknown {word} 'nonsense'"):
+        replace(recipe, parameters={**recipe.parameters, word: "nonsense"}).surface(16)
+
+
 def _hashes(files: dict[str, dict[str, Path]]) -> dict[tuple[str, str], str]:
     return {(n, m): hashlib.sha256(p.read_bytes()).hexdigest() for n, maps in files.items() for m, p in maps.items()}
 
