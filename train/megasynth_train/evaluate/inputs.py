@@ -114,9 +114,10 @@ def read_scene(scene: TrainingScene, settings: EvaluateSettings, config: VGGTCon
     sizes = {frame.depth_z.shape for frame in frames}
     if len(sizes) > 1:
         raise DatasetError(f"{scene.folder} has images of different sizes ({sorted(sizes)}); they must be equal")
-    target_hw = network_size(frames[0].depth_z.shape, settings.width_px or config.image_size_px, config.patch_size_px)
+    height, width = frames[0].depth_z.shape
+    target_hw = network_size((height, width), settings.width_px or config.image_size_px, config.patch_size_px)
     middles = [(frame.intrinsics[0, 2], frame.intrinsics[1, 2]) for frame in frames]
-    windows = np.array([crop_window(*sizes, middle, target_hw) for middle in middles], dtype=np.int64)  # S×4
+    windows = np.array([crop_window((height, width), middle, target_hw) for middle in middles], dtype=np.int64)  # S×4
     pictures = torch.from_numpy(np.stack([frame.rgb for frame in frames]))
     images = resize_images((pictures,), windows[None], target_hw)[0]
     return SceneInput(scene.name, view_ids, images, tuple(map(_cut, frames, windows)))
