@@ -19,6 +19,8 @@ from megasynth_attr.scene.keepout import CameraRegion, InsideBox
 from megasynth_attr.scene.spec import Box, Vec3, Window
 
 TOLERANCE = 1e-6  # layout units; touching is not intersecting, and stored values are rounded to 1e-9
+Keepout = Callable[[np.ndarray, np.ndarray], np.ndarray]  # N×3 centres and sizes of boxes → which of them keep clear
+KeepoutOf = Callable[[np.ndarray, np.ndarray], Keepout | None]  # low and high of the whole layout → its keepout
 
 
 def probability(default: float, help: str) -> Any:
@@ -58,7 +60,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Layout:
-    """All boxes of a scene. ``bounds`` (low, high) is the box that becomes ±1, None if nothing was placed."""
+    """All boxes of a scene."""
 
     name: str
     extent: Vec3
@@ -66,41 +68,29 @@ class Layout:
     window: Window | None
     dropped: int
 
-    @property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
-        if not self.items:
-            return None
+    def scale_and_centre(self) -> tuple[float, Vec3]:
+        """Return (scene units per layout unit, layout point that becomes the origin), rounded as they are stored:
+
+        the box around all items becomes ±1. A layout without items has no scale.
+        """
         centres = np.array([i.box.centre for i in self.items])
         halves = np.array([i.box.size for i in self.items]) / 2
-        return (centres - halves).min(axis=0), (centres + halves).max(axis=0)
-
-    def scale_and_centre(self) -> tuple[float, Vec3]:
-        """Return (scene units per layout unit, layout point that becomes the origin), rounded as they are stored."""
-        assert self.bounds is not None, "an empty layout has no scale"
-        low, high = self.bounds
+        low, high = (centres - halves).min(axis=0), (centres + halves).max(axis=0)
         return rounded(2 / (high - low).max()), rounded((low + high) / 2)
 
 
-@dataclass(frozen=True)
-class Keepout:
-    """Where cameras may be, in layout units: no box may come closer than ``clearance`` to it."""
-
-    region: InsideBox
-    clearance: float  # scene units
-    scale: float
-    centre: np.ndarray
-
-    def allows(self, centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """Return, for N×3 centres and sizes of boxes, which of them keep clear."""
-        gap = self.region.box_distance((centres - self.centre) * self.scale, sizes * self.scale)
-        return gap >= self.clearance + TOLERANCE * self.scale
-
-
 def keepout(region: CameraRegion | None, clearance: float, low: np.ndarray, high: np.ndarray) -> Keepout | None:
-    """Return the region that boxes must avoid in a layout that fills [low, high]; None if cameras stay outside."""
+    """Return the test of which boxes of a layout that fills [low, high] stay ``clearance`` (scene units) away from
+    where cameras may be; None if they stay outside."""
     if not isinstance(region, InsideBox):
         return None
-    return Keepout(region, clearance, 2 / float((high - low).max()), (low + high) / 2)
+    scale, centre = 2 / float((high - low).max()), (low + high) / 2
+
+    def allows(centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        gap = region.distance((centres - centre) * scale, sizes * scale)
+        return np.asarray(gap >= clearance + TOLERANCE * scale)
+
+    return allows
 
 
 @dataclass(frozen=True)
@@ -152,7 +142,7 @@ class Site:
         fits = (low >= -TOLERANCE).all(axis=1) & (high <= self.extent + TOLERANCE).all(axis=1)
         fits &= (spot.sizes > 0).all(axis=1)
         if self.keepout is not None:
-            fits &= self.keepout.allows(spot.centres, spot.sizes)
+            fits &= self.keepout(spot.centres, spot.sizes)
         if solid and self.solid_low:
             others_low, others_high = np.array(self.solid_low), np.array(self.solid_high)
             shared = np.minimum(high[:, None], others_high) - np.maximum(low[:, None], others_low)  # (T, M, 3)
@@ -176,6 +166,3 @@ def anywhere(rng: np.random.Generator, sizes: np.ndarray, extent: np.ndarray) ->
     """Return T×3 centres uniform where boxes of T×3 ``sizes`` stay inside the extent (a box too large: its middle)."""
     slack = np.maximum(extent - sizes, 0)
     return (extent - slack) / 2 + slack * rng.random(sizes.shape)
-
-
-KeepoutOf = Callable[[np.ndarray, np.ndarray], "Keepout | None"]

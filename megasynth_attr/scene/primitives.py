@@ -39,11 +39,6 @@ class Patch:
 Template = tuple[Patch, ...]
 
 
-def template(kind: str, cells: int) -> Template:
-    """Return the patches of ``kind`` with ``cells`` cells along a quarter turn or a cuboid's side."""
-    return KINDS[kind].build(cells)
-
-
 def coarse_edges(patches: Template) -> np.ndarray:
     """Return E×2: each edge of the patches once, indexing their concatenated vertices, coincident ones merged."""
     points = np.concatenate([p.points for p in patches])
@@ -175,26 +170,17 @@ def _cap(cells: int, z: float) -> Patch:
         angle = np.pi / 4 * ratio
         x = radius * np.where(wide, np.cos(angle), np.sin(angle))
         y = radius * np.where(wide, np.sin(angle), np.cos(angle))
-        cos, sin = _turn(4 * cells)
-        for i, j, step in _border(cells):
-            row = j if z > 0 else cells - j
-            x[row, i], y[row, i] = cos[step], sin[step]
+        step, last, first = np.arange(cells), np.full(cells, cells), np.zeros(cells, dtype=int)
+        column = np.concatenate([last, cells - step, first, step])  # the border, counter-clockwise from its corner
+        row = np.concatenate([step, last, cells - step, first])
+        row = row if z > 0 else cells - row
+        x[row, column], y[row, column] = _turn(4 * cells)
         return np.stack([x, y, np.full_like(x, z)], axis=-1)
 
     patch = _square(cells, np.array([0.0, 0.0, z]), place)
     plan = patch.points[patch.corner_vertices, :2] * [0.5, 0.5 * z] + 0.5
     middle = slice(cells // 2, cells // 2 + 1)  # a diameter: the extent of the plan, not of the bent grid's mean row
     return dataclasses.replace(patch, uv=plan, rows=patch.rows[middle], columns=patch.columns[middle])
-
-
-def _border(cells: int) -> list[tuple[int, int, int]]:
-    """Return (column, row, index on the turn) of the border of a square grid, counter-clockwise from its corner."""
-    n = cells
-    right = [(n, k, k) for k in range(n)]
-    top = [(n - k, n, n + k) for k in range(n)]
-    left = [(0, n - k, 2 * n + k) for k in range(n)]
-    bottom = [(k, 0, 3 * n + k) for k in range(n)]
-    return right + top + left + bottom
 
 
 def _ellipsoid(cells: int) -> Template:
@@ -257,7 +243,10 @@ def _capsule(cells: int) -> Template:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of primitive: how many faces (height fields) it has, and its template for a number of cells."""
+    """A kind of primitive: how many faces (height fields) it has, and how its template is built.
+
+    ``build`` takes the number of cells along a quarter turn or a cuboid's side.
+    """
 
     faces: int
     build: Callable[[int], Template]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Mapping
-from dataclasses import Field
+from dataclasses import Field, is_dataclass
 from typing import Any
 
 from megasynth_attr.core.codec import field_to_plain, plain_text
-from megasynth_attr.core.command.keys import declared, default_of, is_required, is_section, type_text
+from megasynth_attr.core.command.keys import declared, default_of, is_required, type_text
 
 NO_BREAK = "\u00a0"  # keeps two words in one line
 
@@ -21,7 +21,9 @@ def section_text(name: str, prefix: str, kind: Any, short: Mapping[str, str]) ->
     """
     docstring = " ".join((kind.__doc__ or "").split())
     title = f"{name}: {docstring}" if docstring and not docstring.startswith(f"{kind.__name__}(") else f"{name}:"
-    entries = [_entry(f"{prefix}{one.name}", one, hint, short) for one, hint in declared(kind) if not is_section(hint)]
+    entries = [
+        _entry(f"{prefix}{one.name}", one, hint, short) for one, hint in declared(kind) if not is_dataclass(hint)
+    ]
     return "\n".join([_wrapped(title, ""), *entries]) if entries else ""
 
 

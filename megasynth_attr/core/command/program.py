@@ -74,11 +74,7 @@ def parse(kind: type[Settings], words: Sequence[str], help: Help) -> Settings:
     all. Raises ConfigError for an unknown key (naming the nearest), a missing one, a wrong type or a value outside its
     limits.
     """
-    if wants_help(words) or (not words and _needs_some(kind)):
+    if wants_help(words) or (not words and any(is_required(one) for one in fields(kind))):
         print_help(help_text(kind, help, words))
         raise SystemExit(0)
     return fill(kind, take_config(parse_words(words, short_words(kind))))
-
-
-def _needs_some(kind: Any) -> bool:
-    return any(is_required(field) for field in fields(kind))

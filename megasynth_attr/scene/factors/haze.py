@@ -57,11 +57,6 @@ def describe(haze: Haze, records: Records) -> np.ndarray:
     return np.vstack([scattered, haze.anisotropy * scattered[:1]])
 
 
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the mean absolute difference of two hazes' shares."""
-    return float(np.abs(a - b).mean())
-
-
 FACTOR = Factor(
     name="haze",
     order=50,
@@ -69,6 +64,5 @@ FACTOR = Factor(
     data=Haze,
     sample=sample,
     describe=describe,
-    distance=distance,
     changes_depth=False,
 )
