@@ -69,9 +69,9 @@ class Layout:
     dropped: int
 
     def scale_and_centre(self) -> tuple[float, Vec3]:
-        """Return (scene units per layout unit, layout point that becomes the origin), rounded as they are stored:
+        """Return (scene units per layout unit, layout point that becomes the origin), rounded as they are stored.
 
-        the box around all items becomes ±1. A layout without items has no scale.
+        The box around all items becomes ±1; a layout without items has no scale.
         """
         centres = np.array([i.box.centre for i in self.items])
         halves = np.array([i.box.size for i in self.items]) / 2

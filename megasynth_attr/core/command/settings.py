@@ -82,9 +82,10 @@ def _expected(field: dataclasses.Field[Any], hint: Any) -> str:
 
 
 def _plain(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
-    """Return a value as plain data of its type; None if there is none. One place for what is convenient:
+    """Return a value as plain data of its type; None if there is none.
 
-    one item for a list, nothing for an empty text or list, the option null for nothing.
+    What is convenient to write is understood here: one item for a list, nothing for an empty text or list, and null
+    where it is one of the options.
     """
     is_list = typing.get_origin(hint) is tuple
     if isinstance(value, Typed) and field.metadata.get("literal"):

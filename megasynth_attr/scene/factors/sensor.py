@@ -21,7 +21,7 @@ class SensorSettings:
 
     scope: str = scope()
     variants: int = variants()
-    exposure_stops: Range[float] = span(0.0, 0.0, "exposure beside render.exposure_stops", minimum=-8, maximum=8)
+    exposure_stops: Range[float] = span(0.0, 0.0, "exposure, added to render.exposure_stops", minimum=-8, maximum=8)
     warmth_stops: Range[float] = span(0.0, 0.0, "white balance: red over blue", minimum=-4, maximum=4)
     tint_stops: Range[float] = span(0.0, 0.0, "white balance: green over red and blue", minimum=-4, maximum=4)
     shot_noise: Range[float] = span(0.0, 0.0, "standard deviation at white; white is 1", minimum=0, maximum=1)

@@ -15,7 +15,7 @@ from megasynth_attr.scene.factor import Draw
 from megasynth_attr.scene.trajectories.lookat import look_along
 from megasynth_attr.scene.trajectories.settings import CameraSettings
 
-ORBIT_UNIT = 1.5 * 3**0.5  # D of the paper: 1.5 times the radius of the ±1 cube's circumscribed ball
+ORBIT_UNIT = 1.5 * 3**0.5  # scene units per unit of camera.distance: 1.5 radii of the ball around the ±1 cube
 MIN_RANGE_SHARE = 0.35  # a dataset's own range covers at least this share of the preset's
 STEPS_PER_SEGMENT = 256  # resolution at which arc length is measured
 
@@ -70,9 +70,9 @@ def closed_log_distance(knots: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def _of_dataset(settings: CameraSettings, draw: Draw) -> tuple[Range[float], Range[float], float]:
-    """Return what the orbits of one dataset have of distance (scene units), elevation and spread of the target:
+    """Return the ranges of distance (scene units) and elevation and the spread of the target in one dataset.
 
-    all that the settings allow, or a random part of it when ``ranges_per_dataset``.
+    They are those of the settings, or random parts of them with ``ranges_per_dataset``.
     """
     unit = draw.dataset_rng.random((3, 2))
 

@@ -1,4 +1,4 @@
-"""The camera's settings, of all families; each family's keys begin with its name."""
+"""The camera's settings: field of view, and the keys of all families of trajectories."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CameraSettings:
     max_rotation_deg: float = setting(1.0, "micro: between any two control poses", minimum=0, maximum=30)
     min_free_view: float = setting(0.25, "room: free distance ahead of each camera (scene units)", minimum=0, maximum=2)
     max_step: float = setting(0.01, "plane: longest step of the walk (scene units)", minimum=0, maximum=0.05)
-    trials: int = setting(2000, "bound on rejection", minimum=1)
+    trials: int = setting(2000, "orbit, room: paths or places tried before the scene is rejected", minimum=1)
 
     def validate(self, name: str, factors: Mapping[str, Any]) -> None:
         """Raise ConfigError where the family needs a geometry that this factor may not see."""
