@@ -29,7 +29,7 @@ def mean_step(settings: TrainSettings, tuning: Tuning, of: Callable[[StepCost], 
 
     Numbers of views above data.images_per_step are not drawn (``data.plan.usable_views``); images have the mean aspect.
     """
-    settings = settings.resolved()
+    settings = settings.training()
     data, config = settings.data, named_config(settings.model.size, point_head=False)
     height_px, width_px = target_size(data.width_px, (data.aspect.low + data.aspect.high) / 2, PATCH_PX)
     return mean_over_views(

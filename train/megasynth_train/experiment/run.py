@@ -44,21 +44,8 @@ def cluster(run: StageRun) -> None:
     """Train one adapter per dataset of the members; AdaptersFailed if some could not be trained."""
     settings = _with_base(run)
     _require(run, run.datasets)
-    common = settings.cluster
-    outcomes = run_cluster(
-        ClusterSettings(
-            experiment=str(run.out),
-            datasets=run.datasets,
-            shard=run.shard,
-            seed=settings.seed,
-            model=common.model,
-            data=common.data,
-            loss=common.loss,
-            adapter=common.adapter,
-            optim=common.optim,
-            run=common.run,
-        )
-    )
+    where = {"experiment": str(run.out), "datasets": run.datasets, "shard": run.shard}
+    outcomes = run_cluster(ClusterSettings(**vars(settings.cluster), **where, seed=settings.seed))
     folder = run.folder(CLUSTER)
     print(summary(read_manifest(folder), outcomes, folder), flush=True)
     if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,7 @@ from megasynth_train.adapters.subspace.opening import open_for_base
 from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.run_folder import DEFAULTS
-from megasynth_train.training.settings import (
-    AdapterSettings,
-    DataSettings,
-    LossSettings,
-    ModelSettings,
-    OptimSettings,
-    RunSettings,
-    TrainSettings,
-    common_settings,
-)
+from megasynth_train.training.settings import TrainSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.config import named_config
 
@@ -42,23 +33,13 @@ CLUSTER = Kind("cluster", MANIFEST, FORMAT, tables=("identity", "adapters"), def
 
 
 @dataclass(frozen=True)
-class ClusterSettings:
+class ClusterSettings(TrainSettings):
     """All keys of ``python -m megasynth_train.cluster``."""
 
     experiment: str = setting("", "folder with datasets, as the generator writes it")
     datasets: tuple[str, ...] = setting((), "names of the datasets to train on; empty: all but the comparison's")
     shard: str = setting("1/1", "this process's share of the datasets, i/n, counted from 1")
     seed: int = setting(0, "each adapter's seed is derived from this one and the dataset's name", minimum=0)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-    adapter: AdapterSettings = field(default_factory=AdapterSettings)
-    optim: OptimSettings = field(default_factory=OptimSettings)
-    run: RunSettings = field(default_factory=RunSettings)
-
-    def training(self) -> TrainSettings:
-        """Return what is common to all runs."""
-        return common_settings(self)
 
 
 def open_manifest(out: Path, settings: ClusterSettings) -> dict[str, Any]:
