@@ -19,7 +19,7 @@ from megasynth_train.data.sources import open_sources
 from megasynth_train.training.settings import DataSettings
 
 PLAIN = DataSettings(views=Uniform(4, 4), images_per_step=8, validation_share=0, width_px=126, workers=0, augment=False)
-CROPS = replace(PLAIN, augment=True, jitter_share=0, grey_share=0, crop=(0.6, 1.2), zoom=0.5)
+CROPS = replace(PLAIN, augment=True, jitter_share=0, grey_share=0, crop=Uniform(0.6, 1.2), zoom=0.5)
 
 
 def batches(settings, folder, steps=3, training=True):

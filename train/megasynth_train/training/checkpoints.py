@@ -14,8 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ def save_checkpoint(folder: Path, step: int, files: Mapping[str, Tensors], state
     checkpoints are then as they were.
     """
     final = folder / f"step_{step:08d}"
-    with _written_at_once(final) as temporary:
+    with replacing_folder(final, "a checkpoint") as temporary:
         for name, tensors in files.items():
             write_tensors(temporary / f"{name}.safetensors", tensors, {})
         hashes = {f"{name}.safetensors": sha256_of(temporary / f"{name}.safetensors") for name in files}
@@ -164,7 +163,7 @@ def _hash(record: Mapping[str, Any]) -> str:
 def save_best(folder: Path, weights: Tensors, step: int, objective: float) -> None:
     """Replace the best weights at once; readers find the old or the new ones, each with its own step and objective."""
     final = folder / BEST
-    with _written_at_once(final) as temporary:
+    with storage_errors("a checkpoint", final), written_beside(final, "new") as temporary:
         write_tensors(temporary, weights, {"step": str(step), "validation_objective": repr(objective)})
 
 
@@ -179,14 +178,3 @@ def read_best(folder: Path) -> Best | None:
         return Best(int(header["step"]), float(header["validation_objective"]), load_file(path))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path} is damaged ({error}); remove it, it is written again at the next best") from None
-
-
-@contextmanager
-def _written_at_once(final: Path) -> Iterator[Path]:
-    """Yield a temporary path (a file's if ``final`` has a suffix, else a folder); rename it when it is on the disk."""
-    if not final.suffix:
-        with replacing_folder(final, "a checkpoint") as temporary:
-            yield temporary
-        return
-    with storage_errors("a checkpoint", final), written_beside(final, "new") as temporary:
-        yield temporary

@@ -12,16 +12,16 @@ from typing import Any
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.fields import identity_of, setting
-from megasynth_attr.core.files import json_bytes
+from megasynth_attr.core.files import json_bytes, read_json
 from megasynth_attr.core.run_folder import Kind, check, flat, is_free, read_record, require_same, share
 from megasynth_attr.dataset.paths import DATASET_FILE
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
-from megasynth_train.adapters import trainable_counts
+from megasynth_train.adapters import drift, trainable_counts
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.adapters.subspace.opening import open_for_base
 from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.base_model import base_model
-from megasynth_train.training.run_folder import DEFAULTS
+from megasynth_train.training.run_folder import ADAPTER, DEFAULTS
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.config import named_config
@@ -64,6 +64,13 @@ def open_manifest(out: Path, settings: ClusterSettings) -> dict[str, Any]:
 def read_manifest(out: Path) -> dict[str, Any]:
     """Return cluster.json; DatasetError if it is missing or damaged."""
     return read_record(out, CLUSTER)
+
+
+def drift_summary(run: Path) -> dict[str, Any]:
+    """Return how far ``lora_A`` of the adapter in a run folder moved; empty if it has none, or is not trained yet."""
+    file = run / ADAPTER / drift.FILE
+    moved: dict[str, Any] = read_json(file, drift.FORMAT)["summary"].get("default", {}) if file.is_file() else {}
+    return moved
 
 
 def check_unchanged(out: Path, manifest: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from megasynth_train.training.checkpoints import holds_checkpoint, recorded_iden
 from megasynth_train.training.processes import on_main
 from megasynth_train.training.settings import TrainSettings
 
-SETTINGS, DONE, CHECKPOINTS = "settings.json", "done.json", "checkpoints"
+SETTINGS, DONE, CHECKPOINTS, ADAPTER, BEST = "settings.json", "done.json", "checkpoints", "adapter", "best"
 CONTENT = ("the content of data.sources (SHA-256)", "the base model of model.checkpoint and model.seed (SHA-256)")
 DEFAULTS = flat(identity_of(TrainSettings()))  # what a setting meant in runs that did not know it
 FINISHED = Kind(
