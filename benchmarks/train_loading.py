@@ -68,7 +68,7 @@ def main(words: list[str]) -> None:
         views = Uniform(4, 8 if not arguments.data else 16)
         settings = DataSettings(sources=tuple(sources), validation_share=0, views=views)
         data = open_sources(settings)
-        height, width = data.image_size_hw
+        height, width = data.train[0].image_size_hw
         print(f"{len(data.train)} scenes of {width} × {height} px, {os.cpu_count()} cores, torch {torch.__version__}\n")
         decoding_table(data, arguments.frames, scratch)
         loader_table(data, settings, arguments.steps, arguments.workers)

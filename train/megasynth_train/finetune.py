@@ -40,11 +40,12 @@ from megasynth_train.training.loop import Run, load_weights, say, train
 from megasynth_train.training.processes import make_accelerator, on_main
 from megasynth_train.training.run_folder import (
     ADAPTER,
+    BASE_MODEL,
     BEST,
     CHECKPOINTS,
-    CONTENT,
     DONE,
     FINISHED,
+    TRAINING_DATA,
     begin,
     held,
     read_done,
@@ -126,7 +127,7 @@ def _train(
     adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
     if settings.model.compile:
         compile_blocks(adapted.model)
-    identity |= dict(zip(CONTENT, (data.fingerprint, adapted.base.weights_sha256), strict=True))
+    identity |= {TRAINING_DATA: data.fingerprint, BASE_MODEL: adapted.base.weights_sha256}
     on_main(accelerator, lambda: begin(out, settings, _needed_bytes(adapted)))
     if accelerator.is_main_process:
         for note in (*notes, *adapted.notes):

@@ -33,7 +33,7 @@ class TestReading:
     def test_our_layout(self, ours):
         data = opened(ours)
         assert [s.name for s in data.train] == ["texture_00/000000", "texture_00/000001", "texture_00/000002"]
-        assert {s.view_count for s in data.train} == {6} and data.image_size_hw == (56, 70) and data.notes == ()
+        assert {(s.view_count, s.image_size_hw) for s in data.train} == {(6, (56, 70))} and data.notes == ()
         for scene, reference in zip(data.train, open_dataset(ours).scenes, strict=True):
             for frame, view in zip(scene.read_views(range(6)), reference.views, strict=True):
                 assert frame.rgb.shape == (56, 70, 3) and frame.rgb.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""What one training step must compute: floating-point operations by part, and the time below which it cannot be done.
+"""What one training step must compute: floating-point operations by part, and the seconds they take at given rates.
 
 A multiplication and an addition count as two operations. Only linear layers, convolutions and attention count; layer
 norms, activations, losses and the optimiser are memory-bound and below 1 % of the arithmetic. Attention is counted as
@@ -71,14 +71,6 @@ class StepCost:
     def total(self) -> float:
         """Return the FLOP of a step."""
         return self.work.total
-
-
-def bound_s(flops: float, tflops: float = 790.0) -> float:
-    """Return the seconds below which ``flops`` operations cannot be done at ``tflops`` · 10¹² operations per second.
-
-    790 is about the fastest dense bf16 product measured on an H200 (989 nominal), 700 a long-running average.
-    """
-    return flops / (tflops * 1e12)
 
 
 def expected_s(cost: StepCost) -> float:

@@ -31,13 +31,12 @@ _Named = tuple[str, Callable[[], TrainingScene]]  # a scene's name, and what rea
 class TrainingData:
     """Scenes sorted by name. ``fingerprint`` identifies their content and does not depend on where they lie.
 
-    ``image_size_hw`` is the size of the widest images. ``notes``: sentences the user should see once.
+    ``notes``: sentences the user should see once.
     """
 
     train: tuple[TrainingScene, ...]
     validation: tuple[TrainingScene, ...]
     fingerprint: str
-    image_size_hw: tuple[int, int]
     unreadable: tuple[BadScene, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -84,15 +83,15 @@ def open_sources(settings: DataSettings) -> TrainingData:
             "nothing is validated; add scenes or raise the share"
         )
     notes += _notes_on_views(train, settings)
-    largest = max((s.image_size_hw for s in usable), key=lambda hw: (hw[1], hw[0]))
-    if settings.width_px > largest[1]:
+    widest_px = max(scene.image_size_hw[1] for scene in usable)
+    if settings.width_px > widest_px:
         notes.append(
-            f"images of at most {largest[1]} px are enlarged to data.width_px={settings.width_px}; "
+            f"images of at most {widest_px} px are enlarged to data.width_px={settings.width_px}; "
             "that costs time and adds nothing"
         )
     record = [sorted(fingerprints), sorted((s.identity, s.digest) for s in usable)]
     fingerprint = hashlib.sha256(json_bytes({"data": record})).hexdigest()
-    return TrainingData(train, validation, fingerprint, largest, tuple(bad), tuple(notes))
+    return TrainingData(train, validation, fingerprint, tuple(bad), tuple(notes))
 
 
 def split(

@@ -21,7 +21,7 @@ from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.adapters.subspace.opening import open_for_base
 from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.base_model import base_model
-from megasynth_train.training.run_folder import ADAPTER, DEFAULTS
+from megasynth_train.training.run_folder import ADAPTER, BASE_MODEL, DEFAULTS
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.config import named_config
@@ -88,7 +88,7 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
     The base model is loaded once, for the hash of its weights: all adapters of a cluster must belong to one model.
     ConfigError for settings that no dataset can be trained with.
     """
-    datasets = _chosen(settings)
+    adapters = {dataset.path.name: _entry(dataset, settings.seed) for dataset in _chosen(settings)}
     training = settings.training()
     check_settings(training.data)
     # without weights, this takes a second; it refuses what adapters cannot be made of
@@ -96,16 +96,16 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
     model = base_model(training.model, [])
     identity = flat(identity_of(training))
     del identity["adapter.seed"]  # each adapter has its own, see _entry
-    identity |= {"seed": settings.seed, "datasets": sorted(_name(dataset) for dataset in datasets)}
+    identity |= {"seed": settings.seed, "datasets": sorted(adapters)}
     weights = weights_hash(model)
     open_for_base(training.adapter, weights)  # which would stop every single run
-    identity["the base model of model.checkpoint and model.seed (SHA-256)"] = weights
+    identity[BASE_MODEL] = weights
     identity |= basis_identity(training.adapter)
-    identity |= {f"the content of {_name(dataset)} (SHA-256)": content_sha256(dataset) for dataset in datasets}
+    identity |= {f"the content of {name} (SHA-256)": entry["content_sha256"] for name, entry in adapters.items()}
     return {
         "format": FORMAT,
         "experiment": str(Path(settings.experiment).expanduser().resolve()),
-        "adapters": {_name(dataset): _entry(dataset, settings.seed) for dataset in datasets},
+        "adapters": adapters,
         "settings": to_plain(training),
         "identity": identity,
     }
@@ -137,12 +137,8 @@ def _entry(dataset: Dataset, cluster_seed: int) -> dict[str, Any]:
         "fingerprint": str(dataset.record["fingerprint"]),
         "content_sha256": content_sha256(dataset),
         "scenes": len(dataset.scenes),
-        "seed": adapter_seed(cluster_seed, _name(dataset)),
+        "seed": adapter_seed(cluster_seed, dataset.path.name),
     }
-
-
-def _name(dataset: Dataset) -> str:
-    return dataset.path.name
 
 
 def _chosen(settings: ClusterSettings) -> list[Dataset]:
