@@ -11,18 +11,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.cost import step
 from megasynth_train.cost.memory import GIB, memory_bytes
+from megasynth_train.cost.run import mean_over_views
 from megasynth_train.cost.step import (
     StepCost,
     StepShape,
     Tuning,
     Work,
     expected_s,
-    mean_over_views,
     step_cost,
 )
 from megasynth_train.training.losses import losses
 from megasynth_train.training.normalisation import Target
-from megasynth_train.training.settings import LossSettings
+from megasynth_train.training.settings import DataSettings, LossSettings
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.model import VGGT, freeze_encoder
 
@@ -73,10 +73,12 @@ def test_reproduces_the_table(row):
 
 @pytest.mark.parametrize(("tuning", "plain", "recomputed"), [(LORA, 346, 452), (D256, 378, 500)])
 def test_reproduces_the_mean_over_views(tuning, plain, recomputed):
-    assert mean_over_views(lambda shape: published(shape, tuning)[1]) / TERA == pytest.approx(plain, rel=0.005)
-    again = mean_over_views(lambda shape: published(shape, tuning, recompute=True)[1])
+    drawn, size = DataSettings(), (518, 518)
+    once = mean_over_views(lambda shape: published(shape, tuning)[1], drawn, size)
+    assert once / TERA == pytest.approx(plain, rel=0.005)
+    again = mean_over_views(lambda shape: published(shape, tuning, recompute=True)[1], drawn, size)
     assert again / TERA == pytest.approx(recomputed, rel=0.005)
-    assert mean_over_views(lambda shape: shape.images) == pytest.approx(28.5, abs=0.05)
+    assert mean_over_views(lambda shape: shape.images, drawn, size) == pytest.approx(28.5, abs=0.05)
 
 
 def test_reproduces_the_parts():

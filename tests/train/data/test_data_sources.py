@@ -72,7 +72,9 @@ class TestReading:
         depth[0, :4] = [np.nan, np.inf, 1e10, -np.inf]
         write_exr(scene / "renderings/00000000_depth.exr", {"R": depth})
         Image.new("RGB", (70, 56), (1, 2, 3)).save(scene / "renderings/00000000_rgba.png")
-        with pytest.raises(DatasetError, match=r"00000000_depth\.exr holds negative depth"):
+        with pytest.raises(
+            DatasetError, match=r"00000000_depth\.exr holds \d+ values that are no depth \(NaN, infinite or negative\)"
+        ):
             opened(paper_copy).train[0].read_views([0])[0]
         depth[0, 3] = 3e9
         write_exr(scene / "renderings/00000000_depth.exr", {"Z": depth})

@@ -12,11 +12,10 @@ of a comparison: minutes instead of 0.04 s a method. It also sees attention in t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.core.ranges import Range, Uniform
 from megasynth_train.cost.layers import (
     SPECIAL_TOKENS,
     Layer,
@@ -119,21 +118,6 @@ def step_cost(config: VGGTConfig, shape: StepShape, tuning: Tuning, *, recompute
             adapters = (_lora(layer, tuning.head_rank) for layer in layers if layer.adaptable)
             add("head_adapters", sum(adapters, Work()))
     return StepCost(parts)
-
-
-def mean_over_views(
-    cost: Callable[[StepShape], float],
-    *,
-    views: Range[int] = Uniform(4, 16),  # noqa: B008  a frozen value
-    images_per_step: int = 32,
-    height_px: int = 518,
-    width_px: int = 518,
-) -> float:
-    """Return the mean of ``cost(shape)`` over the steps of a run: each number of ``views`` as often as it is drawn,
-    with ``images_per_step // views`` scenes, at least one."""
-    counts, weights = views.whole_numbers()
-    shapes = [StepShape(max(1, images_per_step // n), n, height_px, width_px) for n in counts.tolist()]
-    return sum(w * cost(shape) for w, shape in zip(weights.tolist(), shapes, strict=True)) / float(weights.sum())
 
 
 def _base(layer: Layer, *, frozen: bool, trained: bool = True) -> Work:

@@ -69,7 +69,6 @@ class StepLoader:
             batch_size=None,
             sampler=steps,
             num_workers=workers,
-            collate_fn=_unchanged,
             pin_memory=pin,
             generator=torch.Generator(),  # else torch's global generator is advanced, and a resumed run differs
             **options,
@@ -164,7 +163,3 @@ def _check_shared_memory(sampling: Sampling, batches: int) -> None:
             f"{needed / 1e6:.0f} MB of shared memory are needed and {_SHARED_MEMORY} has {free / 1e6:.0f} MB free: "
             "lower data.workers or data.prefetch, use data.workers=0, or give the container more (docker --shm-size)"
         )
-
-
-def _unchanged(item: Any) -> Any:
-    return item

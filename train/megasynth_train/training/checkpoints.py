@@ -25,11 +25,12 @@ from torch import Tensor
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
+from megasynth_attr.core.run_folder import Kind, is_one
 from megasynth_attr.core.temporary import TMP, replacing_folder, written_beside
 from megasynth_train.vggt.weight_files import write_tensors
 
-FORMAT = "megasynth-attr training checkpoint 1"
 STATE = "state.json"
+CHECKPOINT = Kind("checkpoint", STATE, "megasynth-attr training checkpoint 1")
 BEST = "best/weights.safetensors"
 _ASIDE = "damaged_"
 _STEP = re.compile(r"step_(\d{8,})")
@@ -78,7 +79,7 @@ def save_checkpoint(folder: Path, step: int, files: Mapping[str, Tensors], state
         for name, tensors in files.items():
             write_tensors(temporary / f"{name}.safetensors", tensors, {})
         hashes = {f"{name}.safetensors": sha256_of(temporary / f"{name}.safetensors") for name in files}
-        record = {**state, "format": FORMAT, "step": step, "files": hashes}
+        record = {**state, "format": CHECKPOINT.format, "step": step, "files": hashes}
         write_durably(temporary / STATE, json_bytes({**record, "sha256": _hash(record)}))
     for old in saved_steps(folder)[:-keep]:
         shutil.rmtree(folder / f"step_{old:08d}")
@@ -118,13 +119,7 @@ def latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint |
 
 def holds_checkpoint(folder: Path) -> bool:
     """Return whether ``folder`` has something only checkpoints of ours have, intact or set aside as damaged."""
-    for path in [*folder.glob("step_*"), *folder.glob(f"{_ASIDE}step_*")]:
-        try:
-            read_json(path / STATE, FORMAT)
-        except DatasetError:
-            continue
-        return True
-    return False
+    return any(is_one(path, CHECKPOINT) for path in [*folder.glob("step_*"), *folder.glob(f"{_ASIDE}step_*")])
 
 
 def recorded_identity(folder: Path) -> dict[str, Any] | None:
@@ -150,7 +145,7 @@ def _checked_state(path: Path) -> dict[str, Any]:
 
 
 def _state(path: Path) -> dict[str, Any]:
-    state = read_json(path / STATE, FORMAT)
+    state = read_json(path / STATE, CHECKPOINT.format)
     if _hash({key: value for key, value in state.items() if key != "sha256"}) != state.get("sha256"):
         raise DatasetError(f"{path / STATE} is damaged: its contents do not have the SHA-256 it gives")
     return state
