@@ -25,7 +25,6 @@ from megasynth_train.training.settings import (
     OptimSettings,
     RunSettings,
     TrainSettings,
-    common_settings,
 )
 
 OWN_KEYS = ("like", "lr", "adapter", "optim")  # of a method in define
@@ -71,7 +70,7 @@ class CompareSettings:
 
     def training(self) -> TrainSettings:
         """Return what is common to all runs."""
-        return common_settings(self)
+        return TrainSettings.training(self)
 
     def check(self) -> None:
         """Raise ConfigError for keys that are missing, contradict each other or are not this program's to set.

@@ -60,7 +60,7 @@ def _check_training(run: StageRun, settings: TrainSettings, section: str) -> Non
     except DatasetError as error:
         raise DatasetError(f"{section}.model.checkpoint: {error}; leave it empty for random weights") from None
     try:
-        check_settings(settings.resolved().data)
+        check_settings(settings.training().data)
     except ConfigError as error:
         raise ConfigError(f"{section}.{error}") from None
 

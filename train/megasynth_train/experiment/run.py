@@ -20,11 +20,11 @@ from megasynth_attr.core.stages import StageRun
 from megasynth_attr.dataset.paths import DATASET_FILE
 from megasynth_train import finetune
 from megasynth_train import mine as miner
-from megasynth_train.cluster import AdaptersFailed, run_cluster, summary
+from megasynth_train.cluster import require_all, run_cluster, summary
 from megasynth_train.compare.run import run as run_comparison
 from megasynth_train.experiment.cluster_chapter import write_cluster_chapter
 from megasynth_train.experiment.settings import CLUSTER, PRETRAIN, SUBSPACES, StageSettings, stage_settings
-from megasynth_train.training.cluster_manifest import MANIFEST, ClusterSettings, read_manifest
+from megasynth_train.training.cluster_manifest import MANIFEST, ClusterSettings
 from megasynth_train.training.run_folder import DONE
 from megasynth_train.training.settings import ModelSettings, TrainSettings
 
@@ -44,26 +44,11 @@ def cluster(run: StageRun) -> None:
     """Train one adapter per dataset of the members; AdaptersFailed if some could not be trained."""
     settings = _with_base(run)
     _require(run, run.datasets)
-    common = settings.cluster
-    outcomes = run_cluster(
-        ClusterSettings(
-            experiment=str(run.out),
-            datasets=run.datasets,
-            shard=run.shard,
-            seed=settings.seed,
-            model=common.model,
-            data=common.data,
-            loss=common.loss,
-            adapter=common.adapter,
-            optim=common.optim,
-            run=common.run,
-        )
-    )
+    where = {"experiment": str(run.out), "datasets": run.datasets, "shard": run.shard}
+    outcomes = run_cluster(ClusterSettings(**vars(settings.cluster), **where, seed=settings.seed))
     folder = run.folder(CLUSTER)
-    print(summary(read_manifest(folder), outcomes, folder), flush=True)
-    if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
-        texts = "; ".join(f"{outcome.name}: {outcome.message}" for outcome in failed)
-        raise AdaptersFailed(f"{len(failed)} of {len(outcomes)} adapters failed: {texts}")
+    print(summary(outcomes, folder), flush=True)
+    require_all(outcomes)
     write_cluster_chapter(folder)
 
 

@@ -27,10 +27,8 @@ from megasynth_attr.core.stages import StageRun
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.training.settings import (
-    AdapterSettings,
     DataSettings,
     LossSettings,
-    ModelSettings,
     OptimSettings,
     RunSettings,
     TrainSettings,
@@ -64,18 +62,12 @@ class PretrainKeys:
 
 
 @dataclass(frozen=True)
-class Keys:
+class Keys(TrainSettings):
     """What the stages pretrain to compare do. training.pretrain and training.compare may say any key of model, data,
     loss, optim and run otherwise for their stage, e.g. training.compare.optim.steps=60. Where data lie and results go
     is the pipeline's own affair: data.sources, run.out and run.seed are refused."""
 
     seed: int = setting(0, "each adapter's seed is derived from this one and the dataset's name", minimum=0)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-    adapter: AdapterSettings = field(default_factory=AdapterSettings)
-    optim: OptimSettings = field(default_factory=OptimSettings)
-    run: RunSettings = field(default_factory=RunSettings)
     mining: MiningSettings = field(default_factory=MiningSettings)
     mine: MineRunSettings = field(default_factory=MineRunSettings)
     pretrain: PretrainKeys = field(default_factory=PretrainKeys)

@@ -33,7 +33,8 @@ from megasynth_train.adapters import Adapted
 from megasynth_train.adapters.adapted import make_lean
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare
-from megasynth_train.data.loader import StepLoader, dead_workers_named, make_loader
+from megasynth_train.data.loader import StepLoader, dead_workers_named
+from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import TrainingData
 from megasynth_train.training import checkpoints
 from megasynth_train.training.losses import losses
@@ -146,17 +147,10 @@ class Run:
 
     def batches(self, first_step: int, steps: int, *, training: bool) -> StepLoader:
         """Return the batches of steps first_step … steps − 1 of this process."""
-        return make_loader(
-            self.data,
-            self.settings.data,
-            seed=self.settings.run.seed,
-            first_step=first_step,
-            steps=steps,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
-            training=training,
-            pin=self.device.type == "cuda",
-        )
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        scenes = self.data.train if training else self.data.validation
+        sampling = Sampling(scenes, self.settings.data, self.settings.run.seed, rank, world, training)
+        return StepLoader(sampling, range(first_step, steps), pin=self.device.type == "cuda")
 
     def step(self, raw: RawBatch, stop_wanted: str = "") -> None:
         """Queue one optimiser step on the device; nothing here waits for it."""
@@ -180,8 +174,7 @@ class Run:
             self.adapted.after_step(step)
         self.position.step += 1
         values |= {f"grad_norm_{group}": norm for group, norm in norms.items()}
-        images = sum(len(of_scene) for of_scene in raw.images_u8)
-        self.reports.send(stop, bad, values, rate=rate, scenes=raw.names, images=images, bad_files=len(raw.skipped))
+        self.reports.send(raw, rate, stop, bad, values)
         for unread in raw.skipped:
             say(f"step {step}: {unread.scene} is replaced by another scene: {unread.reason}")
 
@@ -195,7 +188,8 @@ class Run:
         flags = torch.stack([torch.full_like(objective, float(stop_wanted)), (~finite).to(objective.dtype)])
         if self.accelerator.num_processes > 1:
             flags = self.accelerator.reduce(flags, "sum").clamp(max=1.0)
-        return flags[0], flags[1]
+        stop, bad = flags
+        return stop, bad
 
     @torch.no_grad()
     def validate(self) -> dict[str, float | None]:
