@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
 import torch
 from peft import PeftModel
-from peft.tuners.adalora import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError
-from megasynth_train.adapters.adalora import Allocation
-from megasynth_train.adapters.adapted import Adapted, Base
-from megasynth_train.adapters.methods import MAIN, SUBSPACE, Part, check_subspace_keys, plan, uncovered
-from megasynth_train.adapters.parts import Row, parameter_rows
+from megasynth_train.adapters.adapted import Adapted, Base, initial_values
+from megasynth_train.adapters.methods import SUBSPACE, Part, check_subspace_keys, plan, uncovered
+from megasynth_train.adapters.parts import Row, parameter_rows, trained
 from megasynth_train.adapters.subspace.layer import free_numbers
 from megasynth_train.adapters.subspace.opening import open_basis, open_for_base
 from megasynth_train.adapters.targets import find_targets, inside
 from megasynth_train.subspace.basis import Basis
 from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.checkpoint import weights_hash
-from megasynth_train.vggt.config import SIZES, VGGTConfig
+from megasynth_train.vggt.config import HEADS, SIZES, VGGTConfig
 from megasynth_train.vggt.model import VGGT, freeze_encoder
 
 # No loss reaches these: the point head has none, and the mask token belongs to the encoder's own pretraining.
@@ -44,16 +42,8 @@ def adapt(model: VGGT, settings: AdapterSettings, *, total_steps: int, seed: int
     basis = open_for_base(settings, base.weights_sha256)
     notes = uncovered(find_targets(model, settings.targets), basis) if basis is not None else ()
     wrapped = prepare(model, settings, total_steps, seed, basis)
-    return Adapted(
-        model,
-        settings,
-        base,
-        seed=seed,
-        total_steps=total_steps,
-        wrapped=wrapped,
-        allocation=allocation_of(wrapped),
-        notes=notes,
-    )
+    initial = initial_values(trained(model), settings.mode)
+    return Adapted(model, settings, base, seed, total_steps, wrapped, initial, notes)
 
 
 def trainable_counts(
@@ -68,7 +58,7 @@ def trainable_counts(
     with torch.device("meta"):
         model = VGGT(config)
         prepare(model, settings, total_steps, seed=0, basis=basis)
-    return parameter_rows({name: p for name, p in model.named_parameters() if p.requires_grad}, free_numbers(model))
+    return parameter_rows(trained(model), free_numbers(model))
 
 
 def base_of(model: VGGT) -> Base:
@@ -76,7 +66,7 @@ def base_of(model: VGGT) -> Base:
     if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         raise ConfigError("this model has adapters already; adapt a fresh copy of it instead")
     config = to_plain(model.config)
-    heads = {name: config[name] for name in ("camera_head", "depth_head", "point_head")}
+    heads = {name: config[name] for name in HEADS}
     size = next((name for name, known in SIZES.items() if dataclasses.replace(known, **heads) == model.config), "")
     return Base(size, config, weights_hash(model))
 
@@ -112,12 +102,6 @@ def inject(model: VGGT, parts: Sequence[Part]) -> dict[str, PeftModel]:
         if isinstance(layer, BaseTunerLayer):
             layer.set_adapter([owner[name]])  # adding the second adapter has made the first one's layers look for it
     return wrapped
-
-
-def allocation_of(wrapped: Mapping[str, PeftModel]) -> Allocation | None:
-    """Return the rank budget if the method is AdaLoRA."""
-    tuner = wrapped[MAIN].base_model if MAIN in wrapped else None
-    return Allocation(tuner, MAIN) if isinstance(tuner, AdaLoraModel) else None
 
 
 @contextmanager

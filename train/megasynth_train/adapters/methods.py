@@ -37,24 +37,16 @@ class Part:
     modules: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class AdaLoraSchedule:
-    """Steps without a budget at the start and after the last cut, and steps between two cuts."""
-
-    tinit: int
-    tfinal: int
-    interval: int
-
-
-def adalora_schedule(total_steps: int) -> AdaLoraSchedule:
+def adalora_schedule(total_steps: int) -> dict[str, int]:
     """Return AdaLoRA's schedule for a run: 10 % at full rank, 60 % of falling budget, 30 % at the final ranks.
 
-    About 600 cuts, so that each sees a smoothed importance. (The paper's code left PEFT's numbers as they were and had
-    cut everything by step 20 of 24,000.) The middle phase has at least one step.
+    The keys are PEFT's: ``tinit`` and ``tfinal`` steps at both ends, ``deltaT`` steps between two cuts. There are about
+    600 cuts, so that each sees a smoothed importance. (The paper's code left PEFT's numbers as they were and had cut
+    everything by step 20 of 24,000.) The middle phase has at least one step.
     """
     tfinal = min(round(0.3 * total_steps), total_steps - 1)
     tinit = min(round(0.1 * total_steps), total_steps - tfinal - 1)
-    return AdaLoraSchedule(tinit, tfinal, max(1, total_steps // 1000))
+    return {"tinit": tinit, "tfinal": tfinal, "deltaT": max(1, total_steps // 1000)}
 
 
 def plan(
@@ -135,7 +127,7 @@ def _subspace(settings: AdapterSettings, targets: Targets, basis: Basis) -> Part
         m_init=settings.m_init,
         scale=settings.scale,
     )
-    config.attach(basis)
+    config.opened = basis
     return Part(MAIN, config, modules)
 
 
@@ -172,17 +164,14 @@ def _method(settings: AdapterSettings, modules: Sequence[str], total_steps: int)
         return PsoftConfig(
             r=rank, psoft_alpha=rank, target_modules=pattern, psoft_orth=False, psoft_mag_a=False, psoft_mag_b=False
         )
-    schedule = adalora_schedule(total_steps)
     start = math.ceil(ADALORA_EXTRA * rank)
     return AdaLoraConfig(
         init_r=start,
         target_r=rank,
         lora_alpha=cast(int, alpha / rank * start),  # PEFT divides by the rank at the start
         target_modules=pattern,
-        tinit=schedule.tinit,
-        tfinal=schedule.tfinal,
-        deltaT=schedule.interval,
         total_step=total_steps,
+        **adalora_schedule(total_steps),
     )
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from megasynth_train.vggt.block import Block, run_blocks
+from megasynth_train.vggt.block import Block, run_block
 from megasynth_train.vggt.config import VGGTConfig
 
 _EPS = 1e-6  # of every LayerNorm in the encoder; the rest of the model has 1e-5
@@ -60,5 +60,6 @@ class Encoder(nn.Module):
         cls = (self.cls_token + positions[:, :1]).expand(len(patches), -1, -1)
         registers = self.register_tokens.expand(len(patches), -1, -1)  # without a position
         tokens = torch.cat((cls, registers, patches), dim=1)
-        tokens = run_blocks(self.blocks, tokens, recompute=self.recompute)
+        for block in self.blocks:
+            tokens = run_block(block, tokens, recompute=self.recompute)
         return self.norm(tokens[:, -patches.shape[1] :])
