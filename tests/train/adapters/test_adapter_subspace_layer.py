@@ -318,7 +318,7 @@ def test_what_is_relied_on_of_peft() -> None:
     ).keys()
     assert isinstance(vars(peft.LoraModel)["_create_new_module"], staticmethod)
     assert "SUBSPACE" not in list(peft.PeftType)
-    with pytest.raises(ValueError, match="Unknown PEFT type SUBSPACE_2"):  # why registration.py exists
+    with pytest.raises(ValueError, match="Unknown PEFT type SUBSPACE_2"):  # why register() exists
         register_peft_method(name="subspace_2", config_cls=SubspaceConfig, model_cls=SubspaceModel, prefix="lora_")
 
 

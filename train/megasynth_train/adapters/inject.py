@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.adapters.adapted import Adapted, Base, initial_values
-from megasynth_train.adapters.methods import SUBSPACE, Part, check_subspace_keys, plan, uncovered
+from megasynth_train.adapters.methods import SUBSPACE, check_subspace_keys, plan, uncovered
 from megasynth_train.adapters.parts import Row, parameter_rows, trained
 from megasynth_train.adapters.subspace.layer import free_numbers
 from megasynth_train.adapters.subspace.opening import open_basis, open_for_base
@@ -81,23 +81,20 @@ def prepare(
         return {}
     if settings.train_encoder:
         raise ConfigError(f"adapter.train_encoder=true needs mode=full, not mode={settings.mode}")
-    parts = plan(model, settings, find_targets(model, settings.targets), total_steps, basis)
+    configs = plan(model, settings, find_targets(model, settings.targets), total_steps, basis)
     with seeded(seed):
-        return inject(model, parts)
+        return inject(model, configs)
 
 
-def inject(model: VGGT, parts: Sequence[Part]) -> dict[str, PeftModel]:
-    """Put each adapter into the model, each active on its own modules; everything else is frozen."""
+def inject(model: VGGT, configs: Mapping[str, PeftConfig]) -> dict[str, PeftModel]:
+    """Put the adapters of these names into the model, each active on its own modules; everything else is frozen."""
     freeze_encoder(model)
-    wrapped = {}
-    for part in parts:
-        view = PeftModel(model, part.config, adapter_name=part.name)
+    wrapped, owner = {}, {}
+    for adapter, config in configs.items():
+        wrapped[adapter] = view = PeftModel(model, config, adapter_name=adapter)
         # PEFT leaves its configurations on the model; a second method finding them would take them for its own.
         del model.peft_config
-        if set(cast(BaseTuner, view.base_model).targeted_module_names) != set(part.modules):
-            raise RuntimeError(f"PEFT adapted other modules than the {len(part.modules)} of adapter {part.name}")
-        wrapped[part.name] = view
-    owner = {module: part.name for part in parts for module in part.modules}
+        owner |= dict.fromkeys(cast(BaseTuner, view.base_model).targeted_module_names, adapter)
     for name, layer in model.named_modules():
         if isinstance(layer, BaseTunerLayer):
             layer.set_adapter([owner[name]])  # adding the second adapter has made the first one's layers look for it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters import frozen_vectors as frozen
 from megasynth_train.adapters.adapted import Adapted, Base, initial_values
 from megasynth_train.adapters.inject import base_of, inject, seeded, train_all
-from megasynth_train.adapters.methods import MAIN, SUBSPACE, Part
+from megasynth_train.adapters.methods import MAIN, SUBSPACE
 from megasynth_train.adapters.parts import trained
 from megasynth_train.adapters.stock import is_stock, load_stock
 from megasynth_train.adapters.storage import (
@@ -81,7 +80,7 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     if isinstance(main := configs[MAIN], SubspaceConfig):
         _attach_basis(main, base, basis, folder)
     with seeded(seed):
-        wrapped = inject(model, [_quick_part(model, name, config) for name, config in configs.items()])
+        wrapped = inject(model, {name: _quick(config) for name, config in configs.items()})
     initial = _restore_frozen(model, wrapped, configs, settings.mode, folder)
     for name, view in wrapped.items():
         _fill(view, name, tensors[name], adapter_folder(folder, name) / WEIGHTS)
@@ -101,16 +100,15 @@ def _attach_basis(config: SubspaceConfig, base: Base, basis: str, folder: Path) 
     config.opened = opened
 
 
-def _quick_part(model: VGGT, name: str, stored: PeftConfig) -> Part:
-    """Return a stored adapter as one to inject, without singular value decompositions: their results are stored."""
+def _quick(stored: PeftConfig) -> PeftConfig:
+    """Return ``stored`` for injection without singular value decompositions: their results are stored."""
     config = copy.copy(stored)
     config.inference_mode = False
     if isinstance(config, LoraConfig) and config.init_lora_weights == "pissa":
         config.init_lora_weights = True
     if isinstance(config, PsoftConfig):
         config.psoft_svd, config.psoft_svd_lowrank_niter = "lowrank", 0
-    pattern = re.compile(vars(config)["target_modules"])
-    return Part(name, config, tuple(module for module, _ in model.named_modules() if pattern.fullmatch(module)))
+    return config
 
 
 def _restore_frozen(

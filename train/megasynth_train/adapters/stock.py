@@ -11,7 +11,6 @@ from typing import Any
 
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils import CONFIG_NAME
-from torch import Tensor
 
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import ConfigError, DatasetError
@@ -44,7 +43,8 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     if config.is_prompt_learning:
         raise ConfigError(f"{folder} is an adapter of type {kind}, which changes inputs and no weights: not for VGGT")
-    tensors = {_WRAPPERS.sub("", name): tensor.float() for name, tensor in stored_tensors(folder).items()}
+    stored = [read_weights(file).tensors for file in weight_files(folder)]
+    tensors = {_WRAPPERS.sub("", name): tensor.float() for part in stored for name, tensor in part.items()}
     config.inference_mode = True
     config.task_type = None  # with it PEFT would wrap the forward pass
     freeze_encoder(model)
@@ -68,13 +68,11 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
     return Adapted(model, settings, base, seed=0, total_steps=0, wrapped={MAIN: view}, notes=(note,))
 
 
-def stored_tensors(folder: Path) -> dict[str, Tensor]:
-    """Return all tensors of PEFT's files in ``folder``; DatasetError if there are none, or a shard is missing."""
-    return {name: tensor for file in weight_files(folder) for name, tensor in read_weights(file).tensors.items()}
-
-
 def weight_files(folder: Path) -> list[Path]:
-    """Return PEFT's files of weights: adapter_model.safetensors, .bin, or all shards of one of them."""
+    """Return PEFT's files of weights: adapter_model.safetensors, .bin, or all shards of one of them.
+
+    DatasetError if there are none, or a shard is missing.
+    """
     for name in ADAPTER_WEIGHTS:
         if (folder / name).is_file():
             return [folder / name]

@@ -22,7 +22,6 @@ class Aggregator(nn.Module):
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
         self.config = config
-        self.recompute = False
         self.patch_embed = Encoder(config)
         self.frame_blocks, self.global_blocks = (
             nn.ModuleList(
@@ -37,7 +36,7 @@ class Aggregator(nn.Module):
         # device and then filled, since no state dict brings them.
         self._tables = TableCache()
 
-    def embed(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor, *, recompute: bool = False) -> Tensor:
         """Return the tokens [B × S, special + patches, width] that enter the first block, of ``images`` [B,S,3,H,W]."""
         scenes, frames = images.shape[:2]
         mean, std = self._tables.get(_mean_and_std, images.device)
@@ -45,7 +44,7 @@ class Aggregator(nn.Module):
         # A frozen encoder keeps no activations, whoever froze it; gradients of images still pass.
         learns = images.requires_grad or any(weight.requires_grad for weight in self.patch_embed.parameters())
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            patches = self.patch_embed(images.flatten(0, 1))
+            patches = self.patch_embed(images.flatten(0, 1), recompute=recompute)
         special = (_of_every_frame(token, scenes, frames) for token in (self.camera_token, self.register_token))
         return torch.cat((*special, patches), dim=1)
 
@@ -56,14 +55,14 @@ class Aggregator(nn.Module):
         sizes = (rows, columns, config.special_count, config.width // config.heads)
         return self._tables.get(grid_rotation, *sizes, config.rope_base, images.device)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, *, recompute: bool = False) -> tuple[Tensor, ...]:
         """Return one tensor [B, S, special + patches, 2 × width] per tap, of ``images`` [B, S, 3, H, W] in [0, 1].
 
         Its first half are the tokens after the tap's frame block, its second half those after the global block.
         """
         scenes, frames = images.shape[:2]
-        run = partial(run_block, rotation=self.rotation(images), recompute=self.recompute)
-        tokens = self.embed(images)
+        run = partial(run_block, rotation=self.rotation(images), recompute=recompute)
+        tokens = self.embed(images, recompute=recompute)
         tokens_per_frame = tokens.shape[1]
         taps = []
         for index in range(self.config.last_tap + 1):

@@ -31,7 +31,6 @@ class Encoder(nn.Module):
         super().__init__()
         width, side = config.width, config.image_size_px // config.patch_size_px
         self.patch_size_px = config.patch_size_px
-        self.recompute = False
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + side * side, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, config.encoder_register_count, width))
@@ -52,7 +51,7 @@ class Encoder(nn.Module):
         grid = F.interpolate(grid, size=(rows, columns), mode="bicubic", antialias=True, align_corners=False)
         return torch.cat((stored[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2).to(stored.dtype)), dim=1)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, *, recompute: bool = False) -> Tensor:
         """Return the normalised patch tokens [N, patches, width] of normalised ``images`` [N, 3, H, W]."""
         rows, columns = (size // self.patch_size_px for size in images.shape[-2:])
         positions = self.positions(rows, columns)
@@ -61,5 +60,5 @@ class Encoder(nn.Module):
         registers = self.register_tokens.expand(len(patches), -1, -1)  # without a position
         tokens = torch.cat((cls, registers, patches), dim=1)
         for block in self.blocks:
-            tokens = run_block(block, tokens, recompute=self.recompute)
+            tokens = run_block(block, tokens, recompute=recompute)
         return self.norm(tokens[:, -patches.shape[1] :])
