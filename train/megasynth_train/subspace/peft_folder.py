@@ -52,7 +52,7 @@ def open_adapter(folder: Path, name: str, attribute: str, wanted: Callable[[str]
     sizes = shapes(folder / WEIGHTS, COPY_AGAIN)
     keys = _linear_layers(sizes, wanted)
     columns = _basis_columns(config, keys, folder) if mode == "subspace" else {}
-    matrices, rank = _matrices(folder, config, keys, sizes, mode)
+    layers, rank = _layers(folder, config, keys, sizes, mode)
     base = record.get("base") or {"base_model_name_or_path": config.get("base_model_name_or_path")}
     identity = _identity(folder, config, record.get("files", {}), mode)
     left_out = _left_out(sizes, keys, wanted)
@@ -158,7 +158,7 @@ def _check_form(folder: Path) -> None:
         )
 
 
-def _matrices(
+def _layers(
     folder: Path,
     config: Mapping[str, Any],
     keys: Mapping[str, Mapping[str, str]],
