@@ -36,7 +36,7 @@ def null_angles(dimension: int, first: int, second: int, draws: int, rng: np.ran
         return np.zeros((draws, 0))
     inside = gaussian_triangles(large, small, (draws,), rng)
     outside = gaussian_triangles(dimension - large, small, (draws,), rng)
-    # cot θ = singular values of G₁ T⁻¹
+    # cot θ: singular values of the one factor times the inverse of the other
     cotangents = np.linalg.svd(np.linalg.solve(outside.swapaxes(1, 2), inside.swapaxes(1, 2)), compute_uv=False)
     return np.arctan2(1.0, cotangents)
 

@@ -34,9 +34,9 @@ def for_each(
     """Call ``on_result(item, function(item))`` for every item as they are done.
 
     ``function``, items and results are pickled; each process has a function of its own, which may keep things from item
-    to item. A process takes the next item when it has done one, in the order of
-    ``items``. What a process raises is raised here and ends the others; Interrupted if ``stop`` asks for it, after
-    which no process is left; EnvironmentProblem if one was killed. Processes end by themselves if this one is killed.
+    to item. A process takes the next item when it has done one, in the order of ``items``. What a process raises is
+    raised here and ends the others; Interrupted if ``stop`` asks for it, after which no process is left;
+    EnvironmentProblem if one was killed. Processes end by themselves if this one is killed.
     """
     waiting = iter(items)
     links: dict[Any, tuple[BaseProcess, Item | None]] = {}  # and what each works at
@@ -91,9 +91,8 @@ def _start(function: Callable[[Item], Result]) -> tuple[BaseProcess, Any]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     there.close()  # the other process alone holds it, so that its end is seen here
     with suppress(*_GONE):  # as in _give_next
-        here.send(
-            function
-        )  # not as an argument: start() would wait for ever for a process that dies before it reads much
+        # not as an argument: start() would wait for ever for a process that dies before it reads much
+        here.send(function)
     return process, here
 
 

@@ -57,19 +57,7 @@ def open_adapter(folder: Path, name: str, attribute: str, wanted: Callable[[str]
     identity = _identity(folder, config, record.get("files", {}), mode)
     left_out = _left_out(sizes, keys, wanted)
     return StoredAdapter(
-        folder,
-        name,
-        attribute,
-        mode,
-        config,
-        keys,
-        matrices,
-        rank,
-        base,
-        record.get("seed"),
-        identity,
-        left_out,
-        columns,
+        folder, name, attribute, mode, config, keys, layers, rank, base, record.get("seed"), identity, left_out, columns
     )
 
 

@@ -63,7 +63,7 @@ def open_cluster(
     ``<attribute>_<number>``. ``attributes`` chooses some and their order (none: all, sorted). ``modules`` is a regular
     expression that whole names of layers fit (empty: all linears of the aggregator). ``base`` is needed by DoRA alone.
     Raises ConfigError for a choice that fits nothing, adapters that cannot be mined, are not finished or belong to
-    another model than ``base``, and DatasetError for damage and for adapters of different base models, layers or shapes.
+    another model than ``base``, and DatasetError for damage and adapters of different base models, layers or shapes.
     """
     folder = Path(folder).expanduser().resolve()
     chosen = _chosen(folder, attributes)

@@ -149,17 +149,13 @@ def split_numbers(analysis: Analysis) -> tuple[SplitNumbers, ...]:
     sizes = {row.layer.module: (row.outputs, row.inputs) for row in analysis.layers}
     known = _dimensions(analysis)
     found = []
-    for first, second in dict.fromkeys((row.first, row.second) for row in analysis.splits):
-        rows = [r for r in analysis.splits if (r.first, r.second) == (first, second) and r.angles_out_deg]
-        rows = [r for r in rows if r.angles_in_deg]
-        out, inner = (
-            [float(np.mean(np.cos(np.radians(angles)) ** 2)) for angles in sides]
-            for sides in ([r.angles_out_deg for r in rows], [r.angles_in_deg for r in rows])
-        )
-        chances = [[_mean_squared_cosine(row, sizes[row.layer.module][side], known) for row in rows] for side in (0, 1)]
-        found.append(
-            SplitNumbers(first, second, quantiles(out), quantiles(chances[0]), quantiles(inner), quantiles(chances[1]))
-        )
+    for pair in dict.fromkeys((row.first, row.second) for row in analysis.splits):
+        rows = [r for r in analysis.splits if (r.first, r.second) == pair and r.angles_out_deg and r.angles_in_deg]
+        measured = []
+        for side, field in enumerate(("angles_out_deg", "angles_in_deg")):
+            measured.append(quantiles(np.mean(np.cos(np.radians(getattr(row, field))) ** 2) for row in rows))
+            measured.append(quantiles(_mean_squared_cosine(row, sizes[row.layer.module][side], known) for row in rows))
+        found.append(SplitNumbers(*pair, *measured))
     return tuple(sorted(found, key=lambda numbers: not numbers.same))
 
 
