@@ -78,7 +78,7 @@ class Bases:
     def random_file(self, attributes: Sequence[str], seed: int) -> Path:
         """Return the file of a random basis of the shapes of ``of(attributes)``, written if it is not there."""
         chosen, like = self.choice(attributes), self.of(attributes)
-        file = self.made / f"{'_'.join([f'random_{seed}', *filter(None, ['+'.join(chosen)])])}.safetensors"
+        file = self.made / f"random_{seed}{'_' * bool(chosen)}{'+'.join(chosen)}.safetensors"
         if _kept(file, {"like": like.sha256, "seed": seed}) is None:
             write_basis(file, random_basis(like, seed))
         return file
@@ -98,8 +98,7 @@ class Bases:
 
     def _own(self, attribute: str) -> Basis:
         """Return an attribute's own basis, of the same mining as the whole."""
-        assert self.folder is not None
-        file = self.folder / f"{attribute}.safetensors"
+        file = self.file.parent / f"{attribute}.safetensors"
         if not file.is_file():
             raise DatasetError(
                 f"{file} does not exist, and a choice of attributes is made of their own files; give the whole folder "

@@ -97,12 +97,13 @@ def evaluate_scene(
     predicted = predict(model, scene.images, device, settings.model.precision)
     check()
     geometry = at_truth(predicted, scene.truth, settings.pixel_centre)
-    source = _flat([view.points for view in geometry])[valid]
+    source = np.concatenate([view.points.reshape(-1, 3) for view in geometry])[valid]
     if not (np.isfinite(source).all() and np.isfinite(predicted.camera_from_world).all()):
         raise DatasetError("the prediction holds NaN or infinite numbers")
-    target = _flat([_unprojected(view.depth_z, view.intrinsics, view.camera_from_world) for view in scene.truth])[valid]
+    target = np.concatenate([_surface(view).reshape(-1, 3) for view in scene.truth])[valid]
     true_cameras = np.stack([view.camera_from_world for view in scene.truth])
-    unit = _mean_distance(target, true_cameras[0])
+    first = true_cameras[0]
+    unit = float(np.linalg.norm(target @ first[:3, :3].T + first[:3, 3], axis=1).mean())
 
     similarity = umeyama(source, target)  # of all valid pixels
     chosen = _sample(len(source), settings.max_points)
@@ -167,13 +168,15 @@ def at_truth(predicted: PredictedScene, truth: tuple[View, ...], pixel_centre: f
         camera = decode_pose(torch.from_numpy(encoding).double(), size_hw)
         # half a pixel of the network's image is that many of the truth's
         centre = 0.5 + (pixel_centre - 0.5) * size_hw[1] / depth_z.shape[1]
-        found.append(
-            Geometry(
-                depth.numpy(),
-                _unprojected(depth.numpy(), camera.intrinsics.numpy(), camera.camera_from_world.numpy(), centre),
-            )
-        )
+        points = unproject(depth, camera.intrinsics, camera.camera_from_world, pixel_centre=centre)
+        found.append(Geometry(depth.numpy(), points.numpy()))
     return found
+
+
+def _surface(view: View) -> np.ndarray:
+    """Return the true points of a view in the world, h×w×3 float64."""
+    arrays = (view.depth_z, view.intrinsics, view.camera_from_world)
+    return unproject(*(torch.from_numpy(np.asarray(array, dtype=np.float64)) for array in arrays)).numpy()
 
 
 def _depth_numbers(
@@ -196,23 +199,6 @@ def _depth_numbers(
             "fit_shift": fit.shift,
         }
     return numbers, fits["scale"].scale
-
-
-def _unprojected(
-    depth_z: np.ndarray, intrinsics: np.ndarray, camera_from_world: np.ndarray, pixel_centre: float = 0.5
-) -> np.ndarray:
-    arrays = (depth_z, intrinsics, camera_from_world)
-    depth, *camera = (torch.from_numpy(np.asarray(a, dtype=np.float64)) for a in arrays)
-    return unproject(depth, *camera, pixel_centre=pixel_centre).numpy()
-
-
-def _flat(points: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([of_view.reshape(-1, 3) for of_view in points])
-
-
-def _mean_distance(points: np.ndarray, camera_from_world: np.ndarray) -> float:
-    seen = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-    return float(np.linalg.norm(seen, axis=1).mean())
 
 
 def _sample(count: int, limit: int) -> np.ndarray | slice:
