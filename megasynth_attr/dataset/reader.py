@@ -42,6 +42,11 @@ class View:
         return self.scene_path / paths.layer_file(layer, self.index)
 
     @property
+    def pinhole(self) -> tuple[float, ...]:
+        """fx, fy, cx, cy in pixels."""
+        return tuple(self.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]].tolist())
+
+    @property
     def image(self) -> np.ndarray:
         """H×W×4 uint8: sRGB with straight alpha; 0 where nothing is hit (in haze, 255 everywhere)."""
         return self._shaped(read_image(self.file("rgb")), "rgb", 4)

@@ -168,11 +168,10 @@ def compare(a: Surface, b: Surface) -> PairResult:
     usable = np.isfinite(jacobian).all(axis=1)
     jacobian, residual = jacobian[usable], residual[usable]
     fov_x_deg = 2 * np.degrees(np.arctan(a.hit.shape[1] / 2 / a.intrinsics[0, 0]))
+    between_axes_deg = _angles_deg(a.camera_from_world[2, :3], b.camera_from_world[2, :3])
     return PairResult(
         tested=len(rows),
-        overlapping=bool(
-            _angles_deg(a.camera_from_world[2, :3], b.camera_from_world[2, :3]) <= OVERLAP_SHARE * fov_x_deg
-        ),
+        overlapping=bool(between_axes_deg <= OVERLAP_SHARE * fov_x_deg),
         covisible=int(np.count_nonzero(agreeing | in_front | behind)),
         agreeing=int(np.count_nonzero(agreeing)),
         normal_matrix=jacobian.T @ jacobian,

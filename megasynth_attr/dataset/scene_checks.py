@@ -176,10 +176,9 @@ class _SceneCheck:
 
         facts.pairs = [(a, b, compare(surface(a), surface(b))) for a, b in pairs if a in kept and b in kept]
         if facts.nearest_surface < expected.clearance * (1 - expected.rounding):
+            distance = f"a surface is {facts.nearest_surface:.4f} from the camera"
             self.error(
-                "clearance",
-                f"a surface is {facts.nearest_surface:.4f} from the camera, at least {expected.clearance:g} is required",
-                f"frame {nearest_frame}",
+                "clearance", f"{distance}, at least {expected.clearance:g} is required", f"frame {nearest_frame}"
             )
 
     def exposure(self, foreground: np.ndarray) -> None:
@@ -197,11 +196,9 @@ class _SceneCheck:
             return
         points = world_points(depth, view.intrinsics, view.camera_from_world)
         if (normal := view.normal) is not None:
-            length = np.linalg.norm(normal[hit], axis=-1)
-            if not (np.abs(length - 1) < 5e-3).mean() > 0.999:
-                self.error(
-                    "layers", f"{(np.abs(length - 1) >= 5e-3).mean():.1%} of the normals have not length 1", where
-                )
+            unit = np.abs(np.linalg.norm(normal[hit], axis=-1) - 1) < 5e-3
+            if not unit.mean() > 0.999:
+                self.error("layers", f"{(~unit).mean():.1%} of the normals have not length 1", where)
             centre = -view.camera_from_world[:3, :3].T @ view.camera_from_world[:3, 3]
             away = np.einsum("nc,nc->n", normal[hit], centre - points[hit]) < -0.05
             if away.mean() > 0.01:

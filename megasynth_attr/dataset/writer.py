@@ -14,7 +14,7 @@ import numpy as np
 
 from megasynth_attr.core.errors import RenderError
 from megasynth_attr.core.files import json_bytes, sha256_of, storage_errors, sync_folder, write_durably
-from megasynth_attr.core.temporary import new_temporary_folder
+from megasynth_attr.core.temporary import new_temporary_folder, publish
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CAMERA_CONVENTIONS, CAMERAS_FORMAT, CHECKSUMS_FORMAT, RENDER_FORMAT
 from megasynth_attr.dataset.images import write_depth, write_png, write_vectors
@@ -107,15 +107,8 @@ class SceneWriter:
             for layer in self.layers:
                 sync_folder(folder / layer)
             sync_folder(folder)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                folder.rename(final)
-            except OSError:
-                if not final.is_dir():
-                    raise
-            else:
+            if publish(folder, final):
                 self._folder = None
-            sync_folder(final.parent)
         return final
 
     def _open_folder(self) -> Path:
