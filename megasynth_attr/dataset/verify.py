@@ -67,15 +67,14 @@ def expectations(dataset: Dataset) -> Expected:
     config = dataset.record["config"]
     try:
         render, write, frames = config["render"], config["write"], int(config["content"]["frames"])
-        optional = tuple(layer for layer in ("normal", "instance", "position") if write[layer])
-        camera: dict[str, Any] = config.get("factors", {}).get("camera", {})
+        camera = config.get("factors", {}).get("camera", {})
         return Expected(
             attribute=dataset.attribute,
             dataset_index=dataset.dataset_index,
             width_px=int(render["width_px"]),
             height_px=int(render["height_px"]),
             frames=frames,
-            layers=("rgb", "depth", *optional),
+            layers=paths.written_layers(write),
             clearance=float(camera.get("clearance", DEFAULT_CLEARANCE)),
             depth=str(write["depth"]),
             pairs=PAIRS_PER_SCENE,
