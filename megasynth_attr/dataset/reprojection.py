@@ -35,6 +35,7 @@ OCCLUSION_MARGIN = 0.03
 MIN_COSINE = 0.15
 SAME_NORMAL = np.cos(np.radians(20))
 OVERLAP_SHARE = 0.6  # of the field of view
+PARTNER_ANGLES_DEG = (15.0, 40.0, 70.0)  # between the axes of views that are compared
 MAX_PIXELS = 20_000  # per pair of views, evenly spaced
 PROBE = np.array([0.25, 0.25, 0.0025])  # steps (px, px, factor) of the numerical derivative
 
@@ -230,13 +231,11 @@ def solve_systematic(pairs: list[PairResult]) -> Systematic:
     return Systematic(shift[0], shift[1], factor)
 
 
-def choose_pairs(
-    camera_from_world: np.ndarray, count: int, angles_deg: tuple[float, ...] = (15.0, 40.0, 70.0)
-) -> list[tuple[int, int]]:
+def choose_pairs(camera_from_world: np.ndarray, count: int) -> list[tuple[int, int]]:
     """Return up to ``count`` ordered pairs (a, b) of view indices, spread over the trajectory.
 
-    The partner of a view is the one whose optical axis differs by as near as possible to one of ``angles_deg``, taken
-    in turn: near ones certainly overlap, far ones show errors of scale.
+    The partner of a view is the one whose optical axis differs from its own by as nearly as possible one of
+    ``PARTNER_ANGLES_DEG``, taken in turn: near ones certainly overlap, far ones show errors of scale.
     """
     total = len(camera_from_world)
     if total < 2:
@@ -246,7 +245,7 @@ def choose_pairs(
     for number, a in enumerate(np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))):
         angle = _angles_deg(axes, axes[a])
         angle[a] = np.inf
-        pairs.append((int(a), int(np.argmin(np.abs(angle - angles_deg[number % len(angles_deg)])))))
+        pairs.append((int(a), int(np.argmin(np.abs(angle - PARTNER_ANGLES_DEG[number % len(PARTNER_ANGLES_DEG)])))))
     return pairs
 
 

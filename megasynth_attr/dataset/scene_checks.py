@@ -21,6 +21,7 @@ from megasynth_attr.scene.frame import camera_from_world, intrinsics
 from megasynth_attr.scene.spec import Camera
 
 ORTHONORMAL = 1e-6
+PAIRS_PER_SCENE = 12  # of views, compared by reprojection
 CLIPPED_SHARE, BLACK_SHARE = 0.2, 0.6
 BLACK_LEVEL = 3  # of 255: below 0.1 % of linear white
 RECORDS = (paths.SCENE_FILE, paths.CAMERAS_FILE, paths.RENDER_FILE)
@@ -38,7 +39,6 @@ class Expected:
     layers: tuple[str, ...]
     clearance: float
     depth: str  # precision: float32 | float16
-    pairs: int  # view pairs compared by reprojection
 
     @property
     def rounding(self) -> float:
@@ -150,7 +150,7 @@ class _SceneCheck:
     def frames(self, views: tuple[View, ...], intact: set[str], primitives: int | None) -> None:
         """Read every intact frame once; keep the depth maps that reprojection needs."""
         facts, expected, nearest_frame = self.facts, self.expected, -1
-        pairs = choose_pairs(self.scene.camera_from_world, expected.pairs)
+        pairs = choose_pairs(self.scene.camera_from_world, PAIRS_PER_SCENE)
         needed = {index for pair in pairs for index in pair}
         kept: dict[int, np.ndarray] = {}
         ray_lengths = np.linalg.norm(pixel_rays(views[0].height_px, views[0].width_px, views[0].intrinsics), axis=-1)

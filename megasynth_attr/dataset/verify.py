@@ -26,7 +26,6 @@ from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open
 from megasynth_attr.dataset.scene_checks import Expected, check_scene
 
 DEFAULT_CLEARANCE = 0.1  # for datasets whose camera settings state none
-PAIRS_PER_SCENE = 12
 
 
 def verify_dataset(
@@ -77,7 +76,6 @@ def expectations(dataset: Dataset) -> Expected:
             layers=paths.written_layers(write),
             clearance=float(camera.get("clearance", DEFAULT_CLEARANCE)),
             depth=str(write["depth"]),
-            pairs=PAIRS_PER_SCENE,
         )
     except KeyError as error:
         raise DatasetError(f"{dataset.path / paths.DATASET_FILE} is damaged: the setting {error} is missing") from None
