@@ -23,7 +23,7 @@ EXR_COMPRESSION = "zip"
 RENDER_ANEW = (
     "if you made this dataset, delete the scene's folder and run the same command again to render it anew; if you were "
     "given it, fetch the scene again"
-)  # what to do about a file of our own layout; who reads other data gives advice of his own
+)  # what to do about a damaged file of a dataset; readers of other data pass advice of their own
 
 
 def png_bytes(array: np.ndarray, level: int = PNG_LEVEL) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -112,9 +112,7 @@ def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], parti
         black_share=black,
         covisible_pixels=covisible,
         agreeing_share=share,
-        shift_x_px=systematic.shift_x_px,
-        shift_y_px=systematic.shift_y_px,
-        depth_factor=systematic.depth_factor,
+        **asdict(systematic),
         depth_groups=groups,
         depth_compared=dict(differing),
         distinct_hashes={name: len({fact.hashes.get(name) for fact in facts if fact.hashes}) for name in names},
@@ -123,7 +121,7 @@ def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], parti
 
 @dataclass(frozen=True)
 class Options:
-    """What the command is told."""
+    """The keys of the command."""
 
     dataset: str = setting(REQUIRED, "a dataset folder, or an output folder: all its datasets")
     scenes: str = setting("all", "which scenes: all, 0-9, 0,3,7; those that do not exist yet are skipped")

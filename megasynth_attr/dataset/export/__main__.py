@@ -23,7 +23,7 @@ from megasynth_attr.dataset.reader import open_dataset
 
 @dataclass(frozen=True)
 class Options:
-    """What the command is told."""
+    """The keys of the command."""
 
     format: str = setting(REQUIRED, "layout to write: paper, colmap, nerfstudio, webdataset")
     dataset: str = setting(REQUIRED, "a dataset folder such as runs/demo/texture_00")
