@@ -16,7 +16,7 @@ import synthetic
 from synthetic import tree
 
 from megasynth_attr.core.errors import EnvironmentProblem
-from megasynth_attr.core.temporary import new_temporary_folder, publish, remove_leftovers, written_beside
+from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers, written_beside
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.images import write_exr, write_png
 from megasynth_attr.dataset.record import open_for_writing
@@ -58,21 +58,6 @@ def test_kill_9_loses_only_the_scene_in_flight(pristine: Path, tmp_path: Path) -
     again = synthetic.write_dataset(synthetic.config(*synthetic.ALL_LAYERS), tmp_path)
     assert tree(again) == tree(pristine)
     assert not (folder / "tmp").exists()
-
-
-@pytest.mark.parametrize("name", ["final", "deeper/final"])
-def test_the_first_to_publish_a_folder_wins(tmp_path: Path, name: str) -> None:
-    for content in ("first", "second"):
-        (tmp_path / content).mkdir()
-        (tmp_path / content / "x").write_text(content)
-    assert publish(tmp_path / "first", tmp_path / name)
-    assert not publish(tmp_path / "second", tmp_path / name)
-    assert (tmp_path / name / "x").read_text() == "first"
-    with pytest.raises(FileNotFoundError):
-        publish(tmp_path / "nothing", tmp_path / "elsewhere")
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(NotADirectoryError):
-        publish(tmp_path / "second", tmp_path / "file")
 
 
 class TestLeftovers:
