@@ -35,7 +35,7 @@ class Options:
     scenes_per_shard: int = setting(10, "webdataset: scenes in one tar file", minimum=1)
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[..., None]] = {
     "paper": paper.write_scene,
     "colmap": colmap.write_scene,
     "nerfstudio": nerfstudio.write_scene,
@@ -72,7 +72,7 @@ def export_dataset(options: Options, progress: bool = True) -> None:
     if not scenes:
         raise ConfigError(f"scenes={options.scenes}: none of these scenes exists in {dataset.path} yet")
     own: dict[str, Any] = {name: getattr(options, name) for name in OWN_OPTIONS[options.format]}
-    write: Callable[..., None] = WRITERS[options.format]
+    write = WRITERS[options.format]
     pieces: dict[str, Callable[[Path], None]]
     if options.format == "webdataset":
         size = options.scenes_per_shard
