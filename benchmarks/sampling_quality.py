@@ -46,7 +46,7 @@ SCENES = {
     "room": ("preset=megasynth", 0, 0),  # at half the size: it takes ten times as long per pixel
 }
 CONVERGED_SAMPLES = {"objects, ambient": 1024, "objects, suns": 1024, "room": 512}  # each of two halves
-BASE = Quality(32, 0, 0.0, True, "FAST", "RGB_ALBEDO_NORMAL", True)
+BASE = Quality(32)
 REFERENCE = QUALITIES["reference"]
 FULL_TRANSPORT = "converged, with caustics, unclamped"
 

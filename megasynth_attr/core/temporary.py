@@ -128,6 +128,19 @@ def replace_folder(new: Path, final: Path) -> None:
     sync_folder(final.parent)
 
 
+def publish(new: Path, final: Path) -> bool:
+    """Rename ``new`` to ``final``, whose folder is created if need be; False if another folder is there already."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        new.rename(final)
+    except OSError:
+        if not (new.is_dir() and final.is_dir()):
+            raise
+        return False
+    sync_folder(final.parent)
+    return True
+
+
 def create_exclusively(path: Path, content: bytes) -> bool:
     """Create ``path`` with ``content`` at once; False (and nothing changed) if somebody else has already created it.
 
