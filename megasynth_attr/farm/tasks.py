@@ -70,7 +70,7 @@ class Plan:
     @property
     def datasets(self) -> dict[Path, Task]:
         """The folders of the selected datasets, each with one of its scenes."""
-        return {task.dataset: task for task in reversed(self.selected)}
+        return {task.dataset: task for task in self.selected}
 
 
 def select(experiment: Experiment) -> tuple[Task, ...]:

@@ -121,7 +121,7 @@ def _train(
     if settings.model.compile:
         compile_blocks(adapted.model)
     identity |= dict(zip(CONTENT, (data.fingerprint, adapted.base.weights_sha256), strict=True))
-    on_main(accelerator, lambda: begin(out, settings, _needed_bytes(adapted)))
+    on_main(accelerator, lambda: begin(out, settings, identity, _needed_bytes(adapted)))
     if accelerator.is_main_process:
         for note in [
             *notes,
