@@ -94,7 +94,7 @@ def share(
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             if create_exclusively(file, new):
-                return _plain(new)
+                return dict(to_plain(fresh))
         existing = read_record(folder, kind)
         record = _plain(json_bytes(continued(existing)))
         if record != existing:

@@ -123,22 +123,18 @@ class StageGroup:
     check_keys: Callable[[Mapping[str, Any]], object] | None = None
 
 
-@dataclass(frozen=True)
-class Installed:
-    """The groups of stages that are installed, by section; ``broken``: those that do not load, with the reason."""
-
-    groups: Mapping[str, StageGroup]
-    broken: Mapping[str, str]
-
-
 def section_names() -> frozenset[str]:
     """Return the names of all settings sections of stages: of installed ones, and of the project's own extras."""
     return frozenset(entry.name for entry in _entry_points()) | EXTRAS.keys()
 
 
-def installed_groups() -> Installed:
-    """Return all groups of stages that are installed. One that does not load only matters to who wants it."""
-    groups, broken = {}, {}
+def installed_groups() -> tuple[dict[str, StageGroup], dict[str, str]]:
+    """Return the installed groups of stages, by section, and the reasons why others do not load, by section too.
+
+    A group that does not load only matters to a run that wants it.
+    """
+    groups: dict[str, StageGroup] = {}
+    broken: dict[str, str] = {}
     for entry in sorted(_entry_points(), key=lambda entry: entry.name):
         try:
             found = entry.load()
@@ -151,7 +147,7 @@ def installed_groups() -> Installed:
             groups[entry.name] = replace(group, stages=stages)
         else:
             broken[entry.name] = f"{entry.value} is no Stage or StageGroup but a {type(found).__name__}"
-    return Installed(groups, broken)
+    return groups, broken
 
 
 def read_section(kind: type[Settings], section: str, values: Mapping[str, Any]) -> Settings:

@@ -15,7 +15,6 @@ from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.scene.config import Config, Experiment
 from megasynth_attr.scene.factor import Records
 from megasynth_attr.scene.probe import project_hdri
-from megasynth_attr.scene.sample import sample_scene as draw_scene
 from megasynth_attr.scene.spec import Assets, Scene
 from megasynth_attr.textures.bank import Bank, open_bank
 from megasynth_attr.textures.pictures import list_pictures
@@ -74,12 +73,6 @@ def open_library(config: Config, cache_dir: Path) -> Library:
 def cache_dir(experiment: Experiment) -> Path:
     """Return where procedural materials of a run are kept, shared by all its workers."""
     return Path(experiment.run.cache) if experiment.run.cache else experiment.out / "cache"
-
-
-def sample_scene(config: Config, dataset_index: int, scene_index: int, library: Library | None = None) -> Scene:
-    """Return one scene; the library is opened from the configuration when none is given (no pixels are made)."""
-    library = library or open_library(config, Path(config.run.cache or "cache"))
-    return draw_scene(config, dataset_index, scene_index, library.records)
 
 
 def list_hdris(folder: Path) -> tuple[HdriRecord, ...]:

@@ -28,9 +28,10 @@ class WorkerProcess:
 
     def __init__(self, name: str, launcher: Launcher, scratch: Path, threads: int) -> None:
         self.name = name
-        self.hello: dict[str, Any] | None = None  # the worker's first message
-        self.scenes = 0
-        self.started = time.monotonic()
+        self.is_ready = False  # it has said hello
+        self.scene: str | None = None  # what it renders
+        self.scenes = 0  # that it has rendered
+        self.since = time.monotonic()  # when it was started, or began its scene
         # without a name the log cannot be left behind
         self._log = tempfile.TemporaryFile(mode="a+b", dir=scratch)  # noqa: SIM115 - lives as long as the worker
         ours, theirs = socket.socketpair()
@@ -45,6 +46,11 @@ class WorkerProcess:
                 start_new_session=True,  # its own group: killed whole, and Ctrl-C reaches the scheduler only
             )
         self.connection = Connection(ours.detach())
+
+    def begin(self, scene: str) -> None:
+        """Note that the worker is given ``scene``: the log in a failure record is about that one alone."""
+        self.scene, self.since = scene, time.monotonic()
+        self._log.truncate(0)
 
     def send(self, message: dict[str, Any]) -> None:
         """Send ``message``; a worker that died meanwhile is noticed at the next ``receive``."""
@@ -61,10 +67,6 @@ class WorkerProcess:
             if not messages:
                 raise EOFError from None
         return messages
-
-    def forget_log(self) -> None:
-        """Drop what was logged so far: the log in a failure record is about one scene."""
-        self._log.truncate(0)
 
     def log_tail(self) -> tuple[str, ...]:
         """Return the last lines the worker printed."""

@@ -29,7 +29,7 @@ class VerificationFailed(DatasetError):
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineRun(StageRun):
-    """What the stages built in are given besides: the whole experiment, and where chapters of the summary may be."""
+    """What built-in stages are given in addition: the whole experiment, and where chapters may have been written."""
 
     experiment: Experiment
     chapters: tuple[ChapterPlace, ...] = ()
@@ -91,13 +91,13 @@ class Stages:
 
 def find_stages() -> Stages:
     """Return all stages; ConfigError if two have one name or wait for each other."""
-    found = installed_groups()
-    others = [stage for group in found.groups.values() for stage in group.stages]
-    return Stages((GENERATE, VERIFY, *_ordered(others), REPORT), found.groups, found.broken)
+    groups, broken = installed_groups()
+    others = [stage for group in groups.values() for stage in group.stages]
+    return Stages((GENERATE, VERIFY, *_ordered(others), REPORT), groups, broken)
 
 
 def _ordered(stages: Sequence[Stage[Any]]) -> list[Stage[Any]]:
-    """Return the stages so that each follows those it names in ``after``, and else as they are given."""
+    """Return the stages in the order given, except that each follows those it names in ``after``."""
     left = {stage.name: stage for stage in stages}
     names = [stage.name for stage in (GENERATE, VERIFY, *stages, REPORT)]
     if twice := sorted(name for name in set(names) if names.count(name) > 1):
@@ -112,7 +112,7 @@ def _ordered(stages: Sequence[Stage[Any]]) -> list[Stage[Any]]:
 
 
 def stage_run(experiment: Experiment, section: str, chapters: tuple[ChapterPlace, ...] = ()) -> PipelineRun:
-    """Return what the stages of a section are given of an experiment."""
+    """Return what the stages of a section are given to run an experiment."""
     return PipelineRun(
         out=experiment.out,
         members={config.attribute: _dataset_names(config) for config in experiment.members},
