@@ -76,7 +76,7 @@ def build(
     model = random_model(config, seed, device)
     if peft:
         from megasynth_train.adapters import adapt  # the only part that needs PEFT
-        from megasynth_train.adapters.lean import make_lean
+        from megasynth_train.adapters.adapted import make_lean
 
         adapted = adapt(model, AdapterSettings(mode=tuning.kind, rank=tuning.rank), total_steps=24_000)
         if frozen_bf16 and precision == "bf16":

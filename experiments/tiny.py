@@ -27,8 +27,7 @@ from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.pipeline import __main__ as pipeline
 from megasynth_train import cluster, mine
 from megasynth_train.compare import __main__ as compare
-from megasynth_train.subspace.analysis import Analysis
-from megasynth_train.subspace.analysis_file import read_analysis
+from megasynth_train.subspace.analysis import Analysis, read_analysis
 from megasynth_train.subspace.core import core_coordinates
 from megasynth_train.subspace.sharing import label_test, overlaps
 from megasynth_train.subspace.updates import open_cluster

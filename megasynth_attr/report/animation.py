@@ -10,7 +10,8 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import Image
 
-from megasynth_attr.report.images import PAPER, resized
+from megasynth_attr.core.pages.figures import PAPER_RGB
+from megasynth_attr.report.images import resized
 
 MAX_BYTES = 2_000_000
 START_WIDTH = 360
@@ -45,13 +46,15 @@ def _encode(frames: Sequence[np.ndarray], order: Sequence[int]) -> bytes:
     mosaic = Image.fromarray(np.concatenate([f[::3, ::3] for f in frames], axis=0))
     palette = mosaic.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
     colours = np.array(palette.getpalette(), dtype=np.uint8).reshape(-1, 3)
-    paper = np.abs(colours.astype(int) - PAPER).sum(axis=1).argmin()
-    colours[paper] = PAPER
+    paper = np.abs(colours.astype(int) - PAPER_RGB).sum(axis=1).argmin()
+    colours[paper] = PAPER_RGB
     palette.putpalette(colours.tobytes())
     indices = []
     for frame in frames:
         index = np.array(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE))
-        index[np.all(frame == PAPER, axis=-1)] = paper  # Pillow's search is approximate; the background must be exact
+        index[np.all(frame == PAPER_RGB, axis=-1)] = (
+            paper  # Pillow's search is approximate; the background must be exact
+        )
         indices.append(index)
     buffer = io.BytesIO()
     iio.imwrite(

@@ -1,8 +1,4 @@
-"""The figures with axes, by matplotlib: trajectory in 3-D, depth with its colour bar, isolation heat map.
-
-Figures are about 5 inches wide with text of 9 points, so that they stay readable on a phone. They are built on Figure
-objects, without pyplot: no global state, no window.
-"""
+"""The figures with axes, by matplotlib: trajectory in 3-D, depth with its colour bar, isolation heat map."""
 
 from __future__ import annotations
 
@@ -14,10 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.report.images import INK, PAPER, false_colour
-from megasynth_attr.report.space import Cloud, camera_centre, evenly, frustum, is_closed
+from megasynth_attr.core.pages.figures import (
+    EDGE,
+    GRID,
+    INK,
+    WIDTH,
+    bar_axes,
+    colour_bar,
+    evenly,
+    false_colour,
+    few_ticks,
+    figure_style,
+    new_figure,
+    place,
+    save_png,
+    scale,
+    show_pixels,
+)
+from megasynth_attr.report.facts import Facts
+from megasynth_attr.report.space import Cloud, camera_centre, frustum, is_closed
 
-DPI = 200
 AXIS_COLOURS = ("#c8372d", "#3a8f3a", "#2f62c4")  # x, y, z
 ELEVATION_DEG, AZIMUTH_DEG = 24.0, -58.0
 FRUSTA = 24
@@ -46,6 +58,7 @@ class Trajectory:
         return {i: frustum(self.intrinsics, self.camera_from_world[i], *size, depth) for i in chosen}
 
 
+@figure_style()
 def save_trajectory(path: Path, trajectory: Trajectory, cloud: Cloud) -> None:
     """Write the 3-D plot: the scene's points, every camera's path, up to 24 cameras as frusta, the world axes.
 
@@ -56,7 +69,7 @@ def save_trajectory(path: Path, trajectory: Trajectory, cloud: Cloud) -> None:
     scene_size = np.ptp(everything, axis=0).max()
     path_size = np.ptp(trajectory.centres, axis=0).max()
     enlarged = 0 < path_size < ZOOM_BELOW * scene_size
-    figure = _figure(4.8, 4.3 if not enlarged else 8.0)
+    figure = new_figure(WIDTH, 4.3 if not enlarged else 8.0)
     axes = figure.add_subplot(2 if enlarged else 1, 1, 1, projection="3d", computed_zorder=False)
     _draw_space(axes, trajectory, cloud, everything, trajectory.frusta(0.07 * scene_size, FRUSTA))
     _draw_world_axes(axes, tips)
@@ -66,13 +79,13 @@ def save_trajectory(path: Path, trajectory: Trajectory, cloud: Cloud) -> None:
         frusta = trajectory.frusta(0.25 * path_size, FRUSTA_ENLARGED)
         nothing = Cloud(np.zeros((0, 3)), np.zeros((0, 3), np.uint8))
         _draw_space(close, trajectory, nothing, np.concatenate(list(frusta.values())), frusta)
-        close.set_title("the cameras alone, enlarged", fontsize=9, color=_hex(INK), y=0.98)
+        close.set_title("the cameras alone, enlarged", y=0.98)
         panels.append(close)
     _frame_bar(figure, len(trajectory.centres))
     for row, panel in enumerate(panels):
         share = 0.88 / len(panels)
         panel.set_position((-0.06, 0.12 + (len(panels) - 1 - row) * share, 1.0, share))
-    figure.savefig(path, metadata={"Software": None})
+    save_png(figure, path)
 
 
 def _draw_space(
@@ -120,14 +133,13 @@ def _equal_axes(axes: Any, bounds: np.ndarray) -> None:
         setter(m - h, m + h)
     axes.set_box_aspect(half, zoom=_zoom(half))
     axes.view_init(elev=ELEVATION_DEG, azim=AZIMUTH_DEG)
-    axes.set_facecolor(_hex(PAPER))
     for name, axis in (("x", axes.xaxis), ("y", axes.yaxis), ("z", axes.zaxis)):
         axis.set_pane_color((0.925, 0.933, 0.945, 1.0))
         axis._axinfo["grid"].update(color="#d5d9df", linewidth=0.5)
-        axis.line.set_color("#b6bcc5")
-        axis.set_major_locator(_locator(4))
-        axis.set_tick_params(labelsize=8, colors=_hex(INK), pad=0)
-        axis.set_label_text(name, fontsize=9, color=_hex(INK))
+        axis.line.set_color(EDGE)
+        few_ticks(axis, 4)
+        axis.set_tick_params(labelsize=8, pad=0)
+        axis.set_label_text(name)
         axis.labelpad = -1
 
 
@@ -150,7 +162,7 @@ def _draw_world_axes(axes: Any, tips: np.ndarray) -> None:
     """Draw the world's x, y and z arrows at the origin, on top of the points, with their names."""
     for name, colour, tip in zip("xyz", AXIS_COLOURS, tips, strict=True):
         axes.plot(*np.stack([np.zeros(3), tip]).T, color=colour, linewidth=1.4, zorder=4)
-        axes.text(*(tip * 1.08), name, color=colour, fontsize=9, fontweight="bold", ha="center", va="center", zorder=5)
+        axes.text(*(tip * 1.08), name, color=colour, fontweight="bold", ha="center", va="center", zorder=5)
 
 
 def frame_colour(index: int, count: int) -> tuple[float, float, float, float]:
@@ -162,123 +174,68 @@ def frame_colour(index: int, count: int) -> tuple[float, float, float, float]:
 
 
 def _frame_bar(figure: Any, count: int) -> None:
-    from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.colors import ListedColormap
 
-    axes = figure.add_axes((0.28, 0.42 / figure.get_figheight(), 0.44, 0.09 / figure.get_figheight()))
     colours = ListedColormap([frame_colour(i, 256) for i in range(256)])
-    bar = figure.colorbar(_mappable(Normalize(0, max(count - 1, 1)), colours), cax=axes, orientation="horizontal")
+    bar = colour_bar(bar_axes(figure, 0.28 * WIDTH, 0.44 * WIDTH, 0.42), scale(0, max(count - 1, 1), colours))
     bar.set_ticks([0, count - 1] if count > 1 else [0])
-    bar.set_label("frame", fontsize=9, color=_hex(INK), labelpad=-8)
-    bar.ax.tick_params(labelsize=8, colors=_hex(INK), length=2)
-    bar.outline.set_visible(False)
+    bar.set_label("frame", labelpad=-8)
 
 
+@figure_style()
 def save_depth(path: Path, depth_z: np.ndarray) -> None:
     """Write planar depth in false colour, with a colour bar in scene units; the background is paper."""
-    from matplotlib import colormaps
-    from matplotlib.colors import Normalize
-
     valid = depth_z > 0
     low, high = (float(depth_z[valid].min()), float(depth_z[valid].max())) if valid.any() else (0.0, 1.0)
     height, width = depth_z.shape
-    inches, bar_inches = 2.8, 0.62
+    inches = 2.8
     picture_inches = inches * height / width
-    figure = _figure(inches, picture_inches + bar_inches)
-    axes = figure.add_axes(
-        (0, bar_inches / (picture_inches + bar_inches), 1, picture_inches / (picture_inches + bar_inches))
-    )
-    axes.imshow(false_colour(depth_z, low, high, valid), interpolation="antialiased", aspect="auto")
-    axes.set_axis_off()
-    total = picture_inches + bar_inches
-    bar_axes = figure.add_axes((0.08, 0.42 / total, 0.84, 0.10 / total))
-    bar = figure.colorbar(
-        _mappable(Normalize(low, high), colormaps["viridis_r"]), cax=bar_axes, orientation="horizontal"
-    )
-    bar.ax.xaxis.set_major_locator(_locator(5))
-    bar.ax.tick_params(labelsize=9, colors=_hex(INK), length=2, pad=2)
-    bar.set_label("planar depth z (scene units)", fontsize=9, color=_hex(INK), labelpad=1)
-    bar.outline.set_visible(False)
-    figure.savefig(path, metadata={"Software": None})
+    figure = new_figure(inches, picture_inches + 0.62)
+    show_pixels(place(figure, 0, 0, inches, picture_inches), false_colour(depth_z, low, high, valid))
+    bar = bar_axes(figure, 0.08 * inches, 0.84 * inches, 0.42, 0.1)
+    colour_bar(bar, scale(low, high, "viridis_r"), "planar depth z (scene units)")
+    few_ticks(bar.xaxis, 5)
+    save_png(figure, path)
 
 
-@dataclass(frozen=True)
-class MatrixRow:
-    """One row of the matrix: the dataset's name, spread per factor relative to the reference, factors meant to vary."""
+@figure_style()
+def save_isolation(path: Path, measured: Sequence[Facts], factors: Sequence[str]) -> None:
+    """Write the heat map: rows = datasets whose isolation was measured, columns = factors, colours from 0 to 1.
 
-    label: str
-    relative: Mapping[str, float | None]  # None where only the reference is still; absent where the factor is off: 0
-    varying: tuple[str, ...]
-
-
-def save_isolation(path: Path, rows: Sequence[MatrixRow], factors: Sequence[str]) -> None:
-    """Write the heat map: rows = datasets, columns = factors, numbers printed, colours from 0 to 1.
-
-    Values above 1 get the colour of 1. The cells of factors that are meant to vary are outlined.
+    A number is the spread relative to the reference: – where only the reference is still, 0 where the factor is off;
+    above 1 it gets the colour of 1. The cells of factors that are meant to vary are outlined; rows are ordered so that
+    these form the diagonal.
     """
-    from matplotlib import colormaps
-    from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
 
-    values = np.array([[_number(row.relative.get(f, 0.0)) for f in factors] for row in rows], dtype=np.float64)
-    label_inches = 0.30 + 0.075 * max(len(row.label) for row in rows)
+    rows = sorted(measured, key=lambda facts: ([list(factors).index(f) for f in facts.varying], facts.name))
+    relatives = [(facts.isolation or {})["relative"] for facts in rows]
+    values = np.array(
+        [[relative.get(f, 0.0) for f in factors] for relative in relatives], dtype=np.float64
+    )  # None: NaN
+    label_inches = 0.30 + 0.075 * max(len(facts.name) for facts in rows)
     cell_w, cell_h = 0.76, 0.46 if len(rows) <= 12 else 0.30
     grid_w, grid_h = cell_w * len(factors), cell_h * len(rows)
-    width, height = label_inches + grid_w + 0.2, 0.42 + grid_h + 0.72
-    figure = _figure(width, height)
-    axes = figure.add_axes((label_inches / width, 0.72 / height, grid_w / width, grid_h / height))
-    colours, norm = colormaps["Blues"], Normalize(0, 1)
-    axes.pcolormesh(values, cmap=colours, norm=norm, edgecolors="#dfe3e8", linewidth=0.8)
+    figure = new_figure(label_inches + grid_w + 0.2, 0.42 + grid_h + 0.72)
+    axes = place(figure, label_inches, 0.42, grid_w, grid_h)
+    axes.grid(False)
+    axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=1, edgecolors=GRID, linewidth=0.8)
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
         dark = np.isfinite(value) and value > 0.55
         text = f"{value:.2f}" if np.isfinite(value) else "–"
-        axes.text(
-            column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=9.5, color="white" if dark else _hex(INK)
-        )
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=9.5, color="white" if dark else INK)
         if factors[column] in rows[row].varying:
             box = Rectangle((column + 0.035, row + 0.06), 0.93, 0.88, fill=False, edgecolor="#d9770a", linewidth=1.8)
             axes.add_patch(box)
     axes.set_xlim(0, len(factors))
     axes.set_ylim(len(rows), 0)
     axes.set_xticks(np.arange(len(factors)) + 0.5, factors)
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [row.label for row in rows])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [facts.name for facts in rows])
     axes.xaxis.tick_top()
-    axes.tick_params(length=0, labelsize=9, colors=_hex(INK))
+    axes.tick_params(length=0, labelsize=9)
     axes.spines[:].set_visible(False)
-    bar_axes = figure.add_axes((label_inches / width, 0.44 / height, grid_w / width, 0.09 / height))
-    bar = figure.colorbar(
-        _mappable(norm, colours), cax=bar_axes, orientation="horizontal", ticks=[0, 0.25, 0.5, 0.75, 1]
-    )
-    bar.ax.tick_params(labelsize=8, colors=_hex(INK), length=2)
-    bar.set_label("spread between scenes ÷ spread of the reference", fontsize=8.5, color=_hex(INK), labelpad=2)
-    bar.outline.set_visible(False)
-    figure.savefig(path, metadata={"Software": None})
-
-
-def _figure(width_inches: float, height_inches: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_inches, height_inches), dpi=DPI, facecolor=_hex(PAPER))
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _mappable(norm: Any, colours: Any) -> Any:
-    from matplotlib.cm import ScalarMappable
-
-    return ScalarMappable(norm, colours)
-
-
-def _locator(count: int) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(count)
-
-
-def _hex(rgb: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*rgb)
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+    bar = bar_axes(figure, label_inches, grid_w, 0.44)
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    colour_bar(bar, scale(0, 1, "Blues"), "spread between scenes ÷ spread of the reference", ticks=ticks)
+    save_png(figure, path)

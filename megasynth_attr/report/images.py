@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-PAPER = (246, 247, 249)  # behind every picture, in light and dark pages alike, so that pictures can be compared
-INK = (58, 64, 74)
+from megasynth_attr.core.pages.figures import INK_RGB, PAPER_RGB
+
 GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ContactSheet:
     """Where the cells of a contact sheet are; all numbers in pixels."""
 
     columns: int
@@ -42,12 +42,14 @@ class Sheet:
         return self.gap + column * (self.cell_width + self.gap), self.gap + row * pitch_y
 
 
-def plan_sheet(count: int, aspect: float, columns: int, cell_width: int = 200) -> Sheet:
+def plan_sheet(count: int, aspect: float, columns: int, cell_width: int = 200) -> ContactSheet:
     """Return the sheet for ``count`` cells of ``aspect`` = width / height; fewer cells than columns narrow it."""
     columns = max(1, min(columns, count))
     gap = max(4, cell_width // 16)
     cell_height = max(1, round(cell_width / aspect))
-    return Sheet(columns, max(1, math.ceil(count / columns)), cell_width, cell_height, gap, round(cell_width * 0.13))
+    return ContactSheet(
+        columns, max(1, math.ceil(count / columns)), cell_width, cell_height, gap, round(cell_width * 0.13)
+    )
 
 
 def on_paper(rgba: np.ndarray) -> np.ndarray:
@@ -55,7 +57,7 @@ def on_paper(rgba: np.ndarray) -> np.ndarray:
     if rgba.shape[-1] == 3:
         return rgba
     alpha = rgba[..., 3:].astype(np.float32) / 255
-    return np.round(rgba[..., :3] * alpha + np.asarray(PAPER, dtype=np.float32) * (1 - alpha)).astype(np.uint8)
+    return np.round(rgba[..., :3] * alpha + np.asarray(PAPER_RGB, dtype=np.float32) * (1 - alpha)).astype(np.uint8)
 
 
 def resized(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -65,17 +67,17 @@ def resized(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def contact_sheet(pictures: Sequence[np.ndarray], labels: Sequence[str], sheet: Sheet) -> np.ndarray:
+def contact_sheet(pictures: Sequence[np.ndarray], labels: Sequence[str], sheet: ContactSheet) -> np.ndarray:
     """Return the pictures in their cells, each with its label centred below it, on paper."""
     width, height = sheet.size
-    canvas = Image.new("RGB", (width, height), PAPER)
+    canvas = Image.new("RGB", (width, height), PAPER_RGB)
     draw = ImageDraw.Draw(canvas)
     font = label_font(max(1, round(sheet.label_height * 0.62)))
     for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         x, y = sheet.origin(index)
         canvas.paste(Image.fromarray(resized(picture, sheet.cell_width, sheet.cell_height)), (x, y))
         centre = (x + sheet.cell_width / 2, y + sheet.cell_height + sheet.label_height * 0.55)
-        draw.text(centre, label, fill=INK, font=font, anchor="mm")
+        draw.text(centre, label, fill=INK_RGB, font=font, anchor="mm")
     return np.asarray(canvas)
 
 
@@ -84,28 +86,15 @@ def strip(pictures: Sequence[np.ndarray], width: int, height: int) -> np.ndarray
     return np.concatenate([resized(p, width, height) for p in pictures], axis=1)
 
 
-def false_colour(values: np.ndarray, low: float, high: float, valid: np.ndarray) -> np.ndarray:
-    """Return H×W×3 uint8: ``low`` (near) bright, ``high`` (far) dark, monotone in lightness; paper where not valid.
-
-    The colour map is matplotlib's viridis, reversed: the background is light, so near surfaces stand out by hue and
-    far ones by darkness.
-    """
-    from matplotlib import colormaps
-
-    share = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-    colours = np.round(colormaps["viridis_r"](share)[..., :3] * 255).astype(np.uint8)
-    return np.where(valid[..., None], colours, np.array(PAPER, dtype=np.uint8))
-
-
 def normal_colour(normal: np.ndarray) -> np.ndarray:
     """Return world normals as colours, (n + 1) / 2 per axis; paper where the normal is 0."""
     colours = np.round((np.clip(normal, -1, 1) + 1) * 127.5).astype(np.uint8)
-    return np.where(np.any(normal != 0, axis=-1, keepdims=True), colours, np.array(PAPER, dtype=np.uint8))
+    return np.where(np.any(normal != 0, axis=-1, keepdims=True), colours, np.array(PAPER_RGB, dtype=np.uint8))
 
 
 def instance_colour(instance: np.ndarray) -> np.ndarray:
     """Return instance ids as colours: neighbouring ids far apart in hue, the same id always the same; 0 is paper."""
-    table = np.array([PAPER] + [id_colour(i) for i in range(1, int(instance.max(initial=0)) + 1)], dtype=np.uint8)
+    table = np.array([PAPER_RGB] + [id_colour(i) for i in range(1, int(instance.max(initial=0)) + 1)], dtype=np.uint8)
     return table[instance]
 
 

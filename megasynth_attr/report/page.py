@@ -15,14 +15,13 @@ from megasynth_attr.core.temporary import replacing_folder
 from megasynth_attr.dataset.paths import DATASET_FILE, REPORT
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
 from megasynth_attr.report.facts import Facts, hash_rows, licence_counts, read_facts, settings_text
+from megasynth_attr.report.figures import save_isolation
 from megasynth_attr.report.images import id_colour
 from megasynth_attr.report.pictures import (
     STEPS,
     Limits,
     Pictures,
     draw_dataset,
-    draw_isolation,
-    isolation_row,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -89,9 +88,8 @@ def _write_dataset(dataset: Dataset, limits: Limits, bar: Any, has_summary: bool
             pictures = draw_dataset(dataset, facts, folder, limits, bar.update)
         else:
             bar.update(STEPS)
-        row = isolation_row(facts)
-        if row is not None:
-            draw_isolation(folder / "isolation.png", [row], facts.factors)
+        if facts.isolation is not None:
+            save_isolation(folder / "isolation.png", [facts], facts.factors)
         scenes, rows = hash_rows(facts, limits.hash_scenes)
         text = render(
             TEMPLATES,
@@ -110,19 +108,19 @@ def _write_dataset(dataset: Dataset, limits: Limits, bar: Any, has_summary: bool
 
 
 def _write_summary(out: Path, pages: Sequence[DatasetPage], chapters: Sequence[ChapterPlace]) -> Path:
-    rows = [row for page in pages if (row := isolation_row(page.facts)) is not None]
+    measured = [page.facts for page in pages if page.facts.isolation is not None]
     factors = tuple(dict.fromkeys(factor for page in pages for factor in page.facts.factors))
     references = sorted({str(p.facts.isolation["reference"]) for p in pages if p.facts.isolation is not None})
     pages = sorted(pages, key=lambda page: ([factors.index(f) for f in page.facts.varying], page.facts.name))
     with replacing_folder(out / REPORT, "the report") as folder:
-        if rows:
-            draw_isolation(folder / "isolation.png", rows, factors)
+        if measured:
+            save_isolation(folder / "isolation.png", measured, factors)
         text = render(
             TEMPLATES,
             "summary.html",
             name=out.resolve().name,
             pages=pages,
-            isolation_rows=rows,
+            measured=measured,
             references=references,
             factors=factors,
             missing_isolation=[page.facts.name for page in pages if page.facts.isolation is None],

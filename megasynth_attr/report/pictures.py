@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from megasynth_attr.core.pages.figures import evenly
 from megasynth_attr.report.animation import write_gif
 from megasynth_attr.report.facts import Facts
 from megasynth_attr.report.figures import (
-    MatrixRow,
     Trajectory,
     save_depth,
-    save_isolation,
     save_trajectory,
 )
 from megasynth_attr.report.images import (
@@ -30,7 +29,7 @@ from megasynth_attr.report.images import (
     save_png,
     strip,
 )
-from megasynth_attr.report.space import Cloud, evenly, is_closed, view_points
+from megasynth_attr.report.space import Cloud, is_closed, view_points
 
 if TYPE_CHECKING:
     from megasynth_attr.dataset.reader import Dataset, SceneData
@@ -125,23 +124,6 @@ def draw_dataset(dataset: Dataset, facts: Facts, folder: Path, limits: Limits, t
         fov_x_deg=(min(fovs), max(fovs)),
         camera_distance=(float(distances.min()), float(distances.max())),
     )
-
-
-def isolation_row(facts: Facts) -> MatrixRow | None:
-    """Return the dataset's row of the isolation matrix, or None where it has not been measured."""
-    if facts.isolation is None:
-        return None
-    return MatrixRow(facts.name, facts.isolation["relative"], facts.varying)
-
-
-def draw_isolation(path: Path, rows: Sequence[MatrixRow], factors: Sequence[str]) -> None:
-    """Write the heat map of ``rows``, ordered so that the factors meant to vary form the diagonal."""
-    position = {f: i for i, f in enumerate(factors)}
-
-    def key(row: MatrixRow) -> tuple[list[int], str]:
-        return [position[f] for f in row.varying], row.label
-
-    save_isolation(path, sorted(rows, key=key), factors)
 
 
 def example_cloud(scene: SceneData) -> Cloud:

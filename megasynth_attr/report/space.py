@@ -56,13 +56,6 @@ def view_points(
     return Cloud(points, rgb[rows, columns])
 
 
-def evenly(count: int, limit: int) -> list[int]:
-    """Return at most ``limit`` indices below ``count``, evenly spaced, the first and the last among them."""
-    if count <= limit:
-        return list(range(count))
-    return [round(i * (count - 1) / (limit - 1)) for i in range(limit)] if limit > 1 else [0]
-
-
 def is_closed(centres: np.ndarray) -> bool:
     """Return whether a path of N×3 positions ends where it began: its gap is no longer than its longest steps."""
     if len(centres) < 3:

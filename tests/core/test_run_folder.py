@@ -38,7 +38,7 @@ from megasynth_attr.dataset.record import DATASET
 from megasynth_attr.farm.experiment import EXPERIMENT
 from megasynth_train.compare.manifest import COMPARISON
 from megasynth_train.evaluate.__main__ import EVALUATION
-from megasynth_train.predict import PREDICTION
+from megasynth_train.evaluate.prediction_files import PREDICTION
 from megasynth_train.subspace.result_folder import SUBSPACES
 from megasynth_train.training.cluster_manifest import CLUSTER
 from megasynth_train.training.run_folder import RUN

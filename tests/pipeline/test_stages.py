@@ -80,7 +80,7 @@ def test_its_keys_are_in_the_help_and_its_cost_in_the_plan(
     assert "sharpness measure how sharp the pictures are" in help_text(["--help"])
     assert "sharpness.step_px=2   (whole number, at least 1)" in help_text(["--help", "sharpness"])
     main(["preset=texture", "stages=sharpness", "dataset_count=2", "plan=true", f"out={tmp_path / 'out'}"])
-    assert "sharpness  2 datasets, pixels 2 apart" in capsys.readouterr().out
+    assert "sharpness 2 datasets, pixels 2 apart" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 

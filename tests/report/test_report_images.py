@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from megasynth_attr.core.pages.figures import PAPER_RGB as PAPER
 from megasynth_attr.report import animation
 from megasynth_attr.report.images import (
-    PAPER,
     contact_sheet,
-    false_colour,
     id_colour,
     instance_colour,
     normal_colour,
@@ -75,19 +74,6 @@ def test_alpha_blends_over_paper() -> None:
         [round(0.2 * c + 0.8 * p) for c, p in zip((200, 100, 0), PAPER, strict=True)],
     ]
     np.testing.assert_array_equal(on_paper(rgba)[0], expected)
-
-
-def test_false_colour_gets_darker_with_depth_and_leaves_the_background() -> None:
-    depth = np.linspace(1.5, 4.5, 200, dtype=np.float32)[None]
-    colours = false_colour(depth, 1.5, 4.5, np.ones(depth.shape, dtype=bool))[0].astype(float) / 255
-    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
-    luminance = linear @ [0.2126, 0.7152, 0.0722]
-    assert luminance[0] > 0.7 and luminance[-1] < 0.03
-    # 8-bit steps of neighbouring colours may tie or wiggle by less than one level
-    assert np.all(np.diff(luminance) < 2e-3)
-    assert np.all(np.diff(luminance[::8]) < 0)
-    hidden = false_colour(np.zeros((2, 2)), 0.0, 1.0, np.zeros((2, 2), dtype=bool))
-    assert np.all(hidden == PAPER)
 
 
 def test_normals_and_instances_have_the_stated_colours() -> None:

@@ -10,7 +10,7 @@ from ray_cast_experiment import raycast
 from scipy.spatial.transform import Rotation
 
 from megasynth_attr.report.figures import Trajectory, frame_colour, world_axis_tips
-from megasynth_attr.report.space import camera_centre, evenly, frustum, is_closed, lift, view_points
+from megasynth_attr.report.space import camera_centre, frustum, is_closed, lift, view_points
 from megasynth_attr.scene.frame import intrinsics
 
 
@@ -81,15 +81,6 @@ def test_lift_is_the_inverse_of_projection() -> None:
     np.testing.assert_allclose(
         lift(seen[:, :2] / seen[:, 2:], seen[:, 2], matrix, camera_from_world), points, atol=1e-9
     )
-
-
-@given(count=st.integers(1, 400), limit=st.integers(1, 60))
-def test_evenly_spread_indices(count: int, limit: int) -> None:
-    indices = evenly(count, limit)
-    assert len(indices) == min(count, limit) and indices == sorted(set(indices)) and indices[0] == 0
-    if min(count, limit) > 1:
-        assert indices[-1] == count - 1
-        assert np.ptp(np.diff(indices)) <= 1
 
 
 def test_closed_and_open_paths() -> None:

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, run_main
 from megasynth_train.adapters import load_adapter
-from megasynth_train.finetune import base_model, main, settings_identity
+from megasynth_train.finetune import main, settings_identity
+from megasynth_train.training.base_model import base_model
 from megasynth_train.training.processes import make_accelerator
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.vggt.checkpoint import save_model, weights_hash
@@ -51,13 +52,13 @@ def test_the_run_folder_holds_what_the_documentation_says(trained: Path, data: P
 
 def test_the_saved_adapter_predicts_what_the_trained_model_predicted(trained: Path) -> None:
     settings = runs.settings_of(trained, trained / "run", f"checkpoint={trained / 'base.safetensors'}")
-    model = load_adapter(base_model(settings, []), trained / "run" / "adapter").model.eval()
+    model = load_adapter(base_model(settings.model, []), trained / "run" / "adapter").model.eval()
     weights = load_file(trained / "run" / "checkpoints" / "step_00000004" / "weights.safetensors")
     parameters = dict(model.named_parameters())
     assert weights and all(torch.equal(parameters[name], tensor) for name, tensor in weights.items())
     images = torch.rand(1, 2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        before, after = base_model(settings, [])(images), model(images)
+        before, after = base_model(settings.model, [])(images), model(images)
     assert not torch.allclose(before.depth, after.depth), "training has changed the prediction"
 
 
@@ -65,9 +66,9 @@ def test_the_base_model_is_the_files_and_otherwise_a_random_one_with_a_loud_note
     notes: list[str] = []
     settings = runs.settings_of(trained, trained, f"checkpoint={trained / 'base.safetensors'}")
     expected = weights_hash(random_model(named_config("vggt-tiny", point_head=False), seed=3))
-    loaded = base_model(settings, notes)
+    loaded = base_model(settings.model, notes)
     assert loaded.point_head is None and len(notes) == 1 and "not trained are ignored" in notes[0]
-    other = base_model(runs.settings_of(trained, trained, "model.seed=3"), notes)
+    other = base_model(runs.settings_of(trained, trained, "model.seed=3").model, notes)
     assert "RANDOM" in notes[1]
     assert weights_hash(other) == expected
     # the heads are drawn one after the other, so only what comes before the point head is the same

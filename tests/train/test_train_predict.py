@@ -17,12 +17,14 @@ from PIL import Image, ImageOps
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, Interrupted, run_main
 from megasynth_train import predict as prediction
-from megasynth_train.adapters import adapt
+from megasynth_train.adapters import adapt, save_adapter
 from megasynth_train.data.geometry import decode_pose, unproject
 from megasynth_train.data.images import Picture, image_files, load_picture, load_pictures, natural_key
+from megasynth_train.evaluate import prediction_files
 from megasynth_train.evaluate.overview import save_overview
-from megasynth_train.evaluate.ply import ply_bytes, write_ply
-from megasynth_train.predict import PredictedScene, PredictSettings, as_images, confident, predict, run
+from megasynth_train.evaluate.prediction import PredictedScene, confident, predict
+from megasynth_train.evaluate.prediction_files import ply_bytes
+from megasynth_train.predict import PredictSettings, as_images, run
 from megasynth_train.training.settings import AdapterSettings, ModelSettings
 from megasynth_train.vggt.checkpoint import save_model
 from megasynth_train.vggt.config import named_config
@@ -193,7 +195,7 @@ def test_mixed_sizes_are_refused_unless_padded(folder: Path) -> None:
 
 def test_ply_is_read_back_by_another_library(tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    write_ply(tmp_path / "x.ply", points, colours(1, 50, 3).reshape(-1, 3)[:50])
+    (tmp_path / "x.ply").write_bytes(ply_bytes(points, colours(1, 50, 3).reshape(-1, 3)[:50]))
     cloud = trimesh.load(tmp_path / "x.ply")
     assert np.array_equal(np.asarray(cloud.vertices, np.float32), points)
     assert np.array_equal(cloud.colors[:, :3], colours(1, 50, 3).reshape(-1, 3)[:50])
@@ -331,13 +333,13 @@ def test_a_signal_ends_it_with_nothing_written(
 
 
 def test_a_signal_while_writing_comes_too_late(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = prediction.ply_bytes
+    real = prediction_files.ply_bytes
 
     def interrupted(points: np.ndarray, colours: np.ndarray) -> bytes:
         os.kill(os.getpid(), signal.SIGTERM)
         return real(points, colours)
 
-    monkeypatch.setattr(prediction, "ply_bytes", interrupted)
+    monkeypatch.setattr(prediction_files, "ply_bytes", interrupted)
     run(settings(folder, tmp_path / "out"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "cameras.json",
@@ -423,7 +425,7 @@ def test_an_adapter_changes_the_prediction(folder: Path, tmp_path: Path) -> None
     with torch.no_grad():
         for parameter in adapted.trainable.values():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-    adapted.save(tmp_path / "adapter", {})
+    save_adapter(adapted, tmp_path / "adapter", {})
     expected = predict(adapted.model, as_images(load_pictures(image_files(folder).used, "crop", 56, 14)), "cpu")
     run(settings(folder, tmp_path / "plain"))
     run(settings(folder, tmp_path / "adapted", adapter=str(tmp_path / "adapter")))

@@ -11,15 +11,16 @@ from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
+from megasynth_attr.core.pages.words import table_text
 from megasynth_attr.core.run_folder import check_new
 from megasynth_train.adapters.inject import base_of
 from megasynth_train.adapters.subspace.opening import check_layers
-from megasynth_train.finetune import base_model
+from megasynth_train.subspace.analysis import layer_key
 from megasynth_train.subspace.basis import Basis, random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
-from megasynth_train.subspace.layer_key import layer_key
 from megasynth_train.subspace.paper_scheme import export_paper, import_paper
-from megasynth_train.training.settings import ModelSettings, TrainSettings
+from megasynth_train.training.base_model import base_model
+from megasynth_train.training.settings import ModelSettings
 
 HELP = Help(
     usage="python -m megasynth_train.basis show|random|select|from_paper|to_paper=FILE [out=FILE] [key=value ...]",
@@ -75,9 +76,7 @@ def table(basis: Basis) -> str:
     width = max(map(len, facts)) + 2
     lines = [f"{name + ':':{width}}{value}" for name, value in facts.items()]
     rows = [("attention", "kind", "layers", "outputs", "inputs", "D", *basis.attributes), *_rows(basis)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines += ["", *("  ".join(text.rjust(size) for text, size in zip(row, widths, strict=True)) for row in rows)]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", table_text(rows)])
 
 
 def _without(basis: Basis) -> str:
@@ -125,7 +124,7 @@ def _from_paper(settings: BasisSettings) -> None:
     names = settings.attributes or ("all",)
     out, base, model = _new_file(settings), {}, None
     if settings.model != ModelSettings():
-        model = base_model(TrainSettings(model=settings.model), [])
+        model = base_model(settings.model, [])
         base = to_plain(base_of(model))
     basis = import_paper(settings.from_paper, attributes=names, base=base, orthonormalise=settings.orthonormalise)
     if model is not None:

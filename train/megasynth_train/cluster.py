@@ -31,6 +31,7 @@ from megasynth_attr.core.errors import (
     run_main,
 )
 from megasynth_attr.core.files import read_json
+from megasynth_attr.core.pages.words import short, table_text
 from megasynth_attr.core.selection import parse_shard, shard_of
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train import finetune
@@ -110,17 +111,12 @@ def summary(manifest: Mapping[str, Any], outcomes: Sequence[Outcome], out: Path)
                 name,
                 outcome.status,
                 "" if outcome.objective is None else f"{outcome.objective:.5g}",
-                _number(moved.get("median_relative_change")),
-                _number(moved.get("median_largest_angle_deg"), "°"),
+                short(moved["median_relative_change"]) if moved else "",
+                f"{short(moved['median_largest_angle_deg'])}°" if moved else "",
                 f"{outcome.seconds:.0f}" if outcome.seconds else "",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
-
-
-def _number(value: float | None, unit: str = "") -> str:
-    return "" if value is None else f"{value:.3g}{unit}"
+    return table_text(rows)
 
 
 def _train_one(

@@ -31,19 +31,17 @@ from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.run_folder import flat
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replace_atomically
-from megasynth_train.adapters import Adapted, adapt
+from megasynth_train.adapters import Adapted, adapt, save_adapter
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.data.sources import TrainingData, open_sources
+from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import read_best
 from megasynth_train.training.loop import Run, load_weights, say, train
 from megasynth_train.training.processes import make_accelerator, on_main
 from megasynth_train.training.run_folder import CHECKPOINTS, CONTENT, DONE, FINISHED, begin, held, read_done
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position
-from megasynth_train.vggt.checkpoint import load_pretrained
-from megasynth_train.vggt.config import named_config
-from megasynth_train.vggt.initialise import random_model
-from megasynth_train.vggt.model import VGGT, compile_blocks
+from megasynth_train.vggt.model import compile_blocks
 from megasynth_train.vggt.precision import resolve_precision, set_backends
 
 ADAPTER, BEST = "adapter", "best"
@@ -117,7 +115,7 @@ def _train(
     notes = list(data.notes) + [f"left out {bad.scene}: {bad.reason}" for bad in data.unreadable]
     if not data.validation and settings.run.validate_every:
         settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, validate_every=0))
-    adapted = adapt(base_model(settings, notes), settings.adapter, total_steps=settings.optim.steps)
+    adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
     if settings.model.compile:
         compile_blocks(adapted.model)
     identity |= dict(zip(CONTENT, (data.fingerprint, adapted.base.weights_sha256), strict=True))
@@ -132,26 +130,6 @@ def _train(
     position = train(Run(adapted, data, settings, accelerator, out, identity), stop)
     training = {**record, **_provenance(settings, data, position)}
     return on_main(accelerator, lambda: _finish(out, adapted, position, training, identity))
-
-
-def base_model(settings: TrainSettings, notes: list[str]) -> VGGT:
-    """Return the model to start from, on the CPU and without point head; what the user should know goes to ``notes``.
-
-    Raises DatasetError for weights that do not fit.
-    """
-    config = named_config(settings.model.size, point_head=False)
-    if settings.model.checkpoint:
-        loaded = load_pretrained(settings.model.checkpoint, config)
-        model = loaded.model
-        if loaded.removed:
-            notes.append(f"{loaded.source}: all names in it begin with {loaded.removed}, which was removed")
-        if loaded.ignored:
-            notes.append(f"{loaded.source}: {len(loaded.ignored)} tensors of parts that are not trained are ignored")
-    else:
-        model = random_model(config, settings.model.seed)
-        notes.append(f"NOTE: checkpoint= is empty: {settings.model.size} starts from RANDOM weights (model.seed)")
-    model.gradient_checkpointing = settings.model.gradient_checkpointing
-    return model
 
 
 def settings_identity(settings: TrainSettings, accelerator: Accelerator) -> dict[str, Any]:
@@ -193,7 +171,7 @@ def _finish(
     out: Path, adapted: Adapted, position: Position, training: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> TrainResult:
     """Save the result, the best one if it is another, and done.json, in this order."""
-    adapted.save(out / ADAPTER, training)
+    save_adapter(adapted, out / ADAPTER, training)
     result = {"step": position.step, "result": ADAPTER, "best": ADAPTER, "best_step": None, "best_objective": None}
     if position.best_step is not None:
         result |= _save_best(out, adapted, position, training)
@@ -212,7 +190,7 @@ def _save_best(out: Path, adapted: Adapted, position: Position, training: Mappin
     if best.step == position.step:
         return facts
     load_weights(adapted.trainable, best.weights, out / CHECKPOINTS)
-    adapted.save(out / BEST, {**training, "step": best.step, "objective": best.objective})
+    save_adapter(adapted, out / BEST, {**training, "step": best.step, "objective": best.objective})
     return {**facts, "best": BEST}
 
 

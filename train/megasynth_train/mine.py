@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
@@ -21,10 +23,10 @@ from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.subspace import mining, result_folder
 from megasynth_train.subspace.allocation import weight_effective_rank
-from megasynth_train.subspace.analysis import FILE, Analysis
-from megasynth_train.subspace.analysis_file import read_analysis, write_analysis
+from megasynth_train.subspace.analysis import FILE, Analysis, read_analysis, write_analysis
+from megasynth_train.subspace.dora import BaseWeights
+from megasynth_train.subspace.figures import chapter, summary, write_report
 from megasynth_train.subspace.mine_layer import WHOLE
-from megasynth_train.subspace.mine_summary import summary
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.subspace.updates import Cluster, check_minable, open_cluster
 from megasynth_train.training.settings import ModelSettings
@@ -112,10 +114,7 @@ def _opened(settings: MineSettings) -> tuple[Cluster, dict[str, float]]:
     from_base = mining_settings.allocate_from == "base"
     base = None
     if settings.model != ModelSettings():
-        # imported here: it brings PyTorch, and the processes that mine the layers import this module as their main one
-        from megasynth_train.subspace.base_weights import load_base_weights
-
-        base = load_base_weights(settings.model)
+        base = _base_weights(settings.model)
     elif from_base:
         raise ConfigError("allocate_from=base needs the base model: name it, e.g. checkpoint=facebook/VGGT-1B")
     cluster = open_cluster(settings.cluster, mining_settings.attributes, mining_settings.modules, base)
@@ -133,6 +132,17 @@ def _opened(settings: MineSettings) -> tuple[Cluster, dict[str, float]]:
             f"has {base.sha256[:12]}; give the checkpoint it was trained from"
         )
     return cluster, {module: weight_effective_rank(base.weight(module)) for module in cluster.modules}
+
+
+def _base_weights(settings: ModelSettings) -> BaseWeights:
+    """Return the weights that ``settings`` name, random ones if they say so; DatasetError if they do not fit."""
+    # imported here: they bring PyTorch, and the processes that mine the layers import this module as their main one
+    from megasynth_train.training.base_model import base_model
+    from megasynth_train.vggt.checkpoint import weights_hash
+
+    model = base_model(settings, [])
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return BaseWeights(weights_hash(model), lambda module: np.asarray(weights[f"{module}.weight"].numpy()))
 
 
 def _identity(settings: MiningSettings, cluster: Cluster) -> dict[str, Any]:
@@ -168,8 +178,6 @@ def _write_report(analysis: Analysis, out: Path) -> Path:
     page = out / result_folder.REPORT / "index.html"
     if (out / result_folder.DONE).exists() and page.is_file():
         return page
-    from megasynth_train.subspace.figures import chapter, write_report  # only where figures are wanted
-
     page = write_report(analysis, out / result_folder.REPORT)
     write_chapter(out, chapter(analysis, out))
     return page

@@ -1,18 +1,10 @@
 """``python -m megasynth_train.predict``: cameras, depth and points of one scene from a folder of pictures.
 
-::
-
-    <out>/predictions.npz   PredictedScene's arrays and ``visible`` [S, H, W]
-    <out>/cameras.json      files, poses, intrinsics and how the network's pixels lie in the files
-    <out>/points.ply        the visible points above the confidence threshold, coloured
-    <out>/overview.png      input, depth and confidence by view, the points from two sides
+What it writes: evaluate/prediction_files.py.
 """
 
 from __future__ import annotations
 
-import importlib
-import io
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,28 +15,20 @@ import numpy as np
 import torch
 
 from megasynth_attr.core.command.program import Help, parse
-from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, is_out_of_memory, run_main
+from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
-from megasynth_attr.core.files import json_bytes, storage_errors, sync_folder, write_durably
-from megasynth_attr.core.run_folder import Kind, check, is_one
+from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.stop import StopRequest
-from megasynth_attr.core.temporary import TMP, remove_leftovers, working_folder
 from megasynth_train.adapters import load_adapter
-from megasynth_train.data.geometry import decode_pose, unproject
 from megasynth_train.data.images import MODES, Picture, image_files, load_pictures
-from megasynth_train.evaluate.overview import save_overview
-from megasynth_train.evaluate.ply import ply_bytes
-from megasynth_train.finetune import base_model
+from megasynth_train.evaluate.prediction import confident, predict
+from megasynth_train.evaluate.prediction_files import FORMAT, OVERVIEW, check_out, write_prediction
+from megasynth_train.training.base_model import base_model
 from megasynth_train.training.processes import make_accelerator
-from megasynth_train.training.settings import ModelSettings, TrainSettings
+from megasynth_train.training.settings import ModelSettings
 from megasynth_train.vggt.config import named_config
-from megasynth_train.vggt.model import VGGT, compile_blocks
-from megasynth_train.vggt.precision import autocast, set_backends
-
-FORMAT = "megasynth-attr prediction 1"
-PREDICTION = Kind("prediction", "cameras.json", FORMAT, alone=False)  # its files may lie among others
-ARRAYS, CAMERAS, POINTS, OVERVIEW = "predictions.npz", PREDICTION.record, "points.ply", "overview.png"
-WORLD = "the first camera (OpenCV axes: x right, y down, z forward); lengths in the network's unit"
+from megasynth_train.vggt.model import compile_blocks
+from megasynth_train.vggt.precision import set_backends
 
 HELP = Help(
     usage="python -m megasynth_train.predict images=FOLDER out=FOLDER [key=value ...]",
@@ -89,78 +73,9 @@ class PredictSettings:
     model: ModelSettings = field(default_factory=ModelSettings)
 
 
-@dataclass(frozen=True)
-class PredictedScene:
-    """What the model says about S views of one scene; float32 arrays on the host.
-
-    The world is the first camera and the unit of length the network's own, in which a scene's points are at a mean
-    distance of about 1 from the first camera. Cameras are OpenCV: x right, y down, z forward.
-    """
-
-    pose_encoding: np.ndarray  # [S, 9], see geometry.py
-    camera_from_world: np.ndarray  # [S, 4, 4]
-    intrinsics: np.ndarray  # [S, 3, 3], pixels of the network's input
-    depth_z: np.ndarray  # [S, H, W]
-    confidence: np.ndarray  # [S, H, W], above 1
-    points_world: np.ndarray  # [S, H, W, 3]
-
-
-@torch.inference_mode()
-def predict(
-    model: VGGT,
-    images: torch.Tensor,
-    device: torch.device | str,
-    precision: str = "auto",
-    *,
-    pixel_centre: float = 0.5,
-) -> PredictedScene:
-    """Return the prediction for one scene's ``images`` (float [S, 3, H, W], RGB in [0, 1]), all views in one pass.
-
-    The model is moved to ``device`` and put into evaluation mode. Points come from the predicted depth and cameras,
-    not from the point head. Raises ConfigError if the model lacks the camera or the depth head, EnvironmentProblem if
-    the device's memory does not suffice.
-    """
-    device = torch.device(device)
-    model.to(device).eval()
-    size_hw = (images.shape[-2], images.shape[-1])
-    try:
-        with autocast(device, precision):
-            answer = model(images.to(device))
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise EnvironmentProblem(
-            f"{len(images)} views of {size_hw[1]}×{size_hw[0]} px do not fit into the memory of {device}; use fewer "
-            "(max_views=, stride=) or a smaller width_px="
-        ) from error
-    if not answer.pose_encodings or answer.depth is None or answer.depth_confidence is None:
-        raise ConfigError("this model has no camera head or no depth head; both are needed for points")
-    encoding = answer.pose_encodings[-1][0].float()
-    cameras = decode_pose(encoding, size_hw)
-    depth_z = answer.depth[0].float()
-    points = unproject(depth_z, cameras.intrinsics, cameras.camera_from_world, pixel_centre=pixel_centre)
-    arrays = (
-        encoding,
-        cameras.camera_from_world,
-        cameras.intrinsics,
-        depth_z,
-        answer.depth_confidence[0].float(),
-        points,
-    )
-    return PredictedScene(*(array.cpu().numpy() for array in arrays))
-
-
 def as_images(pictures: Sequence[Picture]) -> torch.Tensor:
     """Return the pictures as the model takes them: float32 [S, 3, H, W] in [0, 1]."""
     return torch.from_numpy(np.stack([picture.rgb for picture in pictures])).permute(0, 3, 1, 2).float() / 255.0
-
-
-def confident(scene: PredictedScene, visible: np.ndarray, drop_percent: float) -> np.ndarray:
-    """Return which points [S, H, W] to keep: visible, finite, and not among the ``drop_percent`` % least confident."""
-    usable = visible & np.isfinite(scene.points_world).all(axis=-1) & np.isfinite(scene.confidence)
-    if not usable.any():
-        return usable
-    return usable & (scene.confidence >= np.percentile(scene.confidence[usable], drop_percent))
 
 
 def run(settings: PredictSettings) -> list[str]:
@@ -175,9 +90,9 @@ def run(settings: PredictSettings) -> list[str]:
     out = Path(settings.out).expanduser()
     if out.resolve() == Path(settings.images).expanduser().resolve():
         raise ConfigError(f"out={out} is the folder of the pictures; choose another, e.g. out={out / 'prediction'}")
-    _check_out(out, settings.overview)
+    check_out(out, settings.overview)
     if settings.overview:
-        _require_matplotlib()
+        require_report_libraries("matplotlib", what=OVERVIEW, otherwise=", or use overview=false")
     with StopRequest(patient=False, advice="nothing has been written; run the same command again"):
         return _predict_folder(settings, out)
 
@@ -193,7 +108,7 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     )  # before the weights: it may fail
     notes = [files.note] if files.note else []
     notes += [f"{p.path.name} holds {p.frames} frames; its first one is used" for p in pictures if p.frames > 1]
-    model = base_model(TrainSettings(model=settings.model), notes)
+    model = base_model(settings.model, notes)
     if settings.adapter:
         adapted = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis)
         model, notes = adapted.model, [*notes, *adapted.notes]
@@ -209,84 +124,8 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     return notes
 
 
-def write_prediction(
-    out: Path,
-    scene: PredictedScene,
-    pictures: Sequence[Picture],
-    keep: np.ndarray,
-    record: dict[str, Any],
-    *,
-    overview: bool = True,
-) -> None:
-    """Write all files into a temporary folder inside ``out``, then put them in place of older ones.
-
-    ``keep`` [S, H, W]: the points of points.ply; ``record``: added to cameras.json. EnvironmentProblem if the disk
-    refuses; what an earlier prediction left is then untouched.
-    """
-    rgb = np.stack([picture.rgb for picture in pictures])
-    visible = np.stack([picture.visible for picture in pictures])
-    with storage_errors("the prediction", out):
-        out.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(out / TMP)
-        replaces = is_one(out, PREDICTION)
-        with working_folder(out / TMP, "prediction") as work:
-            write_durably(work / ARRAYS, _npz_bytes(**asdict(scene), visible=visible))
-            write_durably(work / POINTS, ply_bytes(scene.points_world[keep], rgb[keep]))
-            if overview:
-                save_overview(work / OVERVIEW, scene, rgb, keep, [picture.path.name for picture in pictures])
-            write_durably(work / CAMERAS, json_bytes({**record, **_cameras(scene, pictures)}))
-            for path in sorted(work.iterdir()):
-                path.replace(out / path.name)
-            if replaces and not overview:
-                (out / OVERVIEW).unlink(missing_ok=True)  # it would show an earlier prediction
-        sync_folder(out)
-
-
-def _check_out(out: Path, overview: bool) -> None:
-    """Raise ConfigError if ``out`` is a file, or holds one that is no prediction's and would be replaced."""
-    check(out, PREDICTION)
-    written = (ARRAYS, CAMERAS, POINTS, *([OVERVIEW] if overview else []))
-    if not is_one(out, PREDICTION) and (lost := [name for name in written if (out / name).exists()]):
-        raise ConfigError(f"out={out} holds {lost[0]}, which is no prediction's and would be lost; choose another out=")
-
-
-def _npz_bytes(**arrays: np.ndarray) -> bytes:
-    """Return an .npz file; in memory first, since its writer does not survive a full disk quietly."""
-    with io.BytesIO() as buffer:
-        np.savez(buffer, **arrays)
-        return buffer.getvalue()
-
-
-def _cameras(scene: PredictedScene, pictures: Sequence[Picture]) -> dict[str, Any]:
-    height, width = scene.depth_z.shape[1:]
-    frames = [
-        {
-            "file": picture.path.name,
-            "file_size_wh": picture.file_size_wh,
-            "scale_xy": picture.scale_xy,
-            "offset_xy": picture.offset_xy,
-            "camera_from_world": pose.tolist(),
-            "intrinsics": intrinsics.tolist(),
-            "fov_x_deg": math.degrees(2 * math.atan(0.5 * width / intrinsics[0, 0])),
-            "fov_y_deg": math.degrees(2 * math.atan(0.5 * height / intrinsics[1, 1])),
-        }
-        for picture, pose, intrinsics in zip(pictures, scene.camera_from_world, scene.intrinsics, strict=True)
-    ]
-    return {"width_px": width, "height_px": height, "world": WORLD, "frames": frames}
-
-
 def _record(settings: PredictSettings) -> dict[str, Any]:
     return {"format": FORMAT, "settings": asdict(settings)}
-
-
-def _require_matplotlib() -> None:
-    try:
-        importlib.import_module("matplotlib")
-    except ImportError as error:
-        raise EnvironmentProblem(
-            f"overview.png needs matplotlib, which cannot be imported ({error}); "
-            "install it with: pip install 'megasynth-attr[report]', or use overview=false"
-        ) from None
 
 
 def main(words: list[str]) -> None:

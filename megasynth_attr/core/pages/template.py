@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.errors import EnvironmentProblem
-from megasynth_attr.core.pages.words import count_text, in_words, number_text, size_text
+from megasynth_attr.core.pages.words import count_text, in_words, number_text, short, signed_text, size_text
 
 SHARED = Path(__file__).parent / "templates"
 
 
-def require_report_libraries() -> None:
+def require_report_libraries(*names: str, what: str = "reports", otherwise: str = "") -> None:
     """Raise EnvironmentProblem naming the first library of the extra ``report`` that cannot be imported.
 
-    They are asked for when a page is written and not before.
+    They are asked for when a page is written and not before. ``names``: all if none is given; ``what`` needs them;
+    ``otherwise``: what to do without.
     """
-    for name in ("matplotlib", "jinja2"):
+    for name in names or ("matplotlib", "jinja2"):
         try:
             importlib.import_module(name)
         except ImportError as error:
             raise EnvironmentProblem(
-                f"reports need {name}, which cannot be imported ({error}); "
-                "install it with: pip install 'megasynth-attr[report]'"
+                f"{what} need{'' if what.endswith('s') else 's'} {name}, which cannot be imported ({error}); "
+                f"install it with: pip install 'megasynth-attr[report]'{otherwise}"
             ) from None
 
 
@@ -42,4 +43,5 @@ def render(folder: Path, template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"size": size_text, "number": number_text, "count": count_text, "words": in_words}
+    environment.filters |= {"short": short, "signed": signed_text}
     return environment.get_template(template).render(**values)

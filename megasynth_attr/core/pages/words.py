@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 THIN_SPACE = "\u202f"  # between thousands
+MINUS = "−"  # the true one, as wide as a plus
 
 
 def duration_text(seconds: float) -> str:
@@ -44,3 +45,50 @@ def in_words(items: Sequence[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
     items = list(items)
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def short(value: float | None) -> str:
+    """Return a number with two or three figures, as people write it: 0.123, 12300, 2·10⁻⁵; – for None."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e5:
+        text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        return text.replace("-", MINUS)
+    mantissa, exponent = f"{value:.1e}".split("e")
+    power = "".join("⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".index(c)] for c in str(int(exponent)))
+    mantissa = mantissa.removesuffix(".0").replace("-", MINUS)
+    return f"10{power}" if mantissa == "1" else f"{mantissa}·10{power}"
+
+
+def signed_text(value: float) -> str:
+    """Return a number with its sign: +0.12, −3."""
+    return f"{value:+.3g}".replace("-", MINUS)
+
+
+def spread_text(mean: float | None, std: float | None) -> str:
+    """Return "mean ± standard deviation", the mean alone where there is no spread, – without a mean."""
+    if mean is None:
+        return "–"
+    return f"{mean:.4g}" if std is None else f"{mean:.4g} ± {std:.2g}"
+
+
+def table_text(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of words as plain text in columns, the first one aligned left, the others right."""
+    return "\n".join("  ".join(row).rstrip() for row in _padded(rows))
+
+
+def markdown_table(rows: Sequence[Sequence[str]], *, aligned: bool = True) -> str:
+    """Return a Markdown table, the first row its header; ``aligned``: its columns are padded to read as text."""
+    cells = _padded(rows) if aligned else rows
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    if not aligned:
+        return "\n".join([lines[0], "| " + " | ".join(["---"] + ["---:"] * (len(rows[0]) - 1)) + " |", *lines[1:]])
+    first, *others = ("-" * (len(cell) + 1) for cell in cells[0])
+    return "\n".join([lines[0], "|" + "|".join([f"{first}-", *(f"{rule}:" for rule in others)]) + "|", *lines[1:]])
+
+
+def _padded(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]

@@ -12,7 +12,7 @@ from adapter_models import adapted_model, images, objective, optimiser, train
 from peft import AdaLoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from megasynth_train.adapters.allocation import Allocation
+from megasynth_train.adapters.adalora import Allocation
 from megasynth_train.adapters.methods import adalora_schedule
 
 

@@ -12,7 +12,7 @@ from adapter_models import adapted_model, small_model, train
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megasynth_train.adapters import adapt
+from megasynth_train.adapters import adapt, save_adapter
 from megasynth_train.adapters.drift import drift, layer_drift, record
 
 NAME = "aggregator.frame_blocks.0.attn.qkv.lora_A.default.weight"
@@ -69,7 +69,7 @@ def test_the_start_is_derived_again_from_the_seed(mode: str) -> None:
 def test_drift_is_written_with_the_adapter(tmp_path: Path) -> None:
     adapted = adapted_model("pissa")
     train(adapted, 2)
-    adapted.save(tmp_path / "adapter", {})
+    save_adapter(adapted, tmp_path / "adapter", {})
     written = json.loads((tmp_path / "adapter" / "drift.json").read_text())
     assert written == json.loads(json.dumps(record(drift(adapted.trainable, adapted.initial))))
     assert written["summary"]["default"]["layers"] == 32 and written["summary"]["heads"]["layers"] > 0

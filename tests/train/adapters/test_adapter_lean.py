@@ -9,8 +9,8 @@ import torch
 from adapter_models import adapted_model, images, objective, small_model, train
 from torch import Tensor
 
-from megasynth_train.adapters import Adapted, load_adapter
-from megasynth_train.adapters.lean import make_lean
+from megasynth_train.adapters import Adapted, load_adapter, save_adapter
+from megasynth_train.adapters.adapted import make_lean
 from megasynth_train.vggt.precision import autocast
 
 
@@ -63,8 +63,8 @@ def test_modes_that_need_float32_weights_keep_them(mode: str) -> None:
 def test_what_is_saved_fits_the_float32_base(mode: str, tmp_path: Path) -> None:
     adapted, fat = adapted_model(mode), adapted_model(mode)
     make_lean(adapted)
-    adapted.save(tmp_path / "lean", {})
-    fat.save(tmp_path / "fat", {})
+    save_adapter(adapted, tmp_path / "lean", {})
+    save_adapter(fat, tmp_path / "fat", {})
     weights = "adapter_model.safetensors"
     assert (tmp_path / "lean" / weights).read_bytes() == (tmp_path / "fat" / weights).read_bytes()
     with torch.no_grad():

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.core.files import sha256_of
-from megasynth_train.adapters import Adapted, load_adapter
+from megasynth_train.adapters import Adapted, load_adapter, save_adapter
 from megasynth_train.adapters import storage as adapter_storage
 from megasynth_train.vggt.checkpoint import load_pretrained, weights_hash
 
@@ -44,7 +44,7 @@ def folder(trained: dict[str, Adapted], tmp_path_factory: pytest.TempPathFactory
     """A folder with one saved adapter per mode; not to be changed."""
     out = tmp_path_factory.mktemp("adapters")
     for mode, adapted in trained.items():
-        adapted.save(out / mode, RECORD)
+        save_adapter(adapted, out / mode, RECORD)
     return out
 
 
@@ -90,7 +90,7 @@ def test_a_loaded_adapter_is_the_saved_one(
     assert all(torch.equal(parameter, saved.trainable[name]) for name, parameter in loaded.trainable.items())
     assert all(torch.equal(tensor, saved.initial[name]) for name, tensor in loaded.initial.items())
     assert loaded.initial.keys() == saved.initial.keys()
-    loaded.save(tmp_path / mode, RECORD)
+    save_adapter(loaded, tmp_path / mode, RECORD)
     before, again = (json.loads((where / mode / "adapter.json").read_text()) for where in (folder, tmp_path))
     if mode == "adalora":  # masks are part of training, not of the adapter
         assert before.pop("ranks") and again.pop("ranks") == {}
@@ -258,10 +258,10 @@ def test_tensors_that_do_not_fit_are_never_ignored(mode: str, change: str, folde
 
 def test_saving_again_replaces_the_folder_whole(tmp_path: Path) -> None:
     adapted = adapted_model("lora")
-    adapted.save(tmp_path / "a", {"run": 1})
+    save_adapter(adapted, tmp_path / "a", {"run": 1})
     (tmp_path / "a" / "foreign").write_text("gone afterwards")
     train(adapted, 1)
-    adapted.save(tmp_path / "a", {"run": 2})
+    save_adapter(adapted, tmp_path / "a", {"run": 2})
     assert json.loads((tmp_path / "a" / "adapter.json").read_text())["training"] == {"run": 2}
     assert not (tmp_path / "a" / "foreign").exists()
     assert not (tmp_path / "tmp").exists()
@@ -269,14 +269,14 @@ def test_saving_again_replaces_the_folder_whole(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_the_saved_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapted = adapted_model("lora")
-    adapted.save(tmp_path / "a", {"run": 1})
+    save_adapter(adapted, tmp_path / "a", {"run": 1})
 
     def full(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(adapter_storage, "write_durably", full)
     with pytest.raises(EnvironmentProblem, match="disk is full"):
-        adapted.save(tmp_path / "a", {"run": 2})
+        save_adapter(adapted, tmp_path / "a", {"run": 2})
     monkeypatch.undo()
     assert json.loads((tmp_path / "a" / "adapter.json").read_text())["training"] == {"run": 1}
     load_adapter(small_model(), tmp_path / "a")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from subspace_toys import LAYERS, inputs, toy
 
 from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_train.adapters import save_adapter
 from megasynth_train.adapters.subspace import SubspaceConfig
 from megasynth_train.adapters.subspace.export import export_lora
 from megasynth_train.export_lora import main
@@ -76,7 +77,7 @@ def test_a_saved_adapter_of_a_vggt_is_exported_by_the_command(
 ) -> None:
     adapted = adapted_model("subspace", attributes=("texture",))
     train(adapted, 2)
-    adapted.save(tmp_path / "adapter", {})
+    save_adapter(adapted, tmp_path / "adapter", {})
     main([f"adapter={tmp_path / 'adapter'}", f"out={tmp_path / 'lora'}"])
     assert str(tmp_path / "lora") in capsys.readouterr().out
     model, expected = small_model(), outputs(adapted.model)
@@ -89,7 +90,7 @@ def test_a_saved_adapter_of_a_vggt_is_exported_by_the_command(
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_overwritten(tmp_path: Path) -> None:
-    adapted_model("lora").save(tmp_path / "plain", {})
+    save_adapter(adapted_model("lora"), tmp_path / "plain", {})
     with pytest.raises(ConfigError, match="not of mode=subspace"):
         main([f"adapter={tmp_path / 'plain'}", f"out={tmp_path / 'lora'}"])
     with pytest.raises(ConfigError, match="out= is missing"):

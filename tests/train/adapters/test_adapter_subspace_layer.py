@@ -24,7 +24,7 @@ from torch._dynamo.utils import counters
 
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters.subspace import SubspaceConfig, SubspaceLinear, SubspaceModel
-from megasynth_train.adapters.subspace.registration import register
+from megasynth_train.adapters.subspace.model import register
 from megasynth_train.subspace.basis import Basis, LayerBasis, random_basis
 from megasynth_train.subspace.basis_file import write_basis
 

@@ -13,7 +13,7 @@ import torch
 from adapter_models import adapted_model, basis_file, basis_for, outputs, small_model, train
 
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_train.adapters import adapt, load_adapter, trainable_counts
+from megasynth_train.adapters import adapt, load_adapter, save_adapter, trainable_counts
 from megasynth_train.adapters.targets import find_targets
 from megasynth_train.subspace.basis import Basis, LayerBasis, random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
@@ -91,7 +91,7 @@ def test_layers_without_columns_stay_as_they_are_and_it_is_said(tmp_path: Path) 
     first, second = adapted.notes
     assert first.startswith("16 of 24 aggregator layers have no columns in the basis")
     assert second.startswith("adapter.targets leaves 4 of 12 layers of the basis unused")
-    adapted.save(tmp_path / "adapter", {})
+    save_adapter(adapted, tmp_path / "adapter", {})
     expected = outputs(adapted.model)
     assert all(
         torch.equal(value, expected[name])
@@ -108,7 +108,7 @@ def test_the_heads_have_lora_of_their_own_rank() -> None:
 
 def test_the_record_names_the_basis(tmp_path: Path) -> None:
     adapted = adapted_model("subspace", attributes=("pose",), scale=0.5)
-    adapted.save(tmp_path / "adapter", {})
+    save_adapter(adapted, tmp_path / "adapter", {})
     record = json.loads((tmp_path / "adapter" / "adapter.json").read_text())["basis"]
     assert record["path"] == str(basis_file()) and record["attributes"] == ["pose"]
     assert record["sha256"] == read_basis(basis_file()).select(["pose"]).sha256
@@ -120,7 +120,7 @@ def test_a_basis_that_moved_must_be_named_and_be_the_same(tmp_path: Path) -> Non
     basis = Path(shutil.copy(basis_file(), tmp_path / "all.safetensors"))
     adapted = adapted_model("subspace", basis=str(basis), attributes=("pose",))
     train(adapted, 1)
-    adapted.save(tmp_path / "adapter", {})
+    save_adapter(adapted, tmp_path / "adapter", {})
     moved = basis.rename(tmp_path / "moved.safetensors")
     with pytest.raises(DatasetError, match=r"is no longer at .*all\.safetensors; say where it is with basis=FILE"):
         load_adapter(small_model(), tmp_path / "adapter")
@@ -138,7 +138,7 @@ def test_a_basis_that_moved_must_be_named_and_be_the_same(tmp_path: Path) -> Non
 
 
 def test_a_basis_for_an_adapter_without_one_is_refused(tmp_path: Path) -> None:
-    adapted_model("lora").save(tmp_path / "adapter", {})
+    save_adapter(adapted_model("lora"), tmp_path / "adapter", {})
     with pytest.raises(ConfigError, match="mode=lora, which has no basis"):
         load_adapter(small_model(), tmp_path / "adapter", str(basis_file()))
 

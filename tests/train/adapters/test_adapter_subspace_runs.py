@@ -18,9 +18,9 @@ from ddp_runs import train_by_hand, train_two_ranks
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.adapters.subspace.opening import IDENTITY
-from megasynth_train.finetune import base_model
 from megasynth_train.subspace.basis import random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
+from megasynth_train.training.base_model import base_model
 from megasynth_train.training.cluster_manifest import ClusterSettings, new_manifest
 from megasynth_train.vggt.checkpoint import weights_hash
 
@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def basis(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("basis") / "all.safetensors"
-    model = base_model(runs.settings_of(data, file.parent), [])
+    model = base_model(runs.settings_of(data, file.parent).model, [])
     write_basis(file, basis_for(model, {"texture": 3, "pose": 2}, base=weights_hash(model)))
     return file
 
@@ -109,7 +109,7 @@ def test_a_cluster_is_bound_to_the_basis(data: Path, basis: Path, tmp_path: Path
     assert manifest(moved) == manifest(basis) and manifest(basis)[IDENTITY] == read_basis(basis).sha256
     write_basis(moved, random_basis(read_basis(basis), 0))
     assert manifest(moved)[IDENTITY] != manifest(basis)[IDENTITY]
-    other = basis_for(base_model(runs.settings_of(data, tmp_path), []), {"texture": 1}, base="b" * 64)
+    other = basis_for(base_model(runs.settings_of(data, tmp_path).model, []), {"texture": 1}, base="b" * 64)
     write_basis(moved, other)
     with pytest.raises(ConfigError, match="weights bbbbbbbbbbbb"):
         manifest(moved)

@@ -96,7 +96,7 @@ def test_a_pattern_narrows_the_targets() -> None:
         (r"(camera_head|depth_head)\.none|.*fc1", "'.camera_head.depth_head.*none' fits no module"),
         (r"[|]]|.*fc1", "fits no module"),
         (r"aggregator\.patch_embed\..*", "outside the encoder"),
-        (r"depth_head\.resize_layers\.0", "no linear or convolution"),
+        (r"depth_head\.resize_layers\.0", "not a linear layer or convolution"),
         (r"qkv", "write whole names"),
         (r"(aggregator", "no regular expression"),
     ],

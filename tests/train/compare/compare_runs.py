@@ -18,11 +18,11 @@ from megasynth_attr.core.command.program import parse
 from megasynth_attr.dataset.writer import finalise, open_for_writing
 from megasynth_train.compare import __main__ as program
 from megasynth_train.compare.settings import CompareSettings
-from megasynth_train.finetune import base_model
 from megasynth_train.subspace.basis import Basis, LayerBasis, haar_frame
 from megasynth_train.subspace.basis_file import write_basis
 from megasynth_train.subspace.join import concatenate_bases
-from megasynth_train.training.settings import ModelSettings, TrainSettings
+from megasynth_train.training.base_model import base_model
+from megasynth_train.training.settings import ModelSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 
 WORDS = (
@@ -56,7 +56,7 @@ def write_mining(folder: Path, order: Sequence[str], dimension: int = 2, orthono
 
     Attributes overlap: each has half a direction in common with all others.
     """
-    model = base_model(TrainSettings(model=ModelSettings(size="vggt-tiny")), [])
+    model = base_model(ModelSettings(size="vggt-tiny"), [])
     base = {"size": "vggt-tiny", "weights_sha256": weights_hash(model)}
     own = []
     for name in order:
@@ -91,7 +91,7 @@ def settings(experiment: Path, out: Path, *more: str) -> CompareSettings:
 
 def write_tiny_basis(path: Path, base_sha256: str = "", seed: int = 5) -> Basis:
     """Write a basis with two attributes of two dimensions in every aggregator linear of the tiny model."""
-    model = base_model(TrainSettings(model=ModelSettings(size="vggt-tiny")), [])
+    model = base_model(ModelSettings(size="vggt-tiny"), [])
     rng, layers, columns = np.random.default_rng(seed), {}, {}
     for module, shape in linears(model).items():
         left, right = (haar_frame(size, 4, rng).astype(np.float32) for size in shape)

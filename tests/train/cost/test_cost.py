@@ -1,4 +1,4 @@
-"""The analytic cost of a step against the design's table and against a count of what the model really executes."""
+"""The analytic cost of a step against a table made by hand and against a count of what the model really executes."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ LARGE = named_config("vggt-1b", point_head=False)
 TERA = 1e12
 LORA, D32, D256 = Tuning("lora"), Tuning("basis", 32), Tuning("basis", 256)
 
-# training.md §11: scenes, views, adapter, TFLOP without and with recomputation, seconds at 790 TFLOP/s, and expected
+# Scenes, views, adapter, TFLOP without and with recomputation, seconds at 790 TFLOP/s, and expected
 TABLE = [
     (8, 4, LORA, 266, 350, 0.34, 0.59, 0.74),
     (4, 8, LORA, 349, 456, 0.44, 0.81, 1.01),

@@ -12,9 +12,9 @@ import pytest
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.ranges import Uniform
-from megasynth_train.data.limits import check_settings
 from megasynth_train.data.plan import plan_step, replacement, usable_views
 from megasynth_train.data.scene import OURS, TrainingScene
+from megasynth_train.data.sizes import check_settings
 from megasynth_train.training import settings as keys
 
 DataSettings = partial(keys.DataSettings, width_px=518)

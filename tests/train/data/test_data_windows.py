@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megasynth_train.data.target import target_size
+from megasynth_train.data.sizes import target_size
 from megasynth_train.data.windows import crop_window, nearest_pixels, window_intrinsics
 
 sizes = st.integers(20, 700)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from megasynth_train.evaluate.clouds import compare_clouds
-from megasynth_train.evaluate.depth import depth_errors, released_median, released_scale, released_scale_shift
+from megasynth_train.evaluate.depth import Fit, depth_errors, robust_scale_shift
 from megasynth_train.evaluate.umeyama import umeyama
 
 FILE = Path(__file__).parents[2] / "fixtures" / "eval_metrics.npz"
@@ -53,3 +53,39 @@ def test_depth_of_every_alignment(stored: dict[str, np.ndarray]) -> None:
     for name, (predicted, truth, tolerance) in cases.items():
         found = astuple(depth_errors(predicted, truth, valid))
         np.testing.assert_allclose(found, stored[f"depth_{name}"], rtol=0, atol=tolerance, err_msg=name)
+
+
+def released_median(predicted: np.ndarray, truth: np.ndarray) -> Fit:
+    """Return the published code's median alignment: over **all** pixels, the lower of two middle values."""
+    return Fit(_lower_median(truth) / _lower_median(predicted))
+
+
+def released_scale(predicted: np.ndarray, truth: np.ndarray) -> Fit:
+    """Return the published code's scale: 10 reweightings towards Σ |s · p − g| over **all** pixels, nearly unbounded.
+
+    Ill-conditioned: weights reach 1e8, and the order of multiplications shows in the third decimal.
+    """
+    p, g = predicted.astype(np.float64).ravel(), truth.astype(np.float64).ravel()
+    scale = g.mean() / p.mean()
+    for _ in range(10):
+        weights = 1.0 / (np.abs(scale * p - g) + 1e-8)
+        scale = (weights * p) @ g / ((weights * p) @ p)
+    return Fit(float(scale))
+
+
+def released_scale_shift(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return the **truth** (V, H, W) mapped view by view to the prediction, as the published code compares them.
+
+    It minimises Σ |scale · g + shift − p| with Adam; the minimum is found here by ``robust_scale_shift``.
+    """
+    mapped = np.zeros(truth.shape)
+    for view in range(len(truth)):
+        seen = valid[view]
+        fit = robust_scale_shift(truth[view][seen].astype(np.float64), predicted[view][seen].astype(np.float64))
+        mapped[view] = fit.apply(truth[view])
+    return mapped
+
+
+def _lower_median(values: np.ndarray) -> float:
+    middle = (values.size - 1) // 2
+    return float(np.partition(values.ravel(), middle)[middle])

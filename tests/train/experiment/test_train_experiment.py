@@ -122,8 +122,11 @@ def test_without_downstream_data_there_is_no_comparison(tmp_path: Path) -> None:
         ("training.mining.attributes=[textures]", "training.mining.attributes=textures: the cluster has none of it"),
         ("training.mining.modules=[", "training.mining.modules="),
         ("training.mining.modules=.*mlp.fc3", "training.mining.modules=.*mlp.fc3 fits no linear of vggt-tiny"),
-        ("training.compare.test.width_px=30", "training.compare.test.width_px=30 is no multiple of the patch size 14"),
-        ("training.data.width_px=30", "training.data.width_px=30 is no multiple of the patch size 14"),
+        (
+            "training.compare.test.width_px=30",
+            "training.compare.test.width_px=30 is not a multiple of the patch size 14",
+        ),
+        ("training.data.width_px=30", "training.data.width_px=30 is not a multiple of the patch size 14"),
         ("training.compare.methods=[lora-99999]", "method lora-99999"),
     ],
 )

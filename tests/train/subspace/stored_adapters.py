@@ -19,6 +19,7 @@ from adapter_models import adapted_model, small_model
 from torch import nn
 
 from megasynth_attr.core.files import json_bytes, sha256_of
+from megasynth_train.adapters import save_adapter
 from megasynth_train.subspace.dora import BaseWeights
 from megasynth_train.vggt.checkpoint import weights_hash
 
@@ -30,7 +31,7 @@ def store(folder: Path, mode: str, *, moved: float = 0.05, **settings: Any) -> P
     with torch.no_grad():
         for parameter in adapted.trainable.values():
             parameter += moved * torch.randn(parameter.shape, generator=generator)
-    adapted.save(folder, {})
+    save_adapter(adapted, folder, {})
     return folder
 
 

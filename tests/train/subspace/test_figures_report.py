@@ -18,7 +18,6 @@ from synthetic_analysis import tiny
 from megasynth_attr.core.errors import EnvironmentProblem
 from megasynth_attr.core.pages.chapters import read_chapter, write_chapter
 from megasynth_train.subspace.figures import chapter, write_report
-from megasynth_train.subspace.figures.canvas import short
 
 PAPER = (246, 247, 249)
 
@@ -156,11 +155,3 @@ def test_matplotlib_is_left_as_it_was(tmp_path):
     before = dict(matplotlib.rcParams)
     write_report(least(), tmp_path / "r")
     assert dict(matplotlib.rcParams) == before
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "–"), (0, "0"), (0.5, "0.5"), (-0.25, "−0.25"), (1e-5, "10⁻⁵"), (3.24e-7, "3.2·10⁻⁷"), (12345, "12345")],
-)
-def test_short_numbers(value, text):
-    assert short(value) == text

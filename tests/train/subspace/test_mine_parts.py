@@ -17,10 +17,9 @@ from written_cluster import random_adapter
 
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, Interrupted
 from megasynth_attr.core.stop import StopRequest
-from megasynth_train.subspace.analysis import LayerKey
+from megasynth_train.subspace.analysis import LayerKey, layer_key
 from megasynth_train.subspace.half_splits import draw_halves
 from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, read_rows, write_layer
-from megasynth_train.subspace.layer_key import layer_key
 from megasynth_train.subspace.mine_layer import LayerTask, MinedLayer, mine_layer
 from megasynth_train.subspace.parallel import for_each
 from megasynth_train.subspace.settings import MiningSettings

@@ -1,4 +1,4 @@
-"""Dimensions per layer: exact budgets, limits, order, and the paper's rule with its zeros (subspace.md §6)."""
+"""Dimensions per layer: exact budgets, limits, order, and the paper's rule with its zeros."""
 
 from __future__ import annotations
 

@@ -11,11 +11,11 @@ from small_bases import small_basis
 from megasynth_attr.core.errors import ConfigError, DatasetError, run_main
 from megasynth_train.adapters.subspace.opening import check_base
 from megasynth_train.basis import main
-from megasynth_train.finetune import base_model
 from megasynth_train.subspace.basis import random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
 from megasynth_train.subspace.paper_scheme import export_paper
-from megasynth_train.training.settings import ModelSettings, TrainSettings
+from megasynth_train.training.base_model import base_model
+from megasynth_train.training.settings import ModelSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 
 
@@ -62,7 +62,7 @@ def test_a_basis_of_the_paper_is_bound_to_the_model_named_and_the_user_is_told_i
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["model=vggt-tiny", "model.seed=5"]
-    model = base_model(TrainSettings(model=ModelSettings(size="vggt-tiny", seed=5)), [])
+    model = base_model(ModelSettings(size="vggt-tiny", seed=5), [])
     module = "aggregator.global_blocks.0.attn.qkv"
     outputs, inputs = model.get_submodule(module).weight.shape
     fitting = small_basis(layers={module: ((outputs, inputs), {"texture": 2})}, attributes=("texture",))
@@ -95,7 +95,7 @@ def test_a_basis_of_the_paper_is_bound_to_the_model_named_and_the_user_is_told_i
         (["random=FILE"], "out= is missing"),
         (["select=FILE", "out=NEW"], "choose at least one attribute"),
         (["select=FILE", "attributes=textures", "out=NEW"], "did you mean texture"),
-        (["to_paper=FILE", "out=FILE"], "exists; name another file or remove it"),
+        (["to_paper=FILE", "out=FILE"], "exists already; name another, or remove it"),
         (["shw=FILE"], "did you mean show"),
     ],
 )

@@ -126,7 +126,7 @@ def test_what_does_not_go_together_is_no_basis(change: dict[str, object], messag
 @pytest.mark.parametrize("columns", [{"texture": (0, 2)}, {"texture": (0, 2), "geometry": (3, 5)}, {"texture": (0, 6)}])
 def test_columns_divide_the_layer(columns: dict[str, tuple[int, int]]) -> None:
     basis = small_basis()
-    with pytest.raises(ValueError, match=r"no division of 0\.\.5"):
+    with pytest.raises(ValueError, match=r"do not divide 0\.\.5"):
         dataclasses.replace(basis, columns={**basis.columns, QKV: columns})
 
 
@@ -195,7 +195,7 @@ def _text(file: Path) -> str:
         (lambda text: text.update(format="megasynth-attr basis 9"), "expected format 'megasynth-attr basis 1'"),
         (lambda text: text.pop("columns"), "KeyError: 'columns'"),
         (lambda text: text.update(columns={}), "columns are given for 0 layers"),
-        (lambda text: text.update(attributes=["geometry", "texture"]), "no division"),
+        (lambda text: text.update(attributes=["geometry", "texture"]), "do not divide"),
         (lambda text: text.update(attributes=["texture"]), "has columns of"),
         (lambda text: text["columns"].update({QKV: 3}), "is damaged"),
         (lambda text: text.pop("sha256"), "checksum"),
@@ -216,7 +216,7 @@ def test_other_files_are_no_bases(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is a folder"):
         read_basis(tmp_path)
     save_file({"frame_blocks.attn.qkv.0.A": np.ones((2, 3), np.float32)}, tmp_path / "paper")
-    with pytest.raises(DatasetError, match=r"is no basis of this project.*from_paper="):
+    with pytest.raises(DatasetError, match=r"is not a basis of this project.*from_paper="):
         read_basis(tmp_path / "paper")
     (tmp_path / "text").write_text("attributes: texture")
     with pytest.raises(DatasetError, match="cut short or something else"):
@@ -228,7 +228,7 @@ def test_other_files_are_no_bases(tmp_path: Path) -> None:
         read_basis(tmp_path / "half")
     more = {**load_file(tmp_path / "b"), f"{QKV}.C": np.ones(3, np.float32)}
     save_file(more, tmp_path / "more", {METADATA: _text(tmp_path / "b")})
-    with pytest.raises(DatasetError, match=r"attn.qkv.C is no tensor of a basis"):
+    with pytest.raises(DatasetError, match=r"attn.qkv.C is not a tensor of a basis"):
         read_basis(tmp_path / "more")
 
 

@@ -1,4 +1,4 @@
-"""Attributes beside each other: nested spans, dropped directions, and what is left alone (subspace.md §6)."""
+"""Attributes beside each other: nested spans, dropped directions, and what is left alone."""
 
 from __future__ import annotations
 

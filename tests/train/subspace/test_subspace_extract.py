@@ -108,7 +108,7 @@ def test_joint_ends_where_no_small_turn_of_the_bases_helps(power: float) -> None
             assert oracle.joint_objective(ws, left, right, power, 1e-3) > best
 
 
-# Core coordinates lose nothing: subspace.md §2
+# Core coordinates lose nothing
 
 
 @settings(max_examples=25, deadline=None)
@@ -172,7 +172,7 @@ def test_an_exact_shared_space_is_found_exactly(name: str, coefficients: str) ->
 
 
 def test_joint_finds_a_space_that_is_shared_but_for_the_sign_and_irls_loses_it() -> None:
-    """subspace.md §3: worst angle 2.8° (joint) against 44° (irls).
+    """Worst angle 2.8° (joint) against 44° (irls).
 
     Here ten clusters of ten adapters that use each of four directions with a random sign; the larger angle of both
     sides. Joint: 2.5° to 3.3°, mean 3.0°. irls: 5.9° to 89.9°, mean 50.5° (above 85° in five of the ten).

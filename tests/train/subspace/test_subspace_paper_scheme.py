@@ -99,7 +99,7 @@ def test_orthonormalising_keeps_the_span(tmp_path: Path) -> None:
             {"decoder__attn__qkv__17__A": np.ones((2, 3), np.float32)},
             r"decoder\.attn\.qkv\.17\.A is of Pi3, not of a VGGT",
         ),
-        ({"global_blocks__attn__qkv__17__C": np.ones(3, np.float32)}, r"17\.C is no name of the paper's scheme"),
+        ({"global_blocks__attn__qkv__17__C": np.ones(3, np.float32)}, r"17\.C is not in the paper's scheme"),
         ({"global_blocks__attn__qkv__17__B": None}, "has only A; both A and B are needed"),
         ({"global_blocks__attn__qkv__17__B": FIXTURE["B_out_basis"][:, :5]}, r"A \(6, 32\) and B \(96, 5\)"),
         (

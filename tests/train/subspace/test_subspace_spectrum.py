@@ -1,4 +1,4 @@
-"""Spectra and their null against dense matrices, and the design's statements about cliffs (subspace.md §4)."""
+"""Spectra and their null against dense matrices, and what is said about cliffs."""
 
 from __future__ import annotations
 

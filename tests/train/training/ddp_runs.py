@@ -16,7 +16,7 @@ from megasynth_train.adapters import adapt
 from megasynth_train.data.device import prepare
 from megasynth_train.data.loader import make_loader
 from megasynth_train.data.sources import open_sources
-from megasynth_train.finetune import base_model
+from megasynth_train.training.base_model import base_model
 from megasynth_train.training.loop import Run
 from megasynth_train.training.losses import losses
 from megasynth_train.training.optimiser import build_optimiser, clip_by_group, set_learning_rate, step_unless
@@ -34,7 +34,7 @@ def train_rank(environment: dict[str, str], data: Path, out: Path, more: tuple[s
     torch.set_num_threads(1)
     settings = runs.settings_of(data, out, *WORDS, *more)
     accelerator = make_accelerator("cpu")
-    adapted = adapt(base_model(settings, []), settings.adapter, total_steps=STEPS)
+    adapted = adapt(base_model(settings.model, []), settings.adapter, total_steps=STEPS)
     run = Run(adapted, open_sources(settings.data), settings, accelerator, out, {})
     bad = accelerator.process_index == 1
 
@@ -71,7 +71,7 @@ def train_by_hand(data: Path, out: Path, *more: str) -> tuple[dict[str, Tensor],
     """Return weights and mean objective of one process that averages both ranks' gradients itself."""
     settings = runs.settings_of(data, out, *WORDS, *more)
     torch.set_num_threads(1)
-    adapted = adapt(base_model(settings, []), settings.adapter, total_steps=STEPS)
+    adapted = adapt(base_model(settings.model, []), settings.adapter, total_steps=STEPS)
     optimiser = build_optimiser(adapted.trainable, settings.optim)
     loaders = [make_loader(open_sources(settings.data), settings.data, 0, 0, STEPS, rank, 2) for rank in range(2)]
     objectives = []

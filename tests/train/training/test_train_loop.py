@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_attr.core.stop import StopRequest
-from megasynth_train.adapters import adapt
+from megasynth_train.adapters import adapt, save_adapter
 from megasynth_train.data.device import prepare
 from megasynth_train.data.loader import make_loader
 from megasynth_train.data.sources import open_sources
-from megasynth_train.finetune import base_model, settings_identity
+from megasynth_train.finetune import settings_identity
+from megasynth_train.training.base_model import base_model
 from megasynth_train.training.loop import Run, train
 from megasynth_train.training.losses import losses
 from megasynth_train.training.metrics import read_metrics
@@ -152,7 +153,7 @@ def make_run(data: Path, out: Path, *words: str) -> Run:
     settings: TrainSettings = runs.settings_of(data, out, *words)
     torch.set_num_threads(1)
     accelerator: Accelerator = make_accelerator("cpu")
-    adapted = adapt(base_model(settings, []), settings.adapter, total_steps=settings.optim.steps)
+    adapted = adapt(base_model(settings.model, []), settings.adapter, total_steps=settings.optim.steps)
     identity = settings_identity(settings, accelerator)
     return Run(adapted, open_sources(settings.data), settings, accelerator, out, identity)
 
@@ -302,7 +303,7 @@ def test_a_result_with_weights_that_are_not_finite_can_be_saved(data: Path, tmp_
     name = next(name for name in run.adapted.trainable if ".lora_A." in name)
     with torch.no_grad():
         run.adapted.trainable[name].view(-1)[0] = math.inf
-    run.adapted.save(tmp_path / "adapter", {})
+    save_adapter(run.adapted, tmp_path / "adapter", {})
     record = json.loads((tmp_path / "adapter" / "drift.json").read_text())
     spoilt = [layer for layer in record["layers"] if layer["relative_change"] is None]
     assert len(spoilt) == 1 and spoilt[0]["module"] in name and set(spoilt[0]["angles_deg"]) == {None}
@@ -377,7 +378,7 @@ def test_scenes_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
 def test_a_step_never_waits_for_the_gpu(data: Path, tmp_path: Path) -> None:
     settings = runs.settings_of(data, tmp_path, "device=cuda", "steps=9")
     accelerator = make_accelerator("cuda")
-    adapted = adapt(base_model(settings, []), settings.adapter, total_steps=9)
+    adapted = adapt(base_model(settings.model, []), settings.adapter, total_steps=9)
     run = Run(adapted, open_sources(settings.data), settings, accelerator, tmp_path, {})
     batches = list(run.batches(0, 6, training=True))
     for raw in batches[:3]:  # the first steps build caches

@@ -1,4 +1,4 @@
-"""The precision policy of vggt.md §9, observed under bf16 autocast on the CPU."""
+"""The precision policy of vggt/precision.py, observed under bf16 autocast on the CPU."""
 
 from __future__ import annotations
 

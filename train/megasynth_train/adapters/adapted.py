@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_train.adapters import basis, parts, storage
-from megasynth_train.adapters.allocation import PREFIX, Allocation
-from megasynth_train.adapters.subspace.layer import free_numbers
+from megasynth_train.adapters import frozen_vectors, parts
+from megasynth_train.adapters.adalora import PREFIX, Allocation
+from megasynth_train.adapters.subspace.layer import SubspaceLinear, free_numbers
 from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
+from megasynth_train.vggt.precision import store_frozen_in_bf16
+
+# full saves frozen weights with the model, which must stay float32; DoRA takes norms of the base weight itself
+NEED_FLOAT32_WEIGHTS = ("full", "dora")
 
 
 @dataclass(frozen=True)
 class Base:
     """The model an adapter belongs to, as it was before adapting."""
 
-    size: str  # a name of vggt.config.SIZES, or "" for sizes of one's own
+    size: str  # a name of vggt.config.SIZES, or "" for other sizes
     config: dict[str, Any]
     weights_sha256: str  # vggt.checkpoint.weights_hash
 
@@ -99,31 +103,47 @@ class Adapted:
         The other modes have none: what they derive from seed and base weights, ``adapt`` derives again.
         """
         state = {} if self._allocation is None else self._allocation.state()
-        return state | basis.bases(self.model)
+        return state | frozen_vectors.bases(self.model)
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what ``extra_state`` returned; DatasetError if it is the state of something else."""
         own = {key: value for key, value in state.items() if key.startswith(PREFIX)}
         vectors = {key: value for key, value in state.items() if key not in own}
-        if bool(own) != (self._allocation is not None) or vectors.keys() != basis.bases(self.model).keys():
+        if bool(own) != (self._allocation is not None) or vectors.keys() != frozen_vectors.bases(self.model).keys():
             raise DatasetError(
                 f"the checkpoint holds other method state than mode={self.mode} with these settings needs "
                 f"({len(state)} tensors); it was written by another run, choose another out="
             )
         if self._allocation is not None:
             self._allocation.load_state(own)
-        basis.set_bases(self.model, vectors)
-
-    def save(self, folder: Path, record: Mapping[str, Any]) -> None:
-        """Write the adapter (mode=full: the model) as ``folder``, whole or not at all; see ``storage.save``."""
-        storage.save(self, Path(folder), record)
+        frozen_vectors.set_bases(self.model, vectors)
 
 
 def initial_values(trainable: Mapping[str, nn.Parameter], mode: str) -> dict[str, Tensor]:
     """Return copies on the CPU of every ``lora_A``, and of PiSSA's ``lora_B``, which also starts away from 0."""
     kinds = [".lora_A."] + ([".lora_B.default."] if mode == "pissa" else [])
-    return _copies((n, p) for n, p in trainable.items() if any(kind in n for kind in kinds) and not p.is_meta)
+    return {
+        name: parameter.detach().to("cpu", torch.float32, copy=True)
+        for name, parameter in trainable.items()
+        if any(kind in name for kind in kinds) and not parameter.is_meta
+    }
 
 
-def _copies(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in named}
+def make_lean(adapted: Adapted) -> bool:
+    """Keep frozen linears of encoder and aggregator, and bases, in bfloat16 and give adapters their input as it is.
+
+    Less memory and fewer casts for training under bf16 autocast, with the same result to the last bit.
+
+    PEFT casts every input to the adapter's float32, autocast casts it back: copies of the largest activations, kept
+    for the backward pass. Returns whether anything was done; the modes of NEED_FLOAT32_WEIGHTS are left alone.
+    Afterwards the model runs under bf16 autocast only.
+    """
+    if adapted.mode in NEED_FLOAT32_WEIGHTS:
+        return False
+    store_frozen_in_bf16(adapted.model)
+    for module in adapted.model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]
+        if isinstance(module, SubspaceLinear):
+            module.store_basis_in_bf16()
+    return True

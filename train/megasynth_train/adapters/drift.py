@@ -1,7 +1,7 @@
 """How far adapters moved from where they started, layer by layer.
 
 Adapters that start from the same ``lora_A`` and drift little share a row space whatever they learn, so a cluster is
-only worth comparing with these numbers beside it (subspace.md §4).
+only worth comparing with these numbers beside it.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from torch import nn
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError
+from megasynth_train.adapters.adalora import Allocation
 from megasynth_train.adapters.adapted import Adapted, Base
-from megasynth_train.adapters.allocation import Allocation
 from megasynth_train.adapters.methods import MAIN, SUBSPACE, Part, check_subspace_keys, plan, uncovered
 from megasynth_train.adapters.parts import Row, parameter_rows
 from megasynth_train.adapters.subspace.layer import free_numbers
@@ -74,7 +74,7 @@ def trainable_counts(
 def base_of(model: VGGT) -> Base:
     """Return the record of an unadapted model; ConfigError if it is adapted already."""
     if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        raise ConfigError("this model has adapters already; build it anew before adapting it")
+        raise ConfigError("this model has adapters already; adapt a fresh copy of it instead")
     config = to_plain(model.config)
     heads = {name: config[name] for name in ("camera_head", "depth_head", "point_head")}
     size = next((name for name, known in SIZES.items() if dataclasses.replace(known, **heads) == model.config), "")

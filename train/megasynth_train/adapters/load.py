@@ -14,7 +14,7 @@ from torch import Tensor
 
 from megasynth_attr.core.codec import from_plain, to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_train.adapters import basis as frozen
+from megasynth_train.adapters import frozen_vectors as frozen
 from megasynth_train.adapters.adapted import Adapted, Base, initial_values
 from megasynth_train.adapters.inject import allocation_of, base_of, inject, seeded, train_all
 from megasynth_train.adapters.methods import MAIN, SUBSPACE, Part

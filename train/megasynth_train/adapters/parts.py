@@ -65,7 +65,7 @@ def _part_and_kind(name: str) -> tuple[str, str]:
     if part == "aggregator, tokens":
         return "aggregator", "tokens"
     pieces = name.split(".")
-    # projections inside the depth head's "projects" and the encoder's patch projection are no linears of a block
+    # projections inside the depth head's "projects" and the encoder's patch projection are not linears of a block
     linear = next((piece for piece in pieces if piece in LINEARS and {"attn", "mlp"} & set(pieces)), None)
     if linear is not None:
         return part, linear

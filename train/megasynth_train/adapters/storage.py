@@ -21,7 +21,7 @@ import copy
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft import AdaLoraConfig, PeftModel, get_peft_model_state_dict
 from torch import Tensor
@@ -32,14 +32,12 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, read_json, sha256_of, write_durably
 from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.adapters import drift
-from megasynth_train.adapters.basis import bases
+from megasynth_train.adapters.adapted import Adapted
+from megasynth_train.adapters.frozen_vectors import bases
 from megasynth_train.adapters.methods import MAIN
 from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.vggt.checkpoint import save_model
 from megasynth_train.vggt.weight_files import write_tensors
-
-if TYPE_CHECKING:
-    from megasynth_train.adapters.adapted import Adapted
 
 FORMAT = "megasynth-attr adapter 1"
 RECORD = "adapter.json"
@@ -50,7 +48,7 @@ PEFT_METADATA = {"format": "pt"}
 PACKAGES = ("torch", "peft", "safetensors", "numpy")
 
 
-def save(adapted: Adapted, folder: Path, record: Mapping[str, Any]) -> None:
+def save_adapter(adapted: Adapted, folder: Path, record: Mapping[str, Any]) -> None:
     """Write ``folder``, whole or not at all, in place of what was there; ``record`` says what it was trained on.
 
     Raises EnvironmentProblem if the disk is full; then the old folder is still there.

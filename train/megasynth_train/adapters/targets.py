@@ -78,7 +78,7 @@ def _matching(model: nn.Module, possible: Sequence[str], pattern: str) -> list[s
             continue
         others = [name for name, _ in model.named_modules() if name and part.fullmatch(name)]
         reason = (
-            f"it fits {others[0]}, which is no linear or convolution outside the encoder"
+            f"it fits {others[0]}, which is not a linear layer or convolution outside the encoder"
             if others
             else "write whole names, e.g. aggregator\\.frame_blocks\\.\\d+\\.attn\\.qkv or camera_head\\..*"
         )

@@ -1,4 +1,4 @@
-"""The bases that methods of a comparison train in: the mined one, chosen attributes of it, and random likenesses.
+"""The bases that a comparison trains in: the mined one, chosen attributes of it, and random ones of the same shapes.
 
 ::
 
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_train.finetune import say
 from megasynth_train.subspace.basis import Basis, random_basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
 from megasynth_train.subspace.join import concatenate_bases, origin
+from megasynth_train.training.loop import say
 
 BASES = "bases"
 WHOLE_BASIS = "all.safetensors"  # of megasynth_train.mine: all attributes beside each other

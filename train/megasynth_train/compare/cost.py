@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from megasynth_attr.core.pages.words import number_text, table_text
 from megasynth_train.compare.methods import Method
-from megasynth_train.compare.table import number, padded
 from megasynth_train.compare.text import note_sentences
 from megasynth_train.compare.trainings import Prepared
 from megasynth_train.cost.run import mean_step, tuning_of
@@ -30,13 +30,13 @@ def plan_text(prepared: Prepared) -> str:
         flops, hours, count = flops + runs * one_flops, hours + runs * one_s / 3600, count + runs
         cost = (f"{one_flops / 1e15:.3g}", f"{one_s / 3600:.2g}") if runs else ("", "")
         rate = f"{method.optim.lr:g}" if runs else ""
-        shown = [number(parts[part]) for part in ("aggregator", "heads", "encoder")]
-        rows.append((method.name, *shown, number(sum(parts.values())), rate, str(runs), *cost))
+        shown = [number_text(parts[part]) for part in ("aggregator", "heads", "encoder")]
+        rows.append((method.name, *shown, number_text(sum(parts.values())), rate, str(runs), *cost))
     steps = settings.optim.steps
     lines = [
         f"{settings.model.size}, {len(prepared.methods)} methods, seeds {', '.join(map(str, settings.seeds))}: {count} "
-        f"trainings of {number(steps)} steps, about {flops / 1e15:.3g} PFLOP or {hours:.2g} H200 hours in all",
-        padded(rows),
+        f"trainings of {number_text(steps)} steps, about {flops / 1e15:.3g} PFLOP or {hours:.2g} H200 hours in all",
+        table_text(rows),
         _NOTE,
         *_notes(prepared),
     ]

@@ -1,7 +1,6 @@
 """The pictures of a comparison: every seed's number by method, errors against trained numbers, learning curves.
 
-Figures are about 5 inches wide with text of 9 points, so that they stay readable on a phone; built without pyplot.
-Colours are those of Okabe and Ito, which colour-blind people tell apart; families of methods also differ in marker.
+Families of methods differ in colour and in marker.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.pages.figures import COLOURS, MUTED, PAPER, few_ticks, figure_style, new_figure, save_png
 from megasynth_train.compare.collect import Results
 from megasynth_train.compare.methods import BASE, frame_of
 from megasynth_train.compare.statistics import METRICS, Metric
 from megasynth_train.compare.table import Table
 
-DPI = 180
-INK, PAPER, FAINT = "#1d2128", "#f6f7f9", "#c9cfd7"
-WIDTH_INCHES, FONT = 5.2, 9
+WIDTH_INCHES = 5.2
 LABEL_OFFSETS = (
     (7, 0, "left"),
     (-7, 0, "right"),
@@ -41,12 +39,12 @@ class Style:
 
 
 STYLES = (
-    Style("base model", "#5b6472", "s"),
+    Style("base model", MUTED, "s"),
     Style("all weights", "#000000", "D"),
-    Style("heads only", "#E69F00", "v"),
-    Style("mined basis", "#0072B2", "o"),
-    Style("random basis", "#D55E00", "X"),
-    Style("low rank", "#009E73", "^"),
+    Style("heads only", COLOURS[5], "v"),
+    Style("mined basis", COLOURS[0], "o"),
+    Style("random basis", COLOURS[1], "X"),
+    Style("low rank", COLOURS[2], "^"),
 )
 _LINES = ("-", "--", ":", "-.")
 Curves = Mapping[str, Sequence[Sequence[tuple[int, float]]]]  # method → one curve per seed
@@ -63,13 +61,14 @@ def style_of(method: str, mode: str, basis: str) -> Style:
     return next(style for style in STYLES if style.family == family)
 
 
+@figure_style()
 def save_dots(path: Path, results: Results, table: Table, styles: Mapping[str, Style]) -> None:
     """Write the picture of all five metrics: a dot per seed, a bar at the mean, methods below each other."""
     methods = [row.method for row in table.rows]
     row_inches = 0.2
     height = len(METRICS) * (len(methods) * row_inches + 0.62) + 0.1
-    figure, axes = _figure(WIDTH_INCHES, height, len(METRICS))
-    for metric, plot in zip(METRICS, axes, strict=True):
+    figure = new_figure(WIDTH_INCHES, height, layout="constrained")
+    for metric, plot in zip(METRICS, figure.subplots(len(METRICS), 1), strict=True):
         for y, method in enumerate(methods):
             values = list(results.values(method, metric.key).values())
             style = styles[method]
@@ -80,14 +79,16 @@ def save_dots(path: Path, results: Results, table: Table, styles: Mapping[str, S
         plot.set_ylim(len(methods) - 0.4, -0.6)
         plot.margins(x=0.06)
         direction = "more" if metric.higher_is_better else "less"
-        plot.set_title(f"{metric.name} {metric.arrow}   {direction} is better", fontsize=FONT, loc="left", color=INK)
-        plot.grid(axis="x", color=FAINT, lw=0.6)
-    _save(figure, path)
+        plot.set_title(f"{metric.name} {metric.arrow}   {direction} is better", loc="left")
+        plot.grid(False, axis="y")
+    save_png(figure, path)
 
 
+@figure_style()
 def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style], metric: Metric) -> None:
     """Write a metric's mean against trained numbers (log), ± the standard deviation; the base model as a line."""
-    figure, (plot,) = _figure(WIDTH_INCHES, 3.9, 1)
+    figure = new_figure(WIDTH_INCHES, 3.9, layout="constrained")
+    plot = figure.subplots()
     shown = [row for row in table.rows if row.metrics[metric.key].mean is not None]
     points = []
     for row in shown:
@@ -104,30 +105,31 @@ def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style
     if points:
         _count_axis(plot, [total for total, *_ in points])
         plot.margins(x=0.22, y=0.14)
-        plot.set_xlabel("trained numbers", fontsize=FONT)
-    plot.set_ylabel(f"{metric.name} {metric.arrow}", fontsize=FONT)
-    plot.grid(color=FAINT, lw=0.6)
-    _legend(plot, columns=3)
+        plot.set_xlabel("trained numbers")
+    plot.set_ylabel(f"{metric.name} {metric.arrow}")
+    _legend(plot)
     _label_points(figure, plot, points)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _count_axis(plot: Any, totals: Sequence[int]) -> None:
     """Give the x axis a logarithmic scale with few ticks, written 240 k or 16.3 M; within a decade a linear one."""
-    from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter, NullFormatter
 
     if max(totals) >= 10 * min(totals):
         plot.set_xscale("log")
         plot.xaxis.set_minor_formatter(NullFormatter())
     else:
-        plot.xaxis.set_major_locator(MaxNLocator(4))
+        few_ticks(plot.xaxis, 4)
     plot.xaxis.set_major_formatter(EngFormatter())
 
 
+@figure_style()
 def save_curves(path: Path, curves: Curves, styles: Mapping[str, Style]) -> None:
     """Write the objective of training by step: the mean over seeds, and the range of the seeds as a band."""
     rows = -(-len(curves) // 3)
-    figure, (plot,) = _figure(WIDTH_INCHES, 3.4 + 0.17 * rows, 1)
+    figure = new_figure(WIDTH_INCHES, 3.4 + 0.17 * rows, layout="constrained")
+    plot = figure.subplots()
     used: dict[str, int] = {}
     for method, seeds in curves.items():
         style = styles[method]
@@ -139,20 +141,19 @@ def save_curves(path: Path, curves: Curves, styles: Mapping[str, Style]) -> None
             plot.fill_between(common, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.13, lw=0)
         marker = "o" if len(common) == 1 else None
         plot.plot(common, values.mean(axis=0), line, color=style.colour, lw=1.5, label=method, marker=marker, ms=4)
-    plot.set_xlabel("step", fontsize=FONT)
-    plot.set_ylabel("objective", fontsize=FONT)
-    plot.grid(color=FAINT, lw=0.6)
-    _legend(plot, columns=3)
-    _save(figure, path)
+    plot.set_xlabel("step")
+    plot.set_ylabel("objective")
+    _legend(plot)
+    save_png(figure, path)
 
 
-def _legend(plot: Any, columns: int) -> None:
+def _legend(plot: Any) -> None:
     handles, labels = plot.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     if unique:
         plot.legend(
-            unique.values(), unique.keys(), ncols=columns, fontsize=FONT - 1, frameon=False,
-            loc="lower center", bbox_to_anchor=(0.45, 1.0), columnspacing=1.2, handlelength=2.2,
+            unique.values(), unique.keys(), ncols=3, loc="lower center", bbox_to_anchor=(0.45, 1.0),
+            columnspacing=1.2, handlelength=2.2,
         )  # fmt: skip
 
 
@@ -170,7 +171,7 @@ def _label_points(figure: Any, plot: Any, points: Sequence[tuple[float, float, s
         best: tuple[int, Any] | None = None
         for dx, dy, side in LABEL_OFFSETS:
             label = plot.annotate(
-                method, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=FONT - 1.5,
+                method, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=7.5,
                 color=colour, annotation_clip=False,
                 bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
             )  # fmt: skip
@@ -187,23 +188,3 @@ def _label_points(figure: Any, plot: Any, points: Sequence[tuple[float, float, s
                 break
         if best is not None:
             taken.append(best[1].get_window_extent(figure.canvas.get_renderer()))
-
-
-def _figure(width: float, height: float, rows: int) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
-    for plot in axes:
-        plot.set_facecolor(PAPER)
-        plot.tick_params(labelsize=FONT - 1, colors=INK, length=2.5)
-        for side, spine in plot.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(FAINT)
-    return figure, axes
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, metadata={"Software": None})

@@ -19,17 +19,19 @@ from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.pages import chapters
 from megasynth_attr.core.pages.chapters import Chapter, Link, Picture
+from megasynth_attr.core.pages.template import render
 from megasynth_attr.core.temporary import (
     replace_atomically,
     replacing_folder,
 )
-from megasynth_train.compare import figures, page
+from megasynth_train.compare import figures
 from megasynth_train.compare.collect import PAGE, Results, Row, learning_curve
 from megasynth_train.compare.manifest import notes_of, run_folder
 from megasynth_train.compare.statistics import METRICS
-from megasynth_train.compare.table import Table, cells, header, make_table
-from megasynth_train.compare.text import caveat, lead, markdown
+from megasynth_train.compare.table import Table, cells, header, interval_words, make_table, meaning, run_words
+from megasynth_train.compare.text import caveat, differences_by_method, lead, markdown
 
+TEMPLATES = Path(__file__).parent / "templates"
 JSON, MARKDOWN, PICTURES = "comparison.json", "comparison.md", "pictures"
 FORMAT = "megasynth-attr comparison 1"
 AGAINST = ("accuracy", "abs_rel")  # metrics drawn against trained numbers
@@ -54,7 +56,7 @@ def write_report(out: Path, manifest: Mapping[str, Any], results: Results, refer
         report = Report(out, manifest, results, table, pictures)
         scenes = manifest["scenes"]["test"]
         replace_atomically(out / MARKDOWN, markdown(results, table, scenes, notes_of(manifest)).encode())
-        replace_atomically(out / PAGE, page.render(report).encode())
+        replace_atomically(out / PAGE, page(report).encode())
         replace_atomically(out / JSON, json_bytes(_record(report)))
         chapters.write_chapter(out, chapter(report))
     return report
@@ -79,6 +81,34 @@ def chapter(report: Report) -> Chapter:
         ),
         links=tuple(links),
         caveat=caveat(results, table, manifest["scenes"]["test"], notes_of(manifest)),
+    )
+
+
+def page(report: Report) -> str:
+    """Return index.html: tables, pictures and links to the point clouds, from files beside it, offline."""
+    results, table = report.results, report.table
+    return render(
+        TEMPLATES,
+        "comparison.html",
+        name=report.out.name,
+        lead=lead(results, table),
+        caveat=caveat(results, table, report.manifest["scenes"]["test"], notes_of(report.manifest)),
+        facts=facts(report),
+        header=header(table),
+        rows=cells(table),
+        reference=table.reference,
+        metric_names=[f"{metric.name} {metric.arrow}" for metric in METRICS],
+        differences=differences_by_method(table) if table.differences else [],
+        interval=interval_words,
+        pictures=report.pictures,
+        clouds=[
+            (method, [(row.seed, point_page(report, row)) for row in results.of(method)]) for method in results.methods
+        ],
+        missing=[(run_words(one.method, one.seed), one.reason) for one in results.missing],
+        uneven=[(run_words(row.method, row.seed), row.excluded) for row in results.uneven],
+        common=len(results.scenes),
+        seen=report.manifest["scenes"]["seen"],
+        meanings=[(f"{m.name} {m.arrow}", meaning(m, results.alignment)) for m in METRICS],
     )
 
 

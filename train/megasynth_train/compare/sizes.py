@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from megasynth_attr.core.errors import ConfigError, MegaSynthError
+from megasynth_attr.core.pages.words import number_text
 from megasynth_train.adapters import trainable_counts
 from megasynth_train.compare.bases import Bases
 from megasynth_train.compare.collect import by_part
 from megasynth_train.compare.methods import MINED, Method
 from megasynth_train.compare.settings import CompareSettings
-from megasynth_train.compare.table import number
 from megasynth_train.subspace.basis import Basis
 from megasynth_train.vggt.config import named_config
 
@@ -85,8 +85,8 @@ def _matched(
             method = replace(method, adapter=replace(method.adapter, head_rank=rank))
             size = Size(_parameters(method, settings, None))
             note = (
-                f"LoRA of rank {rank} on the heads alone: {number(size.total)} trained numbers, the nearest to the "
-                f"{number(target)} of subspace"
+                f"LoRA of rank {rank} on the heads alone: {number_text(size.total)} trained numbers, the nearest "
+                f"to the {number_text(target)} of subspace"
             )
             sizes[method.name] = replace(size, note=note)
         found.append(method)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from megasynth_attr.core.pages.words import number_text, signed_text, spread_text
 from megasynth_train.compare.collect import Results
 from megasynth_train.compare.statistics import METRICS, Difference, Metric, Spread, difference, spread
 
@@ -75,25 +75,18 @@ def cells(table: Table) -> list[list[str]]:
     """Return the table of results as words, a line per method: trained numbers, metrics, seconds, count of seeds."""
     lines = []
     for row in table.rows:
-        parts = [number(row.parameters[part]) for part in _parts(table)]
+        parts = [number_text(row.parameters[part]) for part in _parts(table)]
         seconds = "–" if row.seconds.mean is None else f"{row.seconds.mean:.3g}"
-        metrics = [spread_words(row.metrics[m.key]) for m in METRICS]
-        lines.append([row.method, *parts, number(row.total), *metrics, seconds, str(row.runs)])
+        metrics = [spread_text(row.metrics[m.key].mean, row.metrics[m.key].std) for m in METRICS]
+        lines.append([row.method, *parts, number_text(row.total), *metrics, seconds, str(row.runs)])
     return lines
-
-
-def spread_words(value: Spread) -> str:
-    """Return "mean ± std", the mean alone if there is no spread, or a dash."""
-    if value.mean is None:
-        return "–"
-    return f"{value.mean:.4g}" if value.std is None else f"{value.mean:.4g} ± {value.std:.2g}"
 
 
 def interval_words(value: Difference) -> str:
     """Return "[low, high]", or "one seed"."""
     if value.low is None or value.high is None:
         return "one seed"
-    return f"[{signed(value.low)}, {signed(value.high)}]"
+    return f"[{signed_text(value.low)}, {signed_text(value.high)}]"
 
 
 def run_words(method: str, seed: int | None) -> str:
@@ -101,28 +94,9 @@ def run_words(method: str, seed: int | None) -> str:
     return method if seed is None else f"{method}, seed {seed}"
 
 
-def number(count: int) -> str:
-    """Return a count with thin spaces between thousands."""
-    return f"{count:,}".replace(",", "\u202f")
-
-
-def padded(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as plain text in columns, the first left-aligned."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for first, *others in rows:
-        lines.append("  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]).rstrip())
-    return "\n".join(lines)
-
-
 def table_row(table: Table, method: str) -> MethodRow:
     """Return a method's row."""
     return next(row for row in table.rows if row.method == method)
-
-
-def signed(value: float) -> str:
-    """Return a number with its sign, a true minus for the negative ones."""
-    return f"{value:+.3g}".replace("-", "−")
 
 
 def _parts(table: Table) -> list[str]:

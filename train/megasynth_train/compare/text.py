@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
+from megasynth_attr.core.pages.words import count_text, markdown_table, number_text, signed_text, spread_text
 from megasynth_train.compare.collect import Results
 from megasynth_train.compare.statistics import METRICS, Difference, Metric, difference, ranking
 from megasynth_train.compare.table import (
@@ -13,10 +14,7 @@ from megasynth_train.compare.table import (
     header,
     interval_words,
     meaning,
-    number,
     run_words,
-    signed,
-    spread_words,
     table_row,
 )
 
@@ -42,8 +40,8 @@ def lead(results: Results, table: Table) -> str:
         return f"{text} They share one seed: the difference cannot be told from chance. {_others(table)}"
     does = "does not exceed" if delta.verdict == "unclear" else "exceeds"
     return (
-        f"{text} Their difference, {signed(delta.mean)} {interval_words(delta)} (95 % interval, {delta.count} seeds), "
-        f"{does} the spread between seeds. {_others(table)}"
+        f"{text} Their difference, {signed_text(delta.mean)} {interval_words(delta)} (95 % interval, {delta.count} "
+        f"seeds), {does} the spread between seeds. {_others(table)}"
     )
 
 
@@ -75,12 +73,12 @@ def markdown(results: Results, table: Table, test_scenes: int, notes: Mapping[st
     """Return comparison.md."""
     parts = ["# Comparison of methods", lead(results, table), caveat(results, table, test_scenes, notes)]
     rows = [header(table), *cells(table)]
-    parts.append("## Results\n\nMean ± standard deviation over n seeds.\n\n" + _markdown_table(rows))
+    parts.append("## Results\n\nMean ± standard deviation over n seeds.\n\n" + markdown_table(rows, aligned=False))
     if table.differences:
         heads = ["method", *(f"{m.name} {m.arrow}" for m in METRICS)]
         parts.append(
             f"## Difference to {table.reference}, seed by seed\n\nMean and its 95 % interval (Student).\n\n"
-            + _markdown_table([heads, *difference_rows(table)])
+            + markdown_table([heads, *difference_rows(table)], aligned=False)
         )
     if results.missing:
         lines = [f"* {run_words(one.method, one.seed)}: {one.reason}" for one in results.missing]
@@ -108,7 +106,7 @@ def _difference_words(value: Difference | None) -> str:
     if value is None:
         return "–"
     verdict = "" if value.count < 2 else f" {value.verdict}"
-    return f"{signed(value.mean)} {interval_words(value)}{verdict}"
+    return f"{signed_text(value.mean)} {interval_words(value)}{verdict}"
 
 
 def _others(table: Table) -> str:
@@ -125,10 +123,5 @@ def _ranked(table: Table, metric: Metric) -> list[str]:
 
 def _value(row: MethodRow) -> str:
     value = row.metrics[ACCURACY.key]
-    seeds = f"{value.count} seed{'' if value.count == 1 else 's'}, " if row.total else ""
-    return f"{spread_words(value)} ({seeds}{number(row.total)} trained numbers)"
-
-
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(rows[0]) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
+    seeds = f"{count_text(value.count, 'seed')}, " if row.total else ""
+    return f"{spread_text(value.mean, value.std)} ({seeds}{number_text(row.total)} trained numbers)"

@@ -34,6 +34,8 @@ from megasynth_train.data.sources import open_sources
 from megasynth_train.evaluate import __main__ as evaluation
 from megasynth_train.evaluate.inputs import select_scenes
 from megasynth_train.evaluate.options import EvaluateSettings, MeasureSettings
+from megasynth_train.training.base_model import base_model
+from megasynth_train.training.loop import say
 from megasynth_train.training.processes import make_accelerator, on_main
 from megasynth_train.vggt.checkpoint import weights_hash
 
@@ -108,8 +110,8 @@ def contents_of(prepared: Prepared) -> Contents:
     settings = prepared.settings
     training, test = open_sources(settings.training().data), select_scenes(_evaluation(settings))
     for note in (*training.notes, *test.notes):
-        finetune.say(note)
-    base_sha256 = weights_hash(finetune.base_model(settings.training(), []))
+        say(note)
+    base_sha256 = weights_hash(base_model(settings.model, []))
     if prepared.bases is not None:
         check_base(prepared.bases.whole, base_sha256, str(prepared.bases.file))
     seen = {scene.folder for scene in training.train}

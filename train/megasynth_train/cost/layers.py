@@ -1,4 +1,4 @@
-"""The matrix products of one training step of VGGT, as lists of layers with their sizes (vggt.md §3-§8)."""
+"""The matrix products of one training step of VGGT, as lists of layers with their sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one training step must hold on the GPU: bytes by part, estimated before any measurement (training.md §11).
+"""What one training step must hold on the GPU: bytes by part, estimated before any measurement.
 
 The constants are those of a reference block, so this is what can be reached. Ours held about 3.5 kB per token and block
 more when it was counted, uncompiled, with saved-tensor hooks (LoRA-16: 47.5 instead of 44.0 kB).

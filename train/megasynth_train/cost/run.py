@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from megasynth_train.cost.layers import Tuning
 from megasynth_train.cost.step import StepCost, mean_over_views, step_cost
-from megasynth_train.data.target import PATCH_PX, target_size
+from megasynth_train.data.sizes import PATCH_PX, target_size
 from megasynth_train.training.settings import AdapterSettings, TrainSettings, head_rank
 from megasynth_train.vggt.config import named_config
 

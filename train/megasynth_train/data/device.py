@@ -26,7 +26,7 @@ def prepare(raw: RawBatch, device: torch.device | str, settings: DataSettings) -
     Images are scaled to ``raw.image_size_hw`` by antialiased bicubic interpolation and jittered. Depth takes the
     nearest source pixel on the same grid: interpolation would invent surfaces between foreground and background.
     Pixels without depth, or with depth above ``settings.depth_quantile`` of their frame's, are masked. Intrinsics
-    follow the windows exactly. Depth and poses are normalised as in training.md §3.
+    follow the windows exactly. Depth and poses are normalised (``normalise``).
     """
     intrinsics = window_intrinsics(raw.intrinsics.cpu().numpy(), raw.windows, raw.image_size_hw)
     raw = raw.to(device)

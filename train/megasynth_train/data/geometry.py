@@ -5,7 +5,7 @@ Pixel frame: u right, v down, origin at the corner of the image, so the image's 
 data, the first pixel's centre is (0.5, 0.5) (``pixel_centre=0.5``). The released VGGT code puts that centre at (0, 0)
 while keeping cx = W/2; ``pixel_centre=0.0`` reproduces it.
 
-The pose encoding (vggt.md §10): translation (3), quaternion x, y, z, w (4), vertical and horizontal field of view in
+The pose encoding: translation (3), quaternion x, y, z, w (4), vertical and horizontal field of view in
 radians (2, **vertical first**). The principal point is not encoded; decoding puts it in the middle of the image.
 
 Nothing here waits for the device: no value is looked at on the host. Products are written out, because a matrix product
@@ -117,7 +117,7 @@ def rotation_from_quaternion(quaternion: Tensor) -> Tensor:
 def unproject(
     depth_z: Tensor, intrinsics: Tensor, camera_from_world: Tensor | None = None, *, pixel_centre: float = 0.5
 ) -> Tensor:
-    """Return the points [..., H, W, 3] at depth ``depth_z`` [..., H, W] along the optical axis (vggt.md §11).
+    """Return the points [..., H, W, 3] at depth ``depth_z`` [..., H, W] along the optical axis.
 
     They are in camera coordinates, or in world coordinates if ``camera_from_world`` ([..., 4, 4] or [..., 3, 4]) is
     given, in the unit of ``depth_z``. ``intrinsics`` [..., 3, 3] in pixels; skew is ignored. ``pixel_centre``: where

@@ -1,4 +1,4 @@
-"""Pictures of a scene from a folder, made the size the network takes (vggt.md §12)."""
+"""Pictures of a scene from a folder, made the size the network takes."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from megasynth_train.data.sources import TrainingData
 from megasynth_train.training.settings import DataSettings
 
 _SHARED_MEMORY = Path("/dev/shm")
-_GRACE_READS = 200  # max_bad_share is applied to at least so many reads: one bad scene in the first step is no verdict
+_GRACE_READS = 200  # max_bad_share is applied to at least so many reads: one bad scene in the first step proves nothing
 
 
 class StepDataset(Dataset[RawBatch | MegaSynthError]):

@@ -15,7 +15,7 @@ from megasynth_attr.core.ranges import Range
 from megasynth_attr.core.streams import stream
 from megasynth_train.data.colour import Jitter, draw_jitter, neutral_jitter
 from megasynth_train.data.scene import TrainingScene
-from megasynth_train.data.target import PATCH_PX, target_size
+from megasynth_train.data.sizes import PATCH_PX, target_size
 from megasynth_train.training.settings import DataSettings
 
 STREAMS = "megasynth-train data 1"  # part of every stream's key: raising it changes every draw

@@ -19,9 +19,9 @@ from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
 from megasynth_train.data import paper_layout
-from megasynth_train.data.limits import check_settings
 from megasynth_train.data.plan import available_views, usable_views
 from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene, paper_scene_name
+from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.settings import DataSettings
 
 

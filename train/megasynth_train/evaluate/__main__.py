@@ -38,9 +38,8 @@ from megasynth_train.evaluate.page import INDEX, Cloud, PageScene, write_point_p
 from megasynth_train.evaluate.pictures import save_picture
 from megasynth_train.evaluate.results import FORMAT, results_record, results_text
 from megasynth_train.evaluate.run import SceneEvaluation, evaluate_scenes, facts
-from megasynth_train.finetune import base_model
+from megasynth_train.training.base_model import base_model
 from megasynth_train.training.processes import make_accelerator
-from megasynth_train.training.settings import TrainSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.model import VGGT, compile_blocks
 from megasynth_train.vggt.precision import resolve_precision, set_backends
@@ -90,7 +89,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
 def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, dict[str, Any]]:
     """Return the model with its adapter, and its record for results.json."""
     notes: list[str] = []
-    base = base_model(TrainSettings(model=settings.model), notes)
+    base = base_model(settings.model, notes)
     model, digest, adapter, mode = base, "", "", ""
     if settings.adapter:
         folder = Path(settings.adapter).expanduser()
@@ -196,7 +195,7 @@ def main(words: list[str]) -> None:
     if excluded:
         raise ScenesFailed(
             f"{len(excluded)} scenes are not in the averages of {settings.out}: "
-            f"{', '.join(bad['scene'] for bad in excluded)}; mend them, or leave them out with scenes="
+            f"{', '.join(bad['scene'] for bad in excluded)}; fix them, or leave them out with scenes="
         )
 
 

@@ -114,7 +114,7 @@ def compare_clouds(
     """Return distances and normal agreement at nearest neighbours, from prediction to truth and back.
 
     Points and normals are (N, 3) and (M, 3). A missing piece shows in the completeness only where the truth has
-    points. Source: training.md §9.1.
+    points.
     """
     accuracy, at_truth = _nearest(_tree(truth), predicted, workers)
     completeness, at_predicted = _nearest(_tree(predicted), truth, workers)

@@ -1,8 +1,8 @@
 """Depth errors, and the ways to bring a depth of unknown scale to the truth before measuring them.
 
 Convention: the **prediction** is mapped to the truth, one fit per call, over valid pixels only. The published code maps
-the truth to the prediction in one case and lets invalid pixels take part in two others; those three are the functions
-``released_*``, which exist to reproduce its numbers (training.md §9.2).
+the truth to the prediction in one case and lets invalid pixels take part in two others; test_eval_fixtures.py shows
+that, but for this, the numbers are the same.
 """
 
 from __future__ import annotations
@@ -118,39 +118,3 @@ def robust_scale_shift(source: np.ndarray, target: np.ndarray) -> Fit:
             break
         weights = 1.0 / np.maximum(residual, floor)
     return Fit(float(scale), float(level - scale * mean))
-
-
-def released_median(predicted: np.ndarray, truth: np.ndarray) -> Fit:
-    """Return the published code's median alignment: over **all** pixels, the lower of two middle values."""
-    return Fit(_lower_median(truth) / _lower_median(predicted))
-
-
-def released_scale(predicted: np.ndarray, truth: np.ndarray) -> Fit:
-    """Return the published code's scale: 10 reweightings towards Σ |s · p − g| over **all** pixels, nearly unbounded.
-
-    Ill-conditioned: weights reach 1e8, and the order of multiplications shows in the third decimal.
-    """
-    p, g = predicted.astype(np.float64).ravel(), truth.astype(np.float64).ravel()
-    scale = g.mean() / p.mean()
-    for _ in range(10):
-        weights = 1.0 / (np.abs(scale * p - g) + 1e-8)
-        scale = (weights * p) @ g / ((weights * p) @ p)
-    return Fit(float(scale))
-
-
-def released_scale_shift(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Return the **truth** (V, H, W) mapped view by view to the prediction, as the published code compares them.
-
-    It minimises Σ |scale · g + shift − p| with Adam; the minimum is found here by ``robust_scale_shift``.
-    """
-    mapped = np.zeros(truth.shape)
-    for view in range(len(truth)):
-        seen = valid[view]
-        fit = robust_scale_shift(truth[view][seen].astype(np.float64), predicted[view][seen].astype(np.float64))
-        mapped[view] = fit.apply(truth[view])
-    return mapped
-
-
-def _lower_median(values: np.ndarray) -> float:
-    middle = (values.size - 1) // 2
-    return float(np.partition(values.ravel(), middle)[middle])

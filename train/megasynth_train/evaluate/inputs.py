@@ -19,8 +19,8 @@ from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.ranges import Uniform
 from megasynth_train.data.device import resize_images
 from megasynth_train.data.frames import FrameArrays
-from megasynth_train.data.limits import check_width
 from megasynth_train.data.scene import BadScene, TrainingScene
+from megasynth_train.data.sizes import check_width
 from megasynth_train.data.sources import TrainingData, open_sources
 from megasynth_train.data.windows import crop_window, window_intrinsics
 from megasynth_train.evaluate.options import EvaluateSettings

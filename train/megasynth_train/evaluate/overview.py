@@ -1,7 +1,7 @@
 """One picture of a prediction: input, depth and confidence by view, and the points with the cameras from two sides.
 
-Drawn on a Figure object without pyplot: no global state, no window. Every row has its heading above it and every
-number its own strip, so that nothing overlaps whatever the number and shape of the views.
+Every row has its heading above it and every number its own strip, so that nothing overlaps whatever the number and
+shape of the views.
 """
 
 from __future__ import annotations
@@ -10,32 +10,44 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from megasynth_train.predict import PredictedScene
+from megasynth_attr.core.pages.figures import (
+    MUTED,
+    PAPER,
+    colour_bar,
+    evenly,
+    few_ticks,
+    figure_style,
+    new_figure,
+    place,
+    save_png,
+    scale,
+    show_pixels,
+    write,
+)
+from megasynth_train.evaluate.prediction import PredictedScene
 
-DPI = 150
 COLUMNS = 6  # views shown; more are left out evenly
 POINTS = 40_000  # points drawn; more are left out evenly
 WIDTH_INCHES, TILE_INCHES = 10.0, 2.4  # of the figure, and of a tile at most
 LEFT, RIGHT, GAP, LINE, BAR = 0.15, 0.75, 0.06, 0.24, 0.12  # margins, gap, height of a text line, colour bar (inches)
 PANEL_INCHES, PANEL_GAP = 4.3, 0.6  # height of the point cloud panels, and the way between them
-FONT, SMALL = 9, 7.5
+SMALL = 7.5
 CHARACTER_INCHES = 0.62 * SMALL / 72  # about the mean width of a letter
-OUTLIERS_PERCENT = (
-    1.0  # of points that may lie outside the panels, and of values outside the colour scale, on each side
-)
+# of points that may lie outside the panels, and of values outside the colour scale, on each side
+OUTLIERS_PERCENT = 1.0
 CAMERA_SHARE = 0.07  # length of a drawn camera relative to the size of the scene
 # rows: right, down and forward of the viewer, in world axes (the first camera's x right, y down, z forward)
 ABOVE = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 
 
+@figure_style()
 def save_overview(path: Path, scene: PredictedScene, rgb: np.ndarray, keep: np.ndarray, names: Sequence[str]) -> None:
     """Write the PNG. ``rgb`` uint8 [S, H, W, 3], ``keep`` bool [S, H, W]: the points drawn, ``names`` of views."""
-    chosen = _evenly(len(names), COLUMNS)
+    chosen = evenly(len(names), COLUMNS)
     height, width = rgb.shape[1:3]
     inner = WIDTH_INCHES - LEFT - RIGHT - GAP * (len(chosen) - 1)
     tile = min(TILE_INCHES, inner / len(chosen))
@@ -43,66 +55,48 @@ def save_overview(path: Path, scene: PredictedScene, rgb: np.ndarray, keep: np.n
     shown = f"{len(chosen)} of {len(names)} views" if len(chosen) < len(names) else f"{len(names)} views"
     canvas.heading("input, " + ("1 view" if len(names) == 1 else shown))
     canvas.labels([f"{i + 1}  {names[i]}" for i in chosen], tile)
-    canvas.tiles([rgb[i] for i in chosen], tile, None)
+    canvas.tiles([rgb[i] for i in chosen], tile)
     canvas.heading("depth z (1 is about the mean distance of the scene from the first camera)")
-    canvas.tiles([scene.depth_z[i] for i in chosen], tile, _norm(scene.depth_z[chosen]), "viridis_r")
+    canvas.tiles([scene.depth_z[i] for i in chosen], tile, _scale(scene.depth_z[chosen], "viridis_r"))
     canvas.heading("confidence")
-    canvas.tiles([scene.confidence[i] for i in chosen], tile, _norm(scene.confidence[chosen]), "magma")
+    canvas.tiles([scene.confidence[i] for i in chosen], tile, _scale(scene.confidence[chosen], "magma"))
     canvas.heading(f"the {int(keep.sum()):,} most confident points and the cameras; axes as the first camera's")
     _draw_panels(canvas, scene, rgb, keep)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a letter the font lacks is drawn as a box, which is enough
-        canvas.figure.savefig(path, metadata={"Software": None})
+        save_png(canvas.figure, path)
 
 
 class _Canvas:
     """A figure filled from top to bottom."""
 
     def __init__(self, height_inches: float) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        self.height = height_inches
         self.top = 0.08  # inches used so far
-        self.figure: Any = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, facecolor="white")
-        FigureCanvasAgg(self.figure)
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Any:
-        """Return axes at a place given in inches from the upper left corner."""
-        return self.figure.add_axes(
-            (left / WIDTH_INCHES, 1 - (top + height) / self.height, width / WIDTH_INCHES, height / self.height)
-        )
+        self.figure: Any = new_figure(WIDTH_INCHES, height_inches, dpi=150)
 
     def heading(self, text: str) -> None:
-        self._text(LEFT, text, FONT, "#222222", weight="bold")
+        write(self.figure, LEFT, self.top + LINE * 0.75, text, fontweight="bold")
         self.top += LINE
 
     def labels(self, texts: Sequence[str], tile: float) -> None:
         """Write one text above each tile, shortened in the middle to its width."""
         room = max(4, int(tile / CHARACTER_INCHES))
         for column, text in enumerate(texts):
-            self._text(LEFT + column * (tile + GAP), _shortened(text, room), SMALL, "#444444")
+            left = LEFT + column * (tile + GAP)
+            write(self.figure, left, self.top + LINE * 0.75, _shortened(text, room), fontsize=SMALL, color=MUTED)
         self.top += LINE
 
-    def tiles(self, pictures: Sequence[np.ndarray], tile: float, norm: Any, colours: str = "") -> None:
+    def tiles(self, pictures: Sequence[np.ndarray], tile: float, colours: Any = None) -> None:
         """Draw a row of pictures, with a colour bar if they are numbers."""
         row = tile * pictures[0].shape[0] / pictures[0].shape[1]
         for column, picture in enumerate(pictures):
-            axes = self.axes(LEFT + column * (tile + GAP), self.top, tile, row)
-            image = axes.imshow(picture, norm=norm, cmap=colours or None, aspect="auto", interpolation="antialiased")
-            axes.set_axis_off()
-        if norm is not None:
-            bar = self.axes(LEFT + len(pictures) * (tile + GAP), self.top, BAR, row)
-            self.figure.colorbar(image, cax=bar, extend="neither")
-            _few_ticks(bar.yaxis, max(2, int(row / 0.35)))
-            bar.tick_params(labelsize=SMALL, length=2, pad=2)
+            axes = place(self.figure, LEFT + column * (tile + GAP), self.top, tile, row)
+            show_pixels(axes, picture, **({} if colours is None else {"norm": colours.norm, "cmap": colours.cmap}))
+        if colours is not None:
+            bar = place(self.figure, LEFT + len(pictures) * (tile + GAP), self.top, BAR, row)
+            colour_bar(bar, colours, upright=True)
+            few_ticks(bar.yaxis, max(2, int(row / 0.35)))
         self.top += row + GAP
-
-    def _text(self, left: float, text: str, size: float, colour: str, **style: Any) -> None:
-        drawn = self.figure.text(
-            left / WIDTH_INCHES, 1 - (self.top + LINE * 0.75) / self.height, text, fontsize=size, color=colour, **style
-        )
-        drawn.set_parse_math(False)  # a file name may hold dollar signs
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ class _View:
 def _draw_panels(canvas: _Canvas, scene: PredictedScene, rgb: np.ndarray, keep: np.ndarray) -> None:
     """Draw the two looks at the points; nothing but cameras if no point is left."""
     points, colours = scene.points_world[keep], rgb[keep] / 255.0
-    some = _evenly(len(points), POINTS)
+    some = evenly(len(points), POINTS)
     corners = _frusta(scene, _size(points, scene))
     width = (WIDTH_INCHES - LEFT - RIGHT - PANEL_GAP) / 2
     views = (
@@ -125,24 +119,25 @@ def _draw_panels(canvas: _Canvas, scene: PredictedScene, rgb: np.ndarray, keep: 
         _View(ABOVE, "from above", ("x (right)", "z (forward)")),
     )
     for column, view in enumerate(views):
-        axes = canvas.axes(LEFT + column * (width + PANEL_GAP), canvas.top + LINE, width, PANEL_INCHES - LINE)
-        axes.set_title(view.title, fontsize=FONT, color="#444444", pad=4)
+        axes = place(canvas.figure, LEFT + column * (width + PANEL_GAP), canvas.top + LINE, width, PANEL_INCHES - LINE)
+        axes.set_title(view.title, color=MUTED, pad=4)
         _draw_points(axes, points[some] @ view.rotation.T, colours[some])
         _draw_cameras(axes, corners @ view.rotation.T)
         _frame(axes, np.concatenate([points @ view.rotation.T, (corners @ view.rotation.T).reshape(-1, 3)]), corners)
         axes.set_xlabel(view.labels[0], fontsize=SMALL, labelpad=1)
         axes.set_ylabel(view.labels[1], fontsize=SMALL, labelpad=1)
         axes.tick_params(labelsize=SMALL, length=2, pad=2)
+        axes.grid(False)
+        axes.spines[:].set_visible(True)
         if view.labels == ("", ""):
             axes.set_xticks([])
             axes.set_yticks([])
         else:
             axes.xaxis.set_major_formatter(lambda value, _: f"{round(value, 9) + 0.0:g}")
-            axes.yaxis.set_major_formatter(
-                lambda value, _: f"{0.0 - round(value, 9):g}"
-            )  # down on the page is backward
-            _few_ticks(axes.xaxis, 6)
-            _few_ticks(axes.yaxis, 6)
+            # down on the page is backward
+            axes.yaxis.set_major_formatter(lambda value, _: f"{0.0 - round(value, 9):g}")
+            few_ticks(axes.xaxis, 6)
+            few_ticks(axes.yaxis, 6)
     _draw_view_bar(canvas, len(corners), LEFT + 2 * width + PANEL_GAP + GAP)
 
 
@@ -159,12 +154,12 @@ def _draw_cameras(axes: Any, corners: np.ndarray) -> None:
     for index, (centre, *image) in enumerate(corners[..., :2]):
         lines = [(centre, corner) for corner in image] + [(image[i], image[(i + 1) % 4]) for i in range(4)]
         colour = colours(index)
-        axes.add_collection(LineCollection(lines, colors=["white"], linewidths=2.2, zorder=2))  # seen on any ground
+        axes.add_collection(LineCollection(lines, colors=[PAPER], linewidths=2.2, zorder=2))  # seen on any ground
         axes.add_collection(LineCollection(lines, colors=[colour], linewidths=1.1, zorder=3))
 
 
 def _view_colours(count: int) -> Any:
-    """Return the colour map of view numbers 0 to ``count`` - 1: plasma without its palest end, unseen on white."""
+    """Return the colour map of view numbers 0 to ``count`` - 1: plasma without its palest end, unseen on paper."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -173,15 +168,11 @@ def _view_colours(count: int) -> Any:
 
 def _draw_view_bar(canvas: _Canvas, count: int, left: float) -> None:
     """Draw which colour is which view's, beside the panels."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    bar = canvas.axes(left, canvas.top + LINE, BAR, PANEL_INCHES - LINE)
-    canvas.figure.colorbar(ScalarMappable(Normalize(0.5, count + 0.5), _view_colours(count)), cax=bar)
+    bar = place(canvas.figure, left, canvas.top + LINE, BAR, PANEL_INCHES - LINE)
+    colour_bar(bar, scale(0.5, count + 0.5, _view_colours(count)), upright=True)
     bar.invert_yaxis()
-    bar.yaxis.set_major_locator(_integers(12))
-    bar.tick_params(labelsize=SMALL, length=2, pad=2)
-    bar.set_title("view", fontsize=SMALL, color="#444444", pad=4)
+    few_ticks(bar.yaxis, 12, integer=True, min_n_ticks=1)
+    bar.set_title("view", fontsize=SMALL, color=MUTED, pad=4)
 
 
 def _frame(axes: Any, things: np.ndarray, corners: np.ndarray) -> None:
@@ -231,37 +222,18 @@ def _oblique(azimuth_deg: float, elevation_deg: float) -> np.ndarray:
     return tilt @ turn
 
 
-def _norm(values: np.ndarray) -> Any:
+def _scale(values: np.ndarray, colours: str) -> Any:
     """Return a colour scale over the bulk of the finite values."""
-    from matplotlib.colors import Normalize
-
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, [OUTLIERS_PERCENT, 100 - OUTLIERS_PERCENT]) if finite.size else (0.0, 1.0)
     if high - low <= 1e-6 * max(abs(low), abs(high)):  # one value: show it in the middle of the scale
         low, high = low - 0.5 * max(abs(low), 1e-6), high + 0.5 * max(abs(high), 1e-6)
-    return Normalize(float(low), float(high))
-
-
-def _few_ticks(axis: Any, count: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(count))
-
-
-def _integers(count: int) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(count, integer=True, min_n_ticks=1)
-
-
-def _evenly(count: int, limit: int) -> np.ndarray:
-    """Return at most ``limit`` indices spread evenly over ``count``."""
-    return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int)) if count else np.arange(0)
+    return scale(float(low), float(high), colours)
 
 
 def _shortened(text: str, room: int) -> str:
     """Return ``text``, with its middle replaced by an ellipsis if it is longer than ``room`` letters."""
-    text = text.encode(errors="replace").decode()  # bytes of a file name that are no text
+    text = text.encode(errors="replace").decode()  # bytes of a file name that are not text
     if len(text) <= room:
         return text
     tail = (room - 1) // 2

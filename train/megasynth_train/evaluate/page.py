@@ -96,7 +96,7 @@ def write_point_page(out: Path, scenes: Sequence[PageScene], *, limits: PageLimi
     out = Path(out)
     with storage_errors("the point-cloud page", out):
         out.mkdir(parents=True, exist_ok=True)
-        # A scene named after a folder may hold bytes that are no text (surrogates): they become character references
+        # A scene named after a folder may hold bytes that are not text (surrogates): they become character references
         replace_atomically(out / INDEX, page.encode("utf-8", errors="xmlcharrefreplace"))
     return out / INDEX
 

@@ -7,124 +7,86 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_train.evaluate.run import SceneEvaluation
+from megasynth_attr.core.pages.figures import (
+    COLOURS,
+    MUTED,
+    PAPER_RGB,
+    colour_bar,
+    evenly,
+    false_colour,
+    few_ticks,
+    figure_style,
+    new_figure,
+    place,
+    save_png,
+    scale,
+    show_pixels,
+    write,
+)
+from megasynth_train.evaluate.run import SceneEvaluation, facts
 from megasynth_train.evaluate.splat import draw_points, two_viewpoints
 
-INK, FAINT = "#23272e", "#8a919b"
-TRUE_COLOUR, PREDICTED_COLOUR = "#1f6fb4", "#d6541c"
-_DPI = 110
+TRUE_COLOUR, PREDICTED_COLOUR = COLOURS[:2]
 _CLOUD_PX = 440
 _CLOUD_POINTS = 400_000  # more do not show at that size
 _MOST_VIEWS = 8
-_INVISIBLE = 1e-4  # errors below this share of the distance stay dark: rounding is no pattern to look at
-_WIDTH_INCHES = 13.6
-_LEFT, _RIGHT = 0.95, 0.95  # inches: row names, colour bars
-_GAP = 0.12
+_INVISIBLE = 1e-4  # errors below this share of the distance stay dark: rounding makes no pattern worth looking at
+_WIDTH = 13.6
+_LEFT, _RIGHT = 0.95, 0.95  # row names, colour bars
+_GAP, _NARROW = 0.12, 0.06
 
 
+@figure_style()
 def save_picture(path: Path, scene: SceneEvaluation) -> None:
     """Write the picture of ``scene``; the file is not written atomically, its folder is."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = _shown_views(len(scene.truth))
+    columns = evenly(len(scene.truth), _MOST_VIEWS)
     height, width = scene.truth[0].depth_z.shape
-    inner = _WIDTH_INCHES - _LEFT - _RIGHT
-    tile = min((inner - (len(columns) - 1) * 0.06) / len(columns), 2.2)
+    inner = _WIDTH - _LEFT - _RIGHT
+    tile = min((inner - (len(columns) - 1) * _NARROW) / len(columns), 2.2)
     tile_height = tile * height / width
     cloud = (inner - 2 * _GAP) / 3
-    depth_block = 4 * tile_height + 3 * 0.06
+    depth_block = 4 * tile_height + 3 * _NARROW
     path_block = 3.1
     total = 0.75 + 0.3 + 2 * cloud + _GAP + 0.75 + depth_block + 0.75 + path_block + 0.55
-    figure = Figure(figsize=(_WIDTH_INCHES, total), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    page = _Page(figure, _WIDTH_INCHES, total)
-    points, cameras = scene.numbers["points"], scene.numbers["cameras"]
-    page.text(_LEFT, 0.3, scene.name, size=15, weight="bold")
-    page.text(_LEFT, 0.55, _headline(points, scene.numbers["depth"]["scale"], cameras), size=9.5, colour=FAINT)
-    _draw_clouds(page, scene, 1.05, cloud)
+    figure = new_figure(_WIDTH, total, dpi=110)
+    write(figure, _LEFT, 0.3, scene.name, fontsize=15, fontweight="bold")
+    numbers = "   ".join(f"{name} {value}" for name, value in facts(scene.numbers).items())
+    write(figure, _LEFT, 0.55, numbers, fontsize=9.5, color=MUTED)
+    _draw_clouds(figure, scene, 1.05, cloud)
     top = 1.05 + 2 * cloud + _GAP + 0.75
-    _draw_depth(page, scene, columns, top, tile, tile_height)
-    _draw_paths(page, scene, top + depth_block + 0.75, path_block, inner)
-    figure.savefig(path, metadata={"Software": None})
+    _draw_depth(figure, scene, columns, top, tile, tile_height)
+    _draw_paths(figure, scene, top + depth_block + 0.75, path_block, inner)
+    save_png(figure, path)
 
 
-class _Page:
-    """Placing things on a figure in inches from its upper left corner."""
-
-    def __init__(self, figure: Any, width: float, height: float) -> None:
-        self.figure, self.width, self.height = figure, width, height
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Any:
-        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
-        return self.figure.add_axes(box)
-
-    def image(self, left: float, top: float, width: float, height: float, pixels: np.ndarray) -> None:
-        axes = self.axes(left, top, width, height)
-        axes.imshow(pixels, interpolation="antialiased", aspect="auto")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_color("#d5d9df")
-
-    def text(
-        self,
-        left: float,
-        top: float,
-        words: str,
-        *,
-        size: float,
-        colour: str = INK,
-        weight: str = "normal",
-        **more: Any,
-    ) -> None:
-        self.figure.text(
-            left / self.width, 1 - top / self.height, words, fontsize=size, color=colour, fontweight=weight, **more
-        )
-
-    def bar(self, left: float, top: float, height: float, colours: str, low: float, high: float, label: str) -> None:
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
-        from matplotlib.ticker import MaxNLocator
-
-        bar = self.figure.colorbar(
-            ScalarMappable(Normalize(low, high), colours), cax=self.axes(left, top, 0.12, height)
-        )
-        bar.ax.yaxis.set_major_locator(MaxNLocator(4))
-        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")  # no common factor above the bar
-        bar.ax.tick_params(labelsize=7.5, colors=INK, length=2, pad=2)
-        bar.set_label(label, fontsize=8, color=INK, labelpad=3)
-        bar.outline.set_visible(False)
+def _bar(axes: Any, low: float, high: float, colours: str, label: str) -> None:
+    bar = colour_bar(axes, scale(low, high, colours), label, upright=True)
+    few_ticks(bar.ax.yaxis, 4)
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")  # no common factor above the bar
 
 
-def _headline(points: dict[str, Any], depth: dict[str, Any], cameras: dict[str, Any]) -> str:
-    auc = "–" if cameras["auc_30"] is None else f"{cameras['auc_30']:.1f} %"
-    return (
-        f"Acc {points['accuracy_mean']:.4g}   Comp {points['completeness_mean']:.4g}   NC {points['nc_mean']:.3f}   "
-        f"AbsRel {depth['abs_rel']:.3f}   δ<1.25 {depth['delta_1']:.3f} (scale aligned)   AUC@30 {auc}"
-    )
-
-
-def _draw_clouds(page: _Page, scene: SceneEvaluation, top: float, side: float) -> None:
+def _draw_clouds(figure: Any, scene: SceneEvaluation, top: float, side: float) -> None:
     """Truth, prediction, and the prediction coloured by its distance to the truth, from two viewpoints."""
     step = max(-(-len(scene.true_points) // _CLOUD_POINTS), 1)
     truth, predicted = scene.true_points[::step], scene.predicted_points[::step]
     colours = scene.colours[::step]
     smallest = _INVISIBLE * scene.numbers["sizes"]["mean_distance"]
     limit = max(float(np.percentile(scene.accuracy, 95)), smallest)
-    errors = (255 * _false_colour(scene.accuracy[::step] / limit, "turbo")).astype(np.uint8)
+    errors = false_colour(scene.accuracy[::step], 0, limit, colours="turbo")
     columns = (("truth", truth, colours), ("prediction, aligned", predicted, colours), ("error", predicted, errors))
     for i, (name, points, shown) in enumerate(columns):
         left = _LEFT + i * (side + _GAP)
-        page.text(left, top - 0.08, name, size=10)
+        write(figure, left, top - 0.08, name, fontsize=10)
         for j, view in enumerate(two_viewpoints(truth, scene.true_cameras)):
-            page.image(left, top + j * (side + _GAP), side, side, draw_points(points, shown, view, _CLOUD_PX))
+            pixels = draw_points(points, shown, view, _CLOUD_PX, PAPER_RGB)
+            show_pixels(place(figure, left, top + j * (side + _GAP), side, side), pixels)
     bar_left = _LEFT + 3 * side + 2 * _GAP + 0.12
-    page.bar(bar_left, top, 2 * side + _GAP, "turbo", 0, limit, "distance to the nearest true point (scene units)")
+    bar = place(figure, bar_left, top, 0.12, 2 * side + _GAP)
+    _bar(bar, 0, limit, "turbo", "distance to the nearest true point (scene units)")
 
 
 def _draw_depth(
-    page: _Page, scene: SceneEvaluation, columns: list[int], top: float, tile: float, tile_height: float
+    figure: Any, scene: SceneEvaluation, columns: list[int], top: float, tile: float, tile_height: float
 ) -> None:
     """Image, true depth, predicted depth and relative error of some views; one colour scale for all views."""
     valid = np.concatenate([scene.truth[i].depth_z[scene.truth[i].valid] for i in columns])
@@ -138,25 +100,27 @@ def _draw_depth(
     seen = np.concatenate([e[scene.truth[i].valid] for e, i in zip(errors, columns, strict=True)])
     worst = max(float(np.percentile(seen, 95)), _INVISIBLE)
     for name, row in (("image", 0), ("true\ndepth", 1), ("predicted\ndepth", 2), ("relative\nerror", 3)):
-        middle = top + row * (tile_height + 0.06) + tile_height / 2
-        page.text(_LEFT - 0.12, middle, name, size=9, ha="right", va="center")
+        middle = top + row * (tile_height + _NARROW) + tile_height / 2
+        write(figure, _LEFT - 0.12, middle, name, ha="right", va="center")
     for c, (i, error) in enumerate(zip(columns, errors, strict=True)):
-        view, left = scene.truth[i], _LEFT + c * (tile + 0.06)
-        page.text(left, top - 0.07, f"view {scene.view_ids[i]}" + (" (reference)" if i == 0 else ""), size=8.5)
+        view, left = scene.truth[i], _LEFT + c * (tile + _NARROW)
+        write(figure, left, top - 0.07, f"view {scene.view_ids[i]}" + (" (reference)" if i == 0 else ""), fontsize=8.5)
         rows = (
-            view.rgb / 255,
-            _masked(_false_colour((view.depth_z - low) / spread, "viridis_r"), view.valid),
-            _masked(_false_colour((scene.predicted_depth[i] - low) / spread, "viridis_r"), view.valid),
-            _masked(_false_colour(error / worst, "turbo"), view.valid),
+            view.rgb,
+            false_colour(view.depth_z, low, low + spread, view.valid),
+            false_colour(scene.predicted_depth[i], low, low + spread, view.valid),
+            false_colour(error, 0, worst, view.valid, "turbo"),
         )
         for r, pixels in enumerate(rows):
-            page.image(left, top + r * (tile_height + 0.06), tile, tile_height, pixels)
-    left = _LEFT + len(columns) * (tile + 0.06) + 0.06
-    page.bar(left, top + tile_height + 0.06, 2 * tile_height + 0.06, "viridis_r", low, low + spread, "scene units")
-    page.bar(left, top + 3 * (tile_height + 0.06), tile_height, "turbo", 0, worst, "|p − g| / g")
+            show_pixels(place(figure, left, top + r * (tile_height + _NARROW), tile, tile_height), pixels)
+    left = _LEFT + len(columns) * (tile + _NARROW) + _NARROW
+    depth_bar = place(figure, left, top + tile_height + _NARROW, 0.12, 2 * tile_height + _NARROW)
+    _bar(depth_bar, low, low + spread, "viridis_r", "scene units")
+    error_bar = place(figure, left, top + 3 * (tile_height + _NARROW), 0.12, tile_height)
+    _bar(error_bar, 0, worst, "turbo", "|p − g| / g")
 
 
-def _draw_paths(page: _Page, scene: SceneEvaluation, top: float, height: float, inner: float) -> None:
+def _draw_paths(figure: Any, scene: SceneEvaluation, top: float, height: float, inner: float) -> None:
     """Camera positions and directions of view, from above and from the side, to one scale in both directions."""
     up = -scene.true_cameras[:, 1, :3].mean(axis=0)
     if np.linalg.norm(up) < 1e-6:
@@ -169,22 +133,17 @@ def _draw_paths(page: _Page, scene: SceneEvaluation, top: float, height: float, 
     width = (inner - 0.9) / 2
     for i, (name, across, upwards) in enumerate(sides):
         left = _LEFT + i * (width + 0.9)
-        page.text(left, top - 0.1, name, size=10)
-        axes = page.axes(left, top, width, height)
+        write(figure, left, top - 0.1, name, fontsize=10)
+        axes = place(figure, left, top, width, height)
         plane = np.stack([across, upwards], axis=1)  # 3×2
         _draw_cloud_shadow(axes, scene.true_points @ plane)
         reach = 0.1 * scene.numbers["sizes"]["mean_distance"]
         _draw_cameras(axes, scene.true_cameras, plane, reach, TRUE_COLOUR, "truth", 2.6)
         _draw_cameras(axes, scene.predicted_cameras, plane, reach, PREDICTED_COLOUR, "prediction, aligned", 1.1)
         axes.set_aspect("equal", adjustable="datalim")
-        axes.tick_params(labelsize=8, colors=INK, length=2)
-        axes.grid(color="#e4e7eb", linewidth=0.5)
-        axes.set_axisbelow(True)
-        for spine in axes.spines.values():
-            spine.set_color("#d5d9df")
-        axes.set_xlabel("scene units", fontsize=8, color=INK, labelpad=1)
+        axes.set_xlabel("scene units", labelpad=1)
         if i == 0:
-            axes.legend(fontsize=8, loc="best", framealpha=0.85, edgecolor="none")
+            axes.legend(loc="best")
 
 
 def _draw_cloud_shadow(axes: Any, flat: np.ndarray) -> None:
@@ -205,19 +164,3 @@ def _draw_cameras(
     axes.plot(*strokes.T, color=colour, linewidth=width + 0.4, zorder=3)
     ring = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.5}
     axes.plot(*flat[0], "o", markersize=6 + 2 * width, zorder=4, **ring)
-
-
-def _shown_views(count: int) -> list[int]:
-    shown = min(count, _MOST_VIEWS)
-    return [i * count // shown for i in range(shown)]
-
-
-def _false_colour(values: np.ndarray, name: str) -> np.ndarray:
-    """Return RGB 0 to 1 of values 0 to 1, by matplotlib's map ``name``."""
-    from matplotlib import colormaps
-
-    return np.asarray(colormaps[name](np.clip(values, 0, 1)))[..., :3]
-
-
-def _masked(rgb: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    return np.where(valid[..., None], rgb, 0.94)

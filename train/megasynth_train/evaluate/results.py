@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr import __version__
+from megasynth_attr.core.pages.words import markdown_table, spread_text
 from megasynth_train.data.scene import BadScene
 from megasynth_train.evaluate.cameras import THRESHOLDS_DEG
 from megasynth_train.evaluate.depth import ALIGNMENTS
@@ -146,40 +147,16 @@ def _model_words(model: Mapping[str, Any]) -> str:
 
 
 def _table(record: Mapping[str, Any], group: str, columns: Mapping[str, str]) -> str:
-    """Return a table in Markdown whose columns are padded, so that it reads well as text, too."""
+    """Return a table with a line per scene and the average."""
     rows = [["scene", *columns]]
     for scene in record["scenes"]:
-        rows.append([scene["name"], *(_number(_inside(scene, group)[key]) for key in columns.values())])
+        rows.append([scene["name"], *(spread_text(_inside(scene, group)[key], None) for key in columns.values())])
     mean = _inside(record["average"], group)
-    rows.append(["**average**", *(_spread(mean[key]) for key in columns.values())])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "| "
-        + " | ".join(_padded(cell, width, i == 0) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        + " |"
-        for row in rows
-    ]
-    rule = (
-        "|" + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|"
-    )
-    return "\n".join([lines[0], rule, *lines[1:]])
+    rows.append(["**average**", *(spread_text(mean[key]["mean"], mean[key]["std"]) for key in columns.values())])
+    return markdown_table(rows)
 
 
 def _inside(record: Mapping[str, Any], dotted: str) -> Mapping[str, Any]:
     for key in dotted.split("."):
         record = record[key]
     return record
-
-
-def _padded(cell: str, width: int, left: bool) -> str:
-    return cell.ljust(width) if left else cell.rjust(width)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
-
-
-def _spread(value: Mapping[str, Any]) -> str:
-    if value["mean"] is None:
-        return "–"
-    return f"{value['mean']:.4g} ± {value['std']:.2g}"

@@ -18,8 +18,8 @@ from megasynth_train.evaluate.clouds import compare_clouds, estimate_normals, ri
 from megasynth_train.evaluate.depth import ALIGNMENTS, align_depth, depth_errors
 from megasynth_train.evaluate.inputs import SceneInput, View, read_scene
 from megasynth_train.evaluate.options import MIN_POINTS, EvaluateSettings
+from megasynth_train.evaluate.prediction import PredictedScene, predict
 from megasynth_train.evaluate.umeyama import umeyama
-from megasynth_train.predict import PredictedScene, predict
 from megasynth_train.vggt.model import VGGT
 
 _SAMPLE_SEED = 20260411  # of max_points: any fixed number
@@ -86,7 +86,7 @@ def evaluate_scene(
     settings: EvaluateSettings,
     check: Callable[[], None] = lambda: None,
 ) -> SceneEvaluation:
-    """Return all numbers of one scene (training.md §9, with the defects of §10 mended).
+    """Return all numbers of one scene; docs/training.md has them and what differs from the released code.
 
     DatasetError, saying why, for a scene that cannot be evaluated. ``check`` is called between the stages and may
     raise: inside one it must not, SciPy's threads would write on into freed memory.
@@ -231,5 +231,6 @@ def facts(numbers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         "Comp": f"{points['completeness_mean']:.4g}",
         "NC": f"{points['nc_mean']:.4f}",
         "AbsRel (scale)": f"{depth['abs_rel']:.4f}",
+        "δ<1.25 (scale)": f"{depth['delta_1']:.4f}",
         "AUC@30": "–" if auc is None else f"{auc:.1f} %",
     }

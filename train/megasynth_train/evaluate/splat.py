@@ -84,7 +84,7 @@ def _viewpoint(
 
 
 def draw_points(
-    points: np.ndarray, colours: np.ndarray, view: Viewpoint, size_px: int, background: int = 255
+    points: np.ndarray, colours: np.ndarray, view: Viewpoint, size_px: int, background: int | tuple[int, int, int] = 255
 ) -> np.ndarray:
     """Return a picture (size_px², 3, uint8) of points (N, 3) with colours (N, 3) uint8; near ones cover far ones.
 

@@ -13,7 +13,7 @@ from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.stages import StageRun
 from megasynth_train.compare.settings import CompareSettings
-from megasynth_train.data.limits import check_settings, check_width
+from megasynth_train.data.sizes import check_settings, check_width
 from megasynth_train.experiment.settings import PRETRAIN, SECTION, StageSettings, stage_settings
 from megasynth_train.training.settings import AdapterSettings, TrainSettings, head_rank
 from megasynth_train.vggt.config import SIZES, VGGTConfig

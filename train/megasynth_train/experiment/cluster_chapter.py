@@ -11,9 +11,10 @@ import numpy as np
 
 from megasynth_attr.core.files import read_json, storage_errors
 from megasynth_attr.core.pages.chapters import Chapter, Picture, Table, write_chapter
+from megasynth_attr.core.pages.figures import attribute_colours, figure_style, save, sheet
+from megasynth_attr.core.pages.words import short
 from megasynth_train.adapters import drift
 from megasynth_train.finetune import ADAPTER
-from megasynth_train.subspace.figures.canvas import attribute_colours, figure_style, save, sheet, short
 from megasynth_train.training.cluster_manifest import read_manifest
 from megasynth_train.training.metrics import read_metrics
 from megasynth_train.training.run_folder import read_done

@@ -6,11 +6,21 @@ Angles are principal angles in degrees, smallest first; ``out`` is the side of t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from megasynth_attr.core.codec import canonical_json, from_plain
+from megasynth_attr.core.files import read_json, storage_errors
+from megasynth_attr.core.temporary import replace_atomically
 
 FORMAT = "megasynth-attr subspaces 1"
 FILE = "analysis.json"
+_BLOCK = re.compile(r"(?:^|.*\.)(frame|global)_blocks\.(\d+)\.(?:.*\.)?([^.]+)")
+_NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,17 @@ class LayerKey:
     attention: str  # frame, global, or other
     kind: str  # qkv, proj, fc1, fc2, or the module's last name
     depth: int
+
+
+def layer_key(module: str) -> LayerKey:
+    """Return attention type, kind and depth of ``aggregator.<frame|global>_blocks.<depth>.….<kind>``.
+
+    Any other module has the attention ``other``, the first number in its name as depth (0 without), and its last name.
+    """
+    if found := _BLOCK.fullmatch(module):
+        return LayerKey(module, found[1], found[3], int(found[2]))
+    number = _NUMBER.search(module)
+    return LayerKey(module, "other", module.rpartition(".")[2], int(number[1]) if number else 0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,12 @@ class LayerRow:
     effective_rank: float  # (‖C‖_F / ‖C‖₂)², or of the base weight (allocate_from)
     dimension: int  # allocated
     extractors: tuple[ExtractorRow, ...]  # the one that makes the basis first
+
+    @property
+    def mean_coherence(self) -> float | None:
+        """Return the mean cosine between different adapters; None where there is one adapter."""
+        matrix = np.asarray(self.coherence, dtype=np.float64)
+        return float(matrix[~np.eye(len(matrix), dtype=bool)].mean()) if len(matrix) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -136,3 +163,20 @@ class Analysis:
     seconds: float
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
+
+
+def write_analysis(folder: Path, analysis: Analysis) -> Path:
+    """Write ``analysis.json`` into ``folder``, whole or not at all, and return its path.
+
+    On one line: with one value per line, a million numbers take an encoder ten times as long.
+    """
+    path = folder / FILE
+    with storage_errors("the analysis", path):
+        replace_atomically(path, canonical_json(analysis).encode())
+    return path
+
+
+def read_analysis(folder: Path) -> Analysis:
+    """Return the analysis in a folder of subspaces; DatasetError if it is missing or damaged."""
+    path = folder / FILE
+    return from_plain(Analysis, read_json(path, FORMAT), str(path))

@@ -18,7 +18,7 @@ from megasynth_attr import __version__
 from megasynth_attr.core.codec import canonical_json
 from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError
-from megasynth_train.subspace.frames import positive_qr
+from megasynth_train.subspace.qr import positive_qr
 
 Columns = Mapping[str, Mapping[str, tuple[int, int]]]  # module → attribute → first column, end
 
@@ -191,4 +191,4 @@ def _check_columns(
             break
         end = stop
     if end != dimension:
-        raise ValueError(f"{module}: the columns {dict(columns)} are no division of 0..{dimension}")
+        raise ValueError(f"{module}: the columns {dict(columns)} do not divide 0..{dimension}")

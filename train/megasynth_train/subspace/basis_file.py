@@ -8,7 +8,7 @@
     <module>.mean   D × D, float32    optional: the adapters' mean coordinates, block by block
     metadata "megasynth"              JSON: format, attributes, columns, base, record, sha256
 
-The metadata is one entry, since the order of several is not fixed and equal bases shall be equal files.
+The metadata is one entry, since the order of several is not fixed, and equal bases must be equal files.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def read_basis(path: str | Path) -> Basis:
     tensors, metadata = _arrays(path)
     if METADATA not in metadata:
         raise DatasetError(
-            f"{path} is no basis of this project: its metadata says nothing about attributes; a file with the paper's "
-            "keys is turned into one by python -m megasynth_train.basis from_paper=FILE out=FILE"
+            f"{path} is not a basis of this project: its metadata says nothing about attributes; a file with the "
+            "paper's keys is turned into one by python -m megasynth_train.basis from_paper=FILE out=FILE"
         )
     try:
         stored: dict[str, Any] = json.loads(metadata[METADATA])
@@ -111,7 +111,7 @@ def _layers(tensors: Mapping[str, np.ndarray]) -> dict[str, LayerBasis]:
     for key, array in tensors.items():
         module, _, name = key.rpartition(".")
         if name not in NAMES:
-            raise ValueError(f"{key} is no tensor of a basis")
+            raise ValueError(f"{key} is not a tensor of a basis")
         of_module.setdefault(module, {})[name] = array
     return {
         module: LayerBasis(found["A"], found["B"], found["S"], found.get("mean"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from megasynth_attr.core.errors import ConfigError
-from megasynth_train.subspace.frames import positive_qr
+from megasynth_train.subspace.qr import positive_qr
 
 
 @dataclass(frozen=True)

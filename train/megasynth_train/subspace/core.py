@@ -1,4 +1,4 @@
-"""Adapters of one layer in the small space they span, where mining costs next to nothing (subspace.md §2).
+"""Adapters of one layer in the small space they span, where mining costs next to nothing.
 
 With the thin QR of the stacks, [L_1 … L_k] = Q_A [F_1 … F_k] and [R_1 … R_k] = Q_B [G_1 … G_k], every update is
 dW_i = L_i R_iᵀ = Q_A X_i Q_Bᵀ with X_i = F_i G_iᵀ. Inner products, norms and singular values of any combination of the
@@ -149,8 +149,8 @@ def _cholesky_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Return Q and R of the thin QR of a matrix whose columns are far from dependent, None for any other.
 
     Q = X R⁻¹ with RᵀR = XᵀX is off from orthonormal by about the square of the condition number times rounding. That
-    is measured, and mended by doing the same with Q (CholeskyQR2: Yamamoto et al. 2015). Unrelated adapters, which make
-    the most work, take one pass, a quarter of the time of Householder's reflections.
+    is measured, and corrected by doing the same with Q (CholeskyQR2: Yamamoto et al. 2015). Unrelated adapters, which
+    make the most work, take one pass, a quarter of the time of Householder's reflections.
     """
     triangle = np.eye(columns.shape[1])
     gram = columns.T @ columns

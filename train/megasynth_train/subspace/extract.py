@@ -1,4 +1,4 @@
-"""One attribute's subspace of one layer from its adapters' updates: dW_i ≈ A M_i Bᵀ (subspace.md §3)."""
+"""One attribute's subspace of one layer from its adapters' updates: dW_i ≈ A M_i Bᵀ."""
 
 from __future__ import annotations
 

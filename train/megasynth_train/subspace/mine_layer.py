@@ -16,6 +16,7 @@ from megasynth_train.subspace.analysis import (
     LayerRow,
     PairRow,
     SplitRow,
+    layer_key,
 )
 from megasynth_train.subspace.angles import energy_overlap
 from megasynth_train.subspace.basis import LayerBasis
@@ -24,7 +25,6 @@ from megasynth_train.subspace.core import Core, Update, core_coordinates
 from megasynth_train.subspace.extract import Options, Subspace, extract
 from megasynth_train.subspace.half_splits import Halves, angles_of, split_rows
 from megasynth_train.subspace.join import float32_layer, joined_layer
-from megasynth_train.subspace.layer_key import layer_key
 from megasynth_train.subspace.settings import EXTRACTORS, MiningSettings
 from megasynth_train.subspace.spectrum import FrameBank, null_spectrum, significant, spectrum
 

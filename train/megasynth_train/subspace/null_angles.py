@@ -8,18 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 
-def expected_smallest_lambda(dimension: int, first: int, second: int) -> float:
-    """Return the limit of λ_min = 1 − cos θ₁ between random subspaces of ``first`` and ``second`` dimensions.
-
-    1 − √(a(1−b)) − √(b(1−a)) with a, b their shares of ``dimension``; 1 − 2√(a(1−a)) for a = b, and 0 where a + b ≥ 1,
-    since then they intersect. That is the edge of the limiting distribution (Wachter 1980). Subspaces of few dimensions
-    stay a little further apart (1024, 64, 64: 0.516 here, 0.528 ± 0.010 drawn): ``null_angles`` has no such error.
-    """
-    _check(dimension, first, second)
-    a, b = first / dimension, second / dimension
-    return 0.0 if a + b >= 1 else float(1.0 - np.sqrt(a * (1 - b)) - np.sqrt(b * (1 - a)))
-
-
 def expected_squared_cosine(dimension: int, first: int, second: int) -> float:
     """Return the mean of cos² θ over the min(first, second) angles of random subspaces (exact): max / dimension."""
     _check(dimension, first, second)
@@ -50,6 +38,28 @@ def null_angles(dimension: int, first: int, second: int, draws: int, rng: np.ran
     # cot θ = singular values of G₁ T⁻¹
     cotangents = np.linalg.svd(np.linalg.solve(outside.swapaxes(1, 2), inside.swapaxes(1, 2)), compute_uv=False)
     return np.arctan2(1.0, cotangents)
+
+
+class Chance:
+    """Principal angles of two random subspaces, drawn once for every combination of sizes.
+
+    Each combination of sizes has its own seed, so that no figure depends on the others.
+    """
+
+    def __init__(self, seed: int = 0, draws: int = 100) -> None:
+        self._seed, self._draws = seed, draws
+        self._known: dict[tuple[int, int, int], np.ndarray] = {}
+
+    def angles(self, size: int, first: int, second: int) -> np.ndarray:
+        """Return draws × min(first, second) angles of random subspaces of R^size, radians, smallest first."""
+        key = (size, min(first, second), max(first, second))
+        if key not in self._known:
+            self._known[key] = null_angles(*key, self._draws, np.random.default_rng((self._seed, *key)))
+        return self._known[key]
+
+    def smallest(self, size: int, first: int, second: int) -> float:
+        """Return the median over the draws of the smallest angle, radians."""
+        return float(np.median(self.angles(size, first, second)[:, 0]))
 
 
 def _triangles(rows: int, columns: int, draws: int, rng: np.random.Generator) -> np.ndarray:

@@ -94,7 +94,7 @@ def _pairs(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         for key in file.keys():  # noqa: SIM118
             match = _PAPER.fullmatch(key)
             if match is None:
-                what = "is of Pi3, not of a VGGT" if key.startswith("decoder.") else "is no name of the paper's scheme"
+                what = "is of Pi3, not of a VGGT" if key.startswith("decoder.") else "is not in the paper's scheme"
                 raise DatasetError(f"{path}: {key} {what}; expected keys such as global_blocks.mlp.fc2.17.B")
             module = f"aggregator.{match[1]}.{int(match[3])}.{match[2]}"
             found.setdefault(module, {})[match[4]] = float64(file, path, key, "get the file again from where it comes")

@@ -3,9 +3,9 @@
 The paper's Figures 3–34 are ``spectrum``. A cliff in it need not mean a shared subspace: adapters that start from the
 same ``lora_A`` and drift little share a row space whatever they learn. The null spectrum keeps each adapter's own
 singular values and turns each, on both sides, by rotations of its own of the layer's whole space: what the mean would
-be of adapters of the same sizes that agree on nothing. Rotations within the space that the cluster happens to span, as
-the design has it, are no chance: ten unrelated adapters lie nearly orthogonal to each other, and a space of their joint
-dimension cannot hold them so.
+be of adapters of the same sizes that agree on nothing. Rotations within the space that the cluster happens to span
+would be no chance: ten unrelated adapters lie nearly orthogonal to each other, and a space of their joint dimension
+cannot hold them so.
 """
 
 from __future__ import annotations

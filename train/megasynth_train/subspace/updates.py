@@ -13,10 +13,9 @@ from typing import Any
 from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.files import read_json
-from megasynth_train.subspace.analysis import AdapterRow, DriftRow
+from megasynth_train.subspace.analysis import AdapterRow, DriftRow, layer_key
 from megasynth_train.subspace.core import Update
 from megasynth_train.subspace.dora import BaseWeights, with_row_scales
-from megasynth_train.subspace.layer_key import layer_key
 from megasynth_train.subspace.peft_folder import CONFIG, RECORD, adapted_modules, open_adapter
 from megasynth_train.subspace.peft_updates import StoredAdapter, is_zero
 

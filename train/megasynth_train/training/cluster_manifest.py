@@ -16,11 +16,11 @@ from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.run_folder import Kind, check, flat, is_free, read_record, require_same, share
 from megasynth_attr.dataset.paths import DATASET_FILE
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
-from megasynth_train import finetune
 from megasynth_train.adapters import trainable_counts
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.adapters.subspace.opening import open_for_base
-from megasynth_train.data.limits import check_settings
+from megasynth_train.data.sizes import check_settings
+from megasynth_train.training.base_model import base_model
 from megasynth_train.training.run_folder import DEFAULTS
 from megasynth_train.training.settings import (
     AdapterSettings,
@@ -105,7 +105,7 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
     check_settings(training.data)
     # without weights, this takes a second; it refuses what adapters cannot be made of
     trainable_counts(named_config(training.model.size, point_head=False), training.adapter, training.optim.steps)
-    model = finetune.base_model(training, [])
+    model = base_model(training.model, [])
     identity = flat(identity_of(training))
     del identity["adapter.seed"]  # each adapter has its own, see _entry
     identity |= {"seed": settings.seed, "datasets": sorted(_name(dataset) for dataset in datasets)}

@@ -3,7 +3,7 @@
 One step: learning rate → batch → forward → losses + the adapter's penalty → backward → clip → finite? → AdamW.
 
 The host never waits for the device inside a step (but for AdaLoRA): whether the step was finite is decided on the
-device, where AdamW reads it, and the host learns of it one step later (reports.py). It waits only before it logs,
+device, where AdamW reads it, and the host learns of it one step later (step_reports.py). It waits only before it logs,
 validates or saves.
 
 Everything random is a function of (seed, step, process), so a run continues from a checkpoint exactly.
@@ -29,7 +29,7 @@ from tqdm import tqdm
 from megasynth_attr.core.errors import DatasetError, Interrupted
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import Adapted
-from megasynth_train.adapters.lean import make_lean
+from megasynth_train.adapters.adapted import make_lean
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare
 from megasynth_train.data.loader import StepLoader, dead_workers_named, make_loader
@@ -171,20 +171,20 @@ class Run:
             objective, values["penalty"] = objective + penalty, penalty.detach()
         objective.backward()
         norms = clip_by_group(self.adapted.groups, optim.clip)
-        flags = self._agree(objective.detach(), norms, bool(stop_wanted))
-        step_unless(self.optimiser, flags[1])
+        stop, bad = self._agree(objective.detach(), norms, bool(stop_wanted))
+        step_unless(self.optimiser, bad)
         # AdaLoRA must not see the gradients of a skipped step; it waits for the device in every step anyway
-        if self.settings.adapter.mode == "adalora" and not flags[1].item():
+        if self.settings.adapter.mode == "adalora" and not bad.item():
             self.adapted.after_step(step)
         self.position.step += 1
         values |= {f"grad_norm_{group}": norm for group, norm in norms.items()}
         images = sum(len(of_scene) for of_scene in raw.images_u8)
-        self.reports.send(flags, values, rate=rate, scenes=raw.names, images=images, bad_files=len(raw.skipped))
-        for bad in raw.skipped:
-            say(f"step {step}: {bad.scene} is replaced by another scene: {bad.reason}")
+        self.reports.send(stop, bad, values, rate=rate, scenes=raw.names, images=images, bad_files=len(raw.skipped))
+        for unread in raw.skipped:
+            say(f"step {step}: {unread.scene} is replaced by another scene: {unread.reason}")
 
-    def _agree(self, objective: Tensor, norms: Mapping[str, Tensor], stop_wanted: bool) -> Tensor:
-        """Return [stop, bad] (0 or 1) as all processes together see them, on the device.
+    def _agree(self, objective: Tensor, norms: Mapping[str, Tensor], stop_wanted: bool) -> tuple[Tensor, Tensor]:
+        """Return whether to stop and whether the step is bad (0 or 1, on the device), as all processes together see it.
 
         A non-finite gradient of one process has reached all in DDP's average; a non-finite loss need not have.
         """
@@ -193,7 +193,7 @@ class Run:
         flags = torch.stack([torch.full_like(objective, float(stop_wanted)), (~finite).to(objective.dtype)])
         if self.accelerator.num_processes > 1:
             flags = self.accelerator.reduce(flags, "sum").clamp(max=1.0)
-        return flags
+        return flags[0], flags[1]
 
     @torch.no_grad()
     def validate(self) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""What training minimises: camera and depth losses of training.md §4, on one device and without waiting for it.
+"""What training minimises: VGGT's camera and depth losses, on one device and without waiting for it.
 
 Values chosen by a mask are never gathered (a boolean index makes the host wait for the number of hits): all sums run
 over fixed shapes with the others set to zero. Predictions at invalid pixels therefore receive a gradient of exactly 0,

@@ -1,4 +1,4 @@
-"""The network's gauge: world = first camera, mean distance of the visible points = 1 (training.md §3).
+"""The network's gauge: world = first camera, mean distance of the visible points = 1.
 
 Predictions are not aligned before the loss, so this is what the network must output.
 """

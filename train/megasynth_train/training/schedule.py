@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of training progress (training.md §5: linear warm-up, then a cosine)."""
+"""The learning rate as a pure function of training progress (linear warm-up, then a cosine)."""
 
 from __future__ import annotations
 

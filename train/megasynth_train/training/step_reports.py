@@ -72,7 +72,8 @@ class Reports:
 
     def send(
         self,
-        flags: Tensor,
+        stop: Tensor,
+        bad: Tensor,
         values: Mapping[str, Tensor],
         *,
         rate: float,
@@ -80,8 +81,8 @@ class Reports:
         images: int,
         bad_files: int,
     ) -> None:
-        """Queue the numbers of the step just taken: ``flags`` [stop, bad] and scalars by name, on the device."""
-        on_device = torch.cat([flags, torch.stack([value.detach().float() for value in values.values()])])
+        """Queue the numbers of the step just taken, on the device: ``stop`` and ``bad`` (0 or 1), scalars by name."""
+        on_device = torch.stack([stop, bad, *(value.detach().float() for value in values.values())])
         on_host = on_device.to("cpu", non_blocking=True)  # from CUDA: pinned, and complete when the event has passed
         arrived = None
         if on_device.is_cuda:

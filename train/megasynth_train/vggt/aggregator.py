@@ -1,4 +1,4 @@
-"""Alternating attention inside frames and over a whole scene (vggt.md §4, §7)."""
+"""Alternating attention inside frames and over a whole scene."""
 
 from __future__ import annotations
 

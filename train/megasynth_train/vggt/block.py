@@ -1,4 +1,4 @@
-"""The one transformer block of encoder, aggregator and camera trunk (vggt.md §3, §6, §8.1)."""
+"""The one transformer block of encoder, aggregator and camera trunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The camera head: iterative refinement of one pose per frame (vggt.md §8.1)."""
+"""The camera head: iterative refinement of one pose per frame."""
 
 from __future__ import annotations
 

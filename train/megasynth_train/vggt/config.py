@@ -75,15 +75,15 @@ class VGGTConfig:
         """Return what does not fit together, in words."""
         found = []
         if self.image_size_px % self.patch_size_px:
-            found.append(f"image_size_px {self.image_size_px} is no multiple of patch_size_px {self.patch_size_px}")
+            found.append(f"image_size_px {self.image_size_px} is not a multiple of patch_size_px {self.patch_size_px}")
         if self.width % (4 * self.heads):
             found.append(
-                f"width {self.width} over {self.heads} heads is no multiple of 4, which the rotary positions need"
+                f"width {self.width} over {self.heads} heads is not a multiple of 4, which the rotary positions need"
             )
         if self.width % self.encoder_heads:
-            found.append(f"width {self.width} is no multiple of encoder_heads {self.encoder_heads}")
+            found.append(f"width {self.width} is not a multiple of encoder_heads {self.encoder_heads}")
         if 2 * self.width % self.camera_heads:
-            found.append(f"twice the width {self.width} is no multiple of camera_heads {self.camera_heads}")
+            found.append(f"twice the width {self.width} is not a multiple of camera_heads {self.camera_heads}")
         if len(self.taps) != 4 or list(self.taps) != sorted(set(self.taps)) or not 0 <= self.taps[0] <= self.last_tap:
             found.append(f"taps {self.taps} must be four increasing pair numbers from 0")
         elif self.last_tap >= self.depth:

@@ -1,4 +1,4 @@
-"""The dense prediction head of depth and of points (vggt.md §8.2)."""
+"""The dense prediction head of depth and of points."""
 
 from __future__ import annotations
 

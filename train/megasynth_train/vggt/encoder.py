@@ -1,4 +1,4 @@
-"""The image encoder: a DINOv2 ViT with registers (vggt.md §3)."""
+"""The image encoder: a DINOv2 ViT with registers."""
 
 from __future__ import annotations
 

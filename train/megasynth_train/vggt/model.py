@@ -1,4 +1,4 @@
-"""VGGT: images of a scene in, cameras, depth and points out (vggt.md)."""
+"""VGGT: images of a scene in, cameras, depth and points out."""
 
 from __future__ import annotations
 

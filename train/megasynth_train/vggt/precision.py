@@ -1,4 +1,4 @@
-"""Which arithmetic runs where (vggt.md §9)."""
+"""Which arithmetic runs where: bfloat16 in encoder and aggregator if asked for, float32 in heads and losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that depend on shapes only: rotary positions (vggt.md §5) and the heads' position maps (§8.2)."""
+"""Tables that depend on shapes only: rotary positions and the heads' position maps."""
 
 from __future__ import annotations
 

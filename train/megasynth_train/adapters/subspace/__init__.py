@@ -13,8 +13,7 @@ its basis by a hash. Importing this package registers the method with PEFT.
 
 from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.adapters.subspace.layer import SubspaceLinear
-from megasynth_train.adapters.subspace.model import SubspaceModel
-from megasynth_train.adapters.subspace.registration import register
+from megasynth_train.adapters.subspace.model import SubspaceModel, register
 
 register()
 

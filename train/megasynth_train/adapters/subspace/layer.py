@@ -27,7 +27,7 @@ class Fixed(nn.Module):
 
 
 class SubspaceVariant(LoraVariant):
-    """What PEFT's layer, always a SubspaceLinear, asks for where an adapter is no plain LoRA."""
+    """What PEFT's layer, always a SubspaceLinear, asks for where an adapter is not plain LoRA."""
 
     @staticmethod
     def init(module: LoraLayer, adapter_name: str, **kwargs: Any) -> None:

@@ -1,16 +1,17 @@
-"""The PEFT tuner: LoRA's, with our layer in place of its linear one."""
+"""The PEFT tuner: LoRA's, with our layer in place of its linear one, known to PEFT like its own methods."""
 
 from __future__ import annotations
 
 import warnings
 from typing import Any, NoReturn, cast
 
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.lora import LoraModel
 from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
 from torch import Tensor, nn
 
 from megasynth_attr.core.errors import ConfigError
-from megasynth_train.adapters.subspace.config import SubspaceConfig
+from megasynth_train.adapters.subspace.config import PEFT_TYPE, SubspaceConfig
 from megasynth_train.adapters.subspace.layer import SubspaceLinear
 from megasynth_train.adapters.subspace.opening import check_base, check_layers, check_options, open_basis
 from megasynth_train.adapters.targets import exact_pattern
@@ -80,3 +81,20 @@ def _opened(config: SubspaceConfig, model: nn.Module) -> Basis:
                 stacklevel=2,
             )
     return basis
+
+
+def register() -> None:
+    """Enter the method in PEFT's tables; doing it again changes nothing. RuntimeError if the name is taken.
+
+    PEFT's ``register_peft_method`` takes names of its own enumeration only; these are the tables behind it.
+    """
+    entries: tuple[tuple[dict[Any, Any], Any], ...] = (
+        (PEFT_TYPE_TO_CONFIG_MAPPING, SubspaceConfig),
+        (PEFT_TYPE_TO_TUNER_MAPPING, SubspaceModel),
+        (PEFT_TYPE_TO_PREFIX_MAPPING, SubspaceModel.prefix),
+    )
+    for table, own in entries:
+        if (there := table.get(PEFT_TYPE, own)) is not own:
+            raise RuntimeError(f"PEFT already knows another method named {PEFT_TYPE}: {there!r}; uninstall one of them")
+    for table, own in entries:
+        table[PEFT_TYPE] = own

@@ -21,7 +21,7 @@ IDENTITY = "the columns of adapter.basis (SHA-256)"
 def open_basis(path: str, attributes: Sequence[str] = (), sha256: str = "") -> Basis:
     """Return the columns of ``attributes`` (none: of all) in the file ``path``.
 
-    Raises DatasetError for a file that is no basis, ConfigError for an unknown attribute, and if the columns are not
+    Raises DatasetError for a file that is not a basis, ConfigError for an unknown attribute, and if the columns are not
     those with the hash ``sha256`` (empty: not compared).
     """
     if not path:
@@ -80,7 +80,7 @@ def check_layers(basis: Basis, model: nn.Module) -> None:
             raise ConfigError(f"the basis has directions for {name}, which this model lacks: it is for another model")
         module = modules[name]
         if isinstance(module, BaseTunerLayer) and not isinstance(module, SubspaceLinear):
-            raise ConfigError(f"{name} already has an adapter of another method; load the base model anew")
+            raise ConfigError(f"{name} already has an adapter of another method; load a fresh copy of the base model")
         base = module.get_base_layer() if isinstance(module, SubspaceLinear) else module
         if type(base) is not nn.Linear:
             raise ConfigError(f"the basis has directions for {name}, which is a {type(base).__name__}, not a Linear")

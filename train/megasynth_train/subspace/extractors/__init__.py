@@ -1,1 +1,1 @@
-"""The ways to find the subspace that k updates of one layer share, all in core coordinates (subspace.md §3)."""
+"""The ways to find the subspace that k updates of one layer share, all in core coordinates."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from megasynth_train.subspace.extractors.solution import Options, settled
-from megasynth_train.subspace.frames import positive_qr
+from megasynth_train.subspace.qr import positive_qr
 
 MEMORY = 5  # steps remembered; more cost as much as they save
 SUFFICIENT = 1e-4  # of the fall that the slope promises (Armijo)

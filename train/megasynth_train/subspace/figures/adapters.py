@@ -9,32 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_train.subspace.analysis import Analysis, DriftRow
-from megasynth_train.subspace.figures.canvas import (
+from megasynth_attr.core.pages.figures import (
     CHANCE,
-    Drawing,
+    DASHED,
+    PAPER,
     attribute_colours,
     bar_axes,
     colour_bar,
     legend_room,
+    panels_for,
     save,
+    scale,
     sheet,
-    short,
     top_legend,
 )
-from megasynth_train.subspace.figures.layout import layers_of, spread
+from megasynth_attr.core.pages.words import short
+from megasynth_train.subspace.analysis import Analysis, DriftRow
+from megasynth_train.subspace.figures.layout import Drawing, layers_of, quantiles
 from megasynth_train.subspace.figures.numbers import AttributeNumbers
 
-DASHED = (0, (4, 2))
 _PRINTED = 12  # adapters up to which a matrix shows its numbers
 
 
 def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder: Path) -> tuple[Drawing, ...]:
     """Draw one matrix of cosines per attribute, the mean over its layers; nothing if no attribute has two adapters."""
-    from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
     chosen = [n for n in numbers if n.adapters > 1 and n.layers]
     if not chosen:
         return ()
@@ -56,15 +54,13 @@ def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], fold
     matrices = {n.name: _mean_coherence(analysis, n.name) for n in chosen}
     largest = max(float(np.abs(m[~np.eye(len(m), dtype=bool)]).max()) for m in matrices.values())
     limit = max(0.1, math.ceil(largest * 10) / 10)
-    for axes, n in zip(page.axes.ravel(), chosen, strict=False):
-        _draw_matrix(axes, matrices[n.name], colormaps["RdBu"], limit)
+    for axes, n in panels_for(page, chosen):
+        _draw_matrix(axes, matrices[n.name], "RdBu", limit)
         axes.set_title(n.name, loc="left", fontweight="bold")
-    for axes in page.axes.ravel()[len(chosen) :]:
-        axes.remove()
     for axes in page.axes[-1]:
         axes.set_xlabel("adapter", labelpad=2)
-    mappable = ScalarMappable(Normalize(-limit, limit), colormaps["RdBu"])
-    colour_bar(page, bar_axes(page, 0.9, 3.0, 0.4), mappable, "cosine of two updates, mean over the layers")
+    mappable = scale(-limit, limit, "RdBu")
+    colour_bar(bar_axes(page.figure, 0.9, 3.0, 0.4), mappable, "cosine of two updates, mean over the layers")
     save(page, folder, "coherence")
     words = "; ".join(f"{n.name} {short(n.coherence.median)}" for n in chosen)
     by_chance = short(max(n.coherence_chance or 0 for n in chosen))
@@ -84,12 +80,12 @@ def _mean_coherence(analysis: Analysis, attribute: str) -> np.ndarray:
     return np.mean([row.coherence for row in layers_of(analysis, attribute)], axis=0)
 
 
-def _draw_matrix(axes: Any, matrix: np.ndarray, colours: Any, limit: float) -> None:
+def _draw_matrix(axes: Any, matrix: np.ndarray, colours: str, limit: float) -> None:
     count = len(matrix)
     shown: Any = np.ma.masked_array(matrix, np.eye(count, dtype=bool))
     axes.grid(False)
     axes.patch.set(hatch="////", edgecolor="#c3c8d0", linewidth=0)
-    axes.pcolormesh(shown, cmap=colours, vmin=-limit, vmax=limit, edgecolors="#f6f7f9", linewidth=0.5)
+    axes.pcolormesh(shown, cmap=colours, vmin=-limit, vmax=limit, edgecolors=PAPER, linewidth=0.5)
     axes.invert_yaxis()
     if count <= _PRINTED:
         for i, j in np.ndindex(count, count):
@@ -117,7 +113,7 @@ def draw_weights(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder
     columns = min(2, len(chosen))
     page = sheet(math.ceil(len(chosen) / columns), columns, 1.15, left=0.55, gap_y=0.5)
     words, reach = [], [0.9, 1.1]
-    for axes, n in zip(page.axes.ravel(), chosen, strict=False):
+    for axes, n in panels_for(page, chosen):
         table = weights_of(analysis, n.name)
         low, middle, high = np.percentile(table * n.adapters, (5, 50, 95), axis=0)
         place = np.arange(1, n.adapters + 1)
@@ -132,8 +128,6 @@ def draw_weights(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder
         reach += [float(low.min()), float(high.max())]
     for axes in page.axes.ravel()[: len(chosen)]:
         axes.set_ylim(max(0, min(reach) - 0.08), max(reach) + 0.08)
-    for axes in page.axes.ravel()[len(chosen) :]:
-        axes.remove()
     for axes in page.axes[-1]:
         axes.set_xlabel("adapter", labelpad=2)
     for axes in page.axes[:, 0]:
@@ -170,7 +164,7 @@ def draw_drift(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
         if own:
             for axes, field in zip(page.axes[:, 0], ("relative_change", "largest_angle_deg"), strict=True):
                 _draw_by_depth(axes, own, field, colours[attribute], attribute)
-            change, angle = (spread(getattr(r, f) for r in own) for f in ("relative_change", "largest_angle_deg"))
+            change, angle = (quantiles(getattr(r, f) for r in own) for f in ("relative_change", "largest_angle_deg"))
             words.append(f"{attribute} {short(change.median)} and {short(angle.median)}°")
     upper, lower = page.axes[:, 0]
     upper.set_title("‖A − A₀‖ / ‖A₀‖", loc="left")
@@ -182,7 +176,7 @@ def draw_drift(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
     lower.set_xlabel("depth of the layer", labelpad=2)
     for axes in (upper, lower):
         axes.locator_params(axis="x", integer=True)
-    top_legend(page, *upper.get_legend_handles_labels())
+    top_legend(page.figure, *upper.get_legend_handles_labels())
     save(page, folder, "drift")
     return (
         Drawing(
@@ -199,7 +193,7 @@ def draw_drift(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
 
 def _draw_by_depth(axes: Any, rows: Sequence[DriftRow], field: str, colour: str, label: str) -> None:
     depths = sorted({row.layer.depth for row in rows})
-    spreads = [spread(getattr(row, field) for row in rows if row.layer.depth == depth) for depth in depths]
+    spreads = [quantiles(getattr(row, field) for row in rows if row.layer.depth == depth) for depth in depths]
     low, middle, high = (np.array([getattr(s, name) for s in spreads]) for name in ("low", "median", "high"))
     marker = "o" if len(depths) < 8 else None
     axes.fill_between(depths, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -239,7 +233,7 @@ def draw_energy(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder:
     axes.set_xlim(-0.01, 1.01)
     axes.grid(False, axis="y")
     axes.set_xlabel("share of an adapter's energy inside the basis", labelpad=2)
-    top_legend(page, *axes.get_legend_handles_labels())
+    top_legend(page.figure, *axes.get_legend_handles_labels())
     save(page, folder, "energy")
     words = "; ".join(
         f"{n.name}: " + ", ".join(f"{name} {short(share.median)}" for name, share in n.energy.items()) for n in chosen

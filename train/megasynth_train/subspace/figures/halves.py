@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from megasynth_train.subspace.figures.canvas import (
-    CHANCE,
-    COLOURS,
-    Drawing,
-    Sheet,
-    legend_room,
-    save,
-    sheet,
-    short,
-    top_legend,
-)
+from megasynth_attr.core.pages.figures import CHANCE, COLOURS, Sheet, legend_room, save, sheet, top_legend
+from megasynth_attr.core.pages.words import short
+from megasynth_train.subspace.figures.layout import Drawing
 from megasynth_train.subspace.figures.numbers import SplitNumbers
 
 
@@ -77,4 +69,4 @@ def _legend(page: Sheet) -> None:
         Line2D([], [], color=COLOURS[1], marker="s", markersize=4.8, linewidth=0),
         Line2D([], [], color=CHANCE, marker="|", markersize=6, markeredgewidth=1.4, linewidth=0),
     ]
-    top_legend(page, handles, ["one attribute", "two attributes", "chance"])
+    top_legend(page.figure, handles, ["one attribute", "two attributes", "chance"])

@@ -1,14 +1,15 @@
-"""Where a layer stands in a figure: attention type, kind and depth, in the model's order; and spreads over layers."""
+"""What all figures share: where a layer stands (attention type, kind, depth), quantiles over layers, what is said."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from megasynth_attr.core.pages.figures import scale
 from megasynth_train.subspace.analysis import Analysis, LayerKey, LayerRow, PairRow
 
 ATTENTIONS, KINDS = ("frame", "global"), ("qkv", "proj", "fc1", "fc2")  # first, in this order; then others by name
@@ -16,7 +17,7 @@ Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
-class Spread:
+class Quantiles:
     """Median and 5–95 % range of some numbers; all None if there are none."""
 
     median: float | None
@@ -25,13 +26,13 @@ class Spread:
     count: int
 
 
-def spread(values: Iterable[float]) -> Spread:
-    """Return the spread of ``values``."""
+def quantiles(values: Iterable[float]) -> Quantiles:
+    """Return the quantiles of ``values``."""
     numbers = np.asarray(list(values), dtype=np.float64)
     if not len(numbers):
-        return Spread(None, None, None, 0)
+        return Quantiles(None, None, None, 0)
     low, middle, high = np.percentile(numbers, (5, 50, 95))
-    return Spread(float(middle), float(low), float(high), len(numbers))
+    return Quantiles(float(middle), float(low), float(high), len(numbers))
 
 
 @dataclass(frozen=True)
@@ -101,3 +102,33 @@ def module_count(analysis: Analysis) -> int:
 def file_stem(*words: str) -> str:
     """Return a file name that is safe in any folder and address: other characters than letters and digits become -."""
     return "_".join(re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") or "x" for word in words)
+
+
+def depth_colours(depths: int) -> Any:
+    """Return the colours of layers by depth: early light, late dark."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    shades = colormaps["viridis_r"](np.linspace(0.12, 1.0, 256))
+    return scale(0, max(depths - 1, 1), ListedColormap(shades))
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that was written as ``figures/<stem>.png`` and ``.svg``, and what to say about it."""
+
+    stem: str
+    title: str
+    shows: str  # one sentence
+    chance: str  # one sentence: what it would look like if nothing was there
+    alt: str  # what a person would see, in words and numbers
+
+    @property
+    def png(self) -> str:
+        """Return the picture's path inside the report."""
+        return f"figures/{self.stem}.png"
+
+    @property
+    def svg(self) -> str:
+        """Return the drawing's path inside the report."""
+        return f"figures/{self.stem}.svg"

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megasynth_train.subspace.analysis import Analysis, LayerKey, LayerRow, PairRow, SplitRow
+from megasynth_train.subspace.analysis import Analysis, LayerKey, PairRow, SplitRow
 from megasynth_train.subspace.angles import lambdas, operator_cosines
-from megasynth_train.subspace.figures.chance import Chance
-from megasynth_train.subspace.figures.layout import Spread, layers_of, pair_names, rows_of_pair, spread
-from megasynth_train.subspace.null_angles import expected_energy_overlap, expected_squared_cosine
+from megasynth_train.subspace.figures.layout import Quantiles, layers_of, pair_names, quantiles, rows_of_pair
+from megasynth_train.subspace.null_angles import Chance, expected_energy_overlap, expected_squared_cosine
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,9 @@ class PairNumbers:
         """Return the pair in words."""
         return f"{self.first} – {self.second}"
 
-    def over_layers(self, field: str) -> Spread:
-        """Return the spread of one field of PairLayer."""
-        return spread(getattr(layer, field) for layer in self.layers)
-
-    @property
-    def closer_share(self) -> float | None:
-        """Return the share of layers and sides whose λ_min is below the chance median; by chance 0.5."""
-        ratios = [r for layer in self.layers for r in (layer.lambda_out_ratio, layer.lambda_in_ratio)]
-        return float(np.mean(np.asarray(ratios) < 1)) if ratios else None
+    def over_layers(self, field: str) -> Quantiles:
+        """Return the quantiles of one field of PairLayer."""
+        return quantiles(getattr(layer, field) for layer in self.layers)
 
 
 @dataclass(frozen=True)
@@ -60,10 +53,10 @@ class SplitNumbers:
 
     first: str
     second: str
-    out: Spread
-    out_chance: Spread
-    inner: Spread
-    inner_chance: Spread
+    out: Quantiles
+    out_chance: Quantiles
+    inner: Quantiles
+    inner_chance: Quantiles
 
     @property
     def same(self) -> bool:
@@ -83,13 +76,13 @@ class AttributeNumbers:
     name: str
     adapters: int
     layers: int
-    coherence: Spread  # mean off-diagonal cosine of each layer
+    coherence: Quantiles  # mean off-diagonal cosine of each layer
     coherence_chance: float | None  # standard deviation of one cosine between independently rotated updates
-    significant: Spread
-    effective_rank: Spread
+    significant: Quantiles
+    effective_rank: Quantiles
     dimension: tuple[int, int]  # smallest, largest
     without: int  # layers with no dimension
-    energy: dict[str, Spread]  # by extractor
+    energy: dict[str, Quantiles]  # by extractor
     energy_chance: float | None  # random basis of the same dimensions
     energy_unrelated: float | None  # the least a fitted basis holds of unrelated adapters: dimension / total rank
     not_converged: int
@@ -160,7 +153,9 @@ def split_numbers(analysis: Analysis) -> tuple[SplitNumbers, ...]:
             for sides in ([r.angles_out_deg for r in rows], [r.angles_in_deg for r in rows])
         )
         chances = [[_mean_squared_cosine(row, sizes[row.layer.module][side], known) for row in rows] for side in (0, 1)]
-        found.append(SplitNumbers(first, second, spread(out), spread(chances[0]), spread(inner), spread(chances[1])))
+        found.append(
+            SplitNumbers(first, second, quantiles(out), quantiles(chances[0]), quantiles(inner), quantiles(chances[1]))
+        )
     return tuple(sorted(found, key=lambda numbers: not numbers.same))
 
 
@@ -187,14 +182,14 @@ def _attribute(analysis: Analysis, name: str) -> AttributeNumbers:
         name,
         adapters=sum(adapter.attribute == name for adapter in analysis.adapters),
         layers=len(rows),
-        coherence=spread(_off_diagonal(rows)),
+        coherence=quantiles(row.mean_coherence for row in rows if row.mean_coherence is not None),
         coherence_chance=_median((row.outputs * row.inputs) ** -0.5 for row in rows),
-        significant=spread(row.significant for row in rows),
-        effective_rank=spread(row.effective_rank for row in rows),
+        significant=quantiles(row.significant for row in rows),
+        effective_rank=quantiles(row.effective_rank for row in rows),
         dimension=(min((r.dimension for r in rows), default=0), max((r.dimension for r in rows), default=0)),
         without=len(rows) - len(used),
         energy={
-            extractor: spread(
+            extractor: quantiles(
                 share for row in used for e in row.extractors if e.extractor == extractor for share in e.energy_inside
             )
             for extractor in extractors
@@ -207,13 +202,5 @@ def _attribute(analysis: Analysis, name: str) -> AttributeNumbers:
     )
 
 
-def _off_diagonal(rows: Iterable[LayerRow]) -> Iterable[float]:
-    """Yield each layer's mean cosine between different adapters; nothing where there is one adapter."""
-    for row in rows:
-        matrix = np.asarray(row.coherence, dtype=np.float64)
-        if len(matrix) > 1:
-            yield float(matrix[~np.eye(len(matrix), dtype=bool)].mean())
-
-
 def _median(values: Iterable[float]) -> float | None:
-    return spread(values).median
+    return quantiles(values).median

@@ -9,24 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_train.subspace.analysis import Analysis, PairRow
-from megasynth_train.subspace.angles import lambdas, operator_cosines
-from megasynth_train.subspace.figures.canvas import (
+from megasynth_attr.core.pages.figures import (
     CHANCE,
     COLOURS,
     MUTED,
-    Drawing,
+    PAPER,
     Sheet,
     bar_axes,
     colour_bar,
     log_axis,
+    panels_for,
     save,
     sheet,
-    short,
+    write,
 )
-from megasynth_train.subspace.figures.chance import Chance
-from megasynth_train.subspace.figures.layout import Places, file_stem, rows_of_pair
+from megasynth_attr.core.pages.words import short
+from megasynth_train.subspace.analysis import Analysis, PairRow
+from megasynth_train.subspace.angles import lambdas, operator_cosines
+from megasynth_train.subspace.figures.layout import Drawing, Places, file_stem, rows_of_pair
 from megasynth_train.subspace.figures.numbers import PairNumbers, dimensions, pair_sizes
+from megasynth_train.subspace.null_angles import Chance
 
 BINS = 30
 MOST_COSINES = 64  # of a joint operator space, beginning with the largest
@@ -109,12 +111,12 @@ def _legend(page: Sheet, attentions: Sequence[str], title: str) -> None:
     handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], label=name) for i, name in enumerate(attentions)]
     handles.append(Line2D([], [], color=CHANCE, linestyle=(0, (3, 1.5)), label="chance"))
     height = page.figure.get_figheight()
-    page.figure.text(0.06 / 4.8, 1 - 0.09 / height, title, va="top", fontweight="bold")
+    write(page.figure, 0.06, 0.09, title, va="top", fontweight="bold")
     page.figure.legend(
         handles=handles, loc="upper right", bbox_to_anchor=(1, 1 - 0.24 / height), ncols=len(handles),
         handlelength=1.6, columnspacing=1.2, borderaxespad=0.2,
     )  # fmt: skip
-    page.figure.text(0.06 / 4.8, 1 - 0.3 / height, "% of all λ per bin", va="top", fontsize=8.5, color=MUTED)
+    write(page.figure, 0.06, 0.3, "% of all λ per bin", va="top", fontsize=8.5, color=MUTED)
 
 
 def _describe_lambdas(pair: PairNumbers, stem: str) -> Drawing:
@@ -143,7 +145,7 @@ def draw_maps(pairs: Sequence[PairNumbers], place: Places, folder: Path) -> tupl
             continue
         panel = 0.15 * len(place.rows) + 0.05
         page = sheet(3, 1, panel, left=0.98, top=0.56, bottom=1.62, gap_y=0.26)
-        page.figure.text(0.06 / 4.8, 1 - 0.09 / page.figure.get_figheight(), pair.name, va="top", fontweight="bold")
+        write(page.figure, 0.06, 0.09, pair.name, va="top", fontweight="bold")
         fields = ("lambda_out_ratio", "lambda_in_ratio", "energy_ratio")
         titles = ("λ min of outputs ÷ chance", "λ min of inputs ÷ chance", "energy overlap ÷ chance")
         meshes = []
@@ -173,13 +175,11 @@ def _reach(ratios: Any) -> float:
 
 def draw_map(axes: Any, values: np.ndarray, place: Places, colours: str, limit: float, low: float | None = None) -> Any:
     """Draw a grid of kinds × depths between ``low`` (default −limit) and ``limit``; places without a value hatched."""
-    from matplotlib import colormaps
-
     axes.grid(False)
     axes.patch.set(hatch="////", edgecolor="#c3c8d0", linewidth=0)
     mesh = axes.pcolormesh(
-        np.ma.masked_invalid(values), cmap=colormaps[colours], vmin=-limit if low is None else low, vmax=limit,
-        edgecolors="#f6f7f9", linewidth=0.3,
+        np.ma.masked_invalid(values), cmap=colours, vmin=-limit if low is None else low, vmax=limit,
+        edgecolors=PAPER, linewidth=0.3,
     )  # fmt: skip
     axes.invert_yaxis()
     axes.set_yticks(np.arange(len(place.rows)) + 0.5, [f"{a} {k}" for a, k in place.rows], fontsize=8)
@@ -193,7 +193,7 @@ def draw_map(axes: Any, values: np.ndarray, place: Places, colours: str, limit: 
 
 def _ratio_bar(page: Sheet, bottom: float, mesh: Any, limit: float, label: str) -> None:
     ticks = [-0.5, 0, 0.5] if limit <= 0.5 else np.linspace(-limit, limit, 5 if limit % 2 == 0 else 3)
-    bar = colour_bar(page, bar_axes(page, 1.2, 3.2, bottom), mesh, label, ticks=list(ticks), extend="both")
+    bar = colour_bar(bar_axes(page.figure, 1.2, 3.2, bottom), mesh, label, ticks=list(ticks), extend="both")
     bar.set_ticklabels([f"×{2.0**t:.2g}" for t in ticks])
 
 
@@ -228,11 +228,9 @@ def draw_joint(analysis: Analysis, pairs: Sequence[PairNumbers], chance: Chance,
         for pair, rows in rows_of.items()
     }
     highest = max(float(np.nanpercentile(table[:, 0], 95)) for table in (*measured.values(), *random.values()))
-    for axes, pair in zip(page.axes.ravel(), pairs, strict=False):
+    for axes, pair in panels_for(page, pairs):
         _draw_joint(axes, measured[pair], random[pair], top=min(1.02, 1.08 * highest))
         axes.set_title(pair.name, loc="left")
-    for axes in page.axes.ravel()[len(pairs) :]:
-        axes.remove()
     for axes in page.axes[-1]:
         axes.set_xlabel("cosine, largest first", labelpad=2)
     save(page, folder, "joint_cosines")

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
+from megasynth_attr.core.pages.figures import figure_style
 from megasynth_attr.core.pages.template import render, require_report_libraries
 from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.subspace.analysis import Analysis
 from megasynth_train.subspace.figures.adapters import draw_coherence, draw_drift, draw_energy, draw_weights
-from megasynth_train.subspace.figures.canvas import Drawing, figure_style, short
-from megasynth_train.subspace.figures.chance import Chance
 from megasynth_train.subspace.figures.halves import draw_halves
-from megasynth_train.subspace.figures.layout import places, spread
+from megasynth_train.subspace.figures.layout import places, quantiles
 from megasynth_train.subspace.figures.numbers import (
-    AttributeNumbers,
-    PairNumbers,
-    SplitNumbers,
     attribute_numbers,
     pair_numbers,
     split_numbers,
@@ -34,21 +29,7 @@ from megasynth_train.subspace.figures.words import (
     findings,
     what_was_mined,
 )
-
-
-@dataclass(frozen=True)
-class Drawings:
-    """All figures of a report, by section of the page."""
-
-    spectra: dict[str, tuple[Drawing, ...]]
-    adapters: tuple[Drawing, ...]
-    energy: tuple[Drawing, ...]
-    halves: tuple[Drawing, ...]
-    lambdas: tuple[Drawing, ...]
-    maps: tuple[Drawing, ...]
-    joint: tuple[Drawing, ...]
-    ranks: tuple[Drawing, ...]
-
+from megasynth_train.subspace.null_angles import Chance
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -70,7 +51,22 @@ def _fill(analysis: Analysis, folder: Path) -> None:
     chance = Chance()
     numbers, pairs, splits = attribute_numbers(analysis), pair_numbers(analysis, chance), split_numbers(analysis)
     place = places(analysis)
-    drawings = _draw(analysis, numbers, pairs, splits, chance, folder / "figures")
+    figures = folder / "figures"
+    with figure_style():
+        drawings = {
+            "spectra": draw_spectra(analysis, place, figures),
+            "adapters": (
+                *draw_coherence(analysis, numbers, figures),
+                *draw_weights(analysis, numbers, figures),
+                *draw_drift(analysis, figures),
+            ),
+            "energy": draw_energy(analysis, numbers, figures),
+            "halves": draw_halves(splits, figures),
+            "lambdas": draw_lambdas(analysis, pairs, place, chance, figures),
+            "maps": draw_maps(pairs, place, figures),
+            "joint": draw_joint(analysis, pairs, chance, figures),
+            "ranks": draw_ranks(analysis, numbers, place, figures),
+        }
     files = write_tables(analysis, pairs, splits, folder)
     text = render(
         TEMPLATES,
@@ -82,7 +78,7 @@ def _fill(analysis: Analysis, folder: Path) -> None:
         adapters=adapter_numbers(analysis),
         kinds=kind_numbers(analysis, place.rows),
         concatenation={
-            field: spread(getattr(row, field) for row in analysis.concatenation)
+            field: quantiles(getattr(row, field) for row in analysis.concatenation)
             for field in ("dimension", "dropped", "smallest_singular_out", "smallest_singular_in")
         },
         drawings=drawings,
@@ -91,7 +87,6 @@ def _fill(analysis: Analysis, folder: Path) -> None:
         findings=findings(numbers, pairs, splits),
         facts=facts(analysis, numbers),
         caveat=CAVEAT,
-        short=short,
         basis_energy=basis_energy,
         settings=json.dumps(
             {"mining": analysis.settings, "base": analysis.base, "versions": analysis.versions},
@@ -99,31 +94,5 @@ def _fill(analysis: Analysis, folder: Path) -> None:
             sort_keys=True,
         ),
     )
-    # A name that is no text (surrogates from a folder's bytes) becomes character references
+    # A name that is not text (surrogates from a folder's bytes) becomes character references
     (folder / INDEX).write_bytes(text.encode("utf-8", errors="xmlcharrefreplace"))
-
-
-def _draw(
-    analysis: Analysis,
-    numbers: tuple[AttributeNumbers, ...],
-    pairs: tuple[PairNumbers, ...],
-    splits: tuple[SplitNumbers, ...],
-    chance: Chance,
-    folder: Path,
-) -> Drawings:
-    place = places(analysis)
-    with figure_style():
-        return Drawings(
-            spectra=draw_spectra(analysis, place, folder),
-            adapters=(
-                *draw_coherence(analysis, numbers, folder),
-                *draw_weights(analysis, numbers, folder),
-                *draw_drift(analysis, folder),
-            ),
-            energy=draw_energy(analysis, numbers, folder),
-            halves=draw_halves(splits, folder),
-            lambdas=draw_lambdas(analysis, pairs, place, chance, folder),
-            maps=draw_maps(pairs, place, folder),
-            joint=draw_joint(analysis, pairs, chance, folder),
-            ranks=draw_ranks(analysis, numbers, place, folder),
-        )

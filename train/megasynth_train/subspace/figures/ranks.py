@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from megasynth_attr.core.pages.figures import bar_axes, colour_bar, save, sheet
+from megasynth_attr.core.pages.words import short
 from megasynth_train.subspace.analysis import Analysis
-from megasynth_train.subspace.figures.canvas import Drawing, bar_axes, colour_bar, save, sheet, short
-from megasynth_train.subspace.figures.layout import Places, layers_of
+from megasynth_train.subspace.figures.layout import Drawing, Places, layers_of
 from megasynth_train.subspace.figures.numbers import AttributeNumbers
 from megasynth_train.subspace.figures.overlap import draw_map
 
@@ -64,5 +65,5 @@ def _draw(
         axes.set_xticks([])
     page.axes[-1, 0].set_xlabel("depth of the layer", labelpad=2)
     ticks = MaxNLocator(6, integer=True)
-    colour_bar(page, bar_axes(page, 1.2, 3.2), mesh, drawing.title.lower(), ticks=ticks)
+    colour_bar(bar_axes(page.figure, 1.2, 3.2), mesh, drawing.title.lower(), ticks=ticks)
     save(page, folder, drawing.stem)

@@ -8,22 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_train.subspace.analysis import Analysis, LayerRow
-from megasynth_train.subspace.figures.canvas import (
+from megasynth_attr.core.pages.figures import (
     CHANCE,
+    DASHED,
     INK,
     MUTED,
-    Drawing,
     Sheet,
     bar_axes,
     colour_bar,
-    depth_colours,
     log_axis,
     save,
     sheet,
-    short,
 )
-from megasynth_train.subspace.figures.layout import Places, file_stem, layers_of, spread
+from megasynth_attr.core.pages.words import short
+from megasynth_train.subspace.analysis import Analysis, LayerRow
+from megasynth_train.subspace.figures.layout import Drawing, Places, depth_colours, file_stem, layers_of, quantiles
 
 _TINY = 1e-6  # of the largest value: what is smaller is rounding, no direction
 
@@ -59,7 +58,7 @@ def _draw(rows: Sequence[LayerRow], depths: int, quantile: float, folder: Path, 
 
 def _describe(rows: Sequence[LayerRow], title: str, quantile: float, stem: str) -> Drawing:
     attribute, count = rows[0].attribute, len(rows)
-    above = spread(row.significant for row in rows)
+    above = quantiles(row.significant for row in rows)
     length = max(len(row.spectrum) for row in rows)
     layers = f"{count} layer{'s' if count > 1 else ''}"
     found = f"a median of {short(above.median)} (5–95 %: {short(above.low)} to {short(above.high)}) of {length}"
@@ -79,13 +78,13 @@ def _describe(rows: Sequence[LayerRow], title: str, quantile: float, stem: str) 
 
 
 def _draw_values(axes: Any, rows: Sequence[LayerRow], depths: int) -> None:
-    colours, norm = depth_colours(depths)
+    colours = depth_colours(depths)
     top = max(row.spectrum[0] for row in rows)
     band = _band(rows)
     index = np.arange(1, band.shape[1] + 1)
     axes.fill_between(index, *band, color="#c3c8d0", alpha=0.75, linewidth=0, zorder=1)
     shown = [_curve(np.asarray(row.spectrum), np.asarray(row.spectrum) > _TINY * top) for row in rows]
-    shades = [colours(norm(row.layer.depth)) for row in rows]
+    shades = [colours.to_rgba(row.layer.depth) for row in rows]
     _draw_curves(axes, shown, shades, linewidth=0.8, alpha=0.45)
     _draw_curves(axes, [c[: r.significant] for c, r in zip(shown, rows, strict=True)], shades, linewidth=1.5)
     _draw_ends(axes, shown, rows, shades)
@@ -128,9 +127,9 @@ def _band(rows: Sequence[LayerRow]) -> np.ndarray:
 
 
 def _draw_ratios(axes: Any, rows: Sequence[LayerRow], depths: int, quantile: float) -> None:
-    colours, norm = depth_colours(depths)
+    colours = depth_colours(depths)
     length = max(len(row.spectrum) for row in rows)
-    shades = [colours(norm(row.layer.depth)) for row in rows]
+    shades = [colours.to_rgba(row.layer.depth) for row in rows]
     curves = []
     for row in rows:
         ratio = over_chance(row)
@@ -139,7 +138,7 @@ def _draw_ratios(axes: Any, rows: Sequence[LayerRow], depths: int, quantile: flo
     _draw_ends(axes, curves, rows, shades)
     ratios = np.concatenate([curve[:, 1] for curve in curves])
     extremes = [1.0, *ratios[np.isfinite(ratios)]]
-    axes.axhline(1, color=CHANCE, linewidth=1.1, linestyle=(0, (4, 2)), zorder=3)
+    axes.axhline(1, color=CHANCE, linewidth=1.1, linestyle=DASHED, zorder=3)
     low, high = max(min(extremes), 0.2) / 1.12, max(max(extremes), 1.25) * 1.12
     ticks = [0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000]
     if high / low < 4:
@@ -164,9 +163,6 @@ def _index_axis(axes: Any, length: int) -> None:
 
 
 def _depth_bar(page: Sheet, depths: int) -> None:
-    from matplotlib.cm import ScalarMappable
-
-    colours, norm = depth_colours(depths)
     page.axes[1, 0].set_xlabel("index of the singular value", labelpad=2)
     ticks = sorted({0, (depths - 1) // 2, depths - 1})
-    colour_bar(page, bar_axes(page, 1.4, 2.3, 0.36), ScalarMappable(norm, colours), "depth of the layer", ticks=ticks)
+    colour_bar(bar_axes(page.figure, 1.4, 2.3, 0.36), depth_colours(depths), "depth of the layer", ticks=ticks)

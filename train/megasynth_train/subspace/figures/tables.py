@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from megasynth_train.subspace.analysis import AdapterRow, Analysis
-from megasynth_train.subspace.figures.layout import Spread, layers_of, spread
+from megasynth_train.subspace.figures.layout import Quantiles, layers_of, quantiles
 from megasynth_train.subspace.figures.numbers import PairLayer, PairNumbers, SplitNumbers
 
 
@@ -22,10 +22,10 @@ class AdapterNumbers:
 
     number: int
     row: AdapterRow
-    norm: Spread
-    weight: Spread  # relative to equal weights, in the basis
-    change: Spread
-    angle: Spread
+    norm: Quantiles
+    weight: Quantiles  # relative to equal weights, in the basis
+    change: Quantiles
+    angle: Quantiles
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class KindNumbers:
     kind: str
     sizes: str
     layers: int
-    dimension: Spread
-    significant: Spread
-    effective_rank: Spread
+    dimension: Quantiles
+    significant: Quantiles
+    effective_rank: Quantiles
 
 
 def adapter_numbers(analysis: Analysis) -> tuple[AdapterNumbers, ...]:
@@ -54,10 +54,10 @@ def adapter_numbers(analysis: Analysis) -> tuple[AdapterNumbers, ...]:
                 AdapterNumbers(
                     index + 1,
                     adapter,
-                    spread(row.norms[index] for row in rows),
-                    spread(row.extractors[0].weights[index] * len(own) for row in rows if row.extractors),
-                    spread(row.relative_change for row in moved if row.relative_change is not None),
-                    spread(row.largest_angle_deg for row in moved if row.largest_angle_deg is not None),
+                    quantiles(row.norms[index] for row in rows),
+                    quantiles(row.extractors[0].weights[index] * len(own) for row in rows if row.extractors),
+                    quantiles(row.relative_change for row in moved if row.relative_change is not None),
+                    quantiles(row.largest_angle_deg for row in moved if row.largest_angle_deg is not None),
                 )
             )
     return tuple(found)
@@ -76,7 +76,7 @@ def kind_numbers(analysis: Analysis, rows: Sequence[tuple[str, str]]) -> tuple[K
             if layers:
                 sizes = " or ".join(sorted({f"{row.outputs} × {row.inputs}" for row in layers}))
                 measured = (
-                    spread(getattr(r, f) for r in layers) for f in ("dimension", "significant", "effective_rank")
+                    quantiles(getattr(r, f) for r in layers) for f in ("dimension", "significant", "effective_rank")
                 )
                 found.append(KindNumbers(attribute, attention, kind, sizes, len(layers), *measured))
     return tuple(found)
@@ -109,13 +109,11 @@ def _csv(lines: Iterable[dict[str, Any]]) -> str:
 def _layer_lines(analysis: Analysis) -> list[dict[str, Any]]:
     lines = []
     for row in analysis.layers:
-        matrix = np.asarray(row.coherence)
-        others = matrix[~np.eye(len(matrix), dtype=bool)]
         lines.append(
             {"attribute": row.attribute, **asdict(row.layer), "outputs": row.outputs, "inputs": row.inputs}
             | {"dimension": row.dimension, "significant": row.significant, "effective_rank": row.effective_rank}
             | {"largest_singular_value": max(row.spectrum, default=0.0)}
-            | {"mean_coherence": float(others.mean()) if len(others) else None}
+            | {"mean_coherence": row.mean_coherence}
             | {f"energy_{e.extractor}": float(np.mean(e.energy_inside)) for e in row.extractors if e.energy_inside}
         )
     return lines
@@ -139,5 +137,5 @@ def _split_lines(splits: Sequence[SplitNumbers]) -> list[dict[str, Any]]:
     ]
 
 
-def _sides(numbers: SplitNumbers) -> tuple[tuple[str, Spread], tuple[str, Spread]]:
+def _sides(numbers: SplitNumbers) -> tuple[tuple[str, Quantiles], tuple[str, Quantiles]]:
     return ("outputs", numbers.out), ("inputs", numbers.inner)

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from megasynth_attr.core.pages.chapters import Chapter, Link, Picture, Table
-from megasynth_attr.core.pages.words import count_text
+from megasynth_attr.core.pages.words import count_text, short, table_text
 from megasynth_train.subspace.analysis import FILE, Analysis
-from megasynth_train.subspace.figures.canvas import short
-from megasynth_train.subspace.figures.chance import Chance
-from megasynth_train.subspace.figures.layout import Spread, module_count, spread
+from megasynth_train.subspace.figures.layout import Quantiles, module_count, quantiles
 from megasynth_train.subspace.figures.numbers import (
     AttributeNumbers,
     PairNumbers,
@@ -19,6 +17,7 @@ from megasynth_train.subspace.figures.numbers import (
     pair_numbers,
     split_numbers,
 )
+from megasynth_train.subspace.null_angles import Chance
 
 REPORT, INDEX = "report", "index.html"
 _PICTURES = (
@@ -29,7 +28,7 @@ _PICTURES = (
 )
 CAVEAT = (
     "Overlap says nothing by itself about how useful a basis is; only a comparison on held-out data does. Layers of "
-    "one model are not independent of each other, so spreads over layers are no confidence intervals."
+    "one model are not independent of each other, so spreads over layers are not confidence intervals."
 )
 
 
@@ -83,7 +82,7 @@ def _halves(splits: Sequence[SplitNumbers]) -> str | None:
         return None
     # Both sides together: medians of medians
     mean = {name: _both(group) for name, group in (("same", same), ("cross", cross))}
-    chance = spread(s.median for n in same + cross for s in (n.out_chance, n.inner_chance) if s.median is not None)
+    chance = quantiles(s.median for n in same + cross for s in (n.out_chance, n.inner_chance) if s.median is not None)
     text = f"Bases from two halves of one attribute's adapters overlap by {short(mean['same'].median)} (mean cos²)"
     if cross:
         text += f", halves of two attributes by {short(mean['cross'].median)}"
@@ -95,8 +94,8 @@ def _halves(splits: Sequence[SplitNumbers]) -> str | None:
     return text
 
 
-def _both(splits: Sequence[SplitNumbers]) -> Spread:
-    return spread(side.median for n in splits for side in (n.out, n.inner) if side.median is not None)
+def _both(splits: Sequence[SplitNumbers]) -> Quantiles:
+    return quantiles(side.median for n in splits for side in (n.out, n.inner) if side.median is not None)
 
 
 def _overlap(pairs: Sequence[PairNumbers]) -> str | None:
@@ -104,7 +103,7 @@ def _overlap(pairs: Sequence[PairNumbers]) -> str | None:
     if not pairs:
         return None
     ratios = [
-        spread(r for layer in pair.layers for r in (layer.lambda_out_ratio, layer.lambda_in_ratio)) for pair in pairs
+        quantiles(r for layer in pair.layers for r in (layer.lambda_out_ratio, layer.lambda_in_ratio)) for pair in pairs
     ]
     text = ", ".join(f"{short(ratio.median)} ({pair.name})" for ratio, pair in zip(ratios, pairs, strict=True))
     return f"Smallest λ of two attributes relative to chance, median over layers and sides (below 1: closer): {text}."
@@ -142,6 +141,13 @@ def chapter(analysis: Analysis, folder: Path) -> Chapter:
     )
 
 
+def summary(analysis: Analysis) -> str:
+    """Return what was found in a few lines for a terminal: the tables of the chapter, and the notes."""
+    tables = (_attribute_table(attribute_numbers(analysis)), _pair_table(pair_numbers(analysis, Chance())))
+    parts = [f"{table.caption}\n{table_text([table.columns, *table.rows])}\n" for table in tables if table.rows]
+    return "\n".join([*parts, *(f"note: {note}" for note in analysis.notes)])
+
+
 def facts(analysis: Analysis, numbers: Sequence[AttributeNumbers]) -> tuple[tuple[str, str], ...]:
     """Return label and value of the most important facts."""
     settings = analysis.settings
@@ -174,9 +180,9 @@ def _attribute_table(numbers: Sequence[AttributeNumbers]) -> Table:
     )
 
 
-def basis_energy(numbers: AttributeNumbers) -> Spread:
+def basis_energy(numbers: AttributeNumbers) -> Quantiles:
     """Return the energy inside the basis that is used: that of the first extractor."""
-    return next(iter(numbers.energy.values()), spread(()))
+    return next(iter(numbers.energy.values()), quantiles(()))
 
 
 def _pair_table(pairs: Sequence[PairNumbers]) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from megasynth_train.subspace.frames import positive_qr
+from megasynth_train.subspace.qr import positive_qr
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (4, 4), (3, 6), (5, 0)])

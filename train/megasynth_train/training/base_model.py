@@ -1,0 +1,29 @@
+"""The model that training, prediction and mining start from, as the section ``model`` names it."""
+
+from __future__ import annotations
+
+from megasynth_train.training.settings import ModelSettings
+from megasynth_train.vggt.checkpoint import load_pretrained
+from megasynth_train.vggt.config import named_config
+from megasynth_train.vggt.initialise import random_model
+from megasynth_train.vggt.model import VGGT
+
+
+def base_model(settings: ModelSettings, notes: list[str]) -> VGGT:
+    """Return the model to start from, on the CPU and without point head; what the user should know goes to ``notes``.
+
+    Raises DatasetError for weights that do not fit.
+    """
+    config = named_config(settings.size, point_head=False)
+    if settings.checkpoint:
+        loaded = load_pretrained(settings.checkpoint, config)
+        model = loaded.model
+        if loaded.removed:
+            notes.append(f"{loaded.source}: all names in it begin with {loaded.removed}, which was removed")
+        if loaded.ignored:
+            notes.append(f"{loaded.source}: {len(loaded.ignored)} tensors of parts that are not trained are ignored")
+    else:
+        model = random_model(config, settings.seed)
+        notes.append(f"NOTE: checkpoint= is empty: {settings.size} starts from RANDOM weights (model.seed)")
+    model.gradient_checkpointing = settings.gradient_checkpointing
+    return model
