@@ -6,11 +6,10 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-from multiprocessing.connection import Connection
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ LOG_BYTES = 16_384
 
 
 class WorkerProcess:
-    """A started worker. Its end of a socket pair is inherited, so nothing but this process can talk to it.
+    """A started worker. Its end of a pair of sockets is inherited, so nothing but this process can talk to it.
 
     The socket closes when either side dies, whatever killed it: both notice at once.
     """
@@ -34,7 +33,7 @@ class WorkerProcess:
         self.since = time.monotonic()  # when it was started, or began its scene
         # without a name the log cannot be left behind
         self._log = tempfile.TemporaryFile(mode="a+b", dir=scratch)  # noqa: SIM115 - lives as long as the worker
-        ours, theirs = socket.socketpair()
+        self.connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
                 launcher.command(theirs.fileno()),
@@ -45,7 +44,6 @@ class WorkerProcess:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # its own group: killed whole, and Ctrl-C reaches the scheduler only
             )
-        self.connection = Connection(ours.detach())
 
     def begin(self, scene: str) -> None:
         """Note that the worker is given ``scene``: the log in a failure record is about that one alone."""

@@ -1,4 +1,4 @@
-"""What refuses a run before its first stage: everything that can be known to fail, in the last stage too."""
+"""Checks before the first stage runs: everything that can be known to fail, even in the last stage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from megasynth_attr.scene.config import Experiment
 def check_settings(experiment: Experiment, stages: Stages, steps: Sequence[Step]) -> None:
     """Raise ConfigError or DatasetError for settings that cannot work, in any section and of any chosen stage.
 
-    The sections of stages that are not chosen are looked at all the same: a word misspelt here is wrong later.
+    Sections of stages that are not chosen are checked too: a key misspelt there would go unnoticed until later.
     """
     for section, group in stages.groups.items():
         if section in experiment.sections:

@@ -24,7 +24,7 @@ MANY_FRAMES = 400  # below that, starting processes takes longer than checking
 
 
 class VerificationFailed(DatasetError):
-    """A dataset is not what it should be; the report still says what it is."""
+    """A dataset is not what it should be; the report shows it all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def _ordered(stages: Sequence[Stage[Any]]) -> list[Stage[Any]]:
     while left:
         free = next((stage for stage in left.values() if not left.keys() & set(stage.after)), None)
         if free is None:
-            raise ConfigError(f"the stages {', '.join(left)} wait for each other; uninstall what brings one of them")
+            raise ConfigError(f"the stages {', '.join(left)} wait for each other; uninstall the package of one of them")
         ordered.append(left.pop(free.name))
     return ordered
 
