@@ -64,10 +64,14 @@ def open_library(config: Config, cache_dir: Path) -> Library:
     bank = open_bank(texture.bank, cache_dir=cache_dir, size_px=texture.bank_size_px)
     pictures = {}
     if config.factors["geometry"].layout == "plane":
-        folder = Path(texture.pictures) if texture.pictures else resource_dir("assets") / "pictures"
-        pictures = {p.name: p for p in list_pictures(folder)}
+        pictures = {p.name: p for p in list_pictures(pictures_folder(texture.pictures))}
     hdris = {h.name: h for h in list_hdris(Path(lighting.hdris))} if lighting.hdris else {}
     return Library(bank, Records({r.name: r for r in bank.records}, pictures, hdris))
+
+
+def pictures_folder(given: str) -> Path:
+    """Return the folder that ``pictures=`` names; if it is empty, that of the pictures that come with the project."""
+    return Path(given) if given else resource_dir("assets") / "pictures"
 
 
 def cache_dir(experiment: Experiment) -> Path:
