@@ -83,9 +83,9 @@ LESS_MEMORY = "use fewer workers, smaller images or batches, or a machine with m
 def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
     """Run ``main(argv)`` and return the exit code; expected errors print one line to stderr, others a traceback.
 
-    Expected are MegaSynthErrors and what ``expected`` makes of others. A reader of stdout that has seen enough
-    (``| head``) causes no words; a full disk behind stdout is an environment problem; characters that stdout's encoding
-    lacks become question marks.
+    Expected are MegaSynthErrors and what ``expected`` makes of others. A reader of stdout that stops early (``| head``)
+    causes no message; a full disk behind stdout is an environment problem; characters that stdout's encoding lacks
+    become question marks.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="replace")
@@ -157,7 +157,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def print_help(text: str) -> None:
-    """Print ``text``; a reader who has seen enough of it (``| head``) is no failure."""
+    """Print ``text``; a reader that stops early (``| head``) is no failure."""
     with suppress(BrokenPipeError):
         print(text, flush=True)
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import SceneRejected
-from megasynth_attr.farm.library import Library, sample_scene
+from megasynth_attr.farm.library import Library
 from megasynth_attr.farm.tasks import Task
 from megasynth_attr.farm.work import Problem, RenderJob
+from megasynth_attr.scene.sample import sample_scene
 from megasynth_attr.scene.spec import scene_to_json
 
 
@@ -20,9 +21,8 @@ class Prepared:
     """A task with its job, or with the problem that there can be none."""
 
     task: Task
-    job: RenderJob | None
-    scene_hash: str
-    problem: Problem | None = None
+    job: RenderJob | Problem
+    scene_hash: str = ""
 
 
 class Preparer:
@@ -71,10 +71,10 @@ class Preparer:
     def _prepare(self, task: Task) -> Prepared:
         config, library = task.config, self._libraries[task.config.attribute]
         try:
-            scene = sample_scene(config, task.dataset_index, task.scene_index, library)
+            scene = sample_scene(config, task.dataset_index, task.scene_index, library.records)
         except SceneRejected as error:
             problem = Problem(type(error).__name__, str(error), int(error.exit_code), stage="sample")
-            return Prepared(task, None, "", problem)
+            return Prepared(task, problem)
         job = RenderJob(
             scene_json=scene_to_json(scene),
             dataset_dir=str(task.dataset),

@@ -128,7 +128,7 @@ def _train(
     if settings.model.compile:
         compile_blocks(adapted.model)
     identity |= {TRAINING_DATA: data.fingerprint, BASE_MODEL: adapted.base.weights_sha256}
-    on_main(accelerator, lambda: begin(out, settings, _needed_bytes(adapted)))
+    on_main(accelerator, lambda: begin(out, settings, identity, _needed_bytes(adapted)))
     if accelerator.is_main_process:
         for note in (*notes, *adapted.notes):
             say(note)

@@ -27,7 +27,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from megasynth_attr.core.errors import DatasetError, Interrupted
-from megasynth_attr.core.run_folder import require_same
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import Adapted
 from megasynth_train.adapters.adapted import make_lean
@@ -48,7 +47,7 @@ from megasynth_train.training.optimiser import (
     step_unless,
 )
 from megasynth_train.training.processes import on_main
-from megasynth_train.training.run_folder import CHECKPOINTS, RUN
+from megasynth_train.training.run_folder import CHECKPOINTS
 from megasynth_train.training.schedule import learning_rate
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position, Reports, refuse_diverged
@@ -111,8 +110,7 @@ def say(text: str) -> None:
 class Run:
     """One run in its folder ``out``: model, optimiser, position, checkpoints; continues the latest checkpoint.
 
-    ``identity`` maps keys to what must stay as it is for the result to stay the same; ConfigError naming the key if the
-    checkpoint has another.
+    ``identity`` maps keys to what must stay as it is for the result to stay the same; ``run_folder.begin`` compares it.
     """
 
     def __init__(
@@ -255,7 +253,6 @@ class Run:
         found = on_main(self.accelerator, lambda: checkpoints.latest_checkpoint(folder, say))
         if found is None:
             return Interval()
-        require_same(self.out, RUN, found.state["identity"], self.identity)
         load_weights(self.adapted.trainable, found.tensors("weights"), found.path)
         load_moments(self.optimiser, self.adapted.trainable, found.tensors("optimizer"))
         self.adapted.load_extra_state(found.tensors("method"))

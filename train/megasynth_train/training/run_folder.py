@@ -15,7 +15,7 @@ from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.core.fields import identity_of
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.pages.words import size_text
-from megasynth_attr.core.run_folder import Identity, Kind, claim, flat, is_one, read_record
+from megasynth_attr.core.run_folder import Identity, Kind, claim, flat, is_one, read_record, require_same
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters.storage import RECORD
 from megasynth_train.training.checkpoints import holds_checkpoint, recorded_identity
@@ -57,8 +57,13 @@ def held(out: Path, accelerator: Accelerator, identity: Identity) -> Iterator[No
         yield
 
 
-def begin(out: Path, settings: TrainSettings, needed_bytes: int) -> None:
-    """Write settings.json; EnvironmentProblem if the disk has less than ``needed_bytes``."""
+def begin(out: Path, settings: TrainSettings, identity: Identity, needed_bytes: int) -> None:
+    """Write settings.json; EnvironmentProblem if the disk has less than ``needed_bytes``.
+
+    ConfigError, with nothing changed, if there is a checkpoint of another ``identity``, which now includes ``CONTENT``.
+    """
+    if (begun := recorded_identity(out / CHECKPOINTS)) is not None:
+        require_same(out, RUN, begun, identity)
     free = shutil.disk_usage(out).free
     if free < needed_bytes:
         raise EnvironmentProblem(
