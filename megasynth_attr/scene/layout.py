@@ -20,6 +20,7 @@ from megasynth_attr.scene.spec import Box, Vec3, Window
 
 TOLERANCE = 1e-6  # layout units; touching is not intersecting, and stored values are rounded to 1e-9
 Keepout = Callable[[np.ndarray, np.ndarray], np.ndarray]  # N×3 centres and sizes of boxes → which of them keep clear
+Spot = tuple[np.ndarray, np.ndarray]  # T candidates for one box, tried in order: centres and sizes, both T×3
 KeepoutOf = Callable[[np.ndarray, np.ndarray], Keepout | None]  # low and high of the whole layout → its keepout
 
 
@@ -93,14 +94,6 @@ def keepout(region: CameraRegion | None, clearance: float, low: np.ndarray, high
     return allows
 
 
-@dataclass(frozen=True)
-class Spot:
-    """T candidates for one box: centres and sizes, both T×3, tried in order."""
-
-    centres: np.ndarray
-    sizes: np.ndarray
-
-
 @dataclass
 class Site:
     """A layout being filled: what is placed so far, and whether another box fits."""
@@ -125,29 +118,30 @@ class Site:
 
     def place(self, kind: str, spot: Spot, *, solid: bool, primitives: str | None, surface: str = "material") -> bool:
         """Add a box at the first candidate that fits and return True; otherwise count it as dropped."""
-        fits = self._fits(spot, solid)
+        centres, sizes = spot
+        fits = self._fits(centres, sizes, solid)
         if not fits.any():
             self.dropped += 1
             return False
         first = int(fits.argmax())
-        box = Box(kind, rounded(spot.centres[first]), rounded(spot.sizes[first]))
+        box = Box(kind, rounded(centres[first]), rounded(sizes[first]))
         self.add(Item(box, primitives, surface))
         if solid:
             half = np.array(box.size) / 2
             self.reserve(box.centre - half, box.centre + half)
         return True
 
-    def _fits(self, spot: Spot, solid: bool) -> np.ndarray:
-        low, high = spot.centres - spot.sizes / 2, spot.centres + spot.sizes / 2
+    def _fits(self, centres: np.ndarray, sizes: np.ndarray, solid: bool) -> np.ndarray:
+        low, high = centres - sizes / 2, centres + sizes / 2
         fits = (low >= -TOLERANCE).all(axis=1) & (high <= self.extent + TOLERANCE).all(axis=1)
-        fits &= (spot.sizes > 0).all(axis=1)
+        fits &= (sizes > 0).all(axis=1)
         if self.keepout is not None:
-            fits &= self.keepout(spot.centres, spot.sizes)
+            fits &= self.keepout(centres, sizes)
         if solid and self.solid_low:
             others_low, others_high = np.array(self.solid_low), np.array(self.solid_high)
             shared = np.minimum(high[:, None], others_high) - np.maximum(low[:, None], others_low)  # (T, M, 3)
             volume = np.where((shared > TOLERANCE).all(axis=-1), shared.prod(axis=-1), 0.0)
-            smaller = np.minimum(spot.sizes.prod(axis=1)[:, None], (others_high - others_low).prod(axis=-1))
+            smaller = np.minimum(sizes.prod(axis=1)[:, None], (others_high - others_low).prod(axis=-1))
             fits &= (volume <= self.overlap * smaller).all(axis=1)
         return fits
 

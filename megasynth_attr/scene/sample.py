@@ -18,8 +18,9 @@ def sample_scene(config: Config, dataset_index: int, scene_index: int, records: 
     ``records`` do not fit.
     """
     content = config.content
-    where = {"attribute": content.attribute, "dataset_index": dataset_index, "scene_index": scene_index}
-    key = functools.partial(stream_key, content.seed, **where)
+    key = functools.partial(
+        stream_key, content.seed, attribute=content.attribute, dataset_index=dataset_index, scene_index=scene_index
+    )
     drawn: dict[str, object] = {}
     for name, factor in registered().items():
         if (settings := config.factors.get(name)) is None:
