@@ -6,7 +6,7 @@
     <out>/<dataset>/             one run folder per dataset (finetune.py) with its adapter/
 
 Running the same command again continues: finished adapters are skipped, unfinished ones resume. Every adapter starts
-from a seed of its own, derived from the cluster's seed and the dataset's name; drift.py says why.
+from a seed of its own, derived from the cluster's seed and the dataset's name; adapters/drift.py says why.
 """
 
 from __future__ import annotations

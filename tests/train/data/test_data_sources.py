@@ -72,9 +72,7 @@ class TestReading:
         depth[0, :4] = [np.nan, np.inf, 1e10, -np.inf]
         write_exr(scene / "renderings/00000000_depth.exr", {"R": depth})
         Image.new("RGB", (70, 56), (1, 2, 3)).save(scene / "renderings/00000000_rgba.png")
-        with pytest.raises(
-            DatasetError, match=r"00000000_depth\.exr holds \d+ values that are no depth \(NaN, infinite or negative\)"
-        ):
+        with pytest.raises(DatasetError, match=r"00000000_depth\.exr holds \d+ values .*or negative"):
             opened(paper_copy).train[0].read_views([0])[0]
         depth[0, 3] = 3e9
         write_exr(scene / "renderings/00000000_depth.exr", {"Z": depth})
@@ -210,8 +208,8 @@ class TestTrouble:
             (lambda f: f.pop("fx"), "frame 2 is damaged .*fx"),
             (lambda f: f.update(fx=-1), "frame 2: a focal length is not positive"),
             (lambda f: f.update(w2c=[[1, 0], [0, 1]]), r"w2c has shape \(2, 2\)"),
-            (lambda f: f.update(w2c=(2 * np.eye(4)).tolist()), "is no rotation"),
-            (lambda f: f.update(w2c=np.diag([1, 1, -1, 1]).tolist()), "is no rotation"),
+            (lambda f: f.update(w2c=(2 * np.eye(4)).tolist()), "is not a rotation"),
+            (lambda f: f.update(w2c=np.diag([1, 1, -1, 1]).tolist()), "is not a rotation"),
             (lambda f: f.update(cx=71), "principal point .* outside"),
             (lambda f: f.update(w=71), "frames differ in size"),
         ],
@@ -232,7 +230,7 @@ class TestTrouble:
         write_depth(ours_copy / "scenes/000/000000/depth/0002.exr", depth, "float32")
         scene = opened(ours_copy).train[0]
         scene.read_views([0, 1, 3])
-        with pytest.raises(DatasetError, match=r"depth/0002\.exr holds 1 values that are no depth"):
+        with pytest.raises(DatasetError, match=r"depth/0002\.exr holds 1 values that are not a depth"):
             scene.read_views([0, 1, 2])
 
     @pytest.mark.parametrize("layout", ["ours", "paper"])

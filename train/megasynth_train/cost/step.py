@@ -121,7 +121,7 @@ def step_cost(config: VGGTConfig, shape: StepShape, tuning: Tuning, *, recompute
 
 
 def _base(layer: Layer, *, frozen: bool, trained: bool = True) -> Work:
-    """A layer's own products: forward, gradient of the input and, unless frozen, of the weight."""
+    """Return a layer's own products: forward, gradient of the input and, unless frozen, of the weight."""
     forward = 2.0 * layer.positions * layer.fan_in * layer.out
     return Work(forward, trained * forward * (layer.input_grad + (not frozen)))
 

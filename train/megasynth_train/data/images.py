@@ -81,8 +81,8 @@ def load_picture(path: Path, mode: str, width_px: int, patch_px: int) -> Picture
 
     ``crop``: ``width_px`` wide, as high as the aspect asks, rounded to the patch size, and cut to ``width_px`` around
     the middle if higher. ``pad``: the longer side is ``width_px``, the shorter one rounded to the patch size and
-    filled up with white to a square. ConfigError for a ``width_px`` that is no multiple of ``patch_px``, DatasetError
-    for a file that cannot be read.
+    filled up with white to a square. ConfigError if ``width_px`` is not a multiple of ``patch_px``, DatasetError for a
+    file that cannot be read.
     """
     if mode not in MODES:
         raise ConfigError(f"mode={mode}: must be one of {', '.join(MODES)}")

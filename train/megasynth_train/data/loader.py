@@ -152,7 +152,7 @@ def _end_with(parent: int) -> None:
 
 
 def _check_shared_memory(sampling: Sampling, batches: int) -> None:
-    """Raise EnvironmentProblem if ``batches`` batches cannot lie in shared memory; without this, a bus error tells."""
+    """Raise EnvironmentProblem, before a bus error does worse, if ``batches`` batches do not fit into shared memory."""
     if not _SHARED_MEMORY.is_dir():
         return
     pixels = max(scene.image_size_hw[0] * scene.image_size_hw[1] for scene in sampling.scenes)

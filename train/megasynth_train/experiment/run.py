@@ -30,7 +30,7 @@ from megasynth_train.training.settings import ModelSettings, TrainSettings
 
 
 def pretrain(run: StageRun) -> None:
-    """Train the base model on the members' datasets, if the section training.pretrain says so."""
+    """Train the base model on the members' datasets, if training.pretrain.optim.steps is given."""
     settings = stage_settings(run)
     if settings.pretrain is None:
         print(f"pretrain  none: the base model is {base_name(settings.cluster)}", flush=True)
@@ -80,7 +80,7 @@ def compare(run: StageRun) -> None:
 
 
 def base_name(settings: TrainSettings) -> str:
-    """Return what people call the base model."""
+    """Return the base model's name for messages."""
     return settings.model.checkpoint or f"{settings.model.size} with random weights (seed {settings.model.seed})"
 
 
@@ -93,7 +93,7 @@ def _with_base(run: StageRun) -> StageSettings:
 
 
 def _require(run: StageRun, names: tuple[str, ...]) -> None:
-    """DatasetError if a dataset has not been generated."""
+    """Raise DatasetError if a dataset has not been generated."""
     for name in names:
         if not (folder := Path(run.out) / name / DATASET_FILE).is_file():
             raise DatasetError(f"{folder.parent} does not exist yet; run the stage generate first")

@@ -5,7 +5,7 @@
     training:
       model: {size: vggt-tiny}          model, data, loss and run hold for every stage
       adapter: {mode: lora, rank: 8}    of the cluster
-      optim: {steps: 80, lr: 2.0e-3}    of the cluster, and what the other stages do not say otherwise
+      optim: {steps: 80, lr: 2.0e-3}    of the cluster, and of the other stages where they set nothing else
       mining: {dimension: 8}
       compare: {methods: [...], seeds: [0, 1], optim: {steps: 60}}
       pretrain: {optim: {steps: 4000}}  only where the base model is trained first
@@ -38,7 +38,7 @@ from megasynth_train.vggt.source_names import SHIPPED
 SECTION = "training"
 PRETRAIN, CLUSTER, SUBSPACES, COMPARISON = "pretrain", "cluster", "subspaces", "comparison"  # folders of the stages
 PRETRAIN_ADAPTER = {"mode": "full", "train_encoder": True}
-_COMMON = ("model", "data", "loss", "optim", "run")  # what a stage's own section may say otherwise
+_COMMON = ("model", "data", "loss", "optim", "run")  # what a stage's own section may override
 # what the pipeline decides itself
 _TAKEN = {
     ("data", "sources"): "the datasets of the experiment are the data",

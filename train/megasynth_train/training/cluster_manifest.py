@@ -91,14 +91,14 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
     adapters = {dataset.path.name: _entry(dataset, settings.seed) for dataset in _chosen(settings)}
     training = settings.training()
     check_settings(training.data)
-    # without weights, this takes a second; it refuses what adapters cannot be made of
+    # takes a second, without weights; refuses settings that no adapter can be made with
     trainable_counts(named_config(training.model.size, point_head=False), training.adapter, training.optim.steps)
     model = base_model(training.model, [])
     identity = flat(identity_of(training))
     del identity["adapter.seed"]  # each adapter has its own, see _entry
     identity |= {"seed": settings.seed, "datasets": sorted(adapters)}
     weights = weights_hash(model)
-    open_for_base(training.adapter, weights)  # which would stop every single run
+    open_for_base(training.adapter, weights)  # what would stop every run is refused here
     identity[BASE_MODEL] = weights
     identity |= basis_identity(training.adapter)
     identity |= {f"the content of {name} (SHA-256)": entry["content_sha256"] for name, entry in adapters.items()}

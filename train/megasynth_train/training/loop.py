@@ -36,7 +36,7 @@ from megasynth_train.data.loader import StepLoader, dead_workers_named
 from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import TrainingData
 from megasynth_train.training import checkpoints
-from megasynth_train.training.losses import losses
+from megasynth_train.training.losses import Losses, losses
 from megasynth_train.training.metrics import Interval, MetricsWriter, null_if_not_finite
 from megasynth_train.training.optimiser import (
     build_optimiser,
@@ -156,10 +156,7 @@ class Run:
         rate = learning_rate(step / max(1, optim.steps - 1), optim)
         set_learning_rate(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
-        target = prepare(raw, self.device, self.settings.data)
-        with autocast(self.device, self.precision):
-            prediction = self.model(target.images)
-        terms = losses(prediction, target, self.settings.loss)
+        terms = self._losses(self.model, raw)
         objective, values = terms.objective, dict(terms.items())
         if (penalty := self.adapted.penalty()) is not None:
             objective, values["penalty"] = objective + penalty, penalty.detach()
@@ -175,6 +172,12 @@ class Run:
         self.reports.send(raw, rate, stop, bad, values)
         for unread in raw.skipped:
             say(f"step {step}: {unread.scene} is replaced by another scene: {unread.reason}")
+
+    def _losses(self, model: torch.nn.Module, raw: RawBatch) -> Losses:
+        target = prepare(raw, self.device, self.settings.data)
+        with autocast(self.device, self.precision):
+            prediction = model(target.images)
+        return losses(prediction, target, self.settings.loss)
 
     def _agree(self, objective: Tensor, norms: Mapping[str, Tensor], stop_wanted: bool) -> tuple[Tensor, Tensor]:
         """Return whether to stop and whether the step is bad (0 or 1, on the device), as all processes together see it.
@@ -203,10 +206,7 @@ class Run:
         if self._validation is None:
             self._validation = self.batches(0, steps, training=False)  # its workers stay for the next time
         for raw in self._validation:
-            target = prepare(raw, self.device, self.settings.data)
-            with autocast(self.device, self.precision):
-                prediction = self.adapted.model(target.images)
-            values = dict(losses(prediction, target, self.settings.loss).items())
+            values = dict(self._losses(self.adapted.model, raw).items())
             names, total = tuple(values), total + torch.stack([value.double() for value in values.values()])
         self.adapted.model.train()
         means = (self.accelerator.reduce(total, "sum") / (steps * self.accelerator.num_processes)).tolist()
