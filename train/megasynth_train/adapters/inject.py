@@ -89,7 +89,8 @@ def prepare(
 def inject(model: VGGT, configs: Mapping[str, PeftConfig]) -> dict[str, PeftModel]:
     """Put the adapters of these names into the model, each active on its own modules; everything else is frozen."""
     freeze_encoder(model)
-    wrapped, owner = {}, {}
+    wrapped: dict[str, PeftModel] = {}
+    owner: dict[str, str] = {}  # module → adapter
     for adapter, config in configs.items():
         wrapped[adapter] = view = PeftModel(model, config, adapter_name=adapter)
         # PEFT leaves its configurations on the model; a second method finding them would take them for its own.

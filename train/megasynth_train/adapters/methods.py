@@ -154,14 +154,16 @@ def _method(settings: AdapterSettings, modules: Sequence[str], total_steps: int)
         return PsoftConfig(
             r=rank, psoft_alpha=rank, target_modules=pattern, psoft_orth=False, psoft_mag_a=False, psoft_mag_b=False
         )
-    start = math.ceil(ADALORA_EXTRA * rank)
+    start, schedule = math.ceil(ADALORA_EXTRA * rank), adalora_schedule(total_steps)
     return AdaLoraConfig(
         init_r=start,
         target_r=rank,
         lora_alpha=cast(int, alpha / rank * start),  # PEFT divides by the rank at the start
         target_modules=pattern,
         total_step=total_steps,
-        **adalora_schedule(total_steps),
+        tinit=schedule["tinit"],
+        tfinal=schedule["tfinal"],
+        deltaT=schedule["deltaT"],
     )
 
 

@@ -44,8 +44,15 @@ def cluster(run: StageRun) -> None:
     """Train one adapter per dataset of the members; AdaptersFailed if some could not be trained."""
     settings = _with_base(run)
     _require(run, run.datasets)
-    where = {"experiment": str(run.out), "datasets": run.datasets, "shard": run.shard}
-    outcomes = run_cluster(ClusterSettings(**vars(settings.cluster), **where, seed=settings.seed))
+    outcomes = run_cluster(
+        ClusterSettings(
+            **vars(settings.cluster),
+            experiment=str(run.out),
+            datasets=run.datasets,
+            shard=run.shard,
+            seed=settings.seed,
+        )
+    )
     folder = run.folder(CLUSTER)
     print(summary(outcomes, folder), flush=True)
     require_all(outcomes)
