@@ -29,6 +29,7 @@ def test_the_wheel_holds_what_a_run_needs(wheel):
         "presets/demo.yaml",
         "blender_scripts/render.py",
         "assets/materials/procedural_index.json",
+        "assets/materials/recipes.yaml",
         "assets/models/vggt-tiny.safetensors",
         "report/templates/dataset.html",
         "core/pages/templates/base.html",

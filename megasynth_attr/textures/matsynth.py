@@ -25,26 +25,18 @@ from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
 from megasynth_attr.core.fields import REQUIRED, check, setting
+from megasynth_attr.core.files import read_json
 from megasynth_attr.core.pictures import decode_levels, decode_picture
 from megasynth_attr.core.temporary import replace_atomically
-from megasynth_attr.textures.bank import (
+from megasynth_attr.textures.records import (
+    CATEGORIES,
     INDEX_NAME,
-    MAPS,
-    MaterialRecord,
-    files_identity,
-    index_json,
+    check_category,
     read_index,
-    record_to_json,
+    write_index,
+    write_material,
 )
-from megasynth_attr.textures.procedural.recipe import CATEGORIES
-from megasynth_attr.textures.surface import (
-    Bytes,
-    linear_from_srgb,
-    png_bytes,
-    srgb_from_linear,
-    statistics_of,
-    to_bytes,
-)
+from megasynth_attr.textures.surface import COLOR_MAPS, MAPS, Bytes, linear_from_srgb, srgb_from_linear, to_bytes
 
 HELP = Help(
     usage="python -m megasynth_attr.textures.matsynth source=FOLDER out=FOLDER [key=value ...]",
@@ -62,7 +54,6 @@ A killed run loses nothing: the same command goes on where it stopped. Other mat
 )
 HUB_ID = "gvecchio/MatSynth"
 LICENSES = ("CC0", "CC-BY", "CC-BY-SA", "CC-BY-NC", "CC-BY-NC-SA", "CC-BY-ND")
-FETCH_AGAIN = "download its shard again"
 MATERIAL_NAME = "material.json"  # written last in a material's folder: the material is complete
 
 
@@ -98,10 +89,7 @@ def license_family(text: str) -> str:
 
 def _check(options: MatsynthOptions) -> None:
     for category in options.categories:
-        if category not in CATEGORIES:
-            raise ConfigError(
-                f"unknown category {category!r}{nearest(category, CATEGORIES)}; known: {', '.join(CATEGORIES)}"
-            )
+        check_category(category)
     for name in options.licenses:
         if license_family(name) not in LICENSES:
             raise ConfigError(f"unknown licence {name!r}{nearest(name, LICENSES)}; known: {', '.join(LICENSES)}")
@@ -173,55 +161,43 @@ def _resized(image: np.ndarray, size_px: int) -> np.ndarray:
     n = image.shape[0]
     if n == size_px:
         return image
-    margin = min(n, int(np.ceil(3 * max(1.0, n / size_px))))
-    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="wrap")
-    box = (margin, margin, margin + n, margin + n)
-    channels = [
-        # Pillow reads beyond the box as far as the filter reaches, so the margin is what crosses the border.
-        np.asarray(_resize_with_context(padded[..., c], box, size_px, n, margin))
-        for c in range(image.shape[2])
+    margin = min(n, int(np.ceil(3 * max(1.0, n / size_px))))  # as far as the filter reaches
+    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="wrap").astype(np.float32)
+    context = int(np.floor(margin * size_px / n))  # whole pixels of the result that are scaled with it, on every side
+    full, first, last = size_px + 2 * context, margin - context * n / size_px, margin + n + context * n / size_px
+    planes = [
+        np.asarray(Image.fromarray(plane).resize((full, full), Image.Resampling.LANCZOS, (first, first, last, last)))
+        for plane in np.moveaxis(padded, -1, 0)
     ]
-    return np.stack(channels, axis=-1)
+    return np.stack(planes, axis=-1)[context : context + size_px, context : context + size_px]
 
 
-def _resize_with_context(plane: np.ndarray, box: tuple[int, int, int, int], size_px: int, n: int, margin: int) -> Any:
-    """Return the box of ``plane`` scaled to size_px; a whole number of result pixels of context is scaled with it."""
-    context = int(np.floor(margin * size_px / n))
-    reach = context * n / size_px
-    outer = (box[0] - reach, box[1] - reach, box[2] + reach, box[3] + reach)
-    full = size_px + 2 * context
-    scaled = Image.fromarray(plane.astype(np.float32)).resize((full, full), Image.Resampling.LANCZOS, box=outer)
-    return scaled.crop((context, context, context + size_px, context + size_px))
-
-
-def _decoded(cell: Any, colored: bool) -> np.ndarray:
-    """Return a map as float32 in 0 … 1, (N, N, 3) or (N, N, 1); raises ValueError or DatasetError when it cannot.
+def _decoded(cell: Any, name: str) -> np.ndarray:
+    """Return the map ``name`` as float32 in 0 … 1, (N, N, 3) or (N, N, 1); raises DatasetError when it cannot.
 
     What is 1 depends on the file's type alone: 255, 65535, or 1 in floating point.
     """
+    title, advice = f"the {name} map", "download its shard again"
     if not isinstance(cell, Mapping) or not cell.get("bytes"):
-        raise ValueError("is missing")
-    if colored:
-        image = decode_picture(cell["bytes"], "the map", FETCH_AGAIN).image.convert("RGB")
+        raise DatasetError(f"{title} is missing")
+    if name in COLOR_MAPS:
+        image = decode_picture(cell["bytes"], title, advice).image.convert("RGB")
         pixels = np.asarray(image).astype(np.float32) / np.float32(255)
     else:
-        pixels = decode_levels(cell["bytes"], "the map", FETCH_AGAIN)[..., None]
+        pixels = decode_levels(cell["bytes"], title, advice)[..., None]
     if pixels.shape[0] != pixels.shape[1]:
-        raise ValueError(f"is not square ({pixels.shape[1]} × {pixels.shape[0]})")
+        raise DatasetError(f"{title} is not square ({pixels.shape[1]} × {pixels.shape[0]})")
     return pixels
 
 
 def bank_maps(row: Mapping[str, Any], size_px: int) -> dict[str, Bytes]:
-    """Return the five 8-bit maps of a row; raises ValueError naming the map that is missing or does not decode.
+    """Return the five 8-bit maps of a row; raises DatasetError naming the map that is missing or does not decode.
 
     Base colour is scaled in linear light, normals are made unit vectors again after scaling.
     """
     maps: dict[str, Bytes] = {}
     for name in MAPS:
-        try:
-            pixels = _decoded(row.get(name), colored=name in ("basecolor", "normal"))
-        except (ValueError, DatasetError) as error:
-            raise ValueError(f"{name} {error}") from error
+        pixels = _decoded(row.get(name), name)
         if name == "basecolor":
             linear = _resized(linear_from_srgb(pixels).astype(np.float32), size_px)
             maps[name] = to_bytes(srgb_from_linear(np.clip(linear, 0, 1)))
@@ -242,7 +218,7 @@ def _safe_name(name: str) -> str:
 
 
 def _source_text(metadata: Mapping[str, Any]) -> str:
-    """Return "MatSynth, <source>, <authors>, <link>", leaving out what is unknown."""
+    """Return "MatSynth; <source>; <authors>; <link>", leaving out what is unknown."""
     authors = ", ".join(str(author) for author in metadata.get("authors") or [] if author)
     parts = ("MatSynth", metadata.get("source"), authors, metadata.get("link"))
     return "; ".join(str(part) for part in parts if part)
@@ -251,28 +227,15 @@ def _source_text(metadata: Mapping[str, Any]) -> str:
 def _write_material(folder: Path, row: Mapping[str, Any], maps: dict[str, Bytes], size_px: int) -> None:
     """Write the maps and, last, material.json, which says that the folder is complete."""
     metadata = row.get("metadata") or {}
-    name = folder.name
-    files = {}
-    for map_name in MAPS:
-        content = png_bytes(maps[map_name])
-        replace_atomically(folder / f"{map_name}.png", content)
-        files[map_name] = {"file": f"{name}/{map_name}.png", "sha256": hashlib.sha256(content).hexdigest()}
-    measured = statistics_of(maps)
-    license_text = str(metadata.get("license") or "unknown")
-    record = MaterialRecord(
-        name=name,
-        category=row["category"],
-        license="CC0-1.0" if license_family(license_text) == "CC0" else license_text,
-        source=_source_text(metadata),
-        identity=files_identity({key: value["sha256"] for key, value in files.items()}),
-        mean_linear_rgb=measured.mean_linear_rgb,
-        std_luminance=measured.std_luminance,
-        mean_roughness=measured.mean_roughness,
-        mean_metallic=measured.mean_metallic,
-    )
+    terms = str(metadata.get("license") or "unknown")
     entry = {
-        **record_to_json(record),
-        "files": files,
+        **write_material(
+            folder,
+            maps,
+            category=row["category"],
+            license="CC0-1.0" if license_family(terms) == "CC0" else terms,
+            source=_source_text(metadata),
+        ),
         "size_px": size_px,
         "original_name": row["name"],
         "authors": list(metadata.get("authors") or []),
@@ -286,10 +249,10 @@ def _write_material(folder: Path, row: Mapping[str, Any], maps: dict[str, Bytes]
 def _complete(folder: Path, size_px: int) -> dict[str, Any] | None:
     """Return the entry of a finished material, or None; raises ConfigError when it has another size."""
     try:
-        entry = json.loads((folder / MATERIAL_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        entry = read_json(folder / MATERIAL_NAME)
+    except DatasetError:
         return None
-    if not isinstance(entry, dict) or "files" not in entry:
+    if "files" not in entry:
         return None
     if entry.get("size_px") != size_px:
         raise ConfigError(
@@ -298,8 +261,8 @@ def _complete(folder: Path, size_px: int) -> dict[str, Any] | None:
     return entry if all((folder / f"{name}.png").is_file() for name in MAPS) else None
 
 
-def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | None = None) -> Summary:
-    """Build or continue the bank and return what was done; ``rows`` replaces the source (for tests).
+def build_bank(options: MatsynthOptions) -> Summary:
+    """Build or continue the bank and return what was done.
 
     Raises ConfigError for an unknown category or licence (naming the nearest) and for a bank of another size,
     DatasetError when nothing fits the choice, and what ``open_rows`` raises.
@@ -316,7 +279,7 @@ def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | Non
     written, kept, seen = 0, 0, 0
     skipped: list[str] = []
     with tqdm(desc="materials", unit="material", total=options.limit or None, disable=None) as bar:
-        for row in rows if rows is not None else open_rows(options.source, options.split):
+        for row in open_rows(options.source, options.split):
             seen += 1
             license_text = str((row.get("metadata") or {}).get("license") or "")
             if options.categories and row["category"] not in options.categories:
@@ -329,7 +292,7 @@ def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | Non
             else:
                 try:
                     maps = bank_maps(row, options.size_px)
-                except ValueError as error:
+                except DatasetError as error:
                     skipped.append(str(row["name"]))
                     warnings.warn(f"skipped {row['name']}: {error}", stacklevel=2)
                     continue
@@ -346,7 +309,7 @@ def build_bank(options: MatsynthOptions, rows: Iterator[Mapping[str, Any]] | Non
         )
     folders = sorted(path for path in out.iterdir() if path.is_dir())
     entries = [entry for entry in (_complete(folder, options.size_px) for folder in folders) if entry is not None]
-    replace_atomically(out / INDEX_NAME, index_json(entries, options.size_px, source=options.source))
+    write_index(out / INDEX_NAME, entries, options.size_px, source=options.source)
     return Summary(written, kept, tuple(skipped), len(entries))
 
 

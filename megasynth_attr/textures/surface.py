@@ -13,6 +13,7 @@ from PIL import Image
 from megasynth_attr.textures.procedural.noise import Array, IntArray
 
 MAPS = ("basecolor", "normal", "roughness", "metallic", "height")
+COLOR_MAPS = ("basecolor", "normal")  # these have three channels, the others one
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -48,11 +49,11 @@ def smooth(low: float, high: float, value: Array) -> Array:
     return t * t * (3.0 - 2.0 * t)
 
 
-def mix(a: Array, b: Array, weight: Array | float) -> Array:
-    """Return a + (b − a)·weight; a weight (N, N) is broadcast over the channels of colours (N, N, 3) or (3,)."""
-    if isinstance(weight, np.ndarray) and (a.ndim == 3 or b.ndim == 3 or a.shape == (3,)):
+def mix(a: Array | float, b: Array | float, weight: Array | float) -> Array:
+    """Return a + (b − a)·weight; the weight (N, N) is broadcast over the channels of colours (N, N, 3) or (3,)."""
+    if isinstance(weight, np.ndarray) and (3,) in (np.shape(a)[-1:], np.shape(b)[-1:]):
         weight = weight[..., None]
-    return a + (b - a) * weight
+    return np.asarray(a + (b - a) * weight)
 
 
 def ramp(value: Array, colors: Sequence[str]) -> Array:
@@ -70,7 +71,7 @@ def pick(colors: Sequence[str], index: IntArray) -> Array:
 
 
 def tint(color: Array, factor: Array) -> Array:
-    """Return the colour (N, N, 3) with its brightness multiplied by ``factor`` (N, N)."""
+    """Return the colour (N, N, 3), or (3,), with its brightness multiplied by ``factor`` (N, N), as (N, N, 3)."""
     return color * factor[..., None]
 
 

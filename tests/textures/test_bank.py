@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.textures.bank import MAPS, open_bank
+from megasynth_attr.textures.bank import open_bank
 from megasynth_attr.textures.procedural.bank import write_bank
-from megasynth_attr.textures.procedural.materials import RECIPES
+from megasynth_attr.textures.procedural.recipes import read_recipes, recipes_path
+from megasynth_attr.textures.surface import MAPS
+
+RECIPES = read_recipes(recipes_path())
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 
 def test_a_missing_index(folder: Path) -> None:
     (folder / "index.json").unlink()
-    with pytest.raises(DatasetError, match=r"index\.json does not exist"):
+    with pytest.raises(DatasetError, match=r"index\.json is missing; make the bank first"):
         _open(folder)
 
 
@@ -66,13 +69,13 @@ def _first(index: dict[str, Any]) -> dict[str, Any]:
     [
         (lambda i: i.update(format_version=99), "version"),
         (lambda i: i.update(materials=[]), "no material"),
-        (lambda i: i.update(materials=["x"]), "lacks or garbles"),
-        (lambda i: _first(i).pop("category"), "category"),
+        (lambda i: i.update(materials=["x"]), "expected an object, found str; build the bank again"),
+        (lambda i: _first(i).pop("category"), "brushed_steel: field 'category' is missing; build the bank again"),
         (lambda i: _first(i).update(category="metall"), "metal"),
         (lambda i: _first(i).update(name="../evil"), "safe file name"),
-        (lambda i: _first(i).update(license=3), "license"),
+        (lambda i: _first(i).update(license=3), "license: expected str, found 3"),
         (lambda i: _first(i).update(mean_roughness=float("nan")), "finite"),
-        (lambda i: _first(i).update(mean_linear_rgb=[1, 2]), "finite"),
+        (lambda i: _first(i).update(mean_linear_rgb=[1, 2]), "expected 3 values, found 2"),
         (lambda i: _first(i)["files"].pop("normal"), "every map"),
         (lambda i: _first(i)["files"]["normal"].update(sha256="0"), "identity"),
         (lambda i: _first(i)["files"]["normal"].update(file="../../x.png"), "outside"),

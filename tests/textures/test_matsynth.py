@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, run_main
-from megasynth_attr.textures.bank import MAPS, open_bank
+from megasynth_attr.textures.bank import open_bank
 from megasynth_attr.textures.matsynth import HUB_ID, MatsynthOptions, bank_maps, build_bank, license_family, main
-from megasynth_attr.textures.procedural.recipe import CATEGORIES
+from megasynth_attr.textures.records import CATEGORIES
+from megasynth_attr.textures.surface import MAPS
 
 datasets = pytest.importorskip("datasets")
 IMAGES = (
@@ -102,7 +103,11 @@ def test_shards_become_a_bank(shards: Path, tmp_path: Path) -> None:
     assert (done.written, done.kept, done.in_bank) == (4, 0, 4)
     assert done.skipped == ("no_normal", "corrupt_height", "cut_basecolor")
     text = " ".join(str(w.message) for w in warned)
-    assert "no_normal: normal is missing" in text and "corrupt_height: height" in text and "cut_basecolor" in text
+    assert (
+        "no_normal: the normal map is missing" in text
+        and "corrupt_height: the height map" in text
+        and "cut_basecolor" in text
+    )
     bank = open_bank(str(tmp_path / "bank"), cache_dir=tmp_path, size_px=24)
     by_category = {record.category: record for record in bank.records if record.category != "wood"}
     assert set(by_category) == {"metal", "ceramic"}
@@ -134,7 +139,7 @@ def test_heights_are_scaled_by_the_type_of_the_file(height: np.ndarray, kind: st
     Image.fromarray(height).save(buffer, kind)
     row["height"] = {"bytes": buffer.getvalue(), "path": None}
     if expected is None:
-        with pytest.raises(ValueError, match=r"height the map holds .* from 200 to 200; they must be in 0 … 1"):
+        with pytest.raises(DatasetError, match=r"the height map holds .* from 200 to 200; they must be in 0 … 1"):
             bank_maps(row, 8)
     else:
         assert np.all(bank_maps(row, 8)["height"] == expected)

@@ -12,7 +12,10 @@ from PIL import Image
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.textures.pictures import list_pictures
-from megasynth_attr.textures.procedural.portraits import PORTRAITS, draw_portrait
+from megasynth_attr.textures.procedural.portraits import draw_portrait, read_portraits
+
+SHIPPED = resource_dir("assets") / "pictures"
+PORTRAITS = read_portraits(SHIPPED / "portraits.yaml")
 
 
 def _picture(path: Path, size: tuple[int, int] = (20, 10)) -> None:
@@ -70,7 +73,7 @@ def test_pictures_are_seen_upright_and_others_are_named(tmp_path: Path) -> None:
 
 
 def test_the_shipped_portraits() -> None:
-    found = list_pictures(resource_dir("assets") / "pictures")
+    found = list_pictures(SHIPPED)
     assert [r.name for r in found] == [who.name for who in PORTRAITS]
     for record in found:
         assert (record.width_px, record.height_px) == (360, 480)
@@ -81,5 +84,5 @@ def test_the_shipped_portraits() -> None:
 
 def test_the_script_draws_what_ships() -> None:
     who = PORTRAITS[1]
-    shipped = np.asarray(Image.open(resource_dir("assets") / "pictures" / f"{who.name}.jpg").convert("RGB"))
+    shipped = np.asarray(Image.open(SHIPPED / f"{who.name}.jpg").convert("RGB"))
     assert np.abs(np.asarray(draw_portrait(who)).astype(float) - shipped).mean() < 2.0

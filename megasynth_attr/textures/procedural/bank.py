@@ -1,7 +1,7 @@
 """The embedded bank of procedural materials: records from a shipped index, files painted on demand.
 
 The index holds name, class, licence, recipe identity and statistics (measured at 256 px), so opening the bank paints
-nothing. Renew it after every change of a recipe; a test compares it with the code.
+nothing. Renew it after every change of a recipe; a test compares it with the recipes.
 """
 
 from __future__ import annotations
@@ -13,31 +13,26 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from megasynth_attr.core.command.keys import nearest
+from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, run_main
 from megasynth_attr.core.fields import setting
-from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.temporary import replace_atomically
-from megasynth_attr.textures.bank import (
+from megasynth_attr.textures.procedural.recipes import BANK_SEED, BANK_VERSION, Recipe, read_recipes, recipes_path
+from megasynth_attr.textures.records import (
     INDEX_NAME,
-    MAPS,
-    MaterialRecord,
-    bank_identity,
-    checked_names,
-    files_identity,
-    index_json,
+    Bank,
+    check_category,
     read_index,
-    record_from_json,
-    record_to_json,
+    read_record,
+    record_of,
+    write_index,
+    write_material,
 )
-from megasynth_attr.textures.procedural.materials import RECIPES
-from megasynth_attr.textures.procedural.recipe import BANK_SEED, BANK_VERSION, Recipe
-from megasynth_attr.textures.surface import Bytes, png_bytes, statistics_of
+from megasynth_attr.textures.surface import MAPS, png_bytes
 
 HELP = Help(
     usage="python -m megasynth_attr.textures.procedural.bank out=FOLDER|index=FILE [key=value ...]",
@@ -51,27 +46,6 @@ LICENSE = "CC0-1.0"
 SOURCE = "megasynth-attr procedural"
 STATISTICS_SIZE_PX = 256
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-
-
-def index_path() -> Path:
-    """Return the shipped index file."""
-    return resource_dir("assets") / "materials" / "procedural_index.json"
-
-
-def make_record(recipe: Recipe, maps: dict[str, Bytes], identity: str) -> MaterialRecord:
-    """Return the record of a painted recipe."""
-    measured = statistics_of(maps)
-    return MaterialRecord(
-        name=recipe.name,
-        category=recipe.category,
-        license=LICENSE,
-        source=SOURCE,
-        identity=identity,
-        mean_linear_rgb=measured.mean_linear_rgb,
-        std_luminance=measured.std_luminance,
-        mean_roughness=measured.mean_roughness,
-        mean_metallic=measured.mean_metallic,
-    )
 
 
 def _is_whole_png(path: Path) -> bool:
@@ -91,45 +65,34 @@ def _painting_code() -> str:
     return digest.hexdigest()
 
 
-class ProceduralBank:
-    """The embedded bank; its files are made when first asked for and kept in ``folder``."""
+class ProceduralBank(Bank):
+    """The embedded bank; its files are made when first asked for and kept under ``cache_dir``."""
 
-    def __init__(self, folder: Path, size_px: int) -> None:
-        """Read the shipped index; raises DatasetError when it does not belong to this code."""
-        path = index_path()
+    def __init__(self, cache_dir: Path, size_px: int) -> None:
+        """Read the shipped recipes and index; raises DatasetError when they do not belong to each other."""
+        self._recipes = read_recipes(recipes_path())
+        path = recipes_path().with_name("procedural_index.json")
         remedy = f"renew it with python -m megasynth_attr.textures.procedural.bank index={path}"
-        index = read_index(path, remedy)
-        records = [record_from_json(entry, str(path)) for entry in index["materials"]]
-        if {r.name: r.identity for r in records} != {name: recipe.identity for name, recipe in RECIPES.items()}:
-            raise DatasetError(f"{path} does not fit the recipes in the code; {remedy}")
-        self._folder = folder
+        records = [read_record(entry, path) for entry in read_index(path, remedy)["materials"]]
+        if {r.name: r.identity for r in records} != {name: recipe.identity for name, recipe in self._recipes.items()}:
+            raise DatasetError(f"{path} does not fit the recipes; {remedy}")
+        self._folder = cache_dir / f"procedural-v{BANK_VERSION}-{size_px}px"
         self._size_px = size_px
         self._code = _painting_code()
-        self._records = tuple(sorted(records, key=lambda record: record.name))
+        super().__init__(records)
 
-    @property
-    def records(self) -> tuple[MaterialRecord, ...]:
-        """Return all records, sorted by name."""
-        return self._records
-
-    @property
-    def identity(self) -> str:
-        """Return the SHA-256 (hex) over the recipes' identities; independent of the size."""
-        return bank_identity(self._records)
-
-    def materialise(self, names: Iterable[str]) -> dict[str, dict[str, Path]]:
-        """Return the files of the named materials, painting those that are missing or cut short.
+    def _files(self, names: list[str]) -> dict[str, dict[str, Path]]:
+        """Return the files, painting those that are missing or cut short.
 
         Every file is moved into place whole, and every process would write the same bytes, so concurrent calls are
         harmless. A material's folder is named after its recipe and the code: after a change of either it is a new one.
         """
         with ThreadPoolExecutor(os.cpu_count()) as painters:  # NumPy and zlib let go of the interpreter lock
-            names = checked_names(self, names)
             return dict(zip(names, painters.map(self._files_of, names), strict=True))
 
     def _files_of(self, name: str) -> dict[str, Path]:
         """Return the files of one material, painted if need be."""
-        recipe = RECIPES[name]
+        recipe = self._recipes[name]
         version = hashlib.sha256(f"{recipe.identity}{self._code}".encode()).hexdigest()[:12]
         folder = self._folder / f"{name}-{version}"
         files = {map_name: folder / f"{map_name}.png" for map_name in MAPS}
@@ -148,28 +111,32 @@ class ProceduralBank:
 
 def write_bank(folder: Path, size_px: int, recipes: Iterable[Recipe]) -> int:
     """Write ``recipes`` as a disk bank into ``folder`` and return their number; the index comes last."""
-    entries: list[dict[str, Any]] = []
-    for recipe in tqdm(list(recipes), desc="materials", unit="material", disable=None):
-        maps = recipe.maps(size_px)
-        files: dict[str, dict[str, str]] = {}
-        for name in MAPS:
-            content = png_bytes(maps[name])
-            replace_atomically(folder / recipe.name / f"{name}.png", content)
-            files[name] = {"file": f"{recipe.name}/{name}.png", "sha256": hashlib.sha256(content).hexdigest()}
-        identity = files_identity({name: files[name]["sha256"] for name in MAPS})
-        entries.append({**record_to_json(make_record(recipe, maps, identity)), "files": files})
-    replace_atomically(folder / INDEX_NAME, index_json(entries, size_px, bank_version=BANK_VERSION, seed=BANK_SEED))
+    entries = [
+        write_material(
+            folder / recipe.name, recipe.maps(size_px), category=recipe.category, license=LICENSE, source=SOURCE
+        )
+        for recipe in tqdm(list(recipes), desc="materials", unit="material", disable=None)
+    ]
+    write_index(folder / INDEX_NAME, entries, size_px, bank_version=BANK_VERSION, seed=BANK_SEED)
     return len(entries)
 
 
-def write_index(path: Path) -> int:
-    """Write the index of all recipes, with statistics measured at 256 px, and return their number."""
+def renew_index(path: Path, recipes: Iterable[Recipe]) -> int:
+    """Write the index of ``recipes``, with statistics measured at 256 px, and return their number."""
     entries = [
-        record_to_json(make_record(recipe, recipe.maps(STATISTICS_SIZE_PX), recipe.identity))
-        for recipe in tqdm(list(RECIPES.values()), desc="materials", unit="material", disable=None)
+        to_plain(
+            record_of(
+                recipe.maps(STATISTICS_SIZE_PX),
+                name=recipe.name,
+                category=recipe.category,
+                license=LICENSE,
+                source=SOURCE,
+                identity=recipe.identity,
+            )
+        )
+        for recipe in tqdm(list(recipes), desc="materials", unit="material", disable=None)
     ]
-    content = index_json(entries, STATISTICS_SIZE_PX, bank_version=BANK_VERSION, seed=BANK_SEED)
-    replace_atomically(path, content)
+    write_index(path, entries, STATISTICS_SIZE_PX, bank_version=BANK_VERSION, seed=BANK_SEED)
     return len(entries)
 
 
@@ -188,14 +155,13 @@ def main(argv: list[str]) -> None:
     options = parse(ProceduralOptions, argv, HELP)
     if bool(options.out) == bool(options.index):
         raise ConfigError("give either out=<folder> (write the bank) or index=<file> (renew the shipped index)")
+    recipes = read_recipes(recipes_path()).values()
     if options.index:
-        print(f"wrote {write_index(Path(options.index))} records to {options.index}")
+        print(f"wrote {renew_index(Path(options.index), recipes)} records to {options.index}")
         return
-    known = sorted({recipe.category for recipe in RECIPES.values()})
     for category in options.categories:
-        if category not in known:
-            raise ConfigError(f"unknown category {category!r}{nearest(category, known)}; known: {', '.join(known)}")
-    chosen = [r for r in RECIPES.values() if not options.categories or r.category in options.categories]
+        check_category(category)
+    chosen = [recipe for recipe in recipes if not options.categories or recipe.category in options.categories]
     print(f"wrote {write_bank(Path(options.out), options.size_px, chosen)} materials to {options.out}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megasynth_attr.textures.procedural.noise import Array, Tile, fbm, unit, voronoi, warped
-from megasynth_attr.textures.procedural.patterns import per_cell, weave
+from megasynth_attr.textures.procedural.patterns import centred, per_cell, per_index, weave
 from megasynth_attr.textures.surface import Surface, mix, pick, ramp, rgb, smooth, tint
 
 PATTERNS: dict[str, list[list[int]]] = {
@@ -48,8 +48,8 @@ def woven(
     cloth = weave(tile, PATTERNS[pattern], warps, wefts, at)
     on_top = cloth.warp_on_top
     color = mix(pick(weft_colors, cloth.weft), pick(warp_colors, cloth.warp), on_top)
-    along_warp = per_cell(tile, "warp", cloth.warp, warps, -1, 1) + fbm(tile, "warp-slub", (warps, 8), 2)
-    along_weft = per_cell(tile, "weft", cloth.weft, wefts, -1, 1) + fbm(tile, "weft-slub", (8, wefts), 2)
+    along_warp = per_index(tile, "warp", cloth.warp, warps, -1, 1) + fbm(tile, "warp-slub", (warps, 8), 2)
+    along_weft = per_index(tile, "weft", cloth.weft, wefts, -1, 1) + fbm(tile, "weft-slub", (8, wefts), 2)
     uneven = mix(along_weft, along_warp, on_top)
     phase = cloth.along * np.float32(3.0) + cloth.across * np.float32(0.9)
     strand = np.sin(phase * np.float32(2 * np.pi))
@@ -112,7 +112,7 @@ def pile(
     tufts: int,
     colors: Sequence[str],
     length: float = 1.0,  # how deep the gaps between the tufts are
-    pattern: str = "plain",  # "plain", "rings" or "stripes": a large design knotted into the pile
+    pattern: str = "plain",  # "plain" or "rings": a large design knotted into the pile
     relief: float = 0.02,
     roughness: float = 0.96,
     sheen: float = 0.0,
@@ -129,11 +129,8 @@ def pile(
         dist = np.hypot((cx * 2) % 1 - 0.5, (cy * 2) % 1 - 0.5)
         index = np.clip(dist * 1.4 * len(colors), 0, len(colors) - 1).astype(np.int64)
         color = pick(colors, index)
-    elif pattern == "stripes":
-        column = (loops.cell % tufts) * 4 * len(colors) // tufts
-        color = pick(colors, column)
     else:
-        color = ramp(per_cell(tile, "tuft", loops.cell, loops.count) * 0.7 + unit(nap, 0.12) * 0.3, colors)
+        color = ramp(per_cell(tile, "tuft", loops) * 0.7 + unit(nap, 0.12) * 0.3, colors)
     depth = np.float32(1 - 0.5 * length) + np.float32(0.5 * length) * dome
     light = depth + hair * np.float32(0.08) + nap * np.float32(0.05 + sheen)
     height = dome * np.float32(length) + hair * np.float32(0.1) + nap * np.float32(0.1)
@@ -148,7 +145,7 @@ def corduroy(tile: Tile, *, wales: int, colors: Sequence[str], relief: float) ->
     profile = np.sqrt(np.maximum(1 - (2 * (phase - np.floor(phase)) - 1) ** 2, 0))
     tufts = fbm(tile, "tufts", (wales, 160), 1)
     nap = fbm(tile, "nap", (8, 3), 4)
-    tone = np.clip(0.2 + 0.55 * profile + nap * 0.1 + per_cell(tile, "wale", wale, wales, -0.08, 0.08), 0, 1)
+    tone = np.clip(0.2 + 0.55 * profile + nap * 0.1 + per_index(tile, "wale", wale, wales, -0.08, 0.08), 0, 1)
     color = tint(ramp(tone, colors), 1 + tufts * np.float32(0.06))
     return Surface(color, profile + tufts * np.float32(0.06), np.clip(0.92 - profile * 0.08, 0, 1), 0.0, relief)
 
@@ -194,20 +191,20 @@ def hide(
     cloud = fbm(tile, "cloud", 4, 5, 0.6)
     pores = fbm(tile, "pores", 80, 2, 0.8)
     height = pebble * np.float32(crease) - fold * np.float32(wrinkles) + pores * np.float32(0.03) + cloud * 0.08
-    each = per_cell(tile, "plate", big.cell, big.count, -0.12, 0.12) if plates else 0.0
+    each = per_cell(tile, "plate", big, -0.12, 0.12) if plates else 0.0
     tone = np.clip(unit(cloud, 0.1 + 0.1 * wear) + (pebble - 0.6) * np.float32(wear) + each - fold * 0.25, 0, 1)
     color = tint(ramp(tone, colors), 0.78 + 0.22 * pebble + pores * np.float32(0.02))
     rough = np.clip(roughness + (1 - pebble) * 0.25 + cloud * np.float32(0.04), 0.08, 1)
     if quilt:
         count, thread = quilt
         p, q = (tile.x + tile.y) * np.float32(count), (tile.x - tile.y) * np.float32(count)
-        dp, dq = np.abs(p - np.floor(p) - 0.5), np.abs(q - np.floor(q) - 0.5)
+        dp, dq = np.abs(centred(p)), np.abs(centred(q))
         seam = 0.5 - np.maximum(dp, dq)  # 0 on a seam, 0.5 in the middle of a diamond
         cushion = np.sqrt(np.clip((0.5 - dp) * (0.5 - dq) * 4, 0, 1))
         height = height * np.float32(0.12) + cushion * np.float32(1.6)
         color = tint(color, 0.72 + 0.28 * smooth(0.0, 0.3, cushion))
         run = np.where(dp > dq, q, p) * np.float32(9)
-        stitch = smooth(0.038, 0.018, seam) * smooth(0.42, 0.3, np.abs(run - np.floor(run) - 0.5))
+        stitch = smooth(0.038, 0.018, seam) * smooth(0.42, 0.3, np.abs(centred(run)))
         color, height = mix(color, rgb(thread), stitch), height + stitch * np.float32(0.12)
     return Surface(color, height, rough, 0.0, relief)
 
@@ -220,8 +217,8 @@ def braid(
     lines = np.sin(cloth.across * np.float32(3.0 * np.pi)) * np.float32(0.5)
     grain = mix(fbm(tile, "g-across", (8, 96), 2), fbm(tile, "g-down", (96, 8), 2), cloth.warp_on_top)
     each = mix(
-        per_cell(tile, "weft", cloth.weft, strips),
-        per_cell(tile, "warp", cloth.warp, strips),
+        per_index(tile, "weft", cloth.weft, strips),
+        per_index(tile, "warp", cloth.warp, strips),
         cloth.warp_on_top,
     )
     color = ramp(np.clip(each * 0.6 + 0.2 + grain * 0.08, 0, 1), colors)

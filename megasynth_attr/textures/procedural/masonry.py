@@ -39,8 +39,6 @@ def lattice(tile: Tile, kind: str, at: Coordinates | None, arguments: Mapping[st
         return herringbone(tile, **arguments)
     if kind == "basket":
         return basket(tile, **arguments)
-    if kind == "scales":
-        return scales(tile, **arguments)[0]
     if kind == "checker":
         count = arguments["count"]
         cells = bricks(tile, count, count, 0.0, at)
@@ -75,7 +73,6 @@ def blocks(
     dome: float = 0.0,  # faces bulge by this, in units of the joint's depth
     roughness: float = 0.7,
     roughness_spread: float = 0.06,
-    joint_roughness: float = 0.92,
     dirt: tuple[str, float] | None = None,  # colour and strength of large stains
     relief: float = 0.012,
 ) -> Surface:
@@ -89,7 +86,7 @@ def blocks(
     face = smooth(joint, joint + soft, edge)
     color_mask = smooth(joint - tile.pixel, joint + tile.pixel, edge)
 
-    shade = per_cell(tile, "shade", cells.cell, cells.count)
+    shade = per_cell(tile, "shade", cells)
     inner = fbm(tile, "mottle", mottle_period, 5, 0.6)
     if kind == "checker":
         color = pick(colors, cells.cell)
@@ -97,13 +94,13 @@ def blocks(
         color = pick(colors, (shade * len(colors)).astype(np.int64))
     else:
         color = ramp(np.clip(shade + inner * np.float32(0.08), 0, 1), colors)
-    light = 1 + (per_cell(tile, "light", cells.cell, cells.count, -1, 1) * np.float32(variation))
+    light = 1 + (per_cell(tile, "light", cells, -1, 1) * np.float32(variation))
     color = tint(color, light + inner * np.float32(mottle))
     if fleck:
         spots = smooth(1.0 - fleck[1], 1.04 - fleck[1], unit(fbm(tile, "flecks", 48, 2, 0.7)))
         color = mix(color, rgb(fleck[0]), spots * np.float32(0.8))
     grit = fbm(tile, "grit", 64, 2, 0.8)
-    joint_paint = tint(np.broadcast_to(rgb(joint_color), color.shape), 1 + grit * np.float32(0.09))
+    joint_paint = tint(rgb(joint_color), 1 + grit * np.float32(0.09))
     color = mix(joint_paint, color, color_mask)
     if dirt:
         stain = smooth(0.5, 0.95, unit(fbm(tile, "dirt", 3, 5, 0.6))) * np.float32(dirt[1])
@@ -112,15 +109,15 @@ def blocks(
     bump = fbm(tile, "bumps", bump_period, 4, 0.55)
     body = 1 + bump * np.float32(bumps)
     if tilt:
-        lean = per_cell(tile, "tilt-u", cells.cell, cells.count, -1, 1) * (cells.u - 0.5)
-        body += (lean + per_cell(tile, "tilt-v", cells.cell, cells.count, -1, 1) * (cells.v - 0.5)) * np.float32(tilt)
+        lean = per_cell(tile, "tilt-u", cells, -1, 1) * (cells.u - 0.5)
+        body += (lean + per_cell(tile, "tilt-v", cells, -1, 1) * (cells.v - 0.5)) * np.float32(tilt)
     if dome:
         reach = np.float32(np.percentile(edge, 99))
         body += np.sqrt(np.clip(edge / reach, 0, 1)) * np.float32(dome)
     floor = grit * np.float32(0.08)
     height = floor + (body - floor) * face
     spread = inner * np.float32(roughness_spread)
-    rough = mix(np.full_like(height, joint_roughness), np.clip(roughness + spread, 0.04, 1), color_mask)
+    rough = mix(0.92, np.clip(roughness + spread, 0.04, 1), color_mask)
     return Surface(color, height, rough, 0.0, relief)
 
 
@@ -140,8 +137,8 @@ def roof(
     metal: float = 0.0,
 ) -> Surface:
     """Return overlapping scales: roof tiles, shingles, glazed fish scales, reptile skin."""
-    cells, _ = scales(tile, columns, rows, depth, shape)
-    shade = per_cell(tile, "shade", cells.cell, cells.count)
+    cells = scales(tile, columns, rows, depth, shape)
+    shade = per_cell(tile, "shade", cells)
     noise = fbm(tile, "mottle", 16, 5, 0.6)
     color = ramp(np.clip(shade + noise * np.float32(0.06), 0, 1), colors)
     shadow = smooth(0.0, 0.35, cells.v) * np.float32(0.35) + np.float32(0.65)  # hidden ends are darker and dirtier
@@ -149,15 +146,15 @@ def roof(
     rim = smooth(0.0, 3 * tile.pixel + 0.004, cells.edge)
     color = tint(color, np.float32(0.75) + rim * np.float32(0.25))
     arch = np.sqrt(np.maximum(1 - (2 * cells.u - 1) ** 2 * 0.9, 0)) * np.float32(curve)
-    lean = per_cell(tile, "lean", cells.cell, cells.count, -0.08, 0.08) * (cells.u - 0.5)
+    lean = per_cell(tile, "lean", cells, -0.08, 0.08) * (cells.u - 0.5)
     height = cells.v * rim + arch + lean + noise * np.float32(0.02)
     rough = np.clip(gloss + noise * np.float32(0.06), 0.05, 1)
     if moss:
         patches = smooth(0.55, 0.75, unit(fbm(tile, "moss", 4, 6, 0.65)) + (1 - cells.v) * np.float32(0.12))
         patches = patches * np.float32(moss[1])
-        color = mix(color, tint(np.broadcast_to(rgb(moss[0]), color.shape), 1 + noise * np.float32(0.25)), patches)
+        color = mix(color, tint(rgb(moss[0]), 1 + noise * np.float32(0.25)), patches)
         height = height + patches * np.float32(0.08) * (1 + noise)
-        rough = mix(rough, np.full_like(rough, 0.95), patches)
+        rough = mix(rough, 0.95, patches)
     return Surface(color, height, rough, metal, relief)
 
 
@@ -167,7 +164,6 @@ def ornament(
     repeats: int,
     colors: Sequence[str],  # ground, petals, line, centre
     joint_color: str,
-    roughness: float = 0.15,
 ) -> Surface:
     """Return painted glazed tiles: an eight-petalled rosette with quarter rosettes in the corners."""
     cells = bricks(tile, repeats, repeats, 0.0)
@@ -179,7 +175,7 @@ def ornament(
         r, angle = np.hypot(x, y), np.arctan2(y, x)
         return r - np.float32(radius) * (np.float32(0.72) + np.float32(0.28) * np.cos(petals * angle))
 
-    ground = tint(np.broadcast_to(rgb(colors[0]), (*u.shape, 3)), 1 + crackle * np.float32(0.025))
+    ground = tint(rgb(colors[0]), 1 + crackle * np.float32(0.025))
     main = rosette(u, v, 0.36, 8)
     corner = rosette(0.5 - np.abs(u), 0.5 - np.abs(v), 0.26, 8)
     ring = np.abs(np.hypot(u, v) - np.float32(0.43))
@@ -190,10 +186,10 @@ def ornament(
         color = mix(color, rgb(colors[2]), smooth(width + soft, width - soft, field))
     face = smooth(0.004, 0.012, cells.edge)
     color = mix(
-        np.broadcast_to(rgb(joint_color), color.shape),
+        rgb(joint_color),
         color,
         smooth(0.003 - tile.pixel, 0.003 + tile.pixel, cells.edge),
     )
     wave = fbm(tile, "waves", 5, 3)
-    rough = mix(np.full_like(face, 0.85), np.clip(roughness + np.abs(crackle) * np.float32(0.04), 0.05, 1), face)
+    rough = mix(0.85, np.clip(0.15 + np.abs(crackle) * np.float32(0.04), 0.05, 1), face)
     return Surface(color, face + wave * np.float32(0.06), rough, 0.0, 0.008)

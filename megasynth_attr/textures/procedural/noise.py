@@ -19,9 +19,8 @@ IntArray = npt.NDArray[np.int64]
 
 # Standard deviation of one octave of 2D gradient noise with unit gradients and quintic fade.
 _PERLIN_STD = 0.25
-_BAND = (
-    32  # rows worked on at a time: their intermediate arrays stay in the processor's cache (twice as fast at 512 px)
-)
+# Rows worked on at a time: their intermediate arrays stay in the processor's cache (twice as fast at 512 px).
+_BAND = 32
 
 
 @dataclass(frozen=True)
@@ -89,12 +88,10 @@ def perlin(tile: Tile, label: str, px: int, py: int) -> Array:
 
 
 def perlin_at(tile: Tile, label: str, px: int, py: int, x: Array, y: Array) -> Array:
-    """Return the same noise as ``perlin`` at arbitrary coordinates (any shape, tile widths), for warped domains."""
+    """Return the same noise as ``perlin`` at arbitrary coordinates (N, N) in tile widths, for warped domains."""
     gx, gy = _gradients(tile, label, px, py)
-    if x.ndim == 2 and len(x) > _BAND:
-        bands = [_perlin_band(gx, gy, px, py, x[i : i + _BAND], y[i : i + _BAND]) for i in range(0, len(x), _BAND)]
-        return np.concatenate(bands)
-    return _perlin_band(gx, gy, px, py, x, y)
+    bands = [_perlin_band(gx, gy, px, py, x[i : i + _BAND], y[i : i + _BAND]) for i in range(0, len(x), _BAND)]
+    return np.concatenate(bands)
 
 
 def _perlin_band(gx: Array, gy: Array, px: int, py: int, x: Array, y: Array) -> Array:
@@ -199,9 +196,9 @@ def voronoi(
     bands = [
         _voronoi_band(points, cx, cy, x[i : i + _BAND], y[i : i + _BAND], borders) for i in range(0, len(x), _BAND)
     ]
-    f1, f2, border, near_x, near_y = (np.concatenate([band[k] for band in bands]) for k in range(5))
+    f1, f2, border, dx, dy = (np.concatenate([band[k] for band in bands]) for k in range(5))
     cell = np.concatenate([band[5] for band in bands]).astype(np.int64)
-    return Voronoi(f1, f2, border, cell, near_x, near_y, cx * cy)
+    return Voronoi(f1, f2, border, cell, dx, dy, cx * cy)
 
 
 def _voronoi_band(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megasynth_attr.textures.procedural.noise import Tile, fbm, unit, voronoi, warped
-from megasynth_attr.textures.procedural.patterns import per_cell
+from megasynth_attr.textures.procedural.patterns import centred, per_cell, per_index
 from megasynth_attr.textures.surface import Surface, mix, ramp, rgb, smooth, tint
 
 
@@ -18,7 +18,7 @@ def circuit(tile: Tile, *, board: str, trace: str, pad: str, cells: int) -> Surf
     vertical = rng.random((cells, cells)) < 0.5
     xs, ys = tile.x * np.float32(cells), tile.y * np.float32(cells)
     i, j = np.floor(xs).astype(np.int64) % cells, np.floor(ys).astype(np.int64) % cells
-    u, v = xs - np.floor(xs) - 0.5, ys - np.floor(ys) - 0.5
+    u, v = centred(xs), centred(ys)
     right, left = horizontal[j, i], horizontal[j, (i - 1) % cells]
     down, up = vertical[j, i], vertical[(j - 1) % cells, i]
     far = np.float32(9.0)
@@ -36,16 +36,16 @@ def circuit(tile: Tile, *, board: str, trace: str, pad: str, cells: int) -> Surf
     ring = smooth(0.3 + soft, 0.3 - soft, radius) * is_pad
     drill = smooth(0.12 + soft, 0.12 - soft, radius) * is_pad
     fine = fbm(tile, "fine", 64, 2)
-    color = tint(np.broadcast_to(rgb(board), (*fine.shape, 3)), 1 + fine * np.float32(0.04))
+    color = tint(rgb(board), 1 + fine * np.float32(0.04))
     color = mix(color, rgb(trace), line)
     color = mix(color, rgb(pad), ring)
     metal, rough = ring.copy(), np.full_like(fine, 0.42) - line * 0.06
     height = line * np.float32(0.25) + ring * np.float32(0.2)
     chips = cells // 4
     cx, cy = tile.x * np.float32(chips), tile.y * np.float32(chips)
-    a, b = cx - np.floor(cx) - 0.5, cy - np.floor(cy) - 0.5
+    a, b = centred(cx), centred(cy)
     index = (np.floor(cy).astype(np.int64) % chips) * chips + np.floor(cx).astype(np.int64) % chips
-    place = per_cell(tile, "chip", index, chips * chips) < 0.3
+    place = per_index(tile, "chip", index, chips * chips) < 0.3
     pins = (np.abs((b * 14) % 1.0 - 0.5) < 0.25) & (np.abs(b) < 0.31)
     body = smooth(0.0, 0.03, 0.32 - np.maximum(np.abs(a) * 1.35, np.abs(b))) * place
     legs = ((np.abs(a) < 0.31) & pins) * place
@@ -56,7 +56,7 @@ def circuit(tile: Tile, *, board: str, trace: str, pad: str, cells: int) -> Surf
     color = mix(color, rgb("#5b5e63"), notch * body)
     metal = np.clip(mix(metal * (1 - drill), np.ones_like(metal), legs), 0, 1) * (1 - body)
     height = mix(np.maximum(height * (1 - drill), legs * 0.6), np.full_like(height, 1.6) - notch * 0.2, body)
-    rough = mix(mix(rough, np.full_like(rough, 0.3), np.maximum(ring, legs)), np.full_like(rough, 0.6), body)
+    rough = mix(mix(rough, 0.3, np.maximum(ring, legs)), np.full_like(rough, 0.6), body)
     return Surface(color, height, rough, metal, 0.012)
 
 
@@ -65,10 +65,8 @@ def cork(tile: Tile, *, colors: Sequence[str], grains: int) -> Surface:
     at = warped(tile, "grains", 0.25 / grains, grains, 3)
     big = voronoi(tile, "grains", grains, 1.0, False, at)
     small = voronoi(tile, "small", grains * 2, 1.0, False, at)
-    use_small = per_cell(tile, "split", big.cell, big.count) < 0.45
-    tone = np.where(
-        use_small, per_cell(tile, "s", small.cell, small.count), per_cell(tile, "b", big.cell, big.count)
-    ).astype(np.float32)
+    use_small = per_cell(tile, "split", big) < 0.45
+    tone = np.where(use_small, per_cell(tile, "s", small), per_cell(tile, "b", big)).astype(np.float32)
     border = np.where(use_small, np.minimum(big.border, small.border * 0.5), big.border)
     fine = fbm(tile, "fine", 48, 3, 0.75)
     speck = smooth(0.78, 0.86, unit(fbm(tile, "speck", 32, 3, 0.6)))
@@ -86,8 +84,8 @@ def honeycomb(
     cells = voronoi(tile, "comb", (columns, rows), 0.0, True, warped(tile, "comb", 0.004, 6, 2))
     wall = smooth(0.14, 0.07, cells.border)
     fine = fbm(tile, "fine", 32, 4)
-    is_full = per_cell(tile, "full", cells.cell, cells.count) < filled
-    each = per_cell(tile, "each", cells.cell, cells.count)
+    is_full = per_cell(tile, "full", cells) < filled
+    each = per_cell(tile, "each", cells)
     open_color = tint(
         ramp(np.clip(0.2 + each * 0.3 + fine * 0.05, 0, 1), wax), 0.25 + 0.5 * smooth(0.5, 0.1, cells.border)
     )
@@ -96,11 +94,11 @@ def honeycomb(
     rim = tint(ramp(unit(fine, 0.15) + 0.2, wax), 1 + fine * np.float32(0.04))
     bulge = np.sqrt(np.clip(cells.border * 2, 0, 1))
     level = np.where(is_full, 0.62 + bulge * 0.15, 0.1).astype(np.float32)
-    rough = mix(np.where(is_full, 0.12, 0.6).astype(np.float32), np.full_like(wall, 0.5), wall)
+    rough = mix(np.where(is_full, 0.12, 0.6).astype(np.float32), 0.5, wall)
     return Surface(mix(inside, rim, wall), level + (1 - level) * wall + fine * 0.01, rough, 0.0, 0.03)
 
 
-def crackle(tile: Tile, *, glaze: Sequence[str], line: str, cells: int, pool: float = 0.12) -> Surface:
+def crackle(tile: Tile, *, glaze: Sequence[str], line: str, cells: int) -> Surface:
     """Return a crackled glaze: a glassy coat with a net of fine stained cracks of two generations."""
     at = warped(tile, "net", 0.02, 5, 4)
     first = voronoi(tile, "first", cells, 1.0, False, at)
@@ -109,7 +107,7 @@ def crackle(tile: Tile, *, glaze: Sequence[str], line: str, cells: int, pool: fl
     coarse = smooth(0.025, 0.006, first.border)
     hair = smooth(0.045, 0.012, second.border) * np.float32(0.55) * smooth(0.35, 0.6, unit(fbm(tile, "w", 4, 3)))
     net = np.maximum(coarse, hair)
-    color = ramp(np.clip(unit(cloud, pool) + per_cell(tile, "e", first.cell, first.count, -0.06, 0.06), 0, 1), glaze)
+    color = ramp(np.clip(unit(cloud, 0.12) + per_cell(tile, "e", first, -0.06, 0.06), 0, 1), glaze)
     wave = fbm(tile, "wave", 5, 3)
     height = wave * np.float32(0.25) - net * np.float32(0.2)
     return Surface(mix(color, rgb(line), net * np.float32(0.8)), height, np.clip(0.1 + net * 0.3, 0, 1), 0.0, 0.006)
@@ -124,7 +122,7 @@ def chalkboard(tile: Tile, *, board: str, chalk: str) -> Surface:
     loops = np.abs(fbm(tile, "strokes", (5, 5), 2, 0.4, at=(x, y)))
     stroke = smooth(0.05, 0.012, loops) * smooth(0.3, 1.2, fbm(tile, "where", 3, 3)) * smooth(-0.6, 0.8, grain)
     dust = np.clip(0.11 + smear * np.float32(0.05) + wipe * np.float32(0.05) + grain * np.float32(0.02), 0, 1)
-    color = mix(np.broadcast_to(rgb(board), (*grain.shape, 3)), rgb(chalk), np.clip(dust + stroke * 0.6, 0, 1))
+    color = mix(rgb(board), rgb(chalk), np.clip(dust + stroke * 0.6, 0, 1))
     return Surface(color, grain * np.float32(0.1), np.clip(0.82 + dust * 0.4, 0, 1), 0.0, 0.001)
 
 
@@ -135,13 +133,13 @@ def porous(tile: Tile, *, colors: Sequence[str], scales: Sequence[int], inside: 
         holes = voronoi(
             tile, f"holes{number}", cells, 1.0, False, warped(tile, f"h{number}", 0.15 / cells, cells * 2, 2)
         )
-        radius = per_cell(tile, f"radius{number}", holes.cell, holes.count, 0.12, 0.5)
+        radius = per_cell(tile, f"radius{number}", holes, 0.12, 0.5)
         pit = smooth(1.0, 0.45, holes.f1 / radius)
         height = np.minimum(height, 1 - pit * np.float32((scales[0] / cells) ** 0.5))
     fine = fbm(tile, "fine", 40, 3, 0.7)
     cloud = fbm(tile, "cloud", 4, 4)
     color = tint(ramp(unit(cloud * 0.6 + fine * 0.4), colors), 1 + fine * np.float32(0.05))
-    color = mix(np.broadcast_to(rgb(inside), color.shape), color, smooth(0.1, 0.95, height))
+    color = mix(rgb(inside), color, smooth(0.1, 0.95, height))
     return Surface(color, height + fine * np.float32(0.03), roughness, 0.0, 0.04)
 
 
@@ -173,8 +171,8 @@ def wallpaper(tile: Tile, *, ground: str, print_color: str, repeats: int, metall
     field = np.minimum.reduce(shapes)
     dots = np.hypot(u - 0.92, v - 0.85) / np.float32(0.07) - 1
     mask = smooth(soft * 4, -soft * 4, np.minimum(field, dots))
-    paper = tint(np.broadcast_to(rgb(ground), (*fine.shape, 3)), 1 + fine * np.float32(0.025))
-    ink = tint(np.broadcast_to(rgb(print_color), paper.shape), 1 + fine * np.float32(0.04))
+    paper = tint(rgb(ground), 1 + fine * np.float32(0.025))
+    ink = tint(rgb(print_color), 1 + fine * np.float32(0.04))
     rough = 0.75 - mask * np.float32(0.3)
     return Surface(
         mix(paper, ink, mask), mask * np.float32(0.5) + fine * 0.04, rough, mask * np.float32(metallic), 0.004

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megasynth_attr.textures.procedural.noise import Array, IntArray, Tile
+from megasynth_attr.textures.procedural.noise import Array, IntArray, Tile, Voronoi
 
 Coordinates = tuple[Array, Array]
 
@@ -23,19 +23,29 @@ class Cells:
     turned: Array | None = None  # 1 where the cell's length runs down the image, 0 where it runs across
 
 
-def per_cell(tile: Tile, label: str, cell: IntArray, count: int, low: float = 0.0, high: float = 1.0) -> Array:
+def per_index(tile: Tile, label: str, index: IntArray, count: int, low: float = 0.0, high: float = 1.0) -> Array:
+    """Return one uniform random number for each ``index`` 0 … count − 1, spread to its pixels, (N, N)."""
+    return tile.rng(label).uniform(low, high, count).astype(np.float32)[index]
+
+
+def per_cell(tile: Tile, label: str, cells: Cells | Voronoi, low: float = 0.0, high: float = 1.0) -> Array:
     """Return one uniform random number per cell, spread to pixels, (N, N)."""
-    return tile.rng(label).uniform(low, high, count).astype(np.float32)[cell]
+    return per_index(tile, label, cells.cell, cells.count, low, high)
 
 
-def shifted(tile: Tile, label: str, image: Array, cell: IntArray, count: int) -> Array:
+def shifted(tile: Tile, label: str, image: Array, cells: Cells) -> Array:
     """Return ``image`` read at another random (periodic) offset in every cell: each board shows its own grain."""
     n = tile.size_px
     rng = tile.rng(label)
-    dx = (rng.random(count) * n).astype(np.int64)[cell]
-    dy = (rng.random(count) * n).astype(np.int64)[cell]
+    dx = (rng.random(cells.count) * n).astype(np.int64)[cells.cell]
+    dy = (rng.random(cells.count) * n).astype(np.int64)[cells.cell]
     steps = np.arange(n)
     return image[(steps[:, None] + dy) % n, (steps[None, :] + dx) % n]
+
+
+def centred(value: Array) -> Array:
+    """Return where in its unit interval each value lies, counted from the middle: −0.5 … 0.5."""
+    return value - np.floor(value) - np.float32(0.5)
 
 
 def _wrapped_floor(value: Array, period: int) -> tuple[IntArray, Array]:
@@ -115,8 +125,8 @@ def basket(tile: Tile, squares: int, slats: int) -> Cells:
     return Cells(cell, squares * squares * slats, edge.astype(np.float32), along, v, standing.astype(np.float32))
 
 
-def scales(tile: Tile, columns: int, rows: int, depth: float = 0.6, shape: float = 2.0) -> tuple[Cells, Array]:
-    """Return overlapping rows of rounded scales (``rows`` even), and the depth 0 … 1 from a scale's hidden to free end.
+def scales(tile: Tile, columns: int, rows: int, depth: float = 0.6, shape: float = 2.0) -> Cells:
+    """Return overlapping rows of rounded scales (``rows`` even); ``v`` runs from a scale's hidden to its free end.
 
     A scale hangs ``depth`` rows over the next course; ``shape`` is the exponent of its free edge (2 round, 1 pointed).
     """
@@ -129,18 +139,14 @@ def scales(tile: Tile, columns: int, rows: int, depth: float = 0.6, shape: float
         column, u = _wrapped_floor(tile.x * np.float32(columns) + stagger, columns)
         rim = np.float32(depth) * (1 - np.abs(2 * u - 1) ** np.float32(shape)) ** np.float32(1 / shape)
         v = y - row
-        return (
-            (row % rows) * columns + column,
-            u,
-            (v / (1 + depth)).astype(np.float32),
-            (1 + rim - v).astype(np.float32),
-        )
+        index = (row % rows) * columns + column
+        return index, u, (v / (1 + depth)).astype(np.float32), (1 + rim - v).astype(np.float32)
 
     own, above = course(0), course(1)
     hidden = above[3] > 0  # the course above covers this place
     cell = np.where(hidden, above[0], own[0])
     u, v, edge = (np.where(hidden, above[k], own[k]) for k in (1, 2, 3))
-    return Cells(cell, rows * columns, edge / np.float32(rows), u, v), v
+    return Cells(cell, rows * columns, edge / np.float32(rows), u, v)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from megasynth_attr.core.codec import from_plain
+from megasynth_attr.core.command.layers import read_yaml
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import REQUIRED, setting
+from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.textures.procedural.noise import Array, Tile, fbm
 from megasynth_attr.textures.surface import linear_from_srgb, mix, rgb, smooth, srgb_from_linear, to_bytes
@@ -45,39 +48,20 @@ class Portrait:
     clothes: str
     background: tuple[str, str]  # top and bottom
     badge: str
-    face: tuple[float, float] = (0.2, 0.27)  # half width and half height
-    hair_length: float = 0.1  # how far below the eyes the hair hangs
-    hair_volume: float = 0.05
-    curl: float = 0.0
-    parting: float = -0.06  # x of the parting
-    brow: float = 0.011
-    beard: float = 0.0
-    glasses: bool = False
-    smile: float = 0.02
+    face: tuple[float, float]  # half width and half height
+    hair_length: float  # how far below the eyes the hair hangs
+    hair_volume: float
+    curl: float
+    parting: float  # x of the parting
+    brow: float
+    beard: float
+    glasses: bool
+    smile: float
 
 
-PORTRAITS: tuple[Portrait, ...] = (
-    Portrait("portrait_a", "A", "#e3b08c", "#4a2a17", "#4f6b3f", "#b5574f", "#2f5a8a",
-             ("#b9c8cf", "#7d929c"), "#d9483b",
-             hair_length=0.34, parting=-0.07, smile=0.028),
-    Portrait("portrait_b", "B", "#8a5638", "#17110e", "#3a2113", "#7c3f35", "#c9a13b",
-             ("#cdbfa6", "#94826a"), "#1f7a6b",
-             face=(0.195, 0.262), hair_length=-0.06, hair_volume=0.03, curl=0.006, parting=0.05, beard=0.75,
-             brow=0.014),
-    Portrait("portrait_c", "C", "#f0cbb0", "#b5793a", "#3f6f9c", "#c4665f", "#6b3f63",
-             ("#d9d3e3", "#9a90b0"), "#2a4fb0",
-             face=(0.188, 0.262), hair_length=0.2, hair_volume=0.06, parting=0.08, glasses=True, smile=0.015),
-    Portrait("portrait_d", "D", "#c98f66", "#241a16", "#4a2e1a", "#a0524a", "#3f6b45",
-             ("#a8bfae", "#5f7d69"), "#e0b02f",
-             face=(0.205, 0.258), hair_length=-0.02, hair_volume=0.045, parting=-0.09, smile=0.01),
-    Portrait("portrait_e", "E", "#5c3826", "#0f0c0b", "#2a170e", "#6d2f33", "#d8d2c6",
-             ("#d7b7a2", "#a86f58"), "#7a2f8f",
-             face=(0.19, 0.265), hair_length=0.12, hair_volume=0.1, curl=0.009, parting=0.03, smile=0.03),
-    Portrait("portrait_f", "F", "#eabf9f", "#a9a7a3", "#6f7f8a", "#b0706a", "#8a2f33",
-             ("#8fa0b5", "#4c5a70"), "#e6e2da",
-             face=(0.198, 0.272), hair_length=-0.03, hair_volume=0.025, parting=-0.05, beard=0.35, glasses=True,
-             smile=0.005),
-)  # fmt: skip
+def read_portraits(path: Path) -> list[Portrait]:
+    """Return the portraits that a YAML file describes by name; ConfigError or DatasetError where it does not."""
+    return [from_plain(Portrait, {"name": name, **look}, f"{path}: {name}") for name, look in read_yaml(path).items()]
 
 
 def _disc(x: Array, y: Array, cx: float, cy: float, rx: float, ry: float) -> Array:
@@ -222,7 +206,7 @@ class PortraitOptions:
 def main(argv: list[str]) -> None:
     """Write the portraits as JPEG files; raises ConfigError for wrong arguments."""
     options = parse(PortraitOptions, argv, HELP)
-    for who in PORTRAITS:
+    for who in read_portraits(resource_dir("assets") / "pictures" / "portraits.yaml"):
         buffer = io.BytesIO()
         draw_portrait(who).save(buffer, format="JPEG", quality=options.quality, subsampling=0)
         path = Path(options.out) / f"{who.name}.jpg"

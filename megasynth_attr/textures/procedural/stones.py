@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megasynth_attr.textures.procedural.noise import Array, Tile, fbm, unit, voronoi, warped
-from megasynth_attr.textures.procedural.patterns import bricks, per_cell, shifted
+from megasynth_attr.textures.procedural.patterns import bricks, per_cell, per_index, shifted
 from megasynth_attr.textures.surface import Surface, mix, pick, ramp, rgb, smooth, tint
 
 
@@ -65,19 +65,17 @@ def marble(
     height = grain * np.float32(0.02)
     if slabs:
         cells = bricks(tile, slabs, slabs, 0.0)
-        offset = [shifted(tile, "slab", np.ascontiguousarray(color[..., c]), cells.cell, cells.count) for c in range(3)]
+        offset = [shifted(tile, "slab", np.ascontiguousarray(color[..., c]), cells) for c in range(3)]
         color = np.stack(offset, axis=-1)
         if dark is not None:
-            other = [
-                shifted(tile, "slab", np.ascontiguousarray(dark[..., c]), cells.cell, cells.count) for c in range(3)
-            ]
+            other = [shifted(tile, "slab", np.ascontiguousarray(dark[..., c]), cells) for c in range(3)]
             odd = ((cells.cell // slabs + cells.cell % slabs) % 2).astype(np.float32)
             color = mix(color, np.stack(other, axis=-1), odd)
-        color = tint(color, per_cell(tile, "light", cells.cell, cells.count, 0.94, 1.04))
+        color = tint(color, per_cell(tile, "light", cells, 0.94, 1.04))
         line = smooth(0.0015 - tile.pixel, 0.0015 + tile.pixel, cells.edge)
-        color = mix(np.broadcast_to(rgb("#8d877d"), color.shape), color, line)
+        color = mix(rgb("#8d877d"), color, line)
         height = height + smooth(0.001, 0.006, cells.edge)
-        rough = mix(np.full_like(rough, 0.8), rough, line)
+        rough = mix(0.8, rough, line)
     return Surface(color, height, rough, 0.0, 0.004)
 
 
@@ -94,20 +92,16 @@ def granite(
     for number, (scale, weight) in enumerate(((1, 1.0), (2, 0.6), (4, 0.55))):
         at = warped(tile, f"crystal{number}", 0.35 / (grain * scale), grain * scale, 2)
         crystals = voronoi(tile, f"crystal{number}", grain * scale, 1.0, False, at)
-        value = per_cell(tile, f"kind{number}", crystals.cell, crystals.count)
+        value = per_cell(tile, f"kind{number}", crystals)
         paint = pick(names, np.minimum(np.searchsorted(bounds, value), len(names) - 1))
-        paint = tint(paint, per_cell(tile, f"light{number}", crystals.cell, crystals.count, 0.85, 1.12))
-        keep = (
-            1.0
-            if number == 0
-            else smooth(1 - weight, 1.05 - weight, per_cell(tile, f"keep{number}", crystals.cell, crystals.count))
-        )
+        paint = tint(paint, per_cell(tile, f"light{number}", crystals, 0.85, 1.12))
+        keep = smooth(1 - weight, 1.05 - weight, per_cell(tile, f"keep{number}", crystals))
         color = mix(color, paint, keep) if number else paint
-        height = height + per_cell(tile, f"level{number}", crystals.cell, crystals.count, -0.05, 0.05)
+        height = height + per_cell(tile, f"level{number}", crystals, -0.05, 0.05)
     cloud = fbm(tile, "cloud", 5, 4)
     if sparkle:
         flakes = voronoi(tile, "flakes", 48, 1.0)
-        bright = (per_cell(tile, "bright", flakes.cell, flakes.count) < sparkle) * smooth(0.02, 0.1, flakes.border)
+        bright = (per_cell(tile, "bright", flakes) < sparkle) * smooth(0.02, 0.1, flakes.border)
         color = mix(color, rgb("#f0ebe0"), bright * np.float32(0.6))
         rough = rough - bright * np.float32(0.1)
     return Surface(
@@ -120,21 +114,21 @@ def terrazzo(
 ) -> Surface:
     """Return terrazzo: angular chips of several sizes set in a coloured cement and ground flat."""
     fine = fbm(tile, "cement", 48, 3, 0.7)
-    color = tint(np.broadcast_to(rgb(ground), (*fine.shape, 3)), 1 + fine * np.float32(0.04))
+    color = tint(rgb(ground), 1 + fine * np.float32(0.04))
     rough = np.clip(roughness + 0.15 + fine * np.float32(0.03), 0, 1)
     height = np.zeros_like(fine)
     for number, cells in enumerate(sorted(sizes, reverse=True)):  # small chips first, large ones cover them
         at = warped(tile, f"chip{number}", 0.08 / cells, cells * 2, 2)
         chip = voronoi(tile, f"chip{number}", cells, 1.0, False, at)
-        keep = per_cell(tile, f"keep{number}", chip.cell, chip.count) < share
-        inset = per_cell(tile, f"inset{number}", chip.cell, chip.count, 0.07, 0.26)
+        keep = per_cell(tile, f"keep{number}", chip) < share
+        inset = per_cell(tile, f"inset{number}", chip, 0.07, 0.26)
         mask = smooth(-0.6 * cells * tile.pixel, 0.9 * cells * tile.pixel, chip.border - inset) * keep
-        paint = pick(chips, (per_cell(tile, f"hue{number}", chip.cell, chip.count) * len(chips)).astype(np.int64))
+        paint = pick(chips, (per_cell(tile, f"hue{number}", chip) * len(chips)).astype(np.int64))
         inner = fbm(tile, f"inner{number}", 24, 3)
-        light = per_cell(tile, f"light{number}", chip.cell, chip.count, 0.85, 1.1) + inner * np.float32(0.05)
+        light = per_cell(tile, f"light{number}", chip, 0.85, 1.1) + inner * np.float32(0.05)
         color = mix(color, tint(paint, light), mask)
-        rough = mix(rough, np.full_like(rough, roughness), mask)
-        height = mix(height, np.full_like(height, 0.3), mask)
+        rough = mix(rough, roughness, mask)
+        height = mix(height, 0.3, mask)
     return Surface(color, height + fine * np.float32(0.03), rough, 0.0, 0.002)
 
 
@@ -147,7 +141,6 @@ def strata(
     steps: float = 0.7,  # how much the layers stand out as ledges
     grit: float = 0.12,
     pits: float = 0.0,  # share of holes along the layers (travertine)
-    pit_color: str = "#6b5a45",
     roughness: float = 0.88,
     relief: float = 0.03,
 ) -> Surface:
@@ -156,7 +149,7 @@ def strata(
     field = tile.y * np.float32(layers) + bend
     bed = np.floor(field).astype(np.int64) % layers
     inside = field - np.floor(field)
-    each = per_cell(tile, "bed", bed, layers)
+    each = per_index(tile, "bed", bed, layers)
     below = tile.rng("bed").uniform(0, 1, layers).astype(np.float32)[(bed + 1) % layers]
     blend = smooth(0.75, 1.0, inside)
     level = each + (below - each) * blend
@@ -170,8 +163,8 @@ def strata(
         hole_field = fbm(tile, "pits", (10, 48), 3, 0.6)
         limit = float(np.quantile(hole_field, 1 - pits))
         hole = smooth(limit - 0.05, limit + 0.35, hole_field)
-        color, height = mix(color, rgb(pit_color), hole * np.float32(0.75)), height - hole * np.float32(0.9)
-        rough = mix(rough, np.full_like(rough, 0.9), hole)
+        color, height = mix(color, rgb("#6b5a45"), hole * np.float32(0.75)), height - hole * np.float32(0.9)
+        rough = mix(rough, 0.9, hole)
     return Surface(color, height, rough, 0.0, relief)
 
 
@@ -189,8 +182,8 @@ def rock(
     """Return a broken rock face: tilted facets, cracks, mineral stains; with ``glow`` a lava crust."""
     at = warped(tile, "facets", 0.05, 5, 5)
     big = voronoi(tile, "facets", facets, 1.0, False, at)
-    lean_x = per_cell(tile, "lean-x", big.cell, big.count, -1, 1) * big.dx
-    lean_y = per_cell(tile, "lean-y", big.cell, big.count, -1, 1) * big.dy
+    lean_x = per_cell(tile, "lean-x", big, -1, 1) * big.dx
+    lean_y = per_cell(tile, "lean-y", big, -1, 1) * big.dy
     ridges = fbm(tile, "ridges", 5, 6, 0.55, kind="ridged", at=at)
     fine = fbm(tile, "fine", 32, 4, 0.65)
     crack = smooth(0.07, 0.0, big.border) * np.float32(cracks)
@@ -200,9 +193,9 @@ def rock(
     rough = np.clip(roughness + fine * np.float32(0.03), 0, 1)
     if lichen:
         spot = smooth(0.6, 0.68, unit(fbm(tile, "lichen", 7, 6, 0.7))) * np.float32(lichen[1])
-        color = mix(color, tint(np.broadcast_to(rgb(lichen[0]), color.shape), 1 + fine * np.float32(0.12)), spot)
+        color = mix(color, tint(rgb(lichen[0]), 1 + fine * np.float32(0.12)), spot)
     if glow:
         heat = smooth(0.12, 0.0, big.border) * smooth(0.35, 0.6, unit(fbm(tile, "heat", 3, 3)))
         color = mix(color, rgb(glow), heat * np.float32(0.95))
-        rough = mix(rough, np.full_like(rough, 0.5), heat)
+        rough = mix(rough, 0.5, heat)
     return Surface(color, height, rough, 0.0, relief)

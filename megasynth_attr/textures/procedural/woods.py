@@ -9,7 +9,7 @@ import numpy as np
 
 from megasynth_attr.textures.procedural.masonry import lattice
 from megasynth_attr.textures.procedural.noise import Array, Tile, fbm, perlin, unit, voronoi, warped
-from megasynth_attr.textures.procedural.patterns import bricks, per_cell, shifted
+from megasynth_attr.textures.procedural.patterns import bricks, per_cell, per_index, shifted
 from megasynth_attr.textures.surface import Surface, mix, ramp, rgb, smooth, tint
 
 
@@ -61,14 +61,12 @@ def boards(
     cells = lattice(tile, kind, None, arguments)
     ring, fibre = grain(tile, rings, waviness, knots)
     if cells.turned is not None:  # standing boards show the grain turned by 90°
-        lying_ring, lying_fibre = (shifted(tile, "grain", field, cells.cell, cells.count) for field in (ring, fibre))
-        up_ring, up_fibre = (
-            shifted(tile, "grain", np.ascontiguousarray(field.T), cells.cell, cells.count) for field in (ring, fibre)
-        )
+        lying_ring, lying_fibre = (shifted(tile, "grain", field, cells) for field in (ring, fibre))
+        up_ring, up_fibre = (shifted(tile, "grain", np.ascontiguousarray(field.T), cells) for field in (ring, fibre))
         ring, fibre = mix(lying_ring, up_ring, cells.turned), mix(lying_fibre, up_fibre, cells.turned)
     else:
-        ring, fibre = (shifted(tile, "grain", field, cells.cell, cells.count) for field in (ring, fibre))
-    shade = per_cell(tile, "shade", cells.cell, cells.count, -1, 1)
+        ring, fibre = (shifted(tile, "grain", field, cells) for field in (ring, fibre))
+    shade = per_cell(tile, "shade", cells, -1, 1)
     pores = smooth(0.9, 2.2, fibre)
     tone = np.clip(0.28 + ring * contrast + shade * np.float32(variation) + fibre * np.float32(0.04), 0, 1)
     color = ramp(tone, colors)
@@ -77,15 +75,15 @@ def boards(
     body = 1 - ring * np.float32(0.12) + fibre * np.float32(0.05)
     if weather:
         old = smooth(1 - weather[1], 1.25 - weather[1], unit(fbm(tile, "weather", (3, 8), 5, 0.6)))
-        color = mix(color, tint(np.broadcast_to(rgb(weather[0]), color.shape), 0.8 + ring * 0.3 + fibre * 0.09), old)
-        rough = mix(rough, np.full_like(rough, 0.92), old)
+        color = mix(color, tint(rgb(weather[0]), 0.8 + ring * 0.3 + fibre * 0.09), old)
+        rough = mix(rough, 0.92, old)
     if paint:
         worn = unit(fbm(tile, "worn", (5, 14), 5, 0.65), 0.24) + ring * np.float32(0.16) + fibre * np.float32(0.05)
         left = smooth(paint[1] + 0.03, paint[1] - 0.03, worn)
-        coat = ramp(per_cell(tile, "coat", cells.cell, cells.count), list(paint[0]))
+        coat = ramp(per_cell(tile, "coat", cells), list(paint[0]))
         coat = tint(coat, 1 + fibre * np.float32(0.03) + fbm(tile, "coat-noise", 6, 4) * np.float32(0.03))
         color = mix(color, coat, left)
-        rough = mix(rough, np.full_like(rough, roughness), left)
+        rough = mix(rough, roughness, left)
         body = body + left * np.float32(0.15)
     if grooves:
         phase = cells.v * np.float32(grooves)
@@ -94,16 +92,16 @@ def boards(
         color = tint(color, 1 - smooth(0.6, 0.95, wave) * np.float32(0.35))
     face = smooth(gap, gap + max(bevel, 1.5 * tile.pixel), cells.edge)
     line = smooth(gap - 0.85 * tile.pixel, gap + 0.85 * tile.pixel, cells.edge)
-    color = mix(np.broadcast_to(rgb(gap_color), color.shape), color, line)
-    height = body * face + per_cell(tile, "level", cells.cell, cells.count, -0.12, 0.12) * face
+    color = mix(rgb(gap_color), color, line)
+    height = body * face + per_cell(tile, "level", cells, -0.12, 0.12) * face
     return Surface(color, height, rough, 0.0, relief)
 
 
-def end_grain(tile: Tile, *, repeats: int, colors: Sequence[str], rings: float, roughness: float = 0.55) -> Surface:
+def end_grain(tile: Tile, *, repeats: int, colors: Sequence[str], rings: float) -> Surface:
     """Return square end-grain blocks: each shows a piece of concentric year rings and radial cracks."""
     cells = bricks(tile, repeats, repeats, 0.0)
-    cx = per_cell(tile, "pith-x", cells.cell, cells.count, -0.6, 1.6)
-    cy = per_cell(tile, "pith-y", cells.cell, cells.count, -0.6, 1.6)
+    cx = per_cell(tile, "pith-x", cells, -0.6, 1.6)
+    cy = per_cell(tile, "pith-y", cells, -0.6, 1.6)
     wobble = fbm(tile, "wobble", repeats, 2) * np.float32(0.03)
     dx, dy = cells.u - cx, cells.v - cy
     radius = np.hypot(dx, dy) + wobble
@@ -111,19 +109,19 @@ def end_grain(tile: Tile, *, repeats: int, colors: Sequence[str], rings: float, 
     ring = fraction**2 * smooth(1.0, 0.85, fraction)
     angle = np.arctan2(dy, dx)
     rays = np.sin(angle * 90 + fbm(tile, "rays", 24, 2) * 2) * np.float32(0.5)
-    shade = per_cell(tile, "shade", cells.cell, cells.count, -0.25, 0.25)
+    shade = per_cell(tile, "shade", cells, -0.25, 0.25)
     dots = fbm(tile, "pores", 96, 2, 0.8)
     tone = np.clip(0.3 + 0.5 * ring + shade + rays * np.float32(0.03), 0, 1)
     color = tint(ramp(tone, colors), 1 + dots * np.float32(0.06))
     face = smooth(0.002, 0.008, cells.edge)
     color = mix(
-        np.broadcast_to(rgb("#20140b"), color.shape),
+        rgb("#20140b"),
         color,
         smooth(0.0015 - tile.pixel, 0.0015 + tile.pixel, cells.edge),
     )
-    level = per_cell(tile, "level", cells.cell, cells.count, 0.7, 1.0)
+    level = per_cell(tile, "level", cells, 0.7, 1.0)
     height = face * level - ring * np.float32(0.08) + dots * np.float32(0.03)
-    return Surface(color, height, np.clip(roughness + ring * np.float32(0.1), 0, 1), 0.0, 0.01)
+    return Surface(color, height, np.clip(0.55 + ring * np.float32(0.1), 0, 1), 0.0, 0.01)
 
 
 def bark(tile: Tile, *, colors: Sequence[str], plates: tuple[int, int], moss: tuple[str, float] | None) -> Surface:
@@ -141,18 +139,18 @@ def bark(tile: Tile, *, colors: Sequence[str], plates: tuple[int, int], moss: tu
     if moss:
         green = smooth(0.55, 0.75, unit(fbm(tile, "moss", 3, 6, 0.65)) * (0.6 + 0.5 * body)) * np.float32(moss[1])
         fuzz = fbm(tile, "fuzz", 80, 2, 0.8)
-        color = mix(color, tint(np.broadcast_to(rgb(moss[0]), color.shape), 1 + fuzz * np.float32(0.22)), green)
+        color = mix(color, tint(rgb(moss[0]), 1 + fuzz * np.float32(0.22)), green)
         height = height + green * (np.float32(0.1) + fuzz * np.float32(0.06))
     return Surface(color, height, rough, 0.0, 0.05)
 
 
-def bamboo(tile: Tile, *, canes: int, colors: Sequence[str], roughness: float = 0.35) -> Surface:
+def bamboo(tile: Tile, *, canes: int, colors: Sequence[str]) -> Surface:
     """Return round canes side by side that run down the image, with nodes at random heights."""
     x = tile.x * np.float32(canes)
     cane = np.floor(x).astype(np.int64) % canes
     u = 2 * (x - np.floor(x)) - 1
-    shade = per_cell(tile, "shade", cane, canes)
-    start = per_cell(tile, "node", cane, canes)
+    shade = per_index(tile, "shade", cane, canes)
+    start = per_index(tile, "node", cane, canes)
     along = (tile.y + start) % 1.0 * 2.0
     node = np.abs(along - np.floor(along) - 0.5)  # 0 at a node, two nodes per tile and cane
     ring = smooth(0.035, 0.0, node)
@@ -163,7 +161,7 @@ def bamboo(tile: Tile, *, canes: int, colors: Sequence[str], roughness: float = 
     profile = np.sqrt(np.maximum(1 - u * u, 0))
     color = tint(color, np.float32(0.45) + np.float32(0.55) * smooth(0.0, 0.45, profile))
     height = profile + ring * np.float32(0.14) + fibre * np.float32(0.01)
-    return Surface(color, height, np.clip(roughness + fibre * np.float32(0.05) + ring * 0.2, 0, 1), 0.0, 0.42 / canes)
+    return Surface(color, height, np.clip(0.35 + fibre * np.float32(0.05) + ring * 0.2, 0, 1), 0.0, 0.42 / canes)
 
 
 def strands(
@@ -183,8 +181,7 @@ def strands(
 
     Every layer has one piece around each point of a jittered lattice; the finer the layer, the further down it lies.
     """
-    n = tile.size_px
-    color = tint(np.broadcast_to(rgb(background), (n, n, 3)), 1 + 0.1 * perlin(tile, "b", 32, 32))
+    color = tint(rgb(background), 1 + 0.1 * perlin(tile, "b", 32, 32))
     height = fbm(tile, "ground", 16, 3) * np.float32(0.05)
     rough = np.full_like(height, min(1.0, roughness + 0.1))
     bend_x, bend_y = warped(tile, "bend", 0.008, 5, 2)
@@ -193,11 +190,11 @@ def strands(
         points = voronoi(
             tile, f"layer{layer}", pieces, 0.75, layer % 2 == 0, (bend_x + offset[0], bend_y + offset[1]), False
         )
-        angle = per_cell(tile, f"angle{layer}", points.cell, points.count, -spread, spread)
+        angle = per_cell(tile, f"angle{layer}", points, -spread, spread)
         cosine, sine = np.cos(angle), np.sin(angle)
         along = points.dx * cosine + points.dy * sine
         across = points.dy * cosine - points.dx * sine
-        size = per_cell(tile, f"size{layer}", points.cell, points.count, 0.38, 0.62)
+        size = per_cell(tile, f"size{layer}", points, 0.38, 0.62)
         a, b = along / size, across / (size * np.float32(slim))
         if shape == "leaf":  # pointed at both ends, with a midrib and side veins
             lobes = 1 + 0.18 * np.cos(a * 22)
@@ -208,7 +205,7 @@ def strands(
             edge = np.minimum(1 - np.abs(b), (ragged - np.abs(a)) * 6)
             rib = np.sin(b * 8 + fbm(tile, f"fibre{layer}", 12, 2) * 1.5) * np.float32(0.5)
         mask = smooth(0.0, 0.18 if shape == "leaf" else 0.3, edge)
-        each = per_cell(tile, f"shade{layer}", points.cell, points.count)
+        each = per_cell(tile, f"shade{layer}", points)
         paint = ramp(np.clip(each + a * np.float32(0.08), 0, 1), colors)
         paint = tint(paint, 0.96 + rib * np.float32(0.1) - np.float32(0.18) * (1 - layer / layers))
         shadow = smooth(-0.5, 0.1, edge) * np.float32(0.35)

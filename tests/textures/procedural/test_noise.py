@@ -75,7 +75,8 @@ def test_cells_are_a_partition_with_distances(cells) -> None:
 
 
 def test_scales_hang_over_the_course_below() -> None:
-    cells, depth = scales(Tile("s", 96), 4, 6, depth=0.6)
+    cells = scales(Tile("s", 96), 4, 6, depth=0.6)
+    depth = cells.v
     assert cells.cell.min() >= 0 and cells.cell.max() < cells.count and (cells.edge > 0).all()
     change = (cells.cell != np.roll(cells.cell, -1, axis=0)) & (depth > np.roll(depth, -1, axis=0))
     assert change.any() and cells.edge[change].max() < 1.5 / 96  # downwards a scale ends at its free edge

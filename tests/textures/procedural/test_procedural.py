@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.textures.bank import MAPS, DiskBank, open_bank
+from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.textures.bank import DiskBank, open_bank
 from megasynth_attr.textures.procedural.bank import main, write_bank
-from megasynth_attr.textures.procedural.materials import RECIPES
 from megasynth_attr.textures.procedural.noise import Tile
-from megasynth_attr.textures.procedural.recipe import BANK_SEED, CATEGORIES, Recipe
-from megasynth_attr.textures.surface import Surface, statistics_of
+from megasynth_attr.textures.procedural.recipes import BANK_SEED, Recipe, read_recipes, recipes_path
+from megasynth_attr.textures.records import CATEGORIES
+from megasynth_attr.textures.surface import MAPS, Surface, statistics_of
 
+RECIPES = read_recipes(recipes_path())
 SIZE = 96
 
 
@@ -140,6 +141,35 @@ def test_the_shipped_statistics_fit_the_pixels(tmp_path: Path) -> None:
         assert abs(record.mean_roughness - measured.mean_roughness) < 0.04, record.name
         assert abs(record.mean_metallic - measured.mean_metallic) < 0.05, record.name
         assert abs(record.std_luminance - measured.std_luminance) < 0.05, record.name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wood: [", "class → name → painting function"),
+        ("wood: 3", "class → name → painting function"),
+        ("wod: {oak: {cork: {}}}", "oak is in the unknown class 'wod'"),
+        ("wood: {oak: {cork: {}, felt: {}}}", "oak must name one painting function"),
+        ("wood: {oak: {corc: {}}}", "oak: no function 'corc'"),
+        ("wood: {oak: {rgb: {color: red}}}", "oak: no function 'rgb'"),
+        ("wood: {oak: {cork: {colors: [], grain: 3}}}", "oak: cork does not take these parameters.*grain"),
+        ("wood: {oak: {cork: }}", "oak: cork does not take these parameters"),
+        ("wood: &a {oak: {felt: {colors: []}}}\nmetal: *a", "a name stands in two classes"),
+    ],
+)
+def test_recipes_that_cannot_be_painted_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "recipes.yaml").write_text(text)
+    with pytest.raises(DatasetError, match=rf"recipes\.yaml.*{message}"):
+        read_recipes(tmp_path / "recipes.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("toy_bricks", "motif"), ("diamond_plate", "motif"), ("stucco_ochre", "style")]
+)
+def test_an_unknown_motif_is_refused(name: str, word: str) -> None:
+    recipe = RECIPES[name]
+    with pytest.raises(ValueError, match=f"unknown {word} 'nonsense'"):
+        replace(recipe, parameters={**recipe.parameters, word: "nonsense"}).surface(16)
 
 
 def _hashes(files: dict[str, dict[str, Path]]) -> dict[tuple[str, str], str]:
