@@ -69,7 +69,6 @@ class Pictures:
     example: str  # the scene shown in detail
     frame_size: tuple[int, int]  # width, height in pixels
     sheet_scenes: tuple[str, ...]
-    sheet_frame: int
     strips: tuple[Strip, ...]
     strip_frames: tuple[int, ...]
     trajectory_frames: tuple[int, ...]
@@ -108,7 +107,6 @@ def draw_dataset(dataset: Dataset, facts: Facts, folder: Path, limits: Limits, t
         example=example.name,
         frame_size=(width, height),
         sheet_scenes=tuple(s.name for s in sheet_scenes),
-        sheet_frame=0,
         strips=tuple(strips),
         strip_frames=tuple(strip_frames),
         trajectory_frames=tuple(trajectory_frames),
