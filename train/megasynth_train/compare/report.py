@@ -178,14 +178,9 @@ def _record(report: Report) -> dict[str, Any]:
 def _row_record(results: Results, row: Row, out: Path) -> dict[str, Any]:
     """Return one run with its means over the common scenes; None for a metric that a scene lacks."""
     return {
-        "method": row.method,
-        "seed": row.seed,
-        "parameters": row.parameters,
+        **{key: getattr(row, key) for key in ("method", "seed", "parameters", "seconds", "objective", "skipped_steps")},
         "parameters_total": sum(row.parameters.values()),
         "metrics": {m.key: results.values(row.method, m.key).get(row.seed) for m in METRICS},
-        "seconds": row.seconds,
-        "objective": row.objective,
-        "skipped_steps": row.skipped_steps,
         "excluded_scenes": list(row.excluded),
         "evaluation": row.evaluation.relative_to(out).as_posix(),
     }

@@ -15,6 +15,7 @@ from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.selection import parse_shard
 from megasynth_train.compare.methods import BASE, MATCHED, PAPER, RANDOM, Method, builtin, expand, frame_of
+from megasynth_train.evaluate.depth import ALIGNMENTS
 from megasynth_train.evaluate.options import EvaluateSettings, MeasureSettings
 from megasynth_train.training.settings import (
     SUBSPACE_KEYS,
@@ -25,7 +26,6 @@ from megasynth_train.training.settings import (
 
 OWN_KEYS = ("like", "lr", "adapter", "optim")  # of a method in define
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-ALIGNMENTS = ("median", "scale", "scale_shift")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class CompareSettings(TrainSettings):
         "of their own files, each in full), or one basis file (its columns are cut out; in an orthonormal file these "
         "are only what an attribute adds to those before it)",
     )
-    alignment: str = setting("median", "how depth is aligned before AbsRel and δ<1.25", options=ALIGNMENTS)
+    alignment: str = setting("median", "how depth is aligned before AbsRel and δ<1.25", options=ALIGNMENTS[1:])
     shard: str = setting("1/1", "this process's share of the runs, i/n, counted from 1")
     plan: bool = setting(False, "print runs, trained parameters and cost, and stop")
     test: MeasureSettings = field(default_factory=MeasureSettings)

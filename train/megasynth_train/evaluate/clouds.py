@@ -115,8 +115,8 @@ def compare_clouds(
     Points and normals are (N, 3) and (M, 3). A missing piece shows in the completeness only where the truth has
     points.
     """
-    accuracy, at_truth = _nearest(_tree(truth), predicted, workers)
-    completeness, at_predicted = _nearest(_tree(predicted), truth, workers)
+    accuracy, at_truth = _tree(truth).query(predicted, workers=workers)
+    completeness, at_predicted = _tree(predicted).query(truth, workers=workers)
     nc1 = np.abs(np.sum(predicted_normals * truth_normals[at_truth], axis=1))
     nc2 = np.abs(np.sum(truth_normals * predicted_normals[at_predicted], axis=1))
     return CloudErrors(accuracy, completeness, nc1, nc2)
@@ -127,19 +127,11 @@ def _tree(points: np.ndarray) -> cKDTree:
     return cKDTree(points, balanced_tree=False)
 
 
-def _nearest(
-    tree: cKDTree, points: np.ndarray, workers: int, max_distance: float = np.inf
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return (distances, indices) of the nearest point of the tree; infinity where none is near enough."""
-    distance, index = tree.query(points, distance_upper_bound=max_distance, workers=workers)
-    return np.asarray(distance), np.asarray(index)
-
-
 def _pairs(
     tree: cKDTree, points: np.ndarray, max_distance: float, workers: int
 ) -> tuple[np.ndarray, np.ndarray, float, float]:
     """Return (mask of the points with a partner, indices of the partners, fitness, rmse)."""
-    distance, index = _nearest(tree, points, workers, max_distance)
+    distance, index = tree.query(points, distance_upper_bound=max_distance, workers=workers)
     near = np.isfinite(distance)  # no partner: infinity
     rmse = float(np.sqrt(np.mean(distance[near] ** 2))) if near.any() else 0.0
     return near, index[near], float(np.mean(near)), rmse
