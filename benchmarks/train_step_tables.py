@@ -10,7 +10,9 @@ from train_step_run import PARTS
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.cost.memory import GIB, memory_bytes
-from megasynth_train.cost.step import StepShape, Tuning, bound_s, expected_s, mean_over_views, step_cost
+from megasynth_train.cost.run import mean_over_views
+from megasynth_train.cost.step import StepShape, Tuning, expected_s, step_cost
+from megasynth_train.training.settings import DataSettings
 from megasynth_train.vggt.config import named_config
 
 TFLOPS = 790.0  # the densest bf16 products an H200 reaches
@@ -50,7 +52,7 @@ class Row:
 
     @property
     def bound_s(self) -> float:
-        return bound_s(self.tflop * 1e12, TFLOPS)
+        return self.tflop / TFLOPS
 
 
 def tuning_of(adapter: str) -> Tuning:
@@ -127,15 +129,18 @@ def analytic_table() -> str:
             ]
             lines.append(
                 f"| {adapter} | {scenes} × {views} | {plain.total / 1e12:.0f} | {again.total / 1e12:.0f} | "
-                f"{bound_s(plain.total, 790):.2f} / {bound_s(plain.total, 700):.2f} s | "
+                f"{plain.total / 790e12:.2f} / {plain.total / 700e12:.2f} s | "
                 f"{expected_s(plain):.2f} / {expected_s(again):.2f} s | {gib[0]:.0f} / {gib[1]:.0f} GiB |"
             )
-        means = [
-            mean_over_views(lambda s, t=tuning, r=r: step_cost(config, s, t, recompute=r).total) for r in (False, True)
-        ]
+        costs = (
+            lambda s, t=tuning: step_cost(config, s, t).total,
+            lambda s, t=tuning: step_cost(config, s, t, recompute=True).total,
+            lambda s, t=tuning: expected_s(step_cost(config, s, t)),
+        )
+        *means, expected = (mean_over_views(cost, DataSettings(), (518, 518)) for cost in costs)
         lines.append(
             f"| {adapter} | mean of 4 … 16 views | {means[0] / 1e12:.0f} | {means[1] / 1e12:.0f} | "
-            f"{bound_s(means[0], 790):.2f} / {bound_s(means[0], 700):.2f} s | "
-            f"{mean_over_views(lambda s, t=tuning: expected_s(step_cost(config, s, t))):.2f} s | |"
+            f"{means[0] / 790e12:.2f} / {means[0] / 700e12:.2f} s | "
+            f"{expected:.2f} s | |"
         )
     return "\n".join(lines)

@@ -20,13 +20,8 @@ from megasynth_train.evaluate.options import EvaluateSettings, MeasureSettings
 from megasynth_train.training.settings import (
     SUBSPACE_KEYS,
     AdapterSettings,
-    DataSettings,
-    LossSettings,
-    ModelSettings,
     OptimSettings,
-    RunSettings,
     TrainSettings,
-    common_settings,
 )
 
 OWN_KEYS = ("like", "lr", "adapter", "optim")  # of a method in define
@@ -34,7 +29,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True)
-class CompareSettings:
+class CompareSettings(TrainSettings):
     """What is compared. adapter: what the methods have in common; mode, basis and attributes come from their names."""
 
     methods: tuple[str, ...] = setting(
@@ -62,16 +57,6 @@ class CompareSettings:
     shard: str = setting("1/1", "this process's share of the runs, i/n, counted from 1")
     plan: bool = setting(False, "print runs, trained parameters and cost, and stop")
     test: MeasureSettings = field(default_factory=MeasureSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-    adapter: AdapterSettings = field(default_factory=AdapterSettings)
-    optim: OptimSettings = field(default_factory=OptimSettings)
-    run: RunSettings = field(default_factory=RunSettings)
-
-    def training(self) -> TrainSettings:
-        """Return what is common to all runs."""
-        return common_settings(self)
 
     def check(self) -> None:
         """Raise ConfigError for keys that are missing, contradict each other or are not this program's to set.
