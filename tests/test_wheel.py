@@ -39,6 +39,7 @@ def test_the_wheel_holds_what_a_run_needs(wheel):
         "megasynth_train/finetune.py",
         "megasynth_train/evaluate/templates/points.html",
         "megasynth_train/subspace/figures/templates/analysis.html",
+        "megasynth_train/subspace/figures/texts.yaml",
         "megasynth_train/compare/templates/comparison.html",
     } <= names
     assert not [n for n in names if n.startswith(("tests/", "benchmarks/", "runs/"))]
