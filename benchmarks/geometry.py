@@ -90,10 +90,9 @@ def times(case: Case, scenes: int) -> list[str]:
         describe(geometry, None)  # type: ignore[arg-type]  # geometry needs no records
         seconds = np.diff([start, sampled, built, time.perf_counter()])
         rows.append((len(meshes), sum(len(m.vertices) for m in meshes) / 1e3, geometry.dropped_boxes, *seconds * 1e3))
-    numbers = [
-        f"{mean:.0f} ({most:.0f})" for mean, most in zip(np.mean(rows, axis=0), np.max(rows, axis=0), strict=True)
-    ]
-    return [f"{text}{unit}" for text, unit in zip(numbers, ("", " k", "", " ms", " ms", " ms"), strict=True)]
+    units = ("", " k", "", " ms", " ms", " ms")
+    numbers = zip(np.mean(rows, axis=0), np.max(rows, axis=0), units, strict=True)
+    return [f"{mean:.0f} ({most:.0f}){unit}" for mean, most, unit in numbers]
 
 
 def changes(case: Case, options: Options) -> list[str]:

@@ -58,7 +58,8 @@ def main(words: list[str]) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="train_loading_") as scratch:
         sources = options.data or (str(synthetic_dataset(Path(scratch))),)
-        settings = DataSettings(sources=sources, validation_share=0, views=Uniform(4, 16 if options.data else 8))
+        views = Uniform(4, 16 if options.data else 8)
+        settings = DataSettings(sources=sources, validation_share=0, views=views, width_px=518)
         data = open_sources(settings)
         height, width = data.image_size_hw
         print(f"{len(data.train)} scenes of {width} × {height} px, {os.cpu_count()} cores, torch {torch.__version__}\n")

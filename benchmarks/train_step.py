@@ -27,20 +27,8 @@ from pathlib import Path
 try:
     import common  # noqa: F401  the checkout's path
     import torch
+    import train_step_run as stepping
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from train_step_run import (
-        Run,
-        Trainee,
-        Variant,
-        build,
-        needs_peft,
-        random_batch,
-        step,
-        timed,
-        tuning_of,
-        waits_of,
-        write_profile,
-    )  # fmt: skip
     from train_step_tables import MEAN_VIEWS, Row, analytic_table, mean_lines, table
 
     from megasynth_attr.core.command.program import Help, parse
@@ -118,20 +106,20 @@ def shapes_of(options: Options, size_px: int) -> list[StepShape]:
     return shapes
 
 
-def measure(trainee: Trainee, row: Row, options: Options, device: torch.device) -> Row:
+def measure(trainee: stepping.Trainee, row: Row, options: Options, device: torch.device) -> Row:
     """Return ``row`` with what was measured; out of memory is a result, not an error."""
     cuda, precision = device.type == "cuda", resolve_precision("auto", device)
-    raw = random_batch(row.shape, options.seed, pin=cuda)
-    run: Run = partial(step, trainee, raw, device, precision)
+    raw = stepping.random_batch(row.shape, options.seed, pin=cuda)
+    run: stepping.Run = partial(stepping.step, trainee, raw, device, precision)
     try:
         if cuda:
             torch.cuda.reset_peak_memory_stats()
-        seconds = timed(run, device, options.warmup, options.steps)
+        seconds = stepping.timed(run, device, options.warmup, options.steps)
         peak = torch.cuda.max_memory_allocated() / GIB if cuda else None
-        waits = waits_of(run, device)
+        waits = stepping.waits_of(run, device)
         if options.profile:
             name = f"profile_{row.shape.scenes}x{row.shape.views}_{str(row.variant).replace(', ', '_')}.txt"
-            write_profile(run, Path(options.out) / name, device)
+            stepping.write_profile(run, Path(options.out) / name, device)
     except torch.cuda.OutOfMemoryError:
         return replace(row, problem="out of memory")
     finally:
@@ -152,7 +140,7 @@ def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator
     began = time.monotonic()
     cuda, size_px = device.type == "cuda", options.size_px or config.image_size_px
     compiled = options.compile or ((False, True) if cuda else (False,))
-    for variant in starmap(Variant, product(options.checkpointing, compiled, options.adapters)):
+    for variant in starmap(stepping.Variant, product(options.checkpointing, compiled, options.adapters)):
         trainee, tuning, recompute = None, variant.tuning, variant.checkpointing
         for shape in shapes_of(options, size_px):
             flop = step_cost(config, shape, tuning, recompute=recompute).total
@@ -166,7 +154,7 @@ def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator
                 yield replace(row, problem="not run: out of time")
                 continue
             try:
-                trainee = trainee or build(config, variant, device, options.frozen_bf16, options.seed)
+                trainee = trainee or stepping.build(config, variant, device, options.frozen_bf16, options.seed)
             except torch.cuda.OutOfMemoryError:
                 yield replace(row, problem="out of memory (weights)")
                 continue
@@ -179,11 +167,11 @@ def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator
 def check(options: Options) -> None:
     """Raise for what would fail only after minutes: an adapter or shape that is none, PEFT or a GPU missing."""
     for adapter in options.adapters:
-        tuning_of(adapter)
+        stepping.tuning_of(adapter)
     shapes_of(options, 14)
     if options.profile and not options.out:
         raise ConfigError("profile=true writes files: name a folder with out=")
-    with_peft = [name for name in options.adapters if needs_peft(name)]
+    with_peft = [name for name in options.adapters if stepping.needs_peft(name)]
     if with_peft and importlib.util.find_spec("peft") is None:
         raise EnvironmentProblem(
             f"adapters={with_peft[0]} needs the package peft: pip install 'peft>=0.21,<0.22', or time the stand-ins: "

@@ -76,10 +76,8 @@ def mean_lines(rows: Sequence[Row]) -> list[str]:
 def analytic_table() -> str:
     """Return what one step of vggt-1b at 518 px takes at least, and at estimated rates; nothing here is measured."""
     config = named_config("vggt-1b", point_head=False)
-    head = (
-        "adapter|scenes × views|TFLOP|recomputed|bound at 790 / 700 TFLOP/s|estimate / recomputed|memory / recomputed"
-    )
-    lines = [head.split("|")]
+    head = ["adapter", "scenes × views", "TFLOP", "recomputed", "bound at 790 / 700 TFLOP/s"]
+    lines = [[*head, "estimate / recomputed", "memory / recomputed"]]
 
     def add(adapter: str, shapes: str, plain: float, again: float, estimate: str, memory: str) -> None:
         bounds = f"{bound_s(plain, 790):.2f} / {bound_s(plain, 700):.2f} s"
