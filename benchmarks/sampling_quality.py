@@ -229,7 +229,9 @@ def markdown(table: dict[str, list[dict[str, Any]]], scene: str) -> str:
 
 def plot(table: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Draw PSNR over time, one panel per scene whose reference was measured, one line per prefilter."""
-    table = {scene: entries for scene, entries in table.items() if "gain_db" in entries[0] or "gain_db" in entries[-1]}
+    table = {scene: entries for scene, entries in table.items() if "gain_db" in entries[0]}
+    if not table:
+        return
     figure = new_figure(5 * len(table), 4.2)
     axes = figure.subplots(1, len(table), squeeze=False)
     for axis, (scene, entries) in zip(axes[0], table.items(), strict=True):

@@ -93,7 +93,7 @@ class Options:
 
 
 def shapes_of(options: Options, size_px: int) -> list[StepShape]:
-    """Return the shapes to time; ConfigError for one that is none."""
+    """Return the shapes to time; ConfigError for a word that is no shape."""
     shapes = []
     for word in options.shapes:
         if word == "mean":
@@ -129,7 +129,7 @@ def measure(trainee: stepping.Trainee, row: Row, options: Options, device: torch
 
 
 def release(device: torch.device) -> None:
-    """Give memory back that nothing refers to, so that rows do not fragment each other's."""
+    """Give back the memory that nothing refers to, so that one row does not fragment the memory of the next."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -165,7 +165,7 @@ def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator
 
 
 def check(options: Options) -> None:
-    """Raise for what would fail only after minutes: an adapter or shape that is none, PEFT or a GPU missing."""
+    """Raise for what would fail only after minutes: an unknown adapter, a word that is no shape, no PEFT, no GPU."""
     for adapter in options.adapters:
         stepping.tuning_of(adapter)
     shapes_of(options, 14)
