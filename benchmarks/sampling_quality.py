@@ -30,8 +30,9 @@ from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.pages.figures import new_figure, save_png
 from megasynth_attr.core.pages.words import markdown_table
-from megasynth_attr.farm.library import open_library, sample_scene
+from megasynth_attr.farm.library import open_library
 from megasynth_attr.scene.config import resolve
+from megasynth_attr.scene.sample import sample_scene
 
 HELP = Help(
     usage="python benchmarks/sampling_quality.py [key=value ...]",
@@ -47,7 +48,7 @@ SCENES = {
     "room": ("preset=megasynth", 0, 0),  # at half the size: it takes ten times as long per pixel
 }
 CONVERGED_SAMPLES = {"objects, ambient": 1024, "objects, suns": 1024, "room": 512}  # each of two halves
-BASE = Quality(32, 0, 0.0, True, "FAST", "RGB_ALBEDO_NORMAL", True)
+BASE = Quality(32)
 REFERENCE = QUALITIES["reference"]
 FULL_TRANSPORT = "converged, with caustics, unclamped"
 
@@ -136,7 +137,7 @@ def load(scene_name: str, options: Options, out: Path) -> tuple[Any, int]:
     words = [preset, f"render.width_px={size}", f"render.height_px={size}", "training_layout=false"]
     config = resolve(words).members[0]
     library = open_library(config, out / "cache")
-    scene = sample_scene(config, 0, index, library)
+    scene = sample_scene(config, 0, index, library.records)
     stage = build_scene(
         scene, library.assets_for(scene), render=config.render, write=config.write, threads=options.threads
     )

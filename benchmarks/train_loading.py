@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from megasynth_attr.dataset.reader import SceneData
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare
 from megasynth_train.data.frames import check_depth, over_background
-from megasynth_train.data.loader import make_loader
+from megasynth_train.data.loader import StepLoader
+from megasynth_train.data.plan import Sampling
 from megasynth_train.data.scene import OURS
 from megasynth_train.data.sources import TrainingData, open_sources
 from megasynth_train.training.settings import DataSettings
@@ -61,7 +63,7 @@ def main(words: list[str]) -> None:
         views = Uniform(4, 16 if options.data else 8)
         settings = DataSettings(sources=sources, validation_share=0, views=views, width_px=518)
         data = open_sources(settings)
-        height, width = data.image_size_hw
+        height, width = data.train[0].image_size_hw
         print(f"{len(data.train)} scenes of {width} × {height} px, {os.cpu_count()} cores, torch {torch.__version__}\n")
         decoding_table(data, options.frames)
         loader_table(data, settings, options.steps, options.workers)
@@ -113,7 +115,7 @@ def loader_table(data: TrainingData, settings: DataSettings, steps: int, workers
     rows = []
     for count in workers:
         changed = replace(settings, workers=count, prefetch=1)
-        with make_loader(data, changed, 0, 0, steps + 1 + count) as loader:
+        with closing(StepLoader(Sampling(data.train, changed, 0), range(steps + 1 + count))) as loader:
             iterator = iter(loader)
             for _ in range(1 + count):  # what was prepared while the workers started is not counted
                 batch = next(iterator)
@@ -133,7 +135,8 @@ def batch_table(data: TrainingData, settings: DataSettings, steps: int) -> None:
     """Print what happens to a step after the workers, on the device there is."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    batches = list(make_loader(data, replace(settings, workers=0), 0, 0, steps, pin=device.type == "cuda"))
+    sampling = Sampling(data.train, replace(settings, workers=0), 0)
+    batches = list(StepLoader(sampling, range(steps), pin=device.type == "cuda"))
     images = statistics.mean(sum(map(len, b.views)) for b in batches)
     stages = {
         f"transfer ({megabytes(batches[0]):.0f} MB)": lambda raw: (raw.to(device), wait()),

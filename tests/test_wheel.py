@@ -52,12 +52,13 @@ def test_the_wheel_samples_a_scene_in_an_empty_environment(wheel, tmp_path):
     script = """
 from pathlib import Path
 from megasynth_attr.scene.config import resolve
-from megasynth_attr.farm.library import sample_scene
+from megasynth_attr.farm.library import open_library
+from megasynth_attr.scene.sample import sample_scene
 import megasynth_attr
 assert "site-packages" in megasynth_attr.__file__, megasynth_attr.__file__
 for preset in ("geometry", "micro_texture", "spoof_plane"):
     config = resolve([f"preset={preset}", "frames=4"]).members[0]
-    print(sorted(sample_scene(config, 0, 0).hashes().items()))
+    print(sorted(sample_scene(config, 0, 0, open_library(config, Path("cache")).records).hashes().items()))
 """
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
     done = subprocess.run([python, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=clean)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from megasynth_attr.blender import compat
 from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.machine import available_cores
 
 GPU_KINDS = {"cuda": "CUDA", "optix": "OPTIX", "hip": "HIP", "oneapi": "ONEAPI", "metal": "METAL"}
 
@@ -46,10 +46,3 @@ def cycles_preferences(bpy: Any) -> Any:
             f"Blender {bpy.app.version_string} runs without the Cycles add-on; enable it, or use --factory-startup"
         )
     return addon.preferences
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -23,17 +23,18 @@ def load_image(stage: BlenderScene, path: str, what: str, *, is_colour: bool, sh
     """
     key = ("image", path)
     if key not in stage.shared:
-        image = _loaded(stage.bpy, Path(path), what) if sha256 is None else _users(stage.bpy, Path(path), what, sha256)
+        file = Path(path)
+        if not file.is_file():
+            raise DatasetError(f"{what}: there is no file {path}")
+        image = _of_bank(stage.bpy, file, what) if sha256 is None else _of_user(stage.bpy, file, what, sha256)
         image.colorspace_settings.name = "sRGB" if is_colour else "Non-Color"
         image.alpha_mode = "CHANNEL_PACKED"  # colour is never multiplied by alpha
         stage.shared[key] = image
     return stage.shared[key]
 
 
-def _loaded(bpy: Any, path: Path, what: str) -> Any:
+def _of_bank(bpy: Any, path: Path, what: str) -> Any:
     """Return the image of a bank's file, which is what the bank's program wrote, if it is whole."""
-    if not path.is_file():
-        raise DatasetError(f"{what}: there is no file {path}")
     try:
         with Image.open(path) as image:
             image.verify()
@@ -42,10 +43,8 @@ def _loaded(bpy: Any, path: Path, what: str) -> Any:
     return _opened(bpy, path, what)
 
 
-def _users(bpy: Any, path: Path, what: str, sha256: str) -> Any:
+def _of_user(bpy: Any, path: Path, what: str, sha256: str) -> Any:
     """Return the image of a user's file: by Blender's reader where that shows what ``core/pictures.py`` says."""
-    if not path.is_file():
-        raise DatasetError(f"{what}: there is no file {path}")
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DatasetError(f"{what}: {path} is not the file the scene was made with (its SHA-256 differs)")

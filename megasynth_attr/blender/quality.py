@@ -16,31 +16,23 @@ class Quality:
     """How closely the converged picture is approached."""
 
     samples: int  # per pixel, at most
-    min_samples: int  # per pixel, before adaptive sampling may stop
-    adaptive_threshold: float  # noise level at which a pixel stops; 0: every pixel gets all samples
-    denoise: bool
-    prefilter: str  # of the denoiser's guides: "NONE", "FAST" or "ACCURATE"
-    guides: str  # "RGB", "RGB_ALBEDO" or "RGB_ALBEDO_NORMAL"
-    light_tree: bool  # choose lights by importance (Blender ≥ 3.5)
+    min_samples: int = 0  # per pixel, before adaptive sampling may stop
+    adaptive_threshold: float = 0.0  # noise level at which a pixel stops; 0: every pixel gets all samples
+    denoise: bool = True
+    prefilter: str = "FAST"  # of the denoiser's guides: "NONE", "FAST" or "ACCURATE"
+    guides: str = "RGB_ALBEDO_NORMAL"  # or "RGB", "RGB_ALBEDO"
+    light_tree: bool = True  # choose lights by importance (Blender ≥ 3.5)
 
 
-@dataclass(frozen=True)
-class Transport:
-    """What the converged picture is: light paths. All qualities share them, so that they approach the same picture."""
-
-    caustics: bool = False
-    clamp_direct: float = 0.0  # radiance; 0: off
-    clamp_indirect: float = 10.0
-    filter_glossy: float = 0.0
-    transparent_bounces: int = 8
-
-
-QUALITIES: dict[str, Quality] = {
-    "draft": Quality(8, 0, 0.0, True, "FAST", "RGB_ALBEDO_NORMAL", True),
-    "default": Quality(32, 0, 0.0, True, "FAST", "RGB_ALBEDO_NORMAL", True),
-    "reference": Quality(64, 0, 0.0, True, "ACCURATE", "RGB_ALBEDO_NORMAL", True),
+QUALITIES = {"draft": Quality(8), "default": Quality(32), "reference": Quality(64, prefilter="ACCURATE")}
+# Light paths: what the converged picture is. All qualities share them, so that they approach the same picture.
+TRANSPORT = {
+    "caustics": False,
+    "clamp_direct": 0.0,  # radiance; 0: off
+    "clamp_indirect": 10.0,
+    "filter_glossy": 0.0,
+    "transparent_bounces": 8,
 }
-TRANSPORT = Transport()
 
 
 def resolve_quality(bpy: Any, name: str, render: RenderSettings) -> Quality:
@@ -54,21 +46,21 @@ def resolve_quality(bpy: Any, name: str, render: RenderSettings) -> Quality:
         quality = replace(quality, samples=render.samples, min_samples=min(quality.min_samples, render.samples))
     if render.denoiser == "none":
         return replace(quality, denoise=False)
-    if not compat.has_open_image_denoise(bpy):
-        version = bpy.app.version_string
-        if render.denoiser == "oidn":
-            raise EnvironmentProblem(
-                f"render.denoiser=oidn: Blender {version} was built without OpenImageDenoise; use blender.org's build "
-                "or `pip install bpy==5.0.1`, or set render.denoiser=best"
-            )
-        warnings.warn(
-            f"Blender {version} HAS NO DENOISER (it was built without OpenImageDenoise): pictures stay noisy; use "
-            "blender.org's build or the bpy module, or raise render.samples",
-            compat.BlenderWarning,
-            stacklevel=1,  # one place, so that Python says it once per process
+    if compat.has_open_image_denoise(bpy):
+        return quality
+    version = bpy.app.version_string
+    if render.denoiser == "oidn":
+        raise EnvironmentProblem(
+            f"render.denoiser=oidn: Blender {version} was built without OpenImageDenoise; use blender.org's build "
+            "or `pip install bpy==5.0.1`, or set render.denoiser=best"
         )
-        return replace(quality, denoise=False)
-    return quality
+    warnings.warn(
+        f"Blender {version} HAS NO DENOISER (it was built without OpenImageDenoise): pictures stay noisy; use "
+        "blender.org's build or the bpy module, or raise render.samples",
+        compat.BlenderWarning,
+        stacklevel=1,  # one place, so that Python says it once per process
+    )
+    return replace(quality, denoise=False)
 
 
 def apply_quality(scene: Any, quality: Quality, max_bounces: int) -> None:
@@ -93,24 +85,17 @@ def apply_quality(scene: Any, quality: Quality, max_bounces: int) -> None:
         cycles.denoising_prefilter = quality.prefilter
         cycles.denoising_input_passes = quality.guides
         compat.set_if_present(cycles, denoising_quality="HIGH", denoising_use_gpu=False)
-    _apply_transport(cycles, TRANSPORT, max_bounces)
-
-
-def _apply_transport(cycles: Any, transport: Transport, max_bounces: int) -> None:
     cycles.max_bounces = max_bounces
-    cycles.diffuse_bounces = max_bounces
-    cycles.glossy_bounces = max_bounces
-    cycles.transmission_bounces = max_bounces
+    cycles.diffuse_bounces = cycles.glossy_bounces = cycles.transmission_bounces = max_bounces
     cycles.volume_bounces = 0
-    cycles.transparent_max_bounces = transport.transparent_bounces
-    cycles.caustics_reflective = transport.caustics
-    cycles.caustics_refractive = transport.caustics
-    cycles.sample_clamp_direct = transport.clamp_direct
-    cycles.sample_clamp_indirect = transport.clamp_indirect
-    cycles.blur_glossy = transport.filter_glossy
+    cycles.transparent_max_bounces = TRANSPORT["transparent_bounces"]
+    cycles.caustics_reflective = cycles.caustics_refractive = TRANSPORT["caustics"]
+    cycles.sample_clamp_direct = TRANSPORT["clamp_direct"]
+    cycles.sample_clamp_indirect = TRANSPORT["clamp_indirect"]
+    cycles.blur_glossy = TRANSPORT["filter_glossy"]
     cycles.use_fast_gi = False
 
 
 def quality_record(quality: Quality, max_bounces: int) -> dict[str, Any]:
     """Return the numbers in plain data, for the record of what rendered a dataset."""
-    return asdict(quality) | asdict(TRANSPORT) | {"max_bounces": max_bounces}
+    return asdict(quality) | TRANSPORT | {"max_bounces": max_bounces}

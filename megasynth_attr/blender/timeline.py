@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from megasynth_attr.blender import compat
 from megasynth_attr.blender.blender_scene import BlenderScene
@@ -35,15 +34,11 @@ def prepare_for_people(stage: BlenderScene) -> None:
     compat.set_png(render)
     render.use_border, render.use_file_extension = False, True
     render.filepath = "//view_"
-    for area in _areas(stage.bpy):
+    windows = stage.bpy.context.window_manager.windows  # none in background mode
+    for area in (area for window in windows for area in window.screen.areas):
         if area.type == "VIEW_3D":
             area.spaces.active.region_3d.view_perspective = "CAMERA"
             area.spaces.active.shading.type = "MATERIAL"
-
-
-def _areas(bpy: Any) -> list[Any]:
-    """Return all areas of the open windows; none in background mode."""
-    return [area for window in bpy.context.window_manager.windows for area in window.screen.areas]
 
 
 def save_blend(stage: BlenderScene, path: Path, *, pack: bool) -> None:

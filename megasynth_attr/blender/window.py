@@ -18,8 +18,9 @@ def set_window(stage: BlenderScene, frame_index: int) -> None:
     """Restrict rendering of this view to its window; Blender fills the rest with transparent black and depth 0."""
     width, height = stage.render.width_px, stage.render.height_px
     left, top, right, bottom = 0, 0, width, height
-    points = _visible_points(stage)
-    if points is not None:
+    if "visible points" not in stage.shared:
+        stage.shared["visible points"] = _visible_points(stage)
+    if (points := stage.shared["visible points"]) is not None:
         left, top, right, bottom = visible_window(points, stage.factor("camera"), frame_index, width, height)
     settings = stage.blender_scene.render
     settings.use_border = (left, top, right, bottom) != (0, 0, width, height)
@@ -49,12 +50,6 @@ def visible_window(points: np.ndarray, camera: Camera, frame_index: int, width: 
 
 def _visible_points(stage: BlenderScene) -> np.ndarray | None:
     """Return the corners of all visible objects' bounding boxes, N×3 in the world; None if something is everywhere."""
-    if "visible points" not in stage.shared:
-        stage.shared["visible points"] = _corners(stage)
-    return stage.shared["visible points"]
-
-
-def _corners(stage: BlenderScene) -> np.ndarray | None:
     if world_has_volume(stage):
         return None
     corners = []

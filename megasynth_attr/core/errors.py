@@ -83,17 +83,18 @@ LESS_MEMORY = "use fewer workers, smaller images or batches, or a machine with m
 def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
     """Run ``main(argv)`` and return the exit code; expected errors print one line to stderr, others a traceback.
 
-    Expected are MegaSynthErrors and what ``expected`` makes of others. A reader of stdout that has seen enough
-    (``| head``) causes no words; a full disk behind stdout is an environment problem; characters that stdout's encoding
-    lacks become question marks.
+    Expected are MegaSynthErrors and what ``expected`` makes of others. A reader of stdout that stops early (``| head``)
+    causes no message; a full disk behind stdout is an environment problem; characters that stdout's encoding lacks
+    become question marks.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="replace")
+    code = ExitCode.DONE
     try:
         main(argv)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume", file=sys.stderr, flush=True)
-        return int(_after_output(ExitCode.INTERRUPTED))
+        code = ExitCode.INTERRUPTED
     except SystemExit as leaving:
         if leaving.code or (lost := _output_lost()) in (None, ExitCode.DONE):
             raise
@@ -105,8 +106,9 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
         if (error := expected(raised)) is None:
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return int(_after_output(error.exit_code))
-    return int(_after_output(ExitCode.DONE))
+        code = error.exit_code
+    lost = _output_lost()
+    return int(code if lost is None or code != ExitCode.DONE else lost)
 
 
 def expected(error: BaseException) -> MegaSynthError | None:
@@ -157,15 +159,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def print_help(text: str) -> None:
-    """Print ``text``; a reader who has seen enough of it (``| head``) is no failure."""
+    """Print ``text``; a reader that stops early (``| head``) is no failure."""
     with suppress(BrokenPipeError):
         print(text, flush=True)
-
-
-def _after_output(code: ExitCode) -> ExitCode:
-    """Return ``code``, unless that is DONE and the output was lost."""
-    lost = _output_lost()
-    return code if lost is None or code != ExitCode.DONE else lost
 
 
 def _output_lost(more: str = "") -> ExitCode | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MAGIC = b"\x76\x2f\x31\x01"
-LONG_NAMES, MULTI_PART, UNSUPPORTED = 0x400, 0x1000, 0xA00  # flags in the version word; unsupported: tiles, deep data
+MULTI_PART, UNSUPPORTED = 0x1000, 0xA00  # flags in the version word; unsupported: tiles, deep data
 PIXEL_TYPES: dict[int, np.dtype] = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
 LINES_PER_CHUNK = {"none": 1, "zips": 1, "zip": 16}
 COMPRESSION_CODES = {"none": 0, "zips": 2, "zip": 3}
@@ -85,7 +85,7 @@ def encode_exr(channels: Mapping[str, np.ndarray], compression: str = "zip") -> 
     )
     window = struct.pack("<4i", 0, 0, width - 1, height - 1)
     header = b"".join(
-        _attribute(*entry)
+        _packed(*entry)
         for entry in (
             ("channels", "chlist", channel_list + b"\0"),
             ("compression", "compression", bytes([COMPRESSION_CODES[compression]])),
@@ -108,7 +108,7 @@ def encode_exr(channels: Mapping[str, np.ndarray], compression: str = "zip") -> 
     return head + offsets.astype("<u8").tobytes() + b"".join(chunks)
 
 
-def _attribute(name: str, kind: str, value: bytes) -> bytes:
+def _packed(name: str, kind: str, value: bytes) -> bytes:
     return name.encode() + b"\0" + kind.encode() + b"\0" + struct.pack("<i", len(value)) + value
 
 
@@ -121,18 +121,23 @@ def _read_headers(data: bytes) -> tuple[list[_Part], int, bool]:
         raise ExrError("tiled or deep EXR files are not supported")
     is_multi_part, position, parts = bool(version & MULTI_PART), 8, []
     while True:
-        attributes: dict[str, bytes] = {}
-        while data[position]:
-            name, position = _text(data, position)
-            _, position = _text(data, position)
-            (size,) = struct.unpack_from("<i", data, position)
-            attributes[name] = data[position + 4 : position + 4 + size]
-            position += 4 + size
-        position += 1
+        attributes, position = _attributes(data, position)
         if attributes:
-            parts.append(_part(attributes))
+            parts.append(_part({name: value for name, (_, value) in attributes.items()}))
         if not attributes or not is_multi_part:
             return parts, position, is_multi_part
+
+
+def _attributes(data: bytes, position: int) -> tuple[dict[str, tuple[str, bytes]], int]:
+    """Return one header's attributes, name → (type, value), and the position behind it."""
+    attributes: dict[str, tuple[str, bytes]] = {}
+    while data[position]:
+        name, position = _text(data, position)
+        kind, position = _text(data, position)
+        (size,) = struct.unpack_from("<i", data, position)
+        position += 4 + size
+        attributes[name] = kind, data[position - size : position]
+    return attributes, position + 1
 
 
 def _text(data: bytes, position: int) -> tuple[str, int]:
@@ -198,16 +203,8 @@ def _decompress(packed: bytes, compression: str, size: int) -> np.ndarray:
 
 def text_attributes(data: bytes) -> dict[str, str]:
     """Return the string attributes of a file's first header (name → text); raises ExrError."""
-    texts: dict[str, str] = {}
     try:
-        position = 8
-        while data[position]:
-            name, position = _text(data, position)
-            kind, position = _text(data, position)
-            (size,) = struct.unpack_from("<i", data, position)
-            if kind == "string":
-                texts[name] = data[position + 4 : position + 4 + size].decode(errors="replace")
-            position += 4 + size
+        attributes, _ = _attributes(data, 8)
     except (struct.error, ValueError, IndexError) as error:
         raise ExrError(f"cut off or damaged ({error})") from error
-    return texts
+    return {name: value.decode(errors="replace") for name, (kind, value) in attributes.items() if kind == "string"}

@@ -6,6 +6,7 @@ The same declaration serves the type check, the range check and ``--help``.
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -100,10 +101,11 @@ def check(settings: Any, where: str) -> None:
             check(value, key)
             continue
         shown = plain_text(value.plain(meta["pair"]) if isinstance(value, Range) else value)
-        for number in _numbers_of(value):
+        several = value.numbers if isinstance(value, Range) else value if isinstance(value, tuple | list) else [value]
+        for number in several:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
-            if number != number or number in (float("inf"), float("-inf")):
+            if isinstance(number, float) and not math.isfinite(number):
                 raise ConfigError(f"{key}={shown}: only finite numbers are possible")
             if meta.get("minimum") is not None and number < meta["minimum"]:
                 raise ConfigError(f"{key}={shown}: must be at least {meta['minimum']}")
@@ -111,9 +113,3 @@ def check(settings: Any, where: str) -> None:
                 raise ConfigError(f"{key}={shown}: must be at most {meta['maximum']}")
         if meta.get("options") and value not in meta["options"]:
             raise ConfigError(f"{key}={value}: must be one of {', '.join(meta['options'])}")
-
-
-def _numbers_of(value: Any) -> Sequence[Any]:
-    if isinstance(value, Range):
-        return value.numbers
-    return value if isinstance(value, tuple | list) else [value]

@@ -65,7 +65,7 @@ def check_writable(folder: Path) -> None:
     elif not os.access(existing, os.W_OK | os.X_OK):
         reason = "cannot be written to by this user"
     elif stats is not None and not stats.f_blocks:
-        reason = "is on a file system that holds no files of ours, such as /proc"
+        reason = "is on a file system that cannot store files, such as /proc"
     else:
         return
     raise EnvironmentProblem(f"out={folder}: {existing} {reason}; choose another out=")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -23,10 +23,11 @@ class Range(ABC, Generic[Number]):
 
     low: Number
     high: Number
+    word: ClassVar[str]  # what the range is called in JSON and YAML
 
     @property
     def numbers(self) -> tuple[Number, ...]:
-        """The numbers that were given: both ends, or all there are to choose from."""
+        """Return the numbers that were given: both ends, or all there are to choose from."""
         return (self.low, self.high)
 
     @property
@@ -41,9 +42,13 @@ class Range(ABC, Generic[Number]):
     def at(self, share: Any) -> Any:
         """Return the number below which this ``share`` of all draws falls, for shares in [0, 1) of any shape."""
 
-    @abstractmethod
     def times(self, factor: float) -> Range[float]:
-        """Return the range of the numbers multiplied by a positive ``factor``."""
+        """Return the continuous range of the numbers multiplied by a positive ``factor``."""
+        return range_from_plain({self.word: [number * factor for number in self.numbers]}, whole=False)
+
+    def plain(self, pair: type[Range[Any]] | None = None) -> Any:
+        """Return the range as JSON has it; ``pair`` is the kind that ``[low, high]`` stands for (None: Uniform)."""
+        return list(self.numbers) if type(self) is (pair or Uniform) else {self.word: list(self.numbers)}
 
     @abstractmethod
     def at_most(self, limit: Number) -> Range[Number]:
@@ -52,10 +57,6 @@ class Range(ABC, Generic[Number]):
     @abstractmethod
     def whole_numbers(self) -> tuple[np.ndarray, np.ndarray]:
         """Return all numbers of a whole range, and how often each is drawn relative to the others."""
-
-    @abstractmethod
-    def plain(self, pair: type[Range[Any]] | None = None) -> Any:
-        """Return the range as JSON has it; ``pair`` is the kind that ``[low, high]`` stands for (None: Uniform)."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,6 @@ class _Interval(Range[Number]):
     def __str__(self) -> str:
         return f"{self.low:g}" if self.low == self.high else f"{self.low:g} … {self.high:g}"
 
-    def times(self, factor: float) -> Range[float]:
-        return type(self)(self.low * factor, self.high * factor)  # type: ignore[return-value,arg-type]
-
     def at_most(self, limit: Number) -> Range[Number]:
         return type(self)(self.low, min(self.high, limit))
 
@@ -82,16 +80,12 @@ class _Interval(Range[Number]):
         numbers = np.arange(self.low, self.high + 1)
         return numbers, np.ones(len(numbers))
 
-    def plain(self, pair: type[Range[Any]] | None = None) -> Any:
-        ends = [self.low, self.high]
-        return ends if type(self) is (pair or Uniform) else {_WORDS[type(self)]: ends}
-
 
 @dataclass(frozen=True)
 class Uniform(_Interval[Number]):
     """Every number from ``low`` to ``high`` equally often."""
 
-    __str__ = _Interval.__str__
+    word = "uniform"
 
     def draw(self, rng: np.random.Generator, size: Size = None) -> Any:
         if not self.is_whole:
@@ -107,6 +101,8 @@ class Uniform(_Interval[Number]):
 @dataclass(frozen=True)
 class LogUniform(_Interval[Number]):
     """Every ratio equally often: as much between 1 and 10 as between 10 and 100. Whole numbers are rounded ones."""
+
+    word = "log"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,6 +128,7 @@ class LogUniform(_Interval[Number]):
 class OneOf(Range[Number]):
     """One of ``values``, each equally often."""
 
+    word = "one_of"
     values: tuple[Number, ...]
 
     def __post_init__(self) -> None:
@@ -157,26 +154,19 @@ class OneOf(Range[Number]):
         index = np.floor(np.asarray(share) * len(self.values)).astype(int)
         return _numbers(np.array(self.values)[np.minimum(index, len(self.values) - 1)], self.is_whole)
 
-    def times(self, factor: float) -> Range[float]:
-        return OneOf(tuple(value * factor for value in self.values))
-
     def at_most(self, limit: Number) -> Range[Number]:
         return OneOf(tuple(value for value in self.values if value <= limit))
 
     def whole_numbers(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array(self.values), np.ones(len(self.values))
 
-    def plain(self, pair: type[Range[Any]] | None = None) -> Any:
-        return {"one_of": list(self.values)}
 
-
-_KINDS: dict[str, type[_Interval[Any]]] = {"uniform": Uniform, "log": LogUniform}
-_WORDS = {kind: word for word, kind in _KINDS.items()}
+_INTERVALS: dict[str, type[_Interval[Any]]] = {kind.word: kind for kind in (Uniform, LogUniform)}
 
 
 def is_range_table(value: Any) -> bool:
     """Return whether ``value`` is a whole range as YAML has it, not a section: replaced, never merged."""
-    return isinstance(value, Mapping) and len(value) == 1 and set(value) <= {*_KINDS, "one_of"}
+    return isinstance(value, Mapping) and len(value) == 1 and set(value) <= {*_INTERVALS, OneOf.word}
 
 
 def range_from_plain(data: Any, *, whole: bool, pair: type[Range[Any]] | None = None) -> Range[Any]:
@@ -189,20 +179,20 @@ def range_from_plain(data: Any, *, whole: bool, pair: type[Range[Any]] | None = 
     if is_range_table(data):
         ((word, numbers),) = data.items()
     else:
-        word, numbers = _WORDS[pair or Uniform], data  # type: ignore[index]  # OneOf is nobody's pair
-    if word != "one_of" and isinstance(numbers, int | float):
+        word, numbers = (pair or Uniform).word, data
+    interval = _INTERVALS.get(word)  # None: one_of
+    if interval and isinstance(numbers, int | float):
         numbers = [numbers, numbers]
-    if not isinstance(numbers, list | tuple) or (word != "one_of" and len(numbers) != 2):
+    if not isinstance(numbers, list | tuple) or (interval and len(numbers) != 2):
         raise ValueError(f"expected a range: {FORMS}")
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int if whole else int | float):
             raise ValueError(f"expected {'whole numbers' if whole else 'numbers'}, found {number!r}")
     numbers = tuple(numbers) if whole else tuple(float(number) for number in numbers)
-    return OneOf(numbers) if word == "one_of" else _KINDS[word](*numbers)
+    return interval(*numbers) if interval else OneOf(numbers)
 
 
 def _numbers(drawn: Any, whole: bool) -> Any:
     """Return a Python number for a single draw, else an array; integers if ``whole``."""
-    array = np.asarray(drawn)
-    array = array.astype(np.int64) if whole else array
+    array = np.asarray(drawn, dtype=np.int64 if whole else None)
     return array.item() if array.ndim == 0 else array

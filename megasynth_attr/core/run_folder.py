@@ -1,8 +1,8 @@
 """The folder a program writes into: is it one of ours, made with the same settings, finished, in use by another?
 
-Every program of both halves asks here. A folder is *free* if it is absent or holds at most what a process leaves that
-ended before its first file. It is of a *kind* if it holds the kind's record: a JSON file with a format. Anything else
-is refused, and nothing in it is changed.
+Every program of both halves asks here. A folder is *free* if it is absent or holds at most what is left by a process
+that ended before its first file. It is of a *kind* if it holds the kind's record: a JSON file with a format. Anything
+else is refused, and nothing in it is changed.
 
 ``claim`` is for what one process at a time may make (a training run), ``share`` for what many make together (a
 dataset).
@@ -52,7 +52,7 @@ class Kind:
 
 @contextmanager
 def claim(folder: Path, kind: Kind, identity: Identity) -> Iterator[bool]:
-    """Hold ``folder`` alone, created if need be, and give whether the result of ``identity`` in it is finished.
+    """Hold ``folder`` alone, created if need be, and yield whether the result of ``identity`` in it is finished.
 
     The kernel lets go when the process ends, even by -9. ConfigError, with nothing changed, if another process holds
     it, if it is something else, or if its work has another identity, naming the first differences.
@@ -85,7 +85,7 @@ def share(
     that shall take its place, or raises; ``lock`` holds the folder from reading to writing, waiting for others.
     ConfigError, with nothing changed, if the folder is something else; DatasetError if its record is damaged.
     """
-    file, new = folder / kind.record, json_bytes(fresh)
+    file = folder / kind.record
     with storage_errors(f"the {kind.name}", folder), ExitStack() as stack:
         if not file.exists():
             check(folder, kind)
@@ -93,10 +93,10 @@ def share(
             stack.enter_context(locked(folder, kind.name, wait=True))
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            if create_exclusively(file, new):
-                return _plain(new)
+            if create_exclusively(file, json_bytes(fresh)):
+                return dict(to_plain(dict(fresh)))
         existing = read_record(folder, kind)
-        record = _plain(json_bytes(continued(existing)))
+        record: dict[str, Any] = to_plain(dict(continued(existing)))
         if record != existing:
             replace_atomically(file, json_bytes(record))
         return record
@@ -138,7 +138,7 @@ def check(folder: Path, kind: Kind) -> None:
 
 
 def is_free(folder: Path) -> bool:
-    """Return whether ``folder`` is absent or holds at most what a process leaves that ended before its first file."""
+    """Return whether ``folder`` is absent, or holds only what a process left that ended before its first file."""
     return not _contents(folder)
 
 
@@ -217,11 +217,6 @@ def _is_work(tmp: Path) -> bool:
         return True
     except NotADirectoryError:
         return False
-
-
-def _plain(content: bytes) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(content)
-    return record
 
 
 def _completed(before: Identity, defaults: Identity, now: Identity) -> dict[str, Any]:

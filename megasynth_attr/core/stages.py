@@ -25,7 +25,7 @@ GROUP = "megasynth_attr.stages"
 
 
 class Extra(NamedTuple):
-    """What one of this project's extras brings to the pipeline: said where it is not installed."""
+    """What one of this project's extras brings to the pipeline, for messages where it is not installed."""
 
     name: str
     stages: tuple[str, ...]
@@ -78,14 +78,6 @@ Settings = TypeVar("Settings")
 Run = TypeVar("Run", bound=StageRun, contravariant=True)
 
 
-def _nothing(run: Any) -> None:
-    """Refuse nothing."""
-
-
-def _no_cost(run: Any) -> Sequence[CostLine]:
-    return ()
-
-
 @dataclass(frozen=True)
 class Stage(Generic[Run]):
     """One step of the pipeline. It finds its input in the experiment's folder and raises a MegaSynthError if it fails.
@@ -98,14 +90,14 @@ class Stage(Generic[Run]):
     meaning: str
     run: Callable[[Run], None]
     after: tuple[str, ...] = ()  # stages that come before this one where both are chosen
-    check: Callable[[Run], None] = _nothing
-    ready: Callable[[Run], None] = _nothing
-    cost: Callable[[Run], Sequence[CostLine]] = _no_cost
+    check: Callable[[Run], None] = field(default=lambda run: None)
+    ready: Callable[[Run], None] = field(default=lambda run: None)
+    cost: Callable[[Run], Sequence[CostLine]] = field(default=lambda run: ())
     needs: tuple[str, ...] = ()  # modules it imports when it runs
     install: str = ""  # the command that brings them
     despite_failure: bool = False  # it also runs after a stage that did not end well
     chapter: str = ""  # the folder, run.folder(chapter), into which it may write a chapter of the summary page
-    question: str = ""  # what the chapter answers, for who meets it there for the first time
+    question: str = ""  # that the chapter answers, for readers who have not met it before
     section: str = ""  # the entry point's name, filled in when it is loaded
 
 
@@ -123,22 +115,18 @@ class StageGroup:
     check_keys: Callable[[Mapping[str, Any]], object] | None = None
 
 
-@dataclass(frozen=True)
-class Installed:
-    """The groups of stages that are installed, by section; ``broken``: those that do not load, with the reason."""
-
-    groups: Mapping[str, StageGroup]
-    broken: Mapping[str, str]
-
-
 def section_names() -> frozenset[str]:
     """Return the names of all settings sections of stages: of installed ones, and of the project's own extras."""
     return frozenset(entry.name for entry in _entry_points()) | EXTRAS.keys()
 
 
-def installed_groups() -> Installed:
-    """Return all groups of stages that are installed. One that does not load only matters to who wants it."""
-    groups, broken = {}, {}
+def installed_groups() -> tuple[dict[str, StageGroup], dict[str, str]]:
+    """Return the installed groups of stages, by section, and the reasons why others do not load, by section too.
+
+    A group that does not load only matters to a run that wants it.
+    """
+    groups: dict[str, StageGroup] = {}
+    broken: dict[str, str] = {}
     for entry in sorted(_entry_points(), key=lambda entry: entry.name):
         try:
             found = entry.load()
@@ -151,7 +139,7 @@ def installed_groups() -> Installed:
             groups[entry.name] = replace(group, stages=stages)
         else:
             broken[entry.name] = f"{entry.value} is no Stage or StageGroup but a {type(found).__name__}"
-    return Installed(groups, broken)
+    return groups, broken
 
 
 def read_section(kind: type[Settings], section: str, values: Mapping[str, Any]) -> Settings:
@@ -171,7 +159,7 @@ def require_modules(stage: Stage[Any]) -> None:
 
 
 def missing_stage(name: str, broken: Mapping[str, str]) -> EnvironmentProblem | None:
-    """Return what to say of a stage that one of the project's extras would bring; None for any other name."""
+    """Return the error for a stage that one of the project's extras would bring; None for any other name."""
     for section, extra in EXTRAS.items():
         if name in extra.stages:
             reason = broken.get(section, "the part that has it is not installed")

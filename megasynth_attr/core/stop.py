@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from megasynth_attr.core.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # USR2 is what submitit sends before the end
+
+RESUME = "run the same command again to resume"
 
 
 class StopRequest:
@@ -19,13 +21,7 @@ class StopRequest:
     ``advice`` ends the message: what running again does.
     """
 
-    def __init__(
-        self,
-        max_runtime_s: float = 0.0,
-        *,
-        patient: bool = True,
-        advice: str = "run the same command again to resume",
-    ) -> None:
+    def __init__(self, max_runtime_s: float = 0.0, *, patient: bool = True, advice: str = RESUME) -> None:
         self._deadline = time.monotonic() + max_runtime_s if max_runtime_s else None
         self._limit_s = max_runtime_s
         self._patient = patient
@@ -37,9 +33,7 @@ class StopRequest:
         self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             # a handler that was not set from Python reads as None and cannot be given back
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

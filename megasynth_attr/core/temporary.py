@@ -56,7 +56,7 @@ def remove_leftovers(parent: Path) -> list[str]:
 
 @contextmanager
 def working_folder(parent: Path, stem: str) -> Iterator[Path]:
-    """Give a temporary folder in ``parent``; in the end it goes, and ``parent`` too unless others work there."""
+    """Yield a temporary folder in ``parent``; it is removed at the end, and ``parent`` too unless others work there."""
     folder = new_temporary_folder(parent, stem)
     try:
         yield folder
@@ -72,7 +72,7 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def replace_atomically(path: Path, content: bytes) -> None:
-    """Give ``path`` the ``content``: readers see the old bytes or the new ones. Works in ``tmp`` beside ``path``."""
+    """Write a file at once: readers see the old bytes or the new ones. Works in ``tmp`` beside ``path``."""
     with written_beside(path, "file") as temporary:
         write_durably(temporary, content)
 
@@ -92,7 +92,7 @@ def written_beside(path: Path, stem: str) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(final: Path, what: str) -> Iterator[Path]:
-    """Give an empty folder to fill; it takes the place of ``final`` when the block ends well, else nothing changes.
+    """Yield an empty folder to fill; it takes the place of ``final`` when the block ends well, else nothing changes.
 
     Works in ``tmp`` beside ``final``. EnvironmentProblem naming ``what`` if the disk refuses.
     """
@@ -126,6 +126,19 @@ def replace_folder(new: Path, final: Path) -> None:
             old.rename(final)
         shutil.rmtree(holder, ignore_errors=True)
     sync_folder(final.parent)
+
+
+def publish(new: Path, final: Path) -> bool:
+    """Rename ``new`` to ``final``, whose folder is created if need be; False if another folder is there already."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        new.rename(final)
+    except OSError:
+        if not (new.is_dir() and final.is_dir()):
+            raise
+        return False
+    sync_folder(final.parent)
+    return True
 
 
 def create_exclusively(path: Path, content: bytes) -> bool:

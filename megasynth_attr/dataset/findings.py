@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from megasynth_attr.dataset.reprojection import PairResult
 
@@ -22,21 +24,21 @@ class Finding:
     message: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class SceneFacts:
-    """What one scene's files say; all that the checks across scenes need."""
+    """What one scene's files say; all that the checks across scenes need. ``check_scene`` fills it in."""
 
     name: str
-    findings: tuple[Finding, ...]
-    hashes: dict[str, str]  # factor → hash; empty if the scene file is unreadable
-    depth_digests: tuple[str, ...]
-    frames: int
-    bytes: int
-    nearest_surface: float  # smallest distance camera–surface along a pixel's ray, scene units; inf if nothing is seen
-    clipped_frames: int
-    black_frames: int
-    empty_frames: int
-    pairs: tuple[tuple[int, int, PairResult], ...]  # first frame, second frame, agreement
+    findings: list[Finding] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)  # factor → hash; empty if the scene file is unreadable
+    depth_digests: list[str] = field(default_factory=list)
+    frames: int = 0
+    bytes: int = 0
+    nearest_surface: float = np.inf  # smallest distance camera–surface along a pixel's ray, scene units
+    clipped_frames: int = 0
+    black_frames: int = 0
+    empty_frames: int = 0
+    pairs: list[tuple[int, int, PairResult]] = field(default_factory=list)  # first frame, second frame, agreement
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import ExrError, decode_exr, encode_exr
-from megasynth_attr.core.files import storage_problem, write_durably
+from megasynth_attr.core.files import storage_errors, write_durably
 from megasynth_attr.core.pictures import decode_whole_numbers, read_content, read_picture
 
 PNG_LEVEL = 4
@@ -23,7 +23,7 @@ EXR_COMPRESSION = "zip"
 RENDER_ANEW = (
     "if you made this dataset, delete the scene's folder and run the same command again to render it anew; if you were "
     "given it, fetch the scene again"
-)  # what to do about a file of our own layout; who reads other data gives advice of his own
+)  # what to do about a damaged file of a dataset; readers of other data pass advice of their own
 
 
 def png_bytes(array: np.ndarray, level: int = PNG_LEVEL) -> bytes:
@@ -35,20 +35,14 @@ def png_bytes(array: np.ndarray, level: int = PNG_LEVEL) -> bytes:
 
 def write_png(path: Path, array: np.ndarray) -> None:
     """Write an uint8 H×W×4 or uint16 H×W array; EnvironmentProblem if the disk refuses."""
-    content = png_bytes(array)
-    try:
-        write_durably(path, content)
-    except OSError as error:
-        raise storage_problem(error, "an image", path) from error
+    with storage_errors("an image", path):
+        write_durably(path, png_bytes(array))
 
 
 def write_exr(path: Path, channels: Mapping[str, np.ndarray]) -> None:
     """Write H×W float32 or float16 arrays as the channels of a scanline EXR; EnvironmentProblem if the disk refuses."""
-    content = encode_exr(channels, EXR_COMPRESSION)
-    try:
-        write_durably(path, content)
-    except OSError as error:
-        raise storage_problem(error, "an image", path) from error
+    with storage_errors("an image", path):
+        write_durably(path, encode_exr(channels, EXR_COMPRESSION))
 
 
 def read_image(path: Path, advice: str = RENDER_ANEW) -> np.ndarray:
@@ -84,19 +78,17 @@ def write_vectors(path: Path, vectors: np.ndarray, precision: str = "float32") -
 
 def read_depth(path: Path) -> np.ndarray:
     """Return H×W float32 depth (channel Z); DatasetError if the file is missing, damaged or holds something else."""
-    channels = read_exr(path)
-    if "Z" not in channels:
-        raise DatasetError(f"{path} has no channel Z but {_listed(channels)}; it is not a depth map")
-    return channels["Z"].astype(np.float32)
+    return _channels(path, "Z")[0]
 
 
 def read_vectors(path: Path) -> np.ndarray:
     """Return an H×W×3 float32 array from the channels X, Y, Z; DatasetError if that is not what the file holds."""
+    return np.stack(_channels(path, "XYZ"), axis=-1)
+
+
+def _channels(path: Path, names: str) -> list[np.ndarray]:
     channels = read_exr(path)
-    if missing := [axis for axis in "XYZ" if axis not in channels]:
-        raise DatasetError(f"{path} has no channel {missing[0]} but {_listed(channels)}")
-    return np.stack([channels[axis] for axis in "XYZ"], axis=-1).astype(np.float32)
-
-
-def _listed(channels: Mapping[str, np.ndarray]) -> str:
-    return ", ".join(sorted(channels)) or "none at all"
+    if missing := [name for name in names if name not in channels]:
+        held = ", ".join(sorted(channels)) or "none at all"
+        raise DatasetError(f"{path} has no channel {missing[0]}, which this layer needs, but {held}; {RENDER_ANEW}")
+    return [channels[name].astype(np.float32) for name in names]

@@ -13,7 +13,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from megasynth_attr.core.temporary import TMP as TMP
 
@@ -57,6 +59,11 @@ def failure_file(dataset: Path, scene_index: int) -> Path:
 def layer_file(layer: str, frame_index: int) -> str:
     """Return the path, relative to the scene folder, of one layer (a key of ``LAYERS``) of one frame."""
     return f"{layer}/{frame_index:04d}{LAYERS[layer]}"
+
+
+def written_layers(write: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the layers that are written with these settings, the fields of ``WriteSettings``."""
+    return tuple(layer for layer in LAYERS if layer in ("rgb", "depth") or write[layer])
 
 
 def finished_scenes(dataset: Path) -> list[int]:

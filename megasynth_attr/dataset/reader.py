@@ -42,6 +42,11 @@ class View:
         return self.scene_path / paths.layer_file(layer, self.index)
 
     @property
+    def pinhole(self) -> tuple[float, ...]:
+        """fx, fy, cx, cy in pixels."""
+        return tuple(self.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]].tolist())
+
+    @property
     def image(self) -> np.ndarray:
         """H×W×4 uint8: sRGB with straight alpha; 0 where nothing is hit (in haze, 255 everywhere)."""
         return self._shaped(read_image(self.file("rgb")), "rgb", 4)
@@ -189,8 +194,8 @@ class Dataset:
 def open_dataset(path: str | Path) -> Dataset:
     """Return the dataset in a folder ``<attribute>_<kk>``.
 
-    Raises DatasetError if there is no dataset, its record is
-    damaged, or the folder is an experiment (the message names its datasets).
+    Raises DatasetError if there is no dataset, its record is damaged, or the folder is an experiment (the message names
+    its datasets).
     """
     folder = Path(path)
     file = folder / paths.DATASET_FILE
@@ -201,11 +206,9 @@ def open_dataset(path: str | Path) -> Dataset:
         hint = f"it holds the datasets {', '.join(inside)}: name one of them" if inside else "generate one first"
         raise DatasetError(f"{folder} is no dataset, it has no {paths.DATASET_FILE}; {hint}")
     record = read_json(file, DATASET_FORMAT)
-    if missing := [k for k in ("attribute", "dataset_index", "scene_count", "config") if k not in record]:
-        raise DatasetError(f"{file} is damaged: {missing[0]} is missing")
-    for key, kind in (("dataset_index", int), ("scene_count", int), ("config", dict)):
-        if not isinstance(record[key], kind):
-            raise DatasetError(f"{file} is damaged: {key} is {record[key]!r}, expected {kind.__name__}")
+    for key, kind in (("attribute", str), ("dataset_index", int), ("scene_count", int), ("config", dict)):
+        if not isinstance(found := record.get(key), kind):
+            raise DatasetError(f"{file} is damaged: {key} is {found!r}, expected {kind.__name__}")
     return Dataset(folder, record)
 
 

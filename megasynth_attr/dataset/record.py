@@ -9,7 +9,7 @@ from typing import Any
 
 from megasynth_attr import __version__
 from megasynth_attr.core.files import json_bytes, read_json, storage_errors
-from megasynth_attr.core.run_folder import Kind, read_record, require_same, share
+from megasynth_attr.core.run_folder import Kind, check, read_record, require_same, share
 from megasynth_attr.core.temporary import remove_leftovers, replace_atomically
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CONVENTIONS, DATASET_FORMAT
@@ -22,6 +22,15 @@ DATASET = Kind(
     keys=("attribute", "dataset_index", "fingerprint", "scene_count"),
     tables=("config",),
 )
+
+
+def check_dataset(config: Config, out: Path, dataset_index: int) -> None:
+    """Raise, and change nothing, where ``open_for_writing`` would refuse the folder for what it holds."""
+    folder = paths.dataset_dir(out, config.attribute, dataset_index)
+    check(folder, DATASET)
+    if (folder / DATASET.record).is_file():
+        fresh = _initial_record(config, dataset_index)
+        require_same(folder, DATASET, _identity(read_record(folder, DATASET)), _identity(fresh))
 
 
 def open_for_writing(config: Config, out: Path, dataset_index: int) -> Path:

@@ -25,6 +25,7 @@ residuals are also fitted by three numbers, a shift of the principal point in pi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -34,17 +35,9 @@ OCCLUSION_MARGIN = 0.03
 MIN_COSINE = 0.15
 SAME_NORMAL = np.cos(np.radians(20))
 OVERLAP_SHARE = 0.6  # of the field of view
+PARTNER_ANGLES_DEG = (15.0, 40.0, 70.0)  # between the axes of views that are compared
 MAX_PIXELS = 20_000  # per pair of views, evenly spaced
 PROBE = np.array([0.25, 0.25, 0.0025])  # steps (px, px, factor) of the numerical derivative
-
-
-@dataclass(frozen=True)
-class DepthView:
-    """A depth map with its camera: ``depth_z`` H×W (0 = nothing), ``intrinsics`` 3×3, ``camera_from_world`` 4×4."""
-
-    depth_z: np.ndarray
-    intrinsics: np.ndarray
-    camera_from_world: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -94,16 +87,18 @@ def project(points: np.ndarray, intrinsics: np.ndarray, camera_from_world: np.nd
 
 
 class Surface:
-    """A depth map prepared for sampling: inverse depth, where it is smooth, and world normals."""
+    """What one view sees, prepared for sampling: inverse depth, where it is smooth, world points and normals."""
 
-    def __init__(self, view: DepthView) -> None:
-        depth = view.depth_z.astype(np.float64)
-        self.view = view
-        self.hit = depth > 0
-        self.inverse = np.divide(1.0, depth, out=np.zeros_like(depth), where=self.hit)
+    def __init__(self, depth_z: np.ndarray, intrinsics: np.ndarray, camera_from_world: np.ndarray) -> None:
+        """``depth_z`` H×W (0 = nothing), ``intrinsics`` 3×3, ``camera_from_world`` 4×4."""
+        self.depth_z = depth_z.astype(np.float64)
+        self.intrinsics = intrinsics
+        self.camera_from_world = camera_from_world
+        self.hit = self.depth_z > 0
+        self.inverse = np.divide(1.0, self.depth_z, out=np.zeros_like(self.depth_z), where=self.hit)
         self.smooth = _smooth(self.inverse, self.hit)
-        self.points = world_points(depth, view.intrinsics, view.camera_from_world)
-        self.centre = -view.camera_from_world[:3, :3].T @ view.camera_from_world[:3, 3]
+        self.points = world_points(self.depth_z, intrinsics, camera_from_world)
+        self.centre = -camera_from_world[:3, :3].T @ camera_from_world[:3, 3]
         self.normals = _normals(self.points, self.centre)
 
     def sample(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -114,20 +109,17 @@ class Surface:
         """
         height, width = self.hit.shape
         grid = pixels - 0.5  # index coordinates: pixel centres are integers
-        low, high = np.array([1.0, 1.0]), np.array([width - 2.0, height - 2.0])
-        inside = ((grid >= low) & (grid < high)).all(axis=1)
+        inside = ((grid >= 1) & (grid < (width - 2, height - 2))).all(axis=1)
         grid = np.where(inside[:, None], grid, 1.0)
         corner = np.floor(grid).astype(np.int64)
         fraction = grid - corner
-        total, weighted, smooth, empty = 0.0, np.zeros(len(pixels)), inside.copy(), inside.copy()
-        for du in (0, 1):
-            for dv in (0, 1):
-                column, row = corner[:, 0] + du, corner[:, 1] + dv
-                weight = np.abs(1 - du - fraction[:, 0]) * np.abs(1 - dv - fraction[:, 1])
-                weighted += weight * self.inverse[row, column]
-                total += weight
-                smooth &= self.smooth[row, column]
-                empty &= ~self.hit[row, column]
+        weighted, smooth, empty = np.zeros(len(pixels)), inside.copy(), inside.copy()
+        for du, dv in product((0, 1), (0, 1)):
+            column, row = corner[:, 0] + du, corner[:, 1] + dv
+            weight = np.abs(1 - du - fraction[:, 0]) * np.abs(1 - dv - fraction[:, 1])
+            weighted += weight * self.inverse[row, column]
+            smooth &= self.smooth[row, column]
+            empty &= ~self.hit[row, column]
         depth = np.divide(1.0, weighted, out=np.full(len(pixels), np.nan), where=smooth & (weighted > 0))
         nearest = np.round(grid).astype(np.int64)[:, ::-1]
         return depth, smooth, empty, nearest
@@ -163,7 +155,7 @@ def compare(a: Surface, b: Surface) -> PairResult:
     points, normals = a.points[rows, columns], a.normals[rows, columns]
     seen_by_a = _cosine(normals, a.centre - points) >= MIN_COSINE
     towards_b = _cosine(normals, b.centre - points)
-    pixels, predicted = project(points, b.view.intrinsics, b.view.camera_from_world)
+    pixels, predicted = project(points, b.intrinsics, b.camera_from_world)
     found, smooth, empty, nearest = b.sample(pixels)
     error = np.divide(predicted - found, found, out=np.full(len(found), np.inf), where=smooth)
     facing = seen_by_a & (towards_b >= MIN_COSINE)
@@ -176,9 +168,11 @@ def compare(a: Surface, b: Surface) -> PairResult:
     jacobian = _derivatives(a, b, rows[near], columns[near], residual)
     usable = np.isfinite(jacobian).all(axis=1)
     jacobian, residual = jacobian[usable], residual[usable]
+    fov_x_deg = 2 * np.degrees(np.arctan(a.hit.shape[1] / 2 / a.intrinsics[0, 0]))
+    between_axes_deg = _angles_deg(a.camera_from_world[2, :3], b.camera_from_world[2, :3])
     return PairResult(
         tested=len(rows),
-        overlapping=axis_angle_deg(a.view, b.view) <= OVERLAP_SHARE * field_of_view_deg(a.view),
+        overlapping=bool(between_axes_deg <= OVERLAP_SHARE * fov_x_deg),
         covisible=int(np.count_nonzero(agreeing | in_front | behind)),
         agreeing=int(np.count_nonzero(agreeing)),
         normal_matrix=jacobian.T @ jacobian,
@@ -188,37 +182,23 @@ def compare(a: Surface, b: Surface) -> PairResult:
     )
 
 
-def axis_angle_deg(a: DepthView, b: DepthView) -> float:
-    """Return the angle between the optical axes of two views."""
-    cosine = float(a.camera_from_world[2, :3] @ b.camera_from_world[2, :3])
-    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-
-
-def field_of_view_deg(view: DepthView) -> float:
-    """Return the horizontal field of view."""
-    return float(2 * np.degrees(np.arctan(view.depth_z.shape[1] / 2 / view.intrinsics[0, 0])))
-
-
 def _derivatives(a: Surface, b: Surface, rows: np.ndarray, columns: np.ndarray, residual: np.ndarray) -> np.ndarray:
     """Return n×3: change of the residual per pixel of principal-point shift (x, y) and per unit of depth factor.
 
     The shift and the factor act on both views, as they would if every camera of the dataset shared the error.
     """
-    depth = a.view.depth_z[rows, columns].astype(np.float64)
-    jacobian = np.full((len(rows), 3), np.nan)
-    pose = a.view.camera_from_world
+    depth, pose = a.depth_z[rows, columns], a.camera_from_world
+    jacobian = np.empty((len(rows), 3))
+    pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], axis=1)
     for i, step in enumerate(PROBE):
-        change = np.zeros(3)
-        change[i] = step
-        moved = [view.intrinsics.copy() for view in (a.view, b.view)]
-        for matrix in moved:
-            matrix[:2, 2] += change[:2]
-        pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], axis=1)
-        camera = pixels @ np.linalg.inv(moved[0]).T * (depth * (1 + change[2]))[:, None]
+        *offset, growth = step * np.eye(3)[i]
+        shift = np.zeros((3, 3))
+        shift[:2, 2] = offset
+        camera = pixels @ np.linalg.inv(a.intrinsics + shift).T * (depth * (1 + growth))[:, None]
         points = (camera - pose[:3, 3]) @ pose[:3, :3]
-        target, predicted = project(points, moved[1], b.view.camera_from_world)
+        target, predicted = project(points, b.intrinsics + shift, b.camera_from_world)
         found, smooth, _, _ = b.sample(target)
-        found = found * (1 + change[2])
+        found = found * (1 + growth)
         error = np.divide(predicted - found, found, out=np.full(len(found), np.nan), where=smooth)
         jacobian[:, i] = (error - residual) / step
     return jacobian
@@ -251,13 +231,11 @@ def solve_systematic(pairs: list[PairResult]) -> Systematic:
     return Systematic(shift[0], shift[1], factor)
 
 
-def choose_pairs(
-    camera_from_world: np.ndarray, count: int, angles_deg: tuple[float, ...] = (15.0, 40.0, 70.0)
-) -> list[tuple[int, int]]:
+def choose_pairs(camera_from_world: np.ndarray, count: int) -> list[tuple[int, int]]:
     """Return up to ``count`` ordered pairs (a, b) of view indices, spread over the trajectory.
 
-    The partner of a view is the one whose optical axis differs by as near as possible to one of ``angles_deg``, taken
-    in turn: near ones certainly overlap, far ones show errors of scale.
+    The partner of a view is the one whose optical axis differs from its own by as nearly as possible one of
+    ``PARTNER_ANGLES_DEG``, taken in turn: near ones certainly overlap, far ones show errors of scale.
     """
     total = len(camera_from_world)
     if total < 2:
@@ -265,9 +243,9 @@ def choose_pairs(
     axes = camera_from_world[:, 2, :3]
     pairs = []
     for number, a in enumerate(np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))):
-        angle = np.degrees(np.arccos(np.clip(axes @ axes[a], -1, 1)))
+        angle = _angles_deg(axes, axes[a])
         angle[a] = np.inf
-        pairs.append((int(a), int(np.argmin(np.abs(angle - angles_deg[number % len(angles_deg)])))))
+        pairs.append((int(a), int(np.argmin(np.abs(angle - PARTNER_ANGLES_DEG[number % len(PARTNER_ANGLES_DEG)])))))
     return pairs
 
 
@@ -275,6 +253,11 @@ def _even_subset(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.nonzero(mask)
     step = max(1, int(np.ceil(len(rows) / MAX_PIXELS)))
     return rows[::step], columns[::step]
+
+
+def _angles_deg(axes: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Return the angles between unit vectors (…×3) and one of them."""
+    return np.degrees(np.arccos(np.clip(axes @ axis, -1, 1)))
 
 
 def _cosine(normals: np.ndarray, directions: np.ndarray) -> np.ndarray:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,12 @@ from megasynth_attr.dataset.conventions import CHECKSUMS_FORMAT
 from megasynth_attr.dataset.findings import ERROR, Finding, SceneFacts
 from megasynth_attr.dataset.images import RENDER_ANEW
 from megasynth_attr.dataset.reader import SceneData, View
-from megasynth_attr.dataset.reprojection import (
-    DepthView,
-    PairResult,
-    Surface,
-    choose_pairs,
-    compare,
-    pixel_rays,
-    world_points,
-)
+from megasynth_attr.dataset.reprojection import Surface, choose_pairs, compare, pixel_rays, world_points
 from megasynth_attr.scene.frame import camera_from_world, intrinsics
 from megasynth_attr.scene.spec import Camera
 
 ORTHONORMAL = 1e-6
+PAIRS_PER_SCENE = 12  # of views, compared by reprojection
 CLIPPED_SHARE, BLACK_SHARE = 0.2, 0.6
 BLACK_LEVEL = 3  # of 255: below 0.1 % of linear white
 RECORDS = (paths.SCENE_FILE, paths.CAMERAS_FILE, paths.RENDER_FILE)
@@ -47,7 +39,6 @@ class Expected:
     layers: tuple[str, ...]
     clearance: float
     depth: str  # precision: float32 | float16
-    pairs: int  # view pairs compared by reprojection
 
     @property
     def rounding(self) -> float:
@@ -55,15 +46,27 @@ class Expected:
         return 2.0**-10 if self.depth == "float16" else 2.0**-22
 
 
-@dataclass
-class _Notes:
-    """Collects findings of one scene; calls that raise an expected error become findings."""
+def check_scene(scene: SceneData, expected: Expected) -> SceneFacts:
+    """Return the facts and findings of one scene; damaged data never raises."""
+    check = _SceneCheck(scene, expected)
+    intact = check.files()
+    primitives = check.records(intact)
+    if paths.CAMERAS_FILE in intact and (views := check.attempt("cameras", lambda: scene.views)) is not None:
+        check.frames(views, intact, primitives)
+    return check.facts
 
-    scene: str
-    findings: list[Finding] = field(default_factory=list)
+
+class _SceneCheck:
+    """The checks of one scene, one method each. They collect what they see, and what is wrong, in ``facts``."""
+
+    def __init__(self, scene: SceneData, expected: Expected) -> None:
+        self.scene = scene
+        self.expected = expected
+        self.facts = SceneFacts(scene.name)
 
     def error(self, check: str, message: str, where: str = "") -> None:
-        self.findings.append(Finding(ERROR, check, f"{self.scene}/{where}" if where else self.scene, message))
+        place = f"{self.scene.name}/{where}" if where else self.scene.name
+        self.facts.findings.append(Finding(ERROR, check, place, message))
 
     def attempt(self, check: str, action: Callable[[], Any]) -> Any:
         """Return ``action()``, or None with a finding if the files do not allow it."""
@@ -73,190 +76,149 @@ class _Notes:
             self.error(check, str(error))
             return None
 
+    def files(self) -> set[str]:
+        """Return the names of the files whose bytes are those that were written."""
+        folder, expected = self.scene.path, self.expected
+        record = self.attempt("files", lambda: read_json(folder / paths.CHECKSUMS_FILE, CHECKSUMS_FORMAT))
+        listed: dict[str, Any] = (record or {}).get("files", {})
+        frames = range(expected.frames)
+        wanted = {paths.layer_file(layer, i) for layer in expected.layers for i in frames} | set(RECORDS)
+        present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {paths.CHECKSUMS_FILE}
+        for name in sorted(wanted - present):
+            self.error("files", f"the file is missing; {RENDER_ANEW}", name)
+        for name in sorted(present - wanted):
+            self.error("files", "the file does not belong here (not written by these settings)", name)
+        intact = set()
+        for name in sorted(wanted & present):
+            size = (folder / name).stat().st_size
+            entry = listed.get(name)
+            if entry is None:
+                self.error("files", "the file is not listed in checksums.json", name)
+            elif size != entry.get("bytes"):
+                self.error("files", f"the file has {size} bytes, {entry.get('bytes')} were written", name)
+            elif sha256_of(folder / name) != entry.get("sha256"):
+                self.error("files", "the file was changed after it was written: its checksum differs", name)
+            else:
+                intact.add(name)
+        self.facts.bytes = sum(int(entry.get("bytes", 0)) for entry in listed.values())
+        self.facts.depth_digests = [listed.get(paths.layer_file("depth", i), {}).get("sha256", "") for i in frames]
+        return intact
 
-def check_scene(scene: SceneData, expected: Expected) -> SceneFacts:
-    """Return the facts and findings of one scene; damaged data never raises."""
-    notes = _Notes(scene.name)
-    checksums, intact = _check_files(scene.path, expected, notes)
-    hashes = _check_records(scene, expected, intact, notes)
-    views = notes.attempt("cameras", lambda: scene.views) if paths.CAMERAS_FILE in intact else None
-    measured = _Measured()
-    if views is not None:
-        measured = _check_frames(views, expected, intact, hashes.primitives, notes)
-    if measured.nearest < expected.clearance * (1 - expected.rounding):
-        notes.error(
-            "clearance",
-            f"a surface is {measured.nearest:.4f} from the camera, at least {expected.clearance:g} is required",
-            f"frame {measured.nearest_frame}",
-        )
-    digests = [checksums.get(paths.layer_file("depth", i), {}).get("sha256", "") for i in range(expected.frames)]
-    return SceneFacts(
-        name=scene.name,
-        findings=tuple(notes.findings),
-        hashes=hashes.factors,
-        depth_digests=tuple(digests),
-        frames=measured.frames,
-        bytes=sum(int(entry.get("bytes", 0)) for entry in checksums.values()),
-        nearest_surface=measured.nearest,
-        clipped_frames=measured.clipped,
-        black_frames=measured.black,
-        empty_frames=measured.empty,
-        pairs=tuple(measured.pairs),
-    )
+    def records(self, intact: set[str]) -> int | None:
+        """Check scene.json and cameras.json against each other and against dataset.json.
 
+        Returns the number of primitives; None if the scene has no geometry or cannot be read.
+        """
+        expected = self.expected
+        spec = self.attempt("scene", lambda: self.scene.scene)
+        if spec is None:
+            return None
+        self.facts.hashes = spec.hashes()
+        place = (spec.attribute, spec.dataset_index, spec.scene_index)
+        if place != (expected.attribute, expected.dataset_index, self.scene.index):
+            self.error("scene", f"the scene file belongs to {spec.name}", paths.SCENE_FILE)
+        camera = spec.factors.get("camera")
+        if paths.CAMERAS_FILE in intact and isinstance(camera, Camera):
+            self.attempt("cameras", lambda: self.cameras(camera))
+        geometry = spec.factors.get("geometry")
+        return len(geometry.primitives) if hasattr(geometry, "primitives") else None
 
-def _check_files(folder: Path, expected: Expected, notes: _Notes) -> tuple[dict[str, Any], set[str]]:
-    """Return (checksums by file name, the names whose bytes are right)."""
-    record = notes.attempt("files", lambda: read_json(folder / paths.CHECKSUMS_FILE, CHECKSUMS_FORMAT))
-    listed: dict[str, Any] = (record or {}).get("files", {})
-    wanted = {paths.layer_file(layer, i) for layer in expected.layers for i in range(expected.frames)} | set(RECORDS)
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {paths.CHECKSUMS_FILE}
-    for name in sorted(wanted - present):
-        notes.error("files", f"the file is missing; {RENDER_ANEW}", name)
-    for name in sorted(present - wanted):
-        notes.error("files", "the file does not belong here (not written by these settings)", name)
-    intact = set()
-    for name in sorted(wanted & present):
-        size = (folder / name).stat().st_size
-        entry = listed.get(name)
-        if entry is None:
-            notes.error("files", "the file is not listed in checksums.json", name)
-        elif size != entry.get("bytes"):
-            notes.error("files", f"the file has {size} bytes, {entry.get('bytes')} were written", name)
-        elif sha256_of(folder / name) != entry.get("sha256"):
-            notes.error("files", "the file was changed after it was written: its checksum differs", name)
-        else:
-            intact.add(name)
-    return listed, intact
+    def cameras(self, camera: Camera) -> None:
+        """Check that matrices are rigid, right-handed, and those of the scene file."""
+        scene, expected = self.scene, self.expected
+        size = (scene.cameras["width_px"], scene.cameras["height_px"])
+        if size != (expected.width_px, expected.height_px):
+            self.error("cameras", f"image size {size}, dataset.json says {(expected.width_px, expected.height_px)}")
+        matrices = scene.camera_from_world
+        if matrices.shape != (expected.frames, 4, 4) or not np.isfinite(matrices).all():
+            self.error("cameras", f"{matrices.shape} poses, expected {(expected.frames, 4, 4)}, all finite")
+            return
+        rotation = matrices[:, :3, :3]
+        deviation = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+        for i in np.flatnonzero(deviation > ORTHONORMAL)[:1]:
+            self.error("cameras", f"the rotation is not orthonormal (by {deviation[i]:.1e})", f"frame {i}")
+        for i in np.flatnonzero(np.linalg.det(rotation) < 0)[:1]:
+            self.error("cameras", "the rotation is a reflection: its determinant is negative", f"frame {i}")
+        if not (matrices[:, 3] == (0, 0, 0, 1)).all():
+            self.error("cameras", "the last row of a pose is not (0, 0, 0, 1)")
+        if not np.allclose(scene.intrinsics, intrinsics(camera.fov_x_deg, *size), atol=1e-6, rtol=0):
+            self.error("cameras", "the intrinsics are not those of the scene file")
+        wanted = camera_from_world(camera)
+        if wanted.shape != matrices.shape or not np.allclose(matrices, wanted, atol=1e-6, rtol=0):
+            self.error("cameras", "the poses are not those of the scene file")
 
+    def frames(self, views: tuple[View, ...], intact: set[str], primitives: int | None) -> None:
+        """Read every intact frame once; keep the depth maps that reprojection needs."""
+        facts, expected, nearest_frame = self.facts, self.expected, -1
+        pairs = choose_pairs(self.scene.camera_from_world, PAIRS_PER_SCENE)
+        needed = {index for pair in pairs for index in pair}
+        kept: dict[int, np.ndarray] = {}
+        ray_lengths = np.linalg.norm(pixel_rays(views[0].height_px, views[0].width_px, views[0].intrinsics), axis=-1)
+        for view in views:
+            if not intact.issuperset(paths.layer_file(layer, view.index) for layer in expected.layers):
+                continue
+            depth = self.attempt("values", partial(_checked_depth, view))
+            image = self.attempt("values", partial(getattr, view, "image"))
+            if depth is None or image is None:
+                continue
+            facts.frames += 1
+            hit = depth > 0
+            nearest = float((depth[hit] * ray_lengths[hit]).min(initial=np.inf))
+            if nearest < facts.nearest_surface:
+                facts.nearest_surface, nearest_frame = nearest, view.index
+            self.exposure(image[hit])
+            self.attempt("layers", partial(self.layers, view, depth, primitives))
+            if view.index in needed:
+                kept[view.index] = depth
 
-@dataclass(frozen=True)
-class _SceneHashes:
-    factors: dict[str, str]
-    primitives: int | None  # number of primitives, where the scene has a geometry
+        def surface(index: int) -> Surface:
+            return Surface(kept[index], views[index].intrinsics, views[index].camera_from_world)
 
+        facts.pairs = [(a, b, compare(surface(a), surface(b))) for a, b in pairs if a in kept and b in kept]
+        if facts.nearest_surface < expected.clearance * (1 - expected.rounding):
+            distance = f"a surface is {facts.nearest_surface:.4f} from the camera"
+            self.error(
+                "clearance", f"{distance}, at least {expected.clearance:g} is required", f"frame {nearest_frame}"
+            )
 
-def _check_records(scene: SceneData, expected: Expected, intact: set[str], notes: _Notes) -> _SceneHashes:
-    """Check scene.json and cameras.json against each other and against dataset.json."""
-    spec = notes.attempt("scene", lambda: scene.scene)
-    if spec is None:
-        return _SceneHashes({}, None)
-    place = (spec.attribute, spec.dataset_index, spec.scene_index)
-    if place != (expected.attribute, expected.dataset_index, scene.index):
-        notes.error("scene", f"the scene file belongs to {spec.name}", paths.SCENE_FILE)
-    camera = spec.factors.get("camera")
-    if paths.CAMERAS_FILE in intact and isinstance(camera, Camera):
-        notes.attempt("cameras", lambda: _check_cameras(scene, camera, expected, notes))
-    geometry = spec.factors.get("geometry")
-    return _SceneHashes(spec.hashes(), len(geometry.primitives) if hasattr(geometry, "primitives") else None)
+    def exposure(self, foreground: np.ndarray) -> None:
+        """Count a frame, N×4 pixels, as clipped (a channel at 255), black (none above ``BLACK_LEVEL``) or empty."""
+        count = len(foreground)
+        brightest = foreground[:, :3].max(axis=-1)
+        self.facts.empty_frames += count == 0
+        self.facts.clipped_frames += int(np.count_nonzero(brightest == 255) > CLIPPED_SHARE * count)
+        self.facts.black_frames += int(np.count_nonzero(brightest <= BLACK_LEVEL) > BLACK_SHARE * count)
 
-
-def _check_cameras(scene: SceneData, camera: Camera, expected: Expected, notes: _Notes) -> None:
-    """Check that matrices are rigid, right-handed, and those of the scene file."""
-    size = (scene.cameras["width_px"], scene.cameras["height_px"])
-    if size != (expected.width_px, expected.height_px):
-        notes.error("cameras", f"image size {size}, dataset.json says {(expected.width_px, expected.height_px)}")
-    matrices = scene.camera_from_world
-    if matrices.shape != (expected.frames, 4, 4) or not np.isfinite(matrices).all():
-        notes.error("cameras", f"{matrices.shape} poses, expected {(expected.frames, 4, 4)}, all finite")
-        return
-    rotation = matrices[:, :3, :3]
-    deviation = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
-    for i in np.flatnonzero(deviation > ORTHONORMAL)[:1]:
-        notes.error("cameras", f"the rotation is not orthonormal (by {deviation[i]:.1e})", f"frame {i}")
-    for i in np.flatnonzero(np.linalg.det(rotation) < 0)[:1]:
-        notes.error("cameras", "the rotation is a reflection: its determinant is negative", f"frame {i}")
-    if not np.array_equal(matrices[:, 3], np.tile([0.0, 0, 0, 1], (len(matrices), 1))):
-        notes.error("cameras", "the last row of a pose is not (0, 0, 0, 1)")
-    if not np.allclose(scene.intrinsics, intrinsics(camera.fov_x_deg, *size), atol=1e-6, rtol=0):
-        notes.error("cameras", "the intrinsics are not those of the scene file")
-    wanted = camera_from_world(camera)
-    if wanted.shape != matrices.shape or not np.allclose(matrices, wanted, atol=1e-6, rtol=0):
-        notes.error("cameras", "the poses are not those of the scene file")
-
-
-@dataclass
-class _Measured:
-    frames: int = 0
-    nearest: float = float("inf")
-    nearest_frame: int = -1
-    clipped: int = 0
-    black: int = 0
-    empty: int = 0
-    pairs: list[tuple[int, int, PairResult]] = field(default_factory=list)
-
-
-def _check_frames(
-    views: tuple[View, ...], expected: Expected, intact: set[str], primitives: int | None, notes: _Notes
-) -> _Measured:
-    """Read every intact frame once; keep the depth maps that reprojection needs."""
-    measured = _Measured()
-    poses = np.stack([view.camera_from_world for view in views])
-    pairs = choose_pairs(poses, expected.pairs)
-    needed = {index for pair in pairs for index in pair}
-    kept: dict[int, DepthView] = {}
-    ray_lengths = np.linalg.norm(pixel_rays(views[0].height_px, views[0].width_px, views[0].intrinsics), axis=-1)
-    for view in views:
-        names = [paths.layer_file(layer, view.index) for layer in expected.layers]
-        if not intact.issuperset(names):
-            continue
-        depth = notes.attempt("values", partial(_check_depth, view))
-        image = notes.attempt("values", partial(getattr, view, "image"))
-        if depth is None or image is None:
-            continue
-        measured.frames += 1
-        _measure(measured, view.index, image, depth, ray_lengths)
-        notes.attempt("layers", partial(_check_layers, view, depth, primitives, expected, notes))
-        if view.index in needed:
-            kept[view.index] = DepthView(depth, view.intrinsics, view.camera_from_world)
-    measured.pairs = [(a, b, compare(Surface(kept[a]), Surface(kept[b]))) for a, b in pairs if a in kept and b in kept]
-    return measured
+    def layers(self, view: View, depth: np.ndarray, primitives: int | None) -> None:
+        """Check normals (unit, facing), instance ids (range, support) and positions (equal to unprojected depth)."""
+        where, hit = f"frame {view.index}", depth > 0
+        if not hit.any():
+            return
+        points = world_points(depth, view.intrinsics, view.camera_from_world)
+        if (normal := view.normal) is not None:
+            unit = np.abs(np.linalg.norm(normal[hit], axis=-1) - 1) < 5e-3
+            if not unit.mean() > 0.999:
+                self.error("layers", f"{(~unit).mean():.1%} of the normals have not length 1", where)
+            centre = -view.camera_from_world[:3, :3].T @ view.camera_from_world[:3, 3]
+            away = np.einsum("nc,nc->n", normal[hit], centre - points[hit]) < -0.05
+            if away.mean() > 0.01:
+                self.error("layers", f"{away.mean():.1%} of the normals point away from the camera", where)
+        if (instance := view.instance) is not None:
+            if primitives is not None and instance.max() > primitives:
+                self.error("layers", f"instance id {instance.max()}, the scene has {primitives} primitives", where)
+            if ((instance > 0) != hit).mean() > 1e-3:
+                self.error("layers", "instance ids and depth cover different pixels", where)
+        if (position := view.position) is not None:
+            difference = np.linalg.norm(position[hit] - points[hit], axis=-1)
+            if (difference > 1e-4 + 4 * self.expected.rounding * depth[hit]).mean() > 1e-3:
+                self.error("layers", f"positions differ from unprojected depth by up to {difference.max():.2e}", where)
 
 
-def _check_depth(view: View) -> np.ndarray:
+def _checked_depth(view: View) -> np.ndarray:
+    """Return a view's depth; DatasetError unless all of it is finite and none negative."""
     depth = view.depth_z
     if not np.isfinite(depth).all():
         raise DatasetError(f"{view.file('depth').name}: {np.count_nonzero(~np.isfinite(depth))} values are not finite")
     if depth.min() < 0:
         raise DatasetError(f"{view.file('depth').name}: depth has negative values, the smallest {depth.min():g}")
     return depth
-
-
-def _measure(measured: _Measured, index: int, image: np.ndarray, depth: np.ndarray, ray_lengths: np.ndarray) -> None:
-    """Update clearance and exposure. Clipped: a channel at 255; black: no channel above ``BLACK_LEVEL``."""
-    foreground = depth > 0
-    count = np.count_nonzero(foreground)
-    if count == 0:
-        measured.empty += 1
-        return
-    nearest = float((depth[foreground] * ray_lengths[foreground]).min())
-    if nearest < measured.nearest:
-        measured.nearest, measured.nearest_frame = nearest, index
-    brightest = image[..., :3].max(axis=-1)[foreground]
-    measured.clipped += int(np.count_nonzero(brightest == 255) > CLIPPED_SHARE * count)
-    measured.black += int(np.count_nonzero(brightest <= BLACK_LEVEL) > BLACK_SHARE * count)
-
-
-def _check_layers(view: View, depth: np.ndarray, primitives: int | None, expected: Expected, notes: _Notes) -> None:
-    """Check normals (unit, facing), instance ids (range, support) and positions (equal to unprojected depth)."""
-    where, hit = f"frame {view.index}", depth > 0
-    if not hit.any():
-        return
-    points = world_points(depth, view.intrinsics, view.camera_from_world)
-    if (normal := view.normal) is not None:
-        length = np.linalg.norm(normal[hit], axis=-1)
-        if not (np.abs(length - 1) < 5e-3).mean() > 0.999:
-            notes.error("layers", f"{(np.abs(length - 1) >= 5e-3).mean():.1%} of the normals have not length 1", where)
-        centre = -view.camera_from_world[:3, :3].T @ view.camera_from_world[:3, 3]
-        away = np.einsum("nc,nc->n", normal[hit], centre - points[hit]) < -0.05
-        if away.mean() > 0.01:
-            notes.error("layers", f"{away.mean():.1%} of the normals point away from the camera", where)
-    if (instance := view.instance) is not None:
-        if primitives is not None and instance.max() > primitives:
-            notes.error("layers", f"instance id {instance.max()}, the scene has {primitives} primitives", where)
-        if ((instance > 0) != hit).mean() > 1e-3:
-            notes.error("layers", "instance ids and depth cover different pixels", where)
-    if (position := view.position) is not None:
-        difference = np.linalg.norm(position[hit] - points[hit], axis=-1)
-        if (difference > 1e-4 + 4 * expected.rounding * depth[hit]).mean() > 1e-3:
-            notes.error("layers", f"positions differ from unprojected depth by up to {difference.max():.2e}", where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +26,6 @@ from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open
 from megasynth_attr.dataset.scene_checks import Expected, check_scene
 
 DEFAULT_CLEARANCE = 0.1  # for datasets whose camera settings state none
-PAIRS_PER_SCENE = 12
 
 
 def verify_dataset(
@@ -67,18 +66,16 @@ def expectations(dataset: Dataset) -> Expected:
     config = dataset.record["config"]
     try:
         render, write, frames = config["render"], config["write"], int(config["content"]["frames"])
-        optional = tuple(layer for layer in ("normal", "instance", "position") if write[layer])
-        camera: dict[str, Any] = config.get("factors", {}).get("camera", {})
+        camera = config.get("factors", {}).get("camera", {})
         return Expected(
             attribute=dataset.attribute,
             dataset_index=dataset.dataset_index,
             width_px=int(render["width_px"]),
             height_px=int(render["height_px"]),
             frames=frames,
-            layers=("rgb", "depth", *optional),
+            layers=paths.written_layers(write),
             clearance=float(camera.get("clearance", DEFAULT_CLEARANCE)),
             depth=str(write["depth"]),
-            pairs=PAIRS_PER_SCENE,
         )
     except KeyError as error:
         raise DatasetError(f"{dataset.path / paths.DATASET_FILE} is damaged: the setting {error} is missing") from None
@@ -115,9 +112,7 @@ def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], parti
         black_share=black,
         covisible_pixels=covisible,
         agreeing_share=share,
-        shift_x_px=systematic.shift_x_px,
-        shift_y_px=systematic.shift_y_px,
-        depth_factor=systematic.depth_factor,
+        **asdict(systematic),
         depth_groups=groups,
         depth_compared=dict(differing),
         distinct_hashes={name: len({fact.hashes.get(name) for fact in facts if fact.hashes}) for name in names},
@@ -126,7 +121,7 @@ def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], parti
 
 @dataclass(frozen=True)
 class Options:
-    """What the command is told."""
+    """The keys of the command."""
 
     dataset: str = setting(REQUIRED, "a dataset folder, or an output folder: all its datasets")
     scenes: str = setting("all", "which scenes: all, 0-9, 0,3,7; those that do not exist yet are skipped")

@@ -6,6 +6,7 @@ import shutil
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from megasynth_attr.core.errors import RenderError
 from megasynth_attr.core.files import json_bytes, sha256_of, storage_errors, sync_folder, write_durably
-from megasynth_attr.core.temporary import new_temporary_folder
+from megasynth_attr.core.temporary import new_temporary_folder, publish
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CAMERA_CONVENTIONS, CAMERAS_FORMAT, CHECKSUMS_FORMAT, RENDER_FORMAT
 from megasynth_attr.dataset.images import write_depth, write_png, write_vectors
@@ -26,6 +27,13 @@ from megasynth_attr.scene.spec import Camera, Scene, scene_to_json
 __all__ = ["SceneWriter", "finalise", "open_for_writing"]
 
 FRAMES_IN_FLIGHT = 2  # bounds memory: one frame being encoded, one waiting
+ARRAYS: dict[str, tuple[str, str, tuple[int, ...]]] = {  # layer → attribute of the frame, type, channels
+    "rgb": ("rgba", "uint8", (4,)),
+    "depth": ("depth_z", "float32", ()),
+    "normal": ("normal", "float32", (3,)),
+    "instance": ("instance", "uint16", ()),
+    "position": ("position", "float32", (3,)),
+}
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -59,7 +67,7 @@ class SceneWriter:
         self.write = write
         self.render_record = dict(render_record)
         self.camera: Camera = scene.factors["camera"]
-        self.layers = written_layers(write)
+        self.layers = paths.written_layers(asdict(write))
         self._digests: dict[str, dict[str, Any]] = {}
         self._pending: deque[Future[None]] = deque()
         self._folder: Path | None = None
@@ -107,15 +115,8 @@ class SceneWriter:
             for layer in self.layers:
                 sync_folder(folder / layer)
             sync_folder(folder)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                folder.rename(final)
-            except OSError:
-                if not final.is_dir():
-                    raise
-            else:
+            if publish(folder, final):
                 self._folder = None
-            sync_folder(final.parent)
         return final
 
     def _open_folder(self) -> Path:
@@ -170,34 +171,18 @@ class SceneWriter:
 
     def _check(self, index: int, frame: Frame) -> None:
         """Raise RenderError if an array is absent, has another shape or type, or holds impossible values."""
-        expected: dict[str, tuple[np.ndarray | None, tuple[int, ...], type]] = {
-            "rgba": (frame.rgba, (*self.size, 4), np.uint8),
-            "depth_z": (frame.depth_z, self.size, np.float32),
-        }
-        if self.write.normal:
-            expected["normal"] = (frame.normal, (*self.size, 3), np.float32)
-        if self.write.instance:
-            expected["instance"] = (frame.instance, self.size, np.uint16)
-        if self.write.position:
-            expected["position"] = (frame.position, (*self.size, 3), np.float32)
         where = f"{self.scene.name} frame {index}"
-        for name, (array, shape, kind) in expected.items():
+        for layer in self.layers:
+            name, kind, channels = ARRAYS[layer]
+            array, shape = getattr(frame, name), (*self.size, *channels)
             found = None if array is None else (array.shape, array.dtype.name)
-            if array is None or found != (shape, np.dtype(kind).name):
-                raise RenderError(f"{where}: {name} should be {np.dtype(kind).name} of shape {shape}, it is {found}")
-            if kind is np.float32 and not np.isfinite(array).all():
-                raise RenderError(
-                    f"{where}: {name} has {np.count_nonzero(~np.isfinite(array))} values that are not finite"
-                )
+            if found != (shape, kind):
+                raise RenderError(f"{where}: {name} should be {kind} of shape {shape}, it is {found}")
+            if bad := np.count_nonzero(~np.isfinite(array)):
+                raise RenderError(f"{where}: {name} has {bad} values that are not finite")
         if frame.depth_z.min() < 0:
             raise RenderError(f"{where}: depth has negative values, the smallest {frame.depth_z.min():g}")
         if self.write.depth == "float16" and frame.depth_z.max() > FLOAT16_MAX:
             raise RenderError(
                 f"{where}: depth up to {frame.depth_z.max():g} does not fit float16; use write.depth=float32"
             )
-
-
-def written_layers(write: WriteSettings) -> tuple[str, ...]:
-    """Return the layers (keys of ``paths.LAYERS``) that these settings write."""
-    optional = [layer for layer in ("normal", "instance", "position") if getattr(write, layer)]
-    return ("rgb", "depth", *optional)

@@ -14,8 +14,10 @@ from megasynth_attr import __version__
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.machine import check_writable
 from megasynth_attr.core.run_folder import Kind, differences, refusal, share
+from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.core.temporary import remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, EXPERIMENT_FILE, TMP, dataset_dir, dataset_name
+from megasynth_attr.dataset.record import check_dataset
 from megasynth_attr.scene.config import Config, Experiment, dataset_identity
 
 EXPERIMENT = Kind(
@@ -27,14 +29,28 @@ def open_experiment_for_writing(experiment: Experiment) -> None:
     """Create or extend ``<out>/experiment.json``.
 
     A folder may be continued with more scenes or datasets, or with another member of the same experiment. Raises
-    ConfigError, with everything left as it was, if an attribute in it was made with other settings or if it has no
-    attribute in common with this experiment; EnvironmentProblem if it cannot be written.
+    ConfigError, with everything left as it was, if an attribute or one of its datasets was made with other settings or
+    if the folder has no attribute in common with this experiment; EnvironmentProblem if it cannot be written.
     """
     if not (experiment.out / EXPERIMENT_FILE).is_file():
         check_writable(experiment.out)
+        _check_datasets(experiment)
     fresh = _record(experiment)
-    share(experiment.out, EXPERIMENT, fresh, lambda existing: _extended(existing, fresh, experiment.out))
+
+    def continued(existing: dict[str, Any]) -> dict[str, Any]:
+        record = _extended(existing, fresh, experiment.out)
+        if record != existing:
+            _check_datasets(experiment)
+        return record
+
+    share(experiment.out, EXPERIMENT, fresh, continued)
     remove_leftovers(experiment.out / TMP)
+
+
+def _check_datasets(experiment: Experiment) -> None:
+    for config in experiment.configs:
+        for index in range(config.content.dataset_count):
+            check_dataset(config, experiment.out, index)
 
 
 def _extended(existing: dict[str, Any], fresh: Mapping[str, Any], out: Path) -> dict[str, Any]:
@@ -66,6 +82,15 @@ def require_experiment(experiment: Experiment) -> None:
             if (dataset_dir(experiment.out, config.attribute, index) / DATASET_FILE).is_file():
                 return
     raise DatasetError(f"out={experiment.out}: there is no experiment here; run the stage generate first")
+
+
+def require_datasets(experiment: Experiment) -> None:
+    """Raise DatasetError unless every selected dataset has been begun."""
+    for config in experiment.configs:
+        for index in parse_indices(config.run.datasets, config.content.dataset_count, "datasets"):
+            folder = dataset_dir(experiment.out, config.attribute, index)
+            if not (folder / DATASET_FILE).is_file():
+                raise DatasetError(f"{folder} does not exist yet; run the stage generate first")
 
 
 def _record(experiment: Experiment) -> dict[str, Any]:

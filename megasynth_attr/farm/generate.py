@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from megasynth_attr.core.codec import to_plain
@@ -17,7 +17,7 @@ from megasynth_attr.dataset.record import finalise, open_for_writing
 from megasynth_attr.farm.events import EventLog, host_name
 from megasynth_attr.farm.launch import find_blender
 from megasynth_attr.farm.library import Library, cache_dir, open_library
-from megasynth_attr.farm.local import LocalExecutor
+from megasynth_attr.farm.local import LocalPool
 from megasynth_attr.farm.prepare import Preparer
 from megasynth_attr.farm.progress import Progress
 from megasynth_attr.farm.schedule import Schedule
@@ -25,8 +25,6 @@ from megasynth_attr.farm.scratch import scratch_folder
 from megasynth_attr.farm.slurm import render_on_slurm, require_slurm
 from megasynth_attr.farm.tasks import Plan, describe, make_plan, select_all_shards
 from megasynth_attr.scene.config import Experiment
-
-Render = Callable[[Plan, Mapping[str, Library], StopRequest, EventLog], None]
 
 
 def check_machine(experiment: Experiment) -> None:
@@ -61,30 +59,26 @@ def generate(experiment: Experiment) -> None:
 
 
 def _render(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest) -> None:
-    run = plan.experiment.run
-    render: Render = {"local": _render_here, "slurm": render_on_slurm}[run.executor]
+    run, work = plan.experiment.run, {"scenes": len(plan.todo), "frames": plan.frames_todo}
     with EventLog(plan.experiment.out) as events:
-        events.write(
-            "start",
-            host=host_name(),
-            pid=os.getpid(),
-            run=to_plain(run),
-            scenes=len(plan.todo),
-            frames=plan.frames_todo,
-            workers=plan.pool.workers,
-            threads=plan.pool.threads,
-        )
+        events.write("start", host=host_name(), pid=os.getpid(), run=to_plain(run), **work, **to_plain(plan.pool))
         try:
-            render(plan, libraries, stop, events)
+            with Progress(plan, openjd=run.openjd_progress) as progress:
+                if run.executor == "slurm":
+                    render_on_slurm(plan, progress, stop, events)
+                else:
+                    _render_here(plan, libraries, progress, stop, events)
         except MegaSynthError as error:
             events.write("end", error=type(error).__name__, message=str(error), exit_code=int(error.exit_code))
             raise
         events.write("end", error=None)
 
 
-def _render_here(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest, events: EventLog) -> None:
+def _render_here(
+    plan: Plan, libraries: Mapping[str, Library], progress: Progress, stop: StopRequest, events: EventLog
+) -> None:
     """Render on this machine, with the pool."""
-    run, pool_size = plan.experiment.run, plan.pool
+    run = plan.experiment.run
 
     def clean_up() -> None:
         for folder in plan.datasets:
@@ -92,22 +86,8 @@ def _render_here(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest
 
     with (
         scratch_folder() as scratch,
-        LocalExecutor(
-            find_blender(run.blender),
-            scratch,
-            workers=pool_size.workers,
-            threads=pool_size.threads,
-            scenes_per_worker=run.scenes_per_worker,
-            timeout_s=run.timeout_s,
-            on_death=clean_up,
-        ) as pool,
-        Preparer(plan.todo, libraries, pool_size.threads, ahead=pool_size.workers + 1) as preparer,
-        Progress(
-            plan.frames_selected,
-            plan.frames_selected - plan.frames_todo,
-            expected_s=plan.seconds_needed,
-            openjd=run.openjd_progress,
-        ) as progress,
+        LocalPool(find_blender(run.blender), scratch, plan.pool, run, on_death=clean_up) as pool,
+        Preparer(plan.todo, libraries, plan.pool.threads, ahead=plan.pool.workers + 1) as preparer,
     ):
         Schedule(plan, pool, preparer, progress, events).run(stop)
 

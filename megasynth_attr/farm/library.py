@@ -15,7 +15,6 @@ from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.scene.config import Config, Experiment
 from megasynth_attr.scene.factor import Records
 from megasynth_attr.scene.probe import project_hdri
-from megasynth_attr.scene.sample import sample_scene as draw_scene
 from megasynth_attr.scene.spec import Assets, Scene
 from megasynth_attr.textures.bank import Bank, open_bank
 from megasynth_attr.textures.pictures import list_pictures
@@ -65,21 +64,19 @@ def open_library(config: Config, cache_dir: Path) -> Library:
     bank = open_bank(texture.bank, cache_dir=cache_dir, size_px=texture.bank_size_px)
     pictures = {}
     if config.factors["geometry"].layout == "plane":
-        folder = Path(texture.pictures) if texture.pictures else resource_dir("assets") / "pictures"
-        pictures = {p.name: p for p in list_pictures(folder)}
+        pictures = {p.name: p for p in list_pictures(pictures_folder(texture.pictures))}
     hdris = {h.name: h for h in list_hdris(Path(lighting.hdris))} if lighting.hdris else {}
     return Library(bank, Records({r.name: r for r in bank.records}, pictures, hdris))
+
+
+def pictures_folder(given: str) -> Path:
+    """Return the folder that ``pictures=`` names; if it is empty, that of the pictures that come with the project."""
+    return Path(given) if given else resource_dir("assets") / "pictures"
 
 
 def cache_dir(experiment: Experiment) -> Path:
     """Return where procedural materials of a run are kept, shared by all its workers."""
     return Path(experiment.run.cache) if experiment.run.cache else experiment.out / "cache"
-
-
-def sample_scene(config: Config, dataset_index: int, scene_index: int, library: Library | None = None) -> Scene:
-    """Return one scene; the library is opened from the configuration when none is given (no pixels are made)."""
-    library = library or open_library(config, Path(config.run.cache or "cache"))
-    return draw_scene(config, dataset_index, scene_index, library.records)
 
 
 def list_hdris(folder: Path) -> tuple[HdriRecord, ...]:

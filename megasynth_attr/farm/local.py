@@ -7,8 +7,7 @@ import itertools
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -17,190 +16,150 @@ from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import EnvironmentProblem, ExitCode
 from megasynth_attr.farm.launch import Launcher
 from megasynth_attr.farm.process import WorkerProcess
-from megasynth_attr.farm.work import Problem, RenderJob, Report, Work
+from megasynth_attr.farm.work import Problem, RenderJob, Report
+from megasynth_attr.farm.workers import WorkerCount
+from megasynth_attr.scene.settings import RunSettings
 
 START_LIMIT_S = 300.0  # a cold Blender on a slow network disk takes a minute
 START_TRIES = 5  # workers that may be killed by a signal while starting, in a row
 LINGER_S = 10.0  # for a worker to exit after closing its socket
 
 
-@dataclass
-class Slot:
-    """One place in the pool: its worker, if one runs, and the scene it works on."""
+class LocalPool:
+    """Context manager: Blender processes, ``count`` of them, that render scenes.
 
-    worker: WorkerProcess | None = None
-    work: Work[RenderJob] | None = None
-    since: float | None = None  # monotonic time of the hand-out; None while the worker still starts
-
-
-class LocalExecutor:
-    """Renders scenes in ``workers`` Blender processes of ``threads`` threads each.
-
-    A worker is replaced after ``scenes_per_worker`` scenes, and after any failure: nothing of a broken scene can reach
-    the next one. Every failed attempt is reported; trying again is up to the caller. ``on_death`` is called after a
-    worker was killed or died, to remove what it left.
+    A worker is replaced after ``run.scenes_per_worker`` scenes, and after any failure: nothing of a broken scene can
+    reach the next one. Every failed attempt is reported; trying again is up to the caller. ``on_death`` is called after
+    a worker was killed or died, to remove what it left.
     """
 
     def __init__(
-        self,
-        launcher: Launcher,
-        scratch: Path,
-        *,
-        workers: int,
-        threads: int,
-        scenes_per_worker: int,
-        timeout_s: float,
-        on_death: Callable[[], object] = lambda: None,
+        self, launcher: Launcher, scratch: Path, count: WorkerCount, run: RunSettings, on_death: Callable[[], object]
     ) -> None:
         self._launcher = launcher
         self._scratch = scratch
-        self._threads = threads
-        self._scenes_per_worker = scenes_per_worker
-        self._timeout_s = timeout_s
+        self._count = count
+        self._run = run
         self._on_death = on_death
         self._numbers = itertools.count()
         self._failed_starts = 0
-        self._reports: deque[Report] = deque()
-        self._slots = [Slot() for _ in range(workers)]
-        for slot in self._slots:  # Blender starts while the first scenes are prepared
-            self._start(slot)
+        self._waiting: deque[tuple[str, RenderJob]] = deque()  # scenes for workers that are still starting
+        self._reports: list[Report] = []
+        self._workers: list[WorkerProcess] = []
+        for _ in range(count.workers):  # Blender starts while the first scenes are prepared
+            self._start()
 
-    def __enter__(self) -> LocalExecutor:
+    def __enter__(self) -> LocalPool:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.cancel()
+        """Kill all workers; unfinished scenes are dropped."""
+        for worker in list(self._workers):
+            self._discard(worker)
 
     @property
     def idle(self) -> int:
         """How many scenes the pool would start on at once."""
-        return sum(slot.work is None for slot in self._slots)
+        return self._count.workers - len(self._waiting) - sum(worker.scene is not None for worker in self._workers)
 
-    def submit(self, work: Sequence[Work[RenderJob]]) -> None:
-        """Hand out scenes; no more than ``idle`` of them."""
-        for item in work:
-            slot = min((s for s in self._slots if s.work is None), key=lambda s: s.worker is None)
-            slot.work = item
-            if slot.worker is None:
-                self._start(slot)
-            elif slot.worker.hello is not None:
-                self._hand_out(slot)
+    def submit(self, key: str, job: RenderJob) -> None:
+        """Hand out a scene, called ``key`` in reports; only while the pool is ``idle``."""
+        self._waiting.append((key, job))
+        self._hand_out()
 
     def poll(self, timeout_s: float) -> list[Report]:
         """Return what happened, waiting at most ``timeout_s``; EnvironmentProblem if workers cannot even start."""
-        by_connection = {slot.worker.connection: slot for slot in self._slots if slot.worker}
-        for ready in connection.wait(list(by_connection), timeout_s):
-            slot = by_connection[ready]  # type: ignore[index]
-            assert slot.worker is not None
+        ready = connection.wait([worker.connection for worker in self._workers], timeout_s)
+        for worker in [worker for worker in self._workers if worker.connection in ready]:
             try:
-                messages = slot.worker.receive()
+                messages = worker.receive()
             except EOFError:
-                self._died(slot)
+                self._died(worker)
                 continue
             for message in messages:
-                self._handle(slot, message)
+                self._handle(worker, message)
         self._check_time()
-        reports = list(self._reports)
-        self._reports.clear()
+        reports, self._reports = self._reports, []
         return reports
 
-    def cancel(self) -> None:
-        """Kill all workers; unfinished scenes are dropped."""
-        for slot in self._slots:
-            if slot.worker is not None:
-                self._discard(slot)
-            slot.work = slot.since = None
-
-    def _start(self, slot: Slot) -> None:
+    def _start(self) -> None:
+        name = f"w{next(self._numbers)}"
         try:
-            slot.worker = WorkerProcess(f"w{next(self._numbers)}", self._launcher, self._scratch, self._threads)
+            self._workers.append(WorkerProcess(name, self._launcher, self._scratch, self._count.threads))
         except OSError as error:
             raise EnvironmentProblem(f"{self._launcher.description} cannot be started: {error}") from None
 
-    def _hand_out(self, slot: Slot) -> None:
-        assert slot.worker is not None and slot.work is not None
-        slot.since = time.monotonic()
-        slot.worker.forget_log()
-        self._reports.append(Report(slot.work.key, "started", worker=slot.worker.name))
-        slot.worker.send({"do": "scene", "job": to_plain(slot.work.payload)})
+    def _hand_out(self) -> None:
+        """Give waiting scenes to the workers that are free, and start workers for those that are left."""
+        free = [worker for worker in self._workers if worker.is_ready and worker.scene is None]
+        for worker in free[: len(self._waiting)]:
+            key, job = self._waiting.popleft()
+            worker.begin(key)
+            self._reports.append(Report(key, "started", worker=worker.name))
+            worker.send({"do": "scene", "job": to_plain(job)})
+        starting = sum(not worker.is_ready for worker in self._workers)
+        for _ in range(min(len(self._waiting) - starting, self._count.workers - len(self._workers))):
+            self._start()
 
-    def _handle(self, slot: Slot, message: dict[str, Any]) -> None:
-        worker = slot.worker
-        if worker is None:  # a message that followed an error
-            return
-        event = message.pop("event")
+    def _handle(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
+        event, text = message.pop("event"), message.pop("message", "")
         if event == "hello":
             self._failed_starts = 0
-            worker.hello = message
-            if slot.work is not None:
-                self._hand_out(slot)
+            worker.is_ready = True
+        elif event == "error" and not worker.is_ready:
+            self._discard(worker)
+            raise EnvironmentProblem(text)
         elif event == "error":
-            tail, starting = worker.log_tail(), worker.hello is None
-            self._discard(slot)
-            if starting:
-                raise EnvironmentProblem(message["message"])
-            self._fail(slot, Problem(message["kind"], message["message"], int(message["exit_code"]), tail))
-        elif slot.work is not None:
-            text = message.pop("message", "")
-            seconds = {key: value for key, value in message.items() if key.endswith("_s")}
-            self._reports.append(Report(slot.work.key, event, seconds, worker=worker.name, message=text))
-            if event == "done":
-                slot.work = slot.since = None
-                worker.scenes += 1
-                if worker.scenes >= self._scenes_per_worker:
-                    self._retire(slot)
+            self._lose(worker, message["kind"], text, message["exit_code"])
+        elif worker.scene is not None:
+            self._reports.append(Report(worker.scene, event, message, worker=worker.name, message=text))
+        if event == "done":
+            worker.scene = None
+            worker.scenes += 1
+            if worker.scenes >= self._run.scenes_per_worker:  # it ends by itself
+                self._workers.remove(worker)
+                worker.send({"do": "stop"})
+                worker.reap(LINGER_S)
+        self._hand_out()
 
-    def _retire(self, slot: Slot) -> None:
-        """Let a worker end by itself; the slot starts a new one with its next scene."""
-        assert slot.worker is not None
-        slot.worker.send({"do": "stop"})
-        slot.worker.reap(LINGER_S)
-        slot.worker = None
-
-    def _died(self, slot: Slot) -> None:
+    def _died(self, worker: WorkerProcess) -> None:
         """A worker closed its socket without being asked to."""
-        assert slot.worker is not None
-        worker, started = slot.worker, slot.worker.hello is not None
         code = worker.reap(LINGER_S)
-        tail = worker.log_tail()
-        self._discard(slot)
         ending = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        if started:
-            message = f"the worker {ending} during the scene"
-            self._fail(slot, Problem("WorkerDied", message, int(ExitCode.CRASH), tail))
+        if worker.is_ready:
+            self._lose(worker, "WorkerDied", f"the worker {ending} during the scene", ExitCode.CRASH)
             return
+        said = _said(worker)
+        self._discard(worker)
         self._failed_starts += 1
         if code >= 0 or self._failed_starts >= START_TRIES:
             raise EnvironmentProblem(
-                f"{self._launcher.description} does not start as a worker: it {ending}; it said: {_said(tail)}"
+                f"{self._launcher.description} does not start as a worker: it {ending}; it said: {said}"
             )
-        self._start(slot)
+        self._start()
 
     def _check_time(self) -> None:
         now = time.monotonic()
-        for slot in self._slots:
-            if slot.worker is None:
-                continue
-            if slot.since is not None and now - slot.since > self._timeout_s:
-                tail = slot.worker.log_tail()
-                self._discard(slot)
-                message = f"the scene took longer than timeout_s={self._timeout_s:g}; its worker was killed"
-                self._fail(slot, Problem("SceneTimeout", message, int(ExitCode.SCENES_FAILED), tail))
-            elif slot.worker.hello is None and now - slot.worker.started > START_LIMIT_S:
-                tail = slot.worker.log_tail()
-                self._discard(slot)
+        for worker in list(self._workers):
+            if worker.scene is not None and now - worker.since > self._run.timeout_s:
+                message = f"the scene took longer than timeout_s={self._run.timeout_s:g}; its worker was killed"
+                self._lose(worker, "SceneTimeout", message, ExitCode.SCENES_FAILED)
+            elif not worker.is_ready and now - worker.since > START_LIMIT_S:
+                said = _said(worker)
+                self._discard(worker)
                 raise EnvironmentProblem(
-                    f"{self._launcher.description} did not start within {START_LIMIT_S:g} s; it said: {_said(tail)}"
+                    f"{self._launcher.description} did not start within {START_LIMIT_S:g} s; it said: {said}"
                 )
 
-    def _fail(self, slot: Slot, problem: Problem) -> None:
-        work, slot.work, slot.since = slot.work, None, None
-        if work is not None:
-            self._reports.append(Report(work.key, "failed", problem=problem))
+    def _lose(self, worker: WorkerProcess, error: str, message: str, exit_code: int) -> None:
+        """Discard a worker and report that its scene, if it had one, failed."""
+        problem = Problem(error, message, int(exit_code), worker.log_tail())
+        self._discard(worker)
+        if worker.scene is not None:
+            self._reports.append(Report(worker.scene, "failed", problem=problem))
 
-    def _discard(self, slot: Slot) -> None:
-        assert slot.worker is not None
-        worker, slot.worker = slot.worker, None
+    def _discard(self, worker: WorkerProcess) -> None:
+        self._workers.remove(worker)
         worker.kill()
         self._on_death()
 
@@ -213,5 +172,5 @@ def _signal_name(number: int) -> str:
     return f"signal {number}"
 
 
-def _said(lines: Sequence[str]) -> str:
-    return " | ".join(lines[-3:]) or "nothing"
+def _said(worker: WorkerProcess) -> str:
+    return " | ".join(worker.log_tail()[-3:]) or "nothing"

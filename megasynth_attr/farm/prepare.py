@@ -5,13 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import SceneRejected
-from megasynth_attr.farm.library import Library, sample_scene
+from megasynth_attr.farm.library import Library
 from megasynth_attr.farm.tasks import Task
 from megasynth_attr.farm.work import Problem, RenderJob
+from megasynth_attr.scene.sample import sample_scene
 from megasynth_attr.scene.spec import scene_to_json
 
 
@@ -20,9 +22,8 @@ class Prepared:
     """A task with its job, or with the problem that there can be none."""
 
     task: Task
-    job: RenderJob | None
-    scene_hash: str
-    problem: Problem | None = None
+    job: RenderJob | Problem
+    scene_hash: str = ""
 
 
 class Preparer:
@@ -42,6 +43,9 @@ class Preparer:
 
     def __exit__(self, *exception: object) -> None:
         self._closed.set()  # the daemon thread ends after its current scene; nobody waits for it
+        with suppress(queue.Empty):
+            while True:  # nor does it wait for room
+                self._ready.get_nowait()
 
     def take(self) -> Prepared | None:
         """Return the next scene, or None if it is not ready yet; raises what the preparation raised."""
@@ -54,27 +58,21 @@ class Preparer:
         return item
 
     def _work(self) -> None:
-        for task in self._tasks:
-            try:
-                item: Prepared | BaseException = self._prepare(task)
-            except BaseException as error:
-                item = error  # raised by take() in the scheduler's own thread
-            while not self._closed.is_set():
-                try:
-                    self._ready.put(item, timeout=0.2)
-                    break
-                except queue.Full:
-                    continue
-            if self._closed.is_set() or isinstance(item, BaseException):
-                return
+        try:
+            for task in self._tasks:
+                self._ready.put(self._prepare(task))
+                if self._closed.is_set():
+                    return
+        except BaseException as error:
+            self._ready.put(error)  # raised by take() in the scheduler's own thread
 
     def _prepare(self, task: Task) -> Prepared:
         config, library = task.config, self._libraries[task.config.attribute]
         try:
-            scene = sample_scene(config, task.dataset_index, task.scene_index, library)
+            scene = sample_scene(config, task.dataset_index, task.scene_index, library.records)
         except SceneRejected as error:
             problem = Problem(type(error).__name__, str(error), int(error.exit_code), stage="sample")
-            return Prepared(task, None, "", problem)
+            return Prepared(task, problem)
         job = RenderJob(
             scene_json=scene_to_json(scene),
             dataset_dir=str(task.dataset),

@@ -6,11 +6,10 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-from multiprocessing.connection import Connection
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,20 @@ LOG_BYTES = 16_384
 
 
 class WorkerProcess:
-    """A started worker. Its end of a socket pair is inherited, so nothing but this process can talk to it.
+    """A started worker. Its end of a pair of sockets is inherited, so nothing but this process can talk to it.
 
     The socket closes when either side dies, whatever killed it: both notice at once.
     """
 
     def __init__(self, name: str, launcher: Launcher, scratch: Path, threads: int) -> None:
         self.name = name
-        self.hello: dict[str, Any] | None = None  # the worker's first message
-        self.scenes = 0
-        self.started = time.monotonic()
+        self.is_ready = False  # it has said hello
+        self.scene: str | None = None  # what it renders
+        self.scenes = 0  # that it has rendered
+        self.since = time.monotonic()  # when it was started, or began its scene
         # without a name the log cannot be left behind
         self._log = tempfile.TemporaryFile(mode="a+b", dir=scratch)  # noqa: SIM115 - lives as long as the worker
-        ours, theirs = socket.socketpair()
+        self.connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
                 launcher.command(theirs.fileno()),
@@ -44,7 +44,11 @@ class WorkerProcess:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # its own group: killed whole, and Ctrl-C reaches the scheduler only
             )
-        self.connection = Connection(ours.detach())
+
+    def begin(self, scene: str) -> None:
+        """Note that the worker is given ``scene``: the log in a failure record is about that one alone."""
+        self.scene, self.since = scene, time.monotonic()
+        self._log.truncate(0)
 
     def send(self, message: dict[str, Any]) -> None:
         """Send ``message``; a worker that died meanwhile is noticed at the next ``receive``."""
@@ -61,10 +65,6 @@ class WorkerProcess:
             if not messages:
                 raise EOFError from None
         return messages
-
-    def forget_log(self) -> None:
-        """Drop what was logged so far: the log in a failure record is about one scene."""
-        self._log.truncate(0)
 
     def log_tail(self) -> tuple[str, ...]:
         """Return the last lines the worker printed."""

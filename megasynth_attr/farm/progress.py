@@ -10,6 +10,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from megasynth_attr.core.pages.words import duration_text
+from megasynth_attr.farm.tasks import Plan
 
 LINE_EVERY_S = 10.0  # without a terminal
 REFRESH_S = 1.0  # of the bar while nothing happens
@@ -46,29 +47,25 @@ class Pace:
 
 
 class Progress:
-    """Context manager that shows how far a run is.
+    """Context manager that shows how far a run of ``plan`` is.
 
     On a terminal a live bar, otherwise a line every few seconds; ``openjd`` adds ``openjd_progress`` lines on stdout.
     Frames of an attempt that failed are taken back, and frames of a scene given up leave the total.
     """
 
-    def __init__(
-        self, total: int, done: int, *, expected_s: float, openjd: bool = False, stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, plan: Plan, *, openjd: bool = False, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._already = done
-        self._total = total
-        self._planned = total - done
+        self._total, self._planned = plan.frames_selected, plan.frames_todo
+        self._already = self._total - self._planned
+        self._expected_s = plan.seconds_needed
         self._by_scene: Counter[str] = Counter()
-        self._expected_s = expected_s
         self._openjd = openjd
-        self._start = self._last_line = time.monotonic()
+        self._start = self._shown = time.monotonic()
         self._pace = Pace()
-        self._last_refresh = self._start
         self._live = self._stream.isatty()
         self._bar = tqdm(
-            total=total, initial=done, desc="frames", bar_format=BAR, file=self._stream, disable=not self._live,
-            mininterval=0.5, dynamic_ncols=True,
+            total=self._total, initial=self._already, desc="frames", bar_format=BAR, file=self._stream,
+            disable=not self._live, dynamic_ncols=True,
         )  # fmt: skip
         self._bar.set_postfix_str(self._remaining_text())
 
@@ -76,9 +73,8 @@ class Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._show()
         self._bar.close()
-        if not self._live:
-            self._line()
 
     @property
     def rendered(self) -> int:
@@ -87,20 +83,17 @@ class Progress:
 
     def frame(self, scene: str) -> None:
         """Count one frame of ``scene``."""
-        self._by_scene[scene] += 1
-        self._changed()
+        self._count(scene, self._by_scene[scene] + 1)
 
     def scene(self, scene: str, frames: int) -> None:
         """Count all ``frames`` of a scene that was rendered elsewhere; again is harmless."""
         if self._by_scene[scene] != frames:
-            self._by_scene[scene] = frames
-            self._changed()
+            self._count(scene, frames)
 
     def take_back(self, scene: str, lost_frames: int = 0) -> None:
         """Forget the frames of a failed attempt; ``lost_frames`` will never be rendered and leave the total."""
-        del self._by_scene[scene]
         self._total -= lost_frames
-        self._changed()
+        self._count(scene, 0)
 
     def say(self, text: str) -> None:
         """Print ``text`` without tearing the bar."""
@@ -119,29 +112,25 @@ class Progress:
             return max(self._expected_s - (now - self._start), self._expected_s * left / max(1, self._planned))
         return left / pace
 
-    def _changed(self) -> None:
-        self._pace.add(time.monotonic(), self.rendered)
-        self._bar.total = self._total
-        self._bar.n = self._already + self.rendered
-        self._bar.set_postfix_str(self._remaining_text(), refresh=False)
-        self.tick()
-
     def tick(self) -> None:
         """Show that time passes; call it now and then also while no frame is finished."""
-        self._bar.update(0)
-        now = time.monotonic()
-        if self._live and now - self._last_refresh >= REFRESH_S:
-            self._last_refresh = now
-            self._bar.set_postfix_str(self._remaining_text())
-        if now - self._last_line >= LINE_EVERY_S:
-            self._line()
+        if time.monotonic() - self._shown >= (REFRESH_S if self._live else LINE_EVERY_S):
+            self._show()
 
-    def _line(self) -> None:
-        self._last_line = time.monotonic()
+    def _count(self, scene: str, frames: int) -> None:
+        self._by_scene[scene] = frames
+        self._pace.add(time.monotonic(), self.rendered)
+        self.tick()
+
+    def _show(self) -> None:
+        self._shown = time.monotonic()
         done = self._already + self.rendered
         percent = 100 * done / self._total if self._total else 100.0
-        if not self._live:
-            elapsed = duration_text(self._last_line - self._start)
+        if self._live:
+            self._bar.total, self._bar.n = self._total, done
+            self._bar.set_postfix_str(self._remaining_text())
+        else:
+            elapsed = duration_text(self._shown - self._start)
             text = f"frames {done}/{self._total} ({percent:.0f} %), {elapsed} so far, {self._remaining_text()}"
             print(text, file=self._stream, flush=True)
         if self._openjd:

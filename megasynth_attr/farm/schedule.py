@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, ExitCode
+from megasynth_attr.core.errors import ExitCode
+from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.machine import check_disk
 from megasynth_attr.core.stop import StopRequest
-from megasynth_attr.dataset.paths import scene_dir
+from megasynth_attr.core.temporary import remove_if_empty, replace_atomically
+from megasynth_attr.dataset.paths import failure_file, scene_dir, scene_name
 from megasynth_attr.farm.estimate import cost_class
 from megasynth_attr.farm.events import EventLog
-from megasynth_attr.farm.failures import remove_failure, write_failure
-from megasynth_attr.farm.local import LocalExecutor
+from megasynth_attr.farm.local import LocalPool
 from megasynth_attr.farm.prepare import Prepared, Preparer
 from megasynth_attr.farm.progress import Progress
-from megasynth_attr.farm.tasks import Plan
-from megasynth_attr.farm.work import Problem, Report, Work
+from megasynth_attr.farm.tasks import Plan, Task
+from megasynth_attr.farm.work import Problem, Report, raise_if_hopeless
 
+FAILURE_FORMAT = "megasynth-attr failure 1"
 POLL_S = 0.25  # how long a signal may wait
 IDLE_POLL_S = 0.02  # while a worker waits for a scene that is being prepared
 
 
 class Schedule:
-    """Renders the plan's scenes on a local pool; single-threaded, all waiting happens in ``LocalExecutor.poll``."""
+    """Renders the plan's scenes on a local pool; single-threaded, all waiting happens in ``LocalPool.poll``."""
 
-    def __init__(
-        self, plan: Plan, pool: LocalExecutor, preparer: Preparer, progress: Progress, events: EventLog
-    ) -> None:
+    def __init__(self, plan: Plan, pool: LocalPool, preparer: Preparer, progress: Progress, events: EventLog) -> None:
         self._plan = plan
         self._pool = pool
         self._preparer = preparer
@@ -51,14 +51,14 @@ class Schedule:
     def _hand_out(self) -> None:
         while self._pool.idle and (item := self._next()) is not None:
             task, job = item.task, item.job
-            if job is None:
-                assert item.problem is not None
-                self._give_up(item, item.problem, attempts=1)
+            if isinstance(job, Problem):
+                self._give_up(item, job, attempts=1)
+                self._events.write("scene_failed", scene=task.key, attempt=1, error=job.error)
                 continue
             size = self._plan.bytes_per_frame[task.config.attribute].value * task.frames
             check_disk(self._plan.experiment.out, size * (1 + len(self._open)), "the scenes being rendered")
             self._open[task.key] = item
-            self._pool.submit([Work(task.key, job)])
+            self._pool.submit(task.key, job)
 
     def _next(self) -> Prepared | None:
         if self._again:
@@ -104,10 +104,7 @@ class Schedule:
 
     def _failed(self, item: Prepared, problem: Problem) -> None:
         key, attempt = item.task.key, self._attempts[item.task.key]
-        if problem.exit_code == ExitCode.ENVIRONMENT:
-            raise EnvironmentProblem(problem.message)
-        if problem.exit_code == ExitCode.USAGE:
-            raise ConfigError(problem.message)
+        raise_if_hopeless(problem.exit_code, problem.message)
         allowed = item.task.config.run.attempts
         self._events.write("scene_failed", scene=key, attempt=attempt, error=problem.error, message=problem.message)
         if attempt < allowed:
@@ -122,5 +119,31 @@ class Schedule:
         self._progress.take_back(item.task.key, item.task.frames)
         self._progress.say(f"{item.task.key}: failed for good: {problem.message}")
         write_failure(item.task, problem, attempts, item.scene_hash)
-        if item.job is None:
-            self._events.write("scene_failed", scene=item.task.key, attempt=attempts, error=problem.error)
+
+
+def write_failure(task: Task, problem: Problem, attempts: int, scene_hash: str) -> None:
+    """Write ``failures/<tttsss>.json``: why ``task`` failed for good.
+
+    ``scene_hash`` is empty if no scene could be drawn. A scene that succeeds later loses its record.
+    """
+    record = {
+        "format": FAILURE_FORMAT,
+        "scene": scene_name(task.scene_index),
+        "stage": problem.stage,
+        "error": problem.error,
+        "message": problem.message,
+        "attempts": attempts,
+        "scene_hash": scene_hash,
+        "log": list(problem.log),
+    }
+    file = failure_file(task.dataset, task.scene_index)
+    with storage_errors("a failure record", file):
+        replace_atomically(file, json_bytes(record))
+
+
+def remove_failure(task: Task) -> None:
+    """Forget an earlier failure of a scene that now exists; the folder goes with its last record."""
+    file = failure_file(task.dataset, task.scene_index)
+    if file.is_file():
+        file.unlink(missing_ok=True)
+        remove_if_empty(file.parent)

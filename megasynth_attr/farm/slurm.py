@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, ExitCode, Interrupted
 from megasynth_attr.core.resources import PACKAGE_DIR
@@ -27,7 +27,7 @@ from megasynth_attr.dataset.paths import finished_scenes
 from megasynth_attr.farm.events import EventLog
 from megasynth_attr.farm.progress import Progress
 from megasynth_attr.farm.tasks import Plan
-from megasynth_attr.farm.work import Problem, Report, Work
+from megasynth_attr.farm.work import raise_if_hopeless
 from megasynth_attr.scene.config import Experiment
 from megasynth_attr.scene.settings import RunSettings
 
@@ -53,45 +53,45 @@ def require_slurm() -> None:
         raise EnvironmentProblem("executor=slurm needs submitit; `pip install megasynth-attr[farm]`")
 
 
-def render_on_slurm(plan: Plan, libraries: Mapping[str, Any], stop: StopRequest, events: EventLog) -> None:
+class Ended(NamedTuple):
+    """A shard whose command ended, with its exit code and last error line, or whose job was lost."""
+
+    shard: str
+    exit_code: int
+    message: str
+
+
+def render_on_slurm(plan: Plan, progress: Progress, stop: StopRequest, events: EventLog) -> None:
     """Submit the shards of the plan and wait for them; shards that ended early are submitted again, ``attempts`` times.
 
     Raises Interrupted if shards are still incomplete after that, EnvironmentProblem or ConfigError if the jobs say so.
     """
     run = plan.experiment.run
     count = min(run.jobs or math.ceil(len(plan.todo) / SCENES_PER_JOB), MOST_JOBS, len(plan.selected))
-    work = {f"{i}/{count}": Work(f"{i}/{count}", shard_command(plan.experiment, i, count)) for i in range(1, count + 1)}
-    attempts: Counter[str] = Counter()
-    executor = SlurmExecutor(run, plan.experiment.out / "events" / "slurm")
-    progress = Progress(
-        plan.frames_selected,
-        plan.frames_selected - plan.frames_todo,
-        expected_s=plan.seconds_needed,
-        openjd=run.openjd_progress,
+    shards = [f"{index}/{count}" for index in range(1, count + 1)]
+    folder = plan.experiment.out / "events" / "slurm"
+    with contextlib.closing(SlurmJobs(run, folder)) as jobs:
+        for _ in range(run.attempts):
+            jobs.submit({shard: shard_command(plan.experiment, shard) for shard in shards})
+            events.write("submitted", shards=sorted(shards))
+            complete = _wait(jobs, plan, progress, stop, events, len(shards))
+            shards = [shard for shard in shards if shard not in complete]
+            if not shards:
+                return
+    raise Interrupted(
+        f"{len(shards)} array jobs ended before their shard was complete, e.g. shard {shards[0]} (logs in {folder}); "
+        "run the same command again to resume, perhaps with a larger slurm_minutes"
     )
-    with contextlib.closing(executor), progress:
-        while work:
-            attempts.update(work.keys())
-            executor.submit(list(work.values()))
-            events.write("submitted", shards=sorted(work))
-            ended = _wait(executor, plan, progress, stop, events, set(work))
-            work = {key: item for key, item in work.items() if not ended[key]}
-            if exhausted := [key for key in work if attempts[key] >= run.attempts]:
-                raise Interrupted(
-                    f"{len(exhausted)} array jobs ended before their shard was complete, e.g. shard {exhausted[0]} "
-                    f"(logs in {executor.folder}); run the same command again to resume, perhaps with a larger "
-                    "slurm_minutes"
-                )
 
 
-def shard_command(experiment: Experiment, index: int, count: int) -> list[str]:
-    """Return the command that renders shard ``index`` of ``count`` of an experiment on another machine."""
+def shard_command(experiment: Experiment, shard: str) -> list[str]:
+    """Return the command that renders a shard (``i/n``) of an experiment on another machine."""
     run = experiment.run
     limit_s = run.slurm_minutes * 60.0
     own = {
         "out": str(experiment.out),
         "executor": "local",
-        "shard": f"{index}/{count}",
+        "shard": shard,
         "stages": "generate",
         "from_stage": "",
         "max_runtime_s": max(limit_s - END_MARGIN_S, limit_s / 2),
@@ -101,23 +101,22 @@ def shard_command(experiment: Experiment, index: int, count: int) -> list[str]:
 
 
 def run_shard(command: Sequence[str]) -> tuple[int, str]:
-    """Return the exit code and last error lines of ``command``; runs inside the array job."""
+    """Return the exit code and last error line of ``command``; runs inside the array job."""
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    last: list[str] = []
+    last = ""
     for line in process.stderr:
         sys.stderr.write(line)
-        last = [*last[-4:], line.strip()]
-    return process.wait(), " ".join(last[-1:])
+        last = line.strip()
+    return process.wait(), last
 
 
-class SlurmExecutor:
+class SlurmJobs:
     """Runs commands, each an element of an array job."""
 
     def __init__(self, run: RunSettings, folder: Path) -> None:
         import submitit  # of an extra
 
-        self.folder = folder
         self._jobs: dict[str, Any] = {}
         self._gone: Counter[str] = Counter()
         self._executor = submitit.SlurmExecutor(folder=folder)
@@ -133,51 +132,38 @@ class SlurmExecutor:
         if run.device != "cpu":
             self._parameters["gpus_per_node"] = 1
 
-    def submit(self, work: Sequence[Work[list[str]]]) -> None:
-        """Submit one array job with an element per command; EnvironmentProblem if Slurm refuses it."""
+    def submit(self, commands: Mapping[str, list[str]]) -> None:
+        """Submit one array job with an element per shard's command; EnvironmentProblem if Slurm refuses it."""
         import submitit
 
-        self._executor.update_parameters(**self._parameters, array_parallelism=len(work))
+        self._executor.update_parameters(**self._parameters, array_parallelism=len(commands))
         try:
-            jobs = self._executor.map_array(run_shard, [item.payload for item in work])
+            jobs = self._executor.map_array(run_shard, list(commands.values()))
         except submitit.core.utils.FailedJobError as error:
             raise EnvironmentProblem(f"Slurm refuses the jobs: {' '.join(str(error).split())}") from None
-        self._jobs |= {item.key: job for item, job in zip(work, jobs, strict=True)}
+        self._jobs |= dict(zip(commands, jobs, strict=True))
 
-    def poll(self, timeout_s: float) -> list[Report]:
-        """Return the commands that ended; ``failed`` carries the exit code of the command, or of a lost job."""
-        time.sleep(timeout_s)
-        queued = self._queued()
-        reports = []
-        for key, job in list(self._jobs.items()):
+    def poll(self) -> list[Ended]:
+        """Return the shards whose commands ended since the last call."""
+        queued, ended = self._queued(), []
+        for shard, job in list(self._jobs.items()):
             if job.paths.result_pickle.exists():
-                reports.append(self._report(key, job))
+                error = job.exception()
+                ended.append(Ended(shard, *((int(ExitCode.CRASH), str(error)) if error else job.result())))
             elif queued is not None and job.job_id not in queued:
-                self._gone[key] += 1
-                if self._gone[key] >= GONE_POLLS:
+                self._gone[shard] += 1
+                if self._gone[shard] >= GONE_POLLS:
                     message = f"Slurm job {job.job_id} left the queue without a result"
-                    reports.append(Report(key, "failed", problem=Problem("JobLost", message, int(ExitCode.CRASH))))
-        for report in reports:
-            del self._jobs[report.key]
-            self._gone.pop(report.key, None)
-        return reports
+                    ended.append(Ended(shard, int(ExitCode.CRASH), message))
+        for one in ended:
+            del self._jobs[one.shard]
+            self._gone.pop(one.shard, None)
+        return ended
 
-    def cancel(self) -> None:
+    def close(self) -> None:
         """Cancel what is still queued or running."""
         for job in self._jobs.values():
             job.cancel(check=False)
-        self._jobs = {}
-
-    close = cancel
-
-    def _report(self, key: str, job: Any) -> Report:
-        error = job.exception()
-        if error is not None:
-            return Report(key, "failed", problem=Problem(type(error).__name__, str(error), int(ExitCode.CRASH)))
-        code, message = job.result()
-        if code == ExitCode.DONE:
-            return Report(key, "done")
-        return Report(key, "failed", problem=Problem("ShardEnded", message, code))
 
     def _queued(self) -> set[str] | None:
         """Return the ids of our jobs that Slurm still has in its queue; None if it does not answer."""
@@ -189,26 +175,20 @@ class SlurmExecutor:
         return set(answer.stdout.split())
 
 
-def _wait(
-    executor: SlurmExecutor, plan: Plan, progress: Progress, stop: StopRequest, events: EventLog, keys: set[str]
-) -> dict[str, bool]:
-    """Wait until all shards ``keys`` ended; return for each whether it did all it could (exit code 0 or 3)."""
-    ended: dict[str, bool] = {}
+def _wait(jobs: SlurmJobs, plan: Plan, progress: Progress, stop: StopRequest, events: EventLog, count: int) -> set[str]:
+    """Wait until ``count`` shards ended; return those that did all they could (exit code 0 or 3)."""
+    ended: dict[str, int] = {}
     pause_s = POLL_S
-    while keys - ended.keys():
+    while len(ended) < count:
+        time.sleep(pause_s)
         stop.check()
-        for report in executor.poll(POLL_S):
-            problem = report.problem
-            code = problem.exit_code if problem else ExitCode.DONE
-            events.write("shard_end", shard=report.key, exit_code=int(code), message=problem.message if problem else "")
-            if problem is not None and problem.stops_the_run:
-                error = ConfigError if code == ExitCode.USAGE else EnvironmentProblem
-                raise error(f"shard {report.key}: {problem.message}")
-            ended[report.key] = code in (ExitCode.DONE, ExitCode.SCENES_FAILED)
-        pause_s = _count_frames(plan, progress)
+        for shard, code, message in jobs.poll():
+            events.write("shard_end", shard=shard, exit_code=code, message=message)
+            raise_if_hopeless(code, f"shard {shard}: {message}")
+            ended[shard] = code
+        pause_s = max(POLL_S, _count_frames(plan, progress))
         progress.tick()
-        time.sleep(max(0.0, pause_s - POLL_S))
-    return ended
+    return {shard for shard, code in ended.items() if code in (ExitCode.DONE, ExitCode.SCENES_FAILED)}
 
 
 def _count_frames(plan: Plan, progress: Progress) -> float:

@@ -61,16 +61,18 @@ class Plan:
         return sum(task.frames * self.bytes_per_frame[task.config.attribute].value for task in self.todo)
 
     @cached_property
+    def worker_seconds(self) -> float:
+        """Of all workers together."""
+        return sum(task.frames * self.seconds_per_frame[task.config.attribute].value for task in self.todo)
+
+    @cached_property
     def seconds_needed(self) -> float:
-        if not self.todo:
-            return 0.0
-        work = sum(task.frames * self.seconds_per_frame[task.config.attribute].value for task in self.todo)
-        return START_S + work / min(self.pool.workers, len(self.todo))
+        return START_S + self.worker_seconds / min(self.pool.workers, len(self.todo)) if self.todo else 0.0
 
     @property
     def datasets(self) -> dict[Path, Task]:
         """The folders of the selected datasets, each with one of its scenes."""
-        return {task.dataset: task for task in reversed(self.selected)}
+        return {task.dataset: task for task in self.selected}
 
 
 def select(experiment: Experiment) -> tuple[Task, ...]:
@@ -124,8 +126,7 @@ def describe(plan: Plan) -> list[CostLine]:
         frames[task.config.attribute] += task.frames
     by_attribute = ", ".join(f"{name} {count:,}" for name, count in frames.items())
     size = f"{render.width_px}×{render.height_px} px, quality {content.quality}"
-    worker_s = sum(count * plan.seconds_per_frame[name].value for name, count in frames.items())
-    hours = hours_text(worker_s * (plan.pool.threads if run.device == "cpu" else 1) / 3600)
+    hours = hours_text(plan.worker_seconds * (plan.pool.threads if run.device == "cpu" else 1) / 3600)
     measured = all(plan.seconds_per_frame[name].measured for name in frames)
     source = "measured here" if measured else "at rates measured on another machine, docs/overhead.md"
     free, missing = free_bytes(plan.experiment.out), missing_bytes(plan.experiment.out, plan.bytes_needed)

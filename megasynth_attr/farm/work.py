@@ -1,27 +1,17 @@
-"""What travels between the scheduler and whoever does the work: work goes out, reports come back.
+"""What travels between the scheduler and the pool: jobs go out, reports come back.
 
-Both executors, the local pool and Slurm, have the methods submit, poll and cancel. They know nothing about datasets,
-retries or progress, and are never asked whether something succeeded in the end: that is read from the files.
+The pool knows nothing about datasets, retries or progress, and is never asked whether something succeeded in the end:
+that is read from the files.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
-from megasynth_attr.core.errors import ExitCode
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, ExitCode
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 from megasynth_attr.scene.spec import Assets
-
-Payload = TypeVar("Payload")
-
-
-@dataclass(frozen=True)
-class Work(Generic[Payload]):
-    """One piece of work; ``key`` names it in reports and is unique among the work in flight."""
-
-    key: str
-    payload: Payload
 
 
 @dataclass(frozen=True)
@@ -49,15 +39,10 @@ class Problem:
     log: tuple[str, ...] = ()
     stage: str = "render"
 
-    @property
-    def stops_the_run(self) -> bool:
-        """Whether every other scene would fail in the same way (wrong input, unfit machine)."""
-        return self.exit_code in (ExitCode.USAGE, ExitCode.ENVIRONMENT)
-
 
 @dataclass(frozen=True)
 class Report:
-    """Something that happened to the work ``key``; ``seconds`` says how long its parts took."""
+    """Something that happened to the scene ``key``; ``seconds`` says how long its parts took."""
 
     key: str
     kind: Literal["started", "warning", "frame", "done", "failed"]
@@ -65,3 +50,11 @@ class Report:
     problem: Problem | None = None
     worker: str = ""
     message: str = ""  # of a warning
+
+
+def raise_if_hopeless(exit_code: int, message: str) -> None:
+    """Raise what ``exit_code`` stands for if all other work would fail alike: wrong input, or an unfit machine."""
+    if exit_code == ExitCode.USAGE:
+        raise ConfigError(message)
+    if exit_code == ExitCode.ENVIRONMENT:
+        raise EnvironmentProblem(message)

@@ -5,11 +5,11 @@
 number of an inherited socket. Messages are JSON:
 
     scheduler → worker   {"do": "scene", "job": RenderJob} | {"do": "stop"}
-    worker → scheduler   {"event": "hello", "blender", "pid"}
+    worker → scheduler   {"event": "hello"}
                          {"event": "warning", "message"}
-                         {"event": "frame", "frame", "cycles_s", "wall_s"}
+                         {"event": "frame"}   one more is rendered and written
                          {"event": "done", "build_s", "cycles_s", "write_s", "commit_s", "wall_s"}
-                         {"event": "error", "kind", "message", "exit_code"}
+                         {"event": "error", "kind", "message", "exit_code"}   the last one
 """
 
 from __future__ import annotations
@@ -53,9 +53,12 @@ def main(arguments: list[str]) -> None:
         connection.send_bytes(json.dumps({"event": event, **values}).encode())
 
     try:
-        report("hello", blender=_blender_version(), pid=os.getpid())
+        from megasynth_attr.blender.compat import blender_version
+
+        blender_version()  # EnvironmentProblem for a Blender that cannot be used
+        report("hello")
         while (order := orders.get())["do"] == "scene":
-            _serve_scene(order["job"], report)
+            report("done", **_render_scene(order["job"], report))
     except (BrokenPipeError, ConnectionResetError):
         sys.exit(SCHEDULER_GONE)
     except Exception as error:
@@ -80,26 +83,6 @@ def _die_with_parent() -> None:
 
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
-
-
-def _blender_version() -> str:
-    """Return the version of the Blender this runs in; EnvironmentProblem if it cannot be used."""
-    from megasynth_attr.blender.compat import blender_version
-
-    return blender_version()
-
-
-def _serve_scene(job_record: dict[str, Any], report: Report) -> None:
-    """Render one scene and report how it went; only a lost scheduler gets out as an exception."""
-    try:
-        seconds = _render_scene(job_record, report)
-    except (BrokenPipeError, ConnectionResetError):
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        report("error", kind=type(error).__name__, message=_message(error), exit_code=_exit_code(error))
-    else:
-        report("done", **seconds)
 
 
 def _render_scene(job_record: dict[str, Any], report: Report) -> dict[str, float]:
@@ -132,24 +115,16 @@ def _render_scene(job_record: dict[str, Any], report: Report) -> dict[str, float
     size = job.render.width_px, job.render.height_px
     with SceneWriter(Path(job.dataset_dir), scene, *size, job.write, record) as writer:
         for index in range(len(scene.factors["camera"].positions)):
-            frame_started = time.monotonic()
             view = render_view(stage, index)
             rendered = time.monotonic()
             writer.write_frame(index, view.frame)
-            now = time.monotonic()
-            report("frame", frame=index, cycles_s=view.cycles_s, wall_s=now - frame_started)
-            cycles_s, write_s = cycles_s + view.cycles_s, write_s + now - rendered
+            cycles_s, write_s = cycles_s + view.cycles_s, write_s + time.monotonic() - rendered
+            report("frame")
         commit_started = time.monotonic()
         writer.commit()
     now = time.monotonic()
-    commit_s = now - commit_started
-    return {
-        "build_s": build_s,
-        "cycles_s": cycles_s,
-        "write_s": write_s,
-        "commit_s": commit_s,
-        "wall_s": now - started,
-    }
+    parts = {"build_s": build_s, "cycles_s": cycles_s, "write_s": write_s, "commit_s": now - commit_started}
+    return {**parts, "wall_s": now - started}
 
 
 @contextmanager

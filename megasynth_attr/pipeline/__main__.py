@@ -21,9 +21,9 @@ from megasynth_attr.scene.config import resolve
 def main(words: list[str]) -> None:
     """Run the chosen stages one after another; raises a MegaSynthError with the exit code if one could not finish.
 
-    Everything that can be known to fail, in the last stage too, is looked for before the first one starts. After
-    scenes, adapters or methods that failed for good, or a dataset that is not what it should be, nothing more is
-    trained, but the other stages look at what there is; the first such error is raised at the end.
+    Everything that can be known to fail, even in the last stage, is checked before the first one starts. After scenes,
+    adapters or methods that failed for good, or a dataset that is wrong, nothing more is trained, but the other stages
+    still look at what there is; the first such error is raised at the end.
     """
     if (text := wanted_text(words)) is not None:
         print_help(text)
@@ -47,7 +47,7 @@ def run_steps(steps: Sequence[Step], started: float) -> None:
     failed: MegaSynthError | None = None
     for stage, run in steps:
         if failed is not None and not stage.despite_failure:
-            print(f"{stage.name}: not run, since an earlier stage did not end well", file=sys.stderr, flush=True)
+            print(f"{stage.name}: not run, because an earlier stage failed", file=sys.stderr, flush=True)
             continue
         try:
             stage.run(replace(run, max_runtime_s=_time_left_s(run, started)))

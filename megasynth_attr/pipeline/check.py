@@ -1,4 +1,4 @@
-"""What refuses a run before its first stage: everything that can be known to fail, in the last stage too."""
+"""Checks before the first stage runs: everything that can be known to fail, even in the last stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.stages import StageGroup, read_section, require_modules
-from megasynth_attr.farm.experiment import require_experiment
+from megasynth_attr.farm.experiment import require_datasets, require_experiment
 from megasynth_attr.pipeline.stages import Stages, Step
 from megasynth_attr.scene.config import Experiment
 
@@ -15,7 +15,7 @@ from megasynth_attr.scene.config import Experiment
 def check_settings(experiment: Experiment, stages: Stages, steps: Sequence[Step]) -> None:
     """Raise ConfigError or DatasetError for settings that cannot work, in any section and of any chosen stage.
 
-    The sections of stages that are not chosen are looked at all the same: a word misspelt here is wrong later.
+    Sections of stages that are not chosen are checked too: a key misspelt there would go unnoticed until later.
     """
     for section, group in stages.groups.items():
         if section in experiment.sections:
@@ -26,8 +26,11 @@ def check_settings(experiment: Experiment, stages: Stages, steps: Sequence[Step]
 
 def check_machine(experiment: Experiment, steps: Sequence[Step]) -> None:
     """Raise EnvironmentProblem or DatasetError for what a chosen stage needs and this machine or folder lacks."""
-    if all(stage.name != "generate" for stage, _ in steps):
+    names = {stage.name for stage, _ in steps}
+    if "generate" not in names:
         require_experiment(experiment)
+        if "verify" in names:
+            require_datasets(experiment)
     for stage, run in steps:
         require_modules(stage)
         stage.ready(run)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from megasynth_attr.core.codec import from_plain
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.files import read_json
-from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.dataset import paths
-from megasynth_attr.farm.library import list_hdris
+from megasynth_attr.farm.library import list_hdris, pictures_folder
 from megasynth_attr.scene.factor import load_plugins
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 from megasynth_attr.scene.spec import Assets, Scene, read_scene
@@ -70,7 +67,9 @@ def main(words: list[str]) -> None:
 
     if load_bpy().app.background and not options.save:
         raise ConfigError("save= is missing: this Blender has no window, so name the .blend file to write")
-    render = render_settings(options.scene_file.with_name(paths.RENDER_FILE))
+    settings, render = options.scene_file.with_name(paths.RENDER_FILE), RenderSettings()
+    if settings.is_file():
+        render = from_plain(RenderSettings, read_json(settings)["render"], str(settings))
     stage = build_scene(scene, find_assets(scene, options), render=render, write=WriteSettings())
     animate_camera(stage)
     prepare_for_people(stage)
@@ -83,8 +82,9 @@ def completed(options: Options) -> Options:
     """Return ``options`` with what is empty taken from the dataset that the scene lies in, if it lies in one."""
     scene = options.scene_file
     dataset = scene.parents[3] if len(scene.parents) > 4 else scene.parent
-    config = dataset_config(dataset / paths.DATASET_FILE)
-    texture, lighting = config.get("factors", {}).get("texture", {}), config.get("factors", {}).get("lighting", {})
+    record = dataset / paths.DATASET_FILE
+    config = read_json(record).get("config", {}) if record.is_file() else {}
+    texture, lighting = (config.get("factors", {}).get(name, {}) for name in ("texture", "lighting"))
     return replace(
         options,
         bank=options.bank or texture.get("bank", "procedural"),
@@ -96,16 +96,6 @@ def completed(options: Options) -> Options:
     )
 
 
-def dataset_config(file: Path) -> Mapping[str, Any]:
-    """Return the settings a dataset was made with; empty if the scene lies in none."""
-    return read_json(file).get("config", {}) if file.is_file() else {}
-
-
-def render_settings(file: Path) -> RenderSettings:
-    """Return the render settings stored beside a scene; the defaults if it lies alone. Noise does not matter here."""
-    return from_plain(RenderSettings, read_json(file)["render"], str(file)) if file.is_file() else RenderSettings()
-
-
 def find_assets(scene: Scene, options: Options) -> Assets:
     """Return the paths of the images the scene names; DatasetError or ConfigError if one is not where it should be."""
     texture, lighting = scene.factors["texture"], scene.factors["lighting"]
@@ -113,8 +103,7 @@ def find_assets(scene: Scene, options: Options) -> Assets:
     maps = bank.materialise(sorted(texture.identities))
     pictures, hdris = {}, {}
     if texture.picture is not None:
-        folder = Path(options.pictures) if options.pictures else resource_dir("assets") / "pictures"
-        pictures = {p.name: str(p.path) for p in list_pictures(folder)}
+        pictures = {p.name: str(p.path) for p in list_pictures(pictures_folder(options.pictures))}
     if lighting.hdri is not None:
         if not options.hdris:
             raise ConfigError(f"hdris= is missing: the scene is lit by {lighting.hdri.name}, name the folder it is in")

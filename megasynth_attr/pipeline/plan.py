@@ -1,4 +1,4 @@
-"""What a run will cost, said before it starts: what each stage says of itself."""
+"""What a run will cost, printed before it starts: the cost lines of all its stages."""
 
 from __future__ import annotations
 

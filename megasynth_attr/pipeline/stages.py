@@ -13,7 +13,7 @@ from megasynth_attr.core.pages.chapters import ChapterPlace
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.core.stages import Stage, StageGroup, StageRun, installed_groups, missing_stage
-from megasynth_attr.dataset.paths import DATASET_FILE, dataset_dir, dataset_name
+from megasynth_attr.dataset.paths import dataset_dir, dataset_name
 from megasynth_attr.farm.generate import check_machine, generate
 from megasynth_attr.farm.isolation import record_isolation
 from megasynth_attr.farm.slurm import check_shard
@@ -24,12 +24,12 @@ MANY_FRAMES = 400  # below that, starting processes takes longer than checking
 
 
 class VerificationFailed(DatasetError):
-    """A dataset is not what it should be; the report still says what it is."""
+    """A dataset is not what it should be; the report shows it all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineRun(StageRun):
-    """What the stages built in are given besides: the whole experiment, and where chapters of the summary may be."""
+    """What built-in stages are given in addition: the whole experiment, and where chapters may have been written."""
 
     experiment: Experiment
     chapters: tuple[ChapterPlace, ...] = ()
@@ -91,13 +91,13 @@ class Stages:
 
 def find_stages() -> Stages:
     """Return all stages; ConfigError if two have one name or wait for each other."""
-    found = installed_groups()
-    others = [stage for group in found.groups.values() for stage in group.stages]
-    return Stages((GENERATE, VERIFY, *_ordered(others), REPORT), found.groups, found.broken)
+    groups, broken = installed_groups()
+    others = [stage for group in groups.values() for stage in group.stages]
+    return Stages((GENERATE, VERIFY, *_ordered(others), REPORT), groups, broken)
 
 
 def _ordered(stages: Sequence[Stage[Any]]) -> list[Stage[Any]]:
-    """Return the stages so that each follows those it names in ``after``, and else as they are given."""
+    """Return the stages in the order given, except that each follows those it names in ``after``."""
     left = {stage.name: stage for stage in stages}
     names = [stage.name for stage in (GENERATE, VERIFY, *stages, REPORT)]
     if twice := sorted(name for name in set(names) if names.count(name) > 1):
@@ -106,13 +106,13 @@ def _ordered(stages: Sequence[Stage[Any]]) -> list[Stage[Any]]:
     while left:
         free = next((stage for stage in left.values() if not left.keys() & set(stage.after)), None)
         if free is None:
-            raise ConfigError(f"the stages {', '.join(left)} wait for each other; uninstall what brings one of them")
+            raise ConfigError(f"the stages {', '.join(left)} wait for each other; uninstall the package of one of them")
         ordered.append(left.pop(free.name))
     return ordered
 
 
 def stage_run(experiment: Experiment, section: str, chapters: tuple[ChapterPlace, ...] = ()) -> PipelineRun:
-    """Return what the stages of a section are given of an experiment."""
+    """Return what the stages of a section are given to run an experiment."""
     return PipelineRun(
         out=experiment.out,
         members={config.attribute: _dataset_names(config) for config in experiment.members},
@@ -141,9 +141,6 @@ def _verify(run: PipelineRun) -> None:
     failed = []
     for config in run.experiment.configs:
         folders = {index: dataset_dir(run.out, config.attribute, index) for index in _selected(config)}
-        for folder in folders.values():
-            if not (folder / DATASET_FILE).is_file():
-                raise DatasetError(f"{folder} does not exist yet; run the stage generate first")
         record_isolation(run.experiment, config, folders)
         scenes = parse_indices(config.run.scenes, config.content.scene_count, "scenes")
         partial = config.run.scenes.strip() != "all" or config.run.shard != "1/1"

@@ -52,9 +52,7 @@ def _encode(frames: Sequence[np.ndarray], order: Sequence[int]) -> bytes:
     indices = []
     for frame in frames:
         index = np.array(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE))
-        index[np.all(frame == PAPER_RGB, axis=-1)] = (
-            paper  # Pillow's search is approximate; the background must be exact
-        )
+        index[np.all(frame == PAPER_RGB, axis=-1)] = paper  # exactly: Pillow's search is approximate
         indices.append(index)
     buffer = io.BytesIO()
     iio.imwrite(

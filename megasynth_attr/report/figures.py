@@ -210,9 +210,7 @@ def save_isolation(path: Path, measured: Sequence[Facts], factors: Sequence[str]
 
     rows = sorted(measured, key=lambda facts: ([list(factors).index(f) for f in facts.varying], facts.name))
     relatives = [(facts.isolation or {})["relative"] for facts in rows]
-    values = np.array(
-        [[relative.get(f, 0.0) for f in factors] for relative in relatives], dtype=np.float64
-    )  # None: NaN
+    values = np.array([[relative.get(f, 0.0) for f in factors] for relative in relatives], np.float64)  # None: NaN
     label_inches = 0.30 + 0.075 * max(len(facts.name) for facts in rows)
     cell_w, cell_h = 0.76, 0.46 if len(rows) <= 12 else 0.30
     grid_w, grid_h = cell_w * len(factors), cell_h * len(rows)

@@ -6,18 +6,14 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from megasynth_attr.core.pages.figures import evenly
+from megasynth_attr.dataset.reader import Dataset, SceneData
 from megasynth_attr.report.animation import write_gif
 from megasynth_attr.report.facts import Facts
-from megasynth_attr.report.figures import (
-    Trajectory,
-    save_depth,
-    save_trajectory,
-)
+from megasynth_attr.report.figures import Trajectory, save_depth, save_trajectory
 from megasynth_attr.report.images import (
     contact_sheet,
     instance_colour,
@@ -30,9 +26,6 @@ from megasynth_attr.report.images import (
     strip,
 )
 from megasynth_attr.report.space import Cloud, is_closed, view_points
-
-if TYPE_CHECKING:
-    from megasynth_attr.dataset.reader import Dataset, SceneData
 
 CLOUD_VIEWS = 10
 CLOUD_POINTS = 24_000
@@ -76,7 +69,6 @@ class Pictures:
     example: str  # the scene shown in detail
     frame_size: tuple[int, int]  # width, height in pixels
     sheet_scenes: tuple[str, ...]
-    sheet_frame: int
     strips: tuple[Strip, ...]
     strip_frames: tuple[int, ...]
     trajectory_frames: tuple[int, ...]
@@ -115,7 +107,6 @@ def draw_dataset(dataset: Dataset, facts: Facts, folder: Path, limits: Limits, t
         example=example.name,
         frame_size=(width, height),
         sheet_scenes=tuple(s.name for s in sheet_scenes),
-        sheet_frame=0,
         strips=tuple(strips),
         strip_frames=tuple(strip_frames),
         trajectory_frames=tuple(trajectory_frames),

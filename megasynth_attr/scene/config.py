@@ -7,7 +7,6 @@ dataclass, with its default, meaning and limits; the keys of a factor live with 
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,6 @@ from megasynth_attr.scene.factor import load_plugins, registered
 from megasynth_attr.scene.settings import ContentSettings, IsolationSettings, RenderSettings, RunSettings, WriteSettings
 
 PATCH_PX = 14  # the training layout's image sizes are multiples of the DINOv2 patch
-
-
 SECTIONS: dict[str, type] = {"render": RenderSettings, "write": WriteSettings, "isolation": IsolationSettings}
 
 
@@ -192,17 +189,9 @@ def preset_file(name: str) -> Path:
 
 def schema() -> type:
     """Return the dataclass of all keys: content and run settings at the root, one section per factor and part."""
-    fields: list[Any] = []
-    for group in (ContentSettings, RunSettings):
-        hints = typing.get_type_hints(group)
-        fields += [(f.name, hints[f.name], _copied(f)) for f in dataclasses.fields(group)]
     sections = SECTIONS | {name: factor.settings for name, factor in registered().items()}
-    fields += [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in sections.items()]
-    return dataclasses.make_dataclass("Settings", fields, frozen=True)
-
-
-def _copied(field: dataclasses.Field[Any]) -> Any:
-    return dataclasses.field(default=field.default, metadata=field.metadata)
+    fields = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in sections.items()]
+    return dataclasses.make_dataclass("Settings", fields, bases=(RunSettings, ContentSettings), frozen=True)
 
 
 def _build(settings: Mapping[str, Any], preset_name: str) -> Config:

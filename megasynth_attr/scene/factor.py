@@ -13,8 +13,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +22,6 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr.core.errors import ConfigError
-
-HOW_OFTEN = ("scope", "variants")  # the fields every factor's settings begin with
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,11 @@ class Draw:
     records: Records
 
 
+def mean_difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean absolute difference of two descriptions."""
+    return float(np.abs(a - b).mean())
+
+
 @dataclass(frozen=True)
 class Factor:
     """One attribute of a scene.
@@ -82,16 +84,17 @@ class Factor:
     data: type
     sample: Callable[[np.random.Generator, Any, Draw], Any]
     describe: Callable[[Any, Records], np.ndarray]
-    distance: Callable[[np.ndarray, np.ndarray], float]
     changes_depth: bool
+    distance: Callable[[np.ndarray, np.ndarray], float] = mean_difference
     optional: bool = True
     build: Callable[[Any, Any], None] | None = None
     develop: Callable[[np.ndarray, Any, int, np.random.Generator], np.ndarray] | None = None
 
     def is_off(self, settings: Any) -> bool:
         """Return whether scenes made with ``settings`` do without this factor."""
-        as_default = {name: getattr(self.settings(), name) for name in HOW_OFTEN}
-        return self.optional and dataclasses.replace(settings, **as_default) == self.settings()
+        default = self.settings()
+        as_often = dataclasses.replace(settings, scope=default.scope, variants=default.variants)
+        return self.optional and as_often == default
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Plugin:
     factors: tuple[str, ...]
 
 
-_plugin_factors: dict[str, Factor] = {}  # of this process; only load_plugins and plugins_forgotten touch it
+_plugin_factors: dict[str, Factor] = {}  # of this process; only load_plugins adds to it
 
 
 def registered() -> dict[str, Factor]:
@@ -154,17 +157,6 @@ def unloadable_plugins(paths: Iterable[str]) -> dict[str, str]:
         except ConfigError as error:
             reasons[item] = str(error)
     return reasons
-
-
-@contextmanager
-def plugins_forgotten() -> Iterator[None]:
-    """Context manager: the factors of plugins loaded inside are unknown again afterwards."""
-    before = dict(_plugin_factors)
-    try:
-        yield
-    finally:
-        _plugin_factors.clear()
-        _plugin_factors.update(before)
 
 
 def _module_of(item: str) -> ModuleType:

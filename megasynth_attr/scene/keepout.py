@@ -28,13 +28,8 @@ class InsideBox:
 
     half_size: tuple[float, float, float]
 
-    def distance(self, points: np.ndarray) -> np.ndarray:
-        """Return, for N×3 points, the signed distance to the camera region; positive = outside of it."""
-        outside = np.abs(points) - np.asarray(self.half_size)
-        return np.linalg.norm(np.maximum(outside, 0), axis=-1) + np.minimum(outside.max(axis=-1), 0)
-
-    def box_distance(self, centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """Return, for N axis-aligned boxes, the distance to the camera region (0 where they overlap)."""
+    def distance(self, centres: np.ndarray, sizes: np.ndarray | float = 0.0) -> np.ndarray:
+        """Return, for N points or axis-aligned boxes, the distance to the camera region (0 where they overlap)."""
         gap = np.abs(centres) - sizes / 2 - np.asarray(self.half_size)
         return np.linalg.norm(np.maximum(gap, 0), axis=-1)
 

@@ -19,6 +19,9 @@ from megasynth_attr.scene.keepout import CameraRegion, InsideBox
 from megasynth_attr.scene.spec import Box, Vec3, Window
 
 TOLERANCE = 1e-6  # layout units; touching is not intersecting, and stored values are rounded to 1e-9
+Keepout = Callable[[np.ndarray, np.ndarray], np.ndarray]  # N×3 centres and sizes of boxes → which of them keep clear
+Spot = tuple[np.ndarray, np.ndarray]  # T candidates for one box, tried in order: centres and sizes, both T×3
+KeepoutOf = Callable[[np.ndarray, np.ndarray], Keepout | None]  # low and high of the whole layout → its keepout
 
 
 def probability(default: float, help: str) -> Any:
@@ -58,7 +61,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Layout:
-    """All boxes of a scene. ``bounds`` (low, high) is the box that becomes ±1, None if nothing was placed."""
+    """All boxes of a scene."""
 
     name: str
     extent: Vec3
@@ -66,49 +69,29 @@ class Layout:
     window: Window | None
     dropped: int
 
-    @property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
-        if not self.items:
-            return None
+    def scale_and_centre(self) -> tuple[float, Vec3]:
+        """Return (scene units per layout unit, layout point that becomes the origin), rounded as they are stored.
+
+        The box around all items becomes ±1; a layout without items has no scale.
+        """
         centres = np.array([i.box.centre for i in self.items])
         halves = np.array([i.box.size for i in self.items]) / 2
-        return (centres - halves).min(axis=0), (centres + halves).max(axis=0)
-
-    def scale_and_centre(self) -> tuple[float, Vec3]:
-        """Return (scene units per layout unit, layout point that becomes the origin), rounded as they are stored."""
-        assert self.bounds is not None, "an empty layout has no scale"
-        low, high = self.bounds
+        low, high = (centres - halves).min(axis=0), (centres + halves).max(axis=0)
         return rounded(2 / (high - low).max()), rounded((low + high) / 2)
 
 
-@dataclass(frozen=True)
-class Keepout:
-    """Where cameras may be, in layout units: no box may come closer than ``clearance`` to it."""
-
-    region: InsideBox
-    clearance: float  # scene units
-    scale: float
-    centre: np.ndarray
-
-    def allows(self, centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """Return, for N×3 centres and sizes of boxes, which of them keep clear."""
-        gap = self.region.box_distance((centres - self.centre) * self.scale, sizes * self.scale)
-        return gap >= self.clearance + TOLERANCE * self.scale
-
-
 def keepout(region: CameraRegion | None, clearance: float, low: np.ndarray, high: np.ndarray) -> Keepout | None:
-    """Return the region that boxes must avoid in a layout that fills [low, high]; None if cameras stay outside."""
+    """Return the test of which boxes of a layout that fills [low, high] stay ``clearance`` (scene units) away from
+    where cameras may be; None if they stay outside."""
     if not isinstance(region, InsideBox):
         return None
-    return Keepout(region, clearance, 2 / float((high - low).max()), (low + high) / 2)
+    scale, centre = 2 / float((high - low).max()), (low + high) / 2
 
+    def allows(centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        gap = region.distance((centres - centre) * scale, sizes * scale)
+        return np.asarray(gap >= clearance + TOLERANCE * scale)
 
-@dataclass(frozen=True)
-class Spot:
-    """T candidates for one box: centres and sizes, both T×3, tried in order."""
-
-    centres: np.ndarray
-    sizes: np.ndarray
+    return allows
 
 
 @dataclass
@@ -135,29 +118,30 @@ class Site:
 
     def place(self, kind: str, spot: Spot, *, solid: bool, primitives: str | None, surface: str = "material") -> bool:
         """Add a box at the first candidate that fits and return True; otherwise count it as dropped."""
-        fits = self._fits(spot, solid)
+        centres, sizes = spot
+        fits = self._fits(centres, sizes, solid)
         if not fits.any():
             self.dropped += 1
             return False
         first = int(fits.argmax())
-        box = Box(kind, rounded(spot.centres[first]), rounded(spot.sizes[first]))
+        box = Box(kind, rounded(centres[first]), rounded(sizes[first]))
         self.add(Item(box, primitives, surface))
         if solid:
             half = np.array(box.size) / 2
             self.reserve(box.centre - half, box.centre + half)
         return True
 
-    def _fits(self, spot: Spot, solid: bool) -> np.ndarray:
-        low, high = spot.centres - spot.sizes / 2, spot.centres + spot.sizes / 2
+    def _fits(self, centres: np.ndarray, sizes: np.ndarray, solid: bool) -> np.ndarray:
+        low, high = centres - sizes / 2, centres + sizes / 2
         fits = (low >= -TOLERANCE).all(axis=1) & (high <= self.extent + TOLERANCE).all(axis=1)
-        fits &= (spot.sizes > 0).all(axis=1)
+        fits &= (sizes > 0).all(axis=1)
         if self.keepout is not None:
-            fits &= self.keepout.allows(spot.centres, spot.sizes)
+            fits &= self.keepout(centres, sizes)
         if solid and self.solid_low:
             others_low, others_high = np.array(self.solid_low), np.array(self.solid_high)
             shared = np.minimum(high[:, None], others_high) - np.maximum(low[:, None], others_low)  # (T, M, 3)
             volume = np.where((shared > TOLERANCE).all(axis=-1), shared.prod(axis=-1), 0.0)
-            smaller = np.minimum(spot.sizes.prod(axis=1)[:, None], (others_high - others_low).prod(axis=-1))
+            smaller = np.minimum(sizes.prod(axis=1)[:, None], (others_high - others_low).prod(axis=-1))
             fits &= (volume <= self.overlap * smaller).all(axis=1)
         return fits
 
@@ -176,6 +160,3 @@ def anywhere(rng: np.random.Generator, sizes: np.ndarray, extent: np.ndarray) ->
     """Return T×3 centres uniform where boxes of T×3 ``sizes`` stay inside the extent (a box too large: its middle)."""
     slack = np.maximum(extent - sizes, 0)
     return (extent - slack) / 2 + slack * rng.random(sizes.shape)
-
-
-KeepoutOf = Callable[[np.ndarray, np.ndarray], "Keepout | None"]

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.heightfield import CONTROL
-from megasynth_attr.scene.primitives import KINDS, Template, coarse_edges, template
+from megasynth_attr.scene.primitives import KINDS, Template, coarse_edges
 from megasynth_attr.scene.spec import Geometry, Primitive
 
 FRAME_CELLS = 3  # cells of the coarse surface whose edges become struts; not the tessellation, which must not matter
@@ -44,7 +44,7 @@ def build_meshes(geometry: Geometry, tiles_per_unit: float | None) -> list[MeshA
         key = (primitive.kind, _cells(primitive, geometry))
         groups.setdefault(key, []).append(index)
         if key not in templates:
-            templates[key] = template(*key)
+            templates[key] = KINDS[key[0]].build(key[1])
     posed: list[np.ndarray] = [np.empty(0)] * len(geometry.primitives)  # (V, 3) each, layout units
     for key, members in groups.items():
         points = _posed(templates[key], [geometry.primitives[i] for i in members])
@@ -179,7 +179,7 @@ def _wireframes(
     patches: Template, members: list[int], posed: list[np.ndarray], geometry: Geometry, tiles_per_unit: float | None
 ) -> list[MeshArrays]:
     """Return struts of square section along the edges of the coarse surface; each strut is a closed box."""
-    edges, bar = coarse_edges(patches), template("cuboid", 1)
+    edges, bar = coarse_edges(patches), KINDS["cuboid"].build(1)
     shape = np.concatenate([p.points for p in bar])  # (24, 3), the bar's axis is z
     corner_vertices, face_sizes = _topology(bar)
     count, width = len(edges), geometry.strut_width * geometry.scale

@@ -39,11 +39,6 @@ class Patch:
 Template = tuple[Patch, ...]
 
 
-def template(kind: str, cells: int) -> Template:
-    """Return the patches of ``kind`` with ``cells`` cells along a quarter turn or a cuboid's side."""
-    return KINDS[kind].build(cells)
-
-
 def coarse_edges(patches: Template) -> np.ndarray:
     """Return E×2: each edge of the patches once, indexing their concatenated vertices, coincident ones merged."""
     points = np.concatenate([p.points for p in patches])
@@ -118,23 +113,18 @@ def _square(cells: int, normal: np.ndarray, place: Callable[[np.ndarray, np.ndar
     )
 
 
-@dataclass(frozen=True)
-class _Profile:
-    """A curve in the half plane (radius, z) from bottom to top with outward normals; revolved about z."""
+def _revolve(
+    cells: int, radius: np.ndarray, z: np.ndarray, normal_radius: np.ndarray, normal_z: np.ndarray, closed: bool = False
+) -> Patch:
+    """Return the surface that a curve from bottom to top makes around z, with 4·cells columns.
 
-    radius: np.ndarray
-    z: np.ndarray
-    normal_radius: np.ndarray
-    normal_z: np.ndarray
-    closed: bool = False  # the torus: the last point is the first
-
-
-def _revolve(profile: _Profile, cells: int) -> Patch:
-    """Return the surface of revolution with 4·cells columns; profile ends on the axis become poles."""
-    turn, rows = 4 * cells, len(profile.radius) - 1
+    The curve and its outward normals lie in the half plane (radius, z); where an end has radius 0 it becomes a pole.
+    ``closed``: the last point is the first (the torus).
+    """
+    turn, rows = 4 * cells, len(radius) - 1
     cos, sin = _turn(turn)
-    south, north = profile.radius[0] == 0, profile.radius[-1] == 0
-    last = rows if profile.closed else rows + 1  # rings with vertices of their own
+    south, north = radius[0] == 0, radius[-1] == 0
+    last = rows if closed else rows + 1  # rings with vertices of their own
     counts = np.full(last, turn)
     counts[0], counts[-1] = (1 if south else turn), (1 if north else turn)
     starts = np.concatenate([[0], np.cumsum(counts)])
@@ -142,10 +132,10 @@ def _revolve(profile: _Profile, cells: int) -> Patch:
     grid = np.stack([starts[k % last] + columns * (counts[k % last] > 1) for k in range(rows + 1)])
     ring = np.repeat(np.arange(last), counts)
     column = np.concatenate([np.arange(count) for count in counts])
-    radius, normal_radius = profile.radius[ring], profile.normal_radius[ring]
-    points = np.stack([radius * cos[column], radius * sin[column], profile.z[ring]], axis=-1)
-    normals = np.stack([normal_radius * cos[column], normal_radius * sin[column], profile.normal_z[ring]], axis=-1)
-    height_basis = (periodic_basis if profile.closed else open_basis)(np.arange(last) / rows)
+    cos, sin = cos[column], sin[column]
+    points = np.stack([radius[ring] * cos, radius[ring] * sin, z[ring]], axis=-1)
+    normals = np.stack([normal_radius[ring] * cos, normal_radius[ring] * sin, normal_z[ring]], axis=-1)
+    height_basis = (periodic_basis if closed else open_basis)(np.arange(last) / rows)
     corner_vertices, face_sizes, uv = _faces(grid, south, north)
     return Patch(
         points=points,
@@ -154,10 +144,10 @@ def _revolve(profile: _Profile, cells: int) -> Patch:
         corner_vertices=corner_vertices,
         face_sizes=face_sizes,
         uv=uv,
-        rows=grid[int(south) : rows if profile.closed or north else rows + 1],
+        rows=grid[int(south) : rows if closed or north else rows + 1],
         columns=grid[:, :-1].T,
         closed_u=True,
-        closed_v=profile.closed,
+        closed_v=closed,
     )
 
 
@@ -175,10 +165,11 @@ def _cap(cells: int, z: float) -> Patch:
         angle = np.pi / 4 * ratio
         x = radius * np.where(wide, np.cos(angle), np.sin(angle))
         y = radius * np.where(wide, np.sin(angle), np.cos(angle))
-        cos, sin = _turn(4 * cells)
-        for i, j, step in _border(cells):
-            row = j if z > 0 else cells - j
-            x[row, i], y[row, i] = cos[step], sin[step]
+        step, last, first = np.arange(cells), np.full(cells, cells), np.zeros(cells, dtype=int)
+        column = np.concatenate([last, cells - step, first, step])  # the border, counter-clockwise from its corner
+        row = np.concatenate([step, last, cells - step, first])
+        row = row if z > 0 else cells - row
+        x[row, column], y[row, column] = _turn(4 * cells)
         return np.stack([x, y, np.full_like(x, z)], axis=-1)
 
     patch = _square(cells, np.array([0.0, 0.0, z]), place)
@@ -187,21 +178,11 @@ def _cap(cells: int, z: float) -> Patch:
     return dataclasses.replace(patch, uv=plan, rows=patch.rows[middle], columns=patch.columns[middle])
 
 
-def _border(cells: int) -> list[tuple[int, int, int]]:
-    """Return (column, row, index on the turn) of the border of a square grid, counter-clockwise from its corner."""
-    n = cells
-    right = [(n, k, k) for k in range(n)]
-    top = [(n - k, n, n + k) for k in range(n)]
-    left = [(0, n - k, 2 * n + k) for k in range(n)]
-    bottom = [(k, 0, 3 * n + k) for k in range(n)]
-    return right + top + left + bottom
-
-
 def _ellipsoid(cells: int) -> Template:
     latitude = np.pi / 2 * _steps(2 * cells)
     radius, z = np.cos(latitude), np.sin(latitude)
     radius[[0, -1]] = 0.0
-    return (_revolve(_Profile(radius, z, radius, z), cells),)
+    return (_revolve(cells, radius, z, radius, z),)
 
 
 def _cuboid(cells: int) -> Template:
@@ -226,22 +207,22 @@ def _cuboid(cells: int) -> Template:
 
 def _cylinder(cells: int) -> Template:
     z = _steps(cells)
-    side = _Profile(np.ones_like(z), z, np.ones_like(z), np.zeros_like(z))
-    return _revolve(side, cells), _cap(cells, 1.0), _cap(cells, -1.0)
+    one = np.ones_like(z)
+    return _revolve(cells, one, z, one, np.zeros_like(z)), _cap(cells, 1.0), _cap(cells, -1.0)
 
 
 def _cone(cells: int) -> Template:
     z = _steps(cells)
     radius, slope = (1 - z) / 2, np.full_like(z, 2.0)
     slope[-1] = 0.0  # the apex is one vertex: its normal is the axis
-    return _revolve(_Profile(radius, z, slope, np.ones_like(z)), cells), _cap(cells, -1.0)
+    return _revolve(cells, radius, z, slope, np.ones_like(z)), _cap(cells, -1.0)
 
 
 def _torus(cells: int) -> Template:
     rows = 2 * max(cells, 2)
     angle = -np.pi / 2 + 2 * np.pi * np.arange(rows + 1) / rows  # starts below, climbs on the outside
     cos, sin = np.cos(angle), np.sin(angle)
-    return (_revolve(_Profile(1 - TUBE_RADIUS + TUBE_RADIUS * cos, sin, cos, sin * TUBE_RADIUS, closed=True), cells),)
+    return (_revolve(cells, 1 - TUBE_RADIUS + TUBE_RADIUS * cos, sin, cos, sin * TUBE_RADIUS, closed=True),)
 
 
 def _capsule(cells: int) -> Template:
@@ -252,12 +233,15 @@ def _capsule(cells: int) -> Template:
     z = np.concatenate([-(1 - CAPSULE_CAP) - cap_z[::-1], straight, (1 - CAPSULE_CAP) + cap_z])
     normal_z = np.concatenate([-np.cos(angle), np.zeros_like(straight), np.sin(angle)]) / CAPSULE_CAP
     radius[[0, -1]] = 0.0
-    return (_revolve(_Profile(radius, z, radius, normal_z), cells),)
+    return (_revolve(cells, radius, z, radius, normal_z),)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of primitive: how many faces (height fields) it has, and its template for a number of cells."""
+    """A kind of primitive: how many faces (height fields) it has, and how its template is built.
+
+    ``build`` takes the number of cells along a quarter turn or a cuboid's side.
+    """
 
     faces: int
     build: Callable[[int], Template]

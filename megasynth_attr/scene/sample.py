@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
 
 from megasynth_attr.core.streams import Scope, stream, stream_key
+from megasynth_attr.scene.config import Config
 from megasynth_attr.scene.factor import Draw, Records, registered
 from megasynth_attr.scene.spec import Scene
-
-if TYPE_CHECKING:
-    from megasynth_attr.scene.config import Config
 
 
 def sample_scene(config: Config, dataset_index: int, scene_index: int, records: Records) -> Scene:
@@ -20,18 +18,9 @@ def sample_scene(config: Config, dataset_index: int, scene_index: int, records: 
     ``records`` do not fit.
     """
     content = config.content
-
-    def key(factor: str, scope: Scope, variants: int = 1) -> str:
-        return stream_key(
-            content.seed,
-            factor,
-            scope,
-            attribute=content.attribute,
-            dataset_index=dataset_index,
-            scene_index=scene_index,
-            variants=variants,
-        )
-
+    key = functools.partial(
+        stream_key, content.seed, attribute=content.attribute, dataset_index=dataset_index, scene_index=scene_index
+    )
     drawn: dict[str, object] = {}
     for name, factor in registered().items():
         if (settings := config.factors.get(name)) is None:
@@ -48,7 +37,7 @@ def sample_scene(config: Config, dataset_index: int, scene_index: int, records: 
             dataset_rng=stream(key(f"{name} per dataset", dataset_scope)),
             records=records,
         )
-        drawn[name] = factor.sample(stream(key(name, scope, settings.variants)), settings, draw)
+        drawn[name] = factor.sample(stream(key(name, scope, variants=settings.variants)), settings, draw)
     noise_rng = stream(key("noise", Scope(content.noise_scope)))
     return Scene(
         attribute=content.attribute,

@@ -18,7 +18,7 @@ class RenderSettings:
     samples: int = setting(0, "Cycles samples per pixel; 0: as the quality says", minimum=0, maximum=65536)
     denoiser: str = setting(
         "best",
-        "best: OpenImageDenoise where Blender has it, else none, said aloud; oidn: or fail",
+        "best: OpenImageDenoise where Blender has it, else none, with a warning; oidn: or fail",
         options=["best", "oidn", "none"],
     )
     max_bounces: int = setting(6, "light path length", minimum=0, maximum=64)

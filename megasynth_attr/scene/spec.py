@@ -8,7 +8,7 @@ World: right-handed, z up. Cameras: OpenCV (x right, y down, z forward). Quatern
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,17 +199,7 @@ def diff(scene_a: Scene, scene_b: Scene) -> set[str]:
 
 def scene_to_json(scene: Scene) -> str:
     """Return the scene file's text: canonical JSON with format, hashes and factors, one line and a newline."""
-    record = {
-        "format": FORMAT,
-        "attribute": scene.attribute,
-        "dataset_index": scene.dataset_index,
-        "scene_index": scene.scene_index,
-        "root_seed": scene.root_seed,
-        "noise_seed": scene.noise_seed,
-        "hashes": scene.hashes(),
-        "factors": scene.factors,
-    }
-    return canonical_json(record) + "\n"
+    return canonical_json(vars(scene) | {"format": FORMAT, "hashes": scene.hashes()}) + "\n"
 
 
 def scene_from_json(text: str, where: str = "scene.json", *, keep_unknown: bool = False) -> Scene:
@@ -227,13 +217,13 @@ def scene_from_json(text: str, where: str = "scene.json", *, keep_unknown: bool 
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = record.get("format") if isinstance(record, dict) else None
         raise DatasetError(f"{where}: expected format {FORMAT!r}, found {found!r}")
+    scene = from_plain(Scene, {key: value for key, value in record.items() if key not in ("format", "hashes")}, where)
     kinds = {name: factor.data for name, factor in registered().items()}
-    if (unknown := sorted(set(record["factors"]) - set(kinds))) and not keep_unknown:
+    if (unknown := sorted(set(scene.factors) - set(kinds))) and not keep_unknown:
         raise DatasetError(f"{where}: unknown factor {unknown[0]!r}; load the plugin that defines it (plugins=[...])")
-    factors = {n: from_plain(kinds.get(n, Any), d, f"{where}: factors.{n}") for n, d in record["factors"].items()}
-    fields = {k: record[k] for k in ("attribute", "dataset_index", "scene_index", "root_seed", "noise_seed")}
-    scene = Scene(**fields, factors=factors)
-    if scene.hashes() != record["hashes"]:
+    factors = {n: from_plain(kinds.get(n, Any), d, f"{where}: factors.{n}") for n, d in scene.factors.items()}
+    scene = replace(scene, factors=factors)
+    if scene.hashes() != record.get("hashes"):
         raise DatasetError(f"{where}: the hashes do not match the content; the file was changed after it was written")
     return scene
 

@@ -54,7 +54,7 @@ def test_without_packages_it_says_what_to_do(runtime: Runtime, tmp_path: Path, e
     done = run(runtime, tmp_path, HIDE.format(empty=empty), VIRTUAL_ENV="")
     assert done.returncode == 4
     (line,) = [entry for entry in done.stderr.splitlines() if "EnvironmentProblem" in entry]
-    assert "yaml" in line and "-m venv" in line
+    assert "tqdm" in line and "-m venv" in line
 
 
 def test_an_environment_of_another_python_is_named(runtime: Runtime, tmp_path: Path, empty: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from megasynth_attr.core.errors import EnvironmentProblem
-from megasynth_attr.core.temporary import replace_atomically, replacing_folder
+from megasynth_attr.core.temporary import publish, replace_atomically, replacing_folder
 
 
 def test_a_killed_writer_leaves_nothing_under_the_final_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,3 +76,18 @@ def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
         (folder / "numbers").write_text("new")
     assert (final / "numbers").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("name", ["final", "deeper/final"])
+def test_the_first_to_publish_a_folder_wins(tmp_path: Path, name: str) -> None:
+    for content in ("first", "second"):
+        (tmp_path / content).mkdir()
+        (tmp_path / content / "x").write_text(content)
+    assert publish(tmp_path / "first", tmp_path / name)
+    assert not publish(tmp_path / "second", tmp_path / name)
+    assert (tmp_path / name / "x").read_text() == "first"
+    with pytest.raises(FileNotFoundError):
+        publish(tmp_path / "nothing", tmp_path / "elsewhere")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(NotADirectoryError):
+        publish(tmp_path / "second", tmp_path / "file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ from megasynth_attr.dataset.dataset_checks import (
 )
 from megasynth_attr.dataset.findings import Finding, SceneFacts
 from megasynth_attr.dataset.reprojection import (
-    DepthView,
     Surface,
     Systematic,
     choose_pairs,
@@ -26,8 +26,16 @@ from megasynth_attr.dataset.reprojection import (
     world_points,
 )
 
-Views = list[DepthView]
 FOV_DEG = 60.0
+
+
+class DepthView(NamedTuple):
+    depth_z: np.ndarray
+    intrinsics: np.ndarray
+    camera_from_world: np.ndarray
+
+
+Views = list[DepthView]
 
 
 def intrinsics_of(size: int) -> np.ndarray:
@@ -48,10 +56,10 @@ def exact_views(size: int, poses: list[np.ndarray], world: raycast.World | None 
 
 
 def judged(views: Views, pairs: int = 12) -> tuple[float | None, Systematic, list[Finding]]:
-    surfaces = [Surface(view) for view in views]
+    surfaces = [Surface(*view) for view in views]
     chosen = choose_pairs(np.stack([v.camera_from_world for v in views]), pairs)
     results = tuple((a, b, compare(surfaces[a], surfaces[b])) for a, b in chosen)
-    facts = SceneFacts("000000", (), {}, (), len(views), 0, 1.0, 0, 0, 0, results)
+    facts = SceneFacts("000000", frames=len(views), pairs=list(results))
     _, share, systematic, findings = check_reprojection([facts])
     return share, systematic, [f for f in findings if f.severity == "error"]
 
@@ -172,7 +180,7 @@ def test_tiny_baselines_pass_and_say_what_they_cannot_tell() -> None:
 def test_opposite_views_of_a_ball_have_nothing_in_common() -> None:
     world = raycast.World(spheres=(((0.0, 0, 0), 0.5),), floor=-9.0, half_floor=0.0, box=((9.0, 9, 9), (9.1, 9.1, 9.1)))
     poses = [raycast.look_at(np.array([x, 0, 0.1]), np.zeros(3)) for x in (-3.0, 3.0)]
-    surfaces = [Surface(view) for view in exact_views(140, poses, world)]
+    surfaces = [Surface(*view) for view in exact_views(140, poses, world)]
     assert compare(surfaces[0], surfaces[1]).covisible < 20
 
 
@@ -182,7 +190,7 @@ def test_sampling_is_exact_on_a_slanted_plane() -> None:
     pose = raycast.look_at(np.array([0.0, -2, 0.4]), np.array([0.0, 1, -0.6]))
     view = exact_views(84, [pose], world)[0]
     pixels = np.random.default_rng(0).uniform(30, 80, (500, 2))
-    depth, smooth, _, _ = Surface(view).sample(pixels)
+    depth, smooth, _, _ = Surface(*view).sample(pixels)
     rays = np.concatenate([pixels, np.ones((500, 1))], axis=1) @ np.linalg.inv(view.intrinsics).T @ pose[:3, :3].T
     exact = (world.floor - pose[2, 3]) / rays[:, 2]
     assert smooth.mean() > 0.9

@@ -27,7 +27,7 @@ MISCHIEF = (
 def test_an_uninterrupted_run_leaves_complete_scenes_and_nothing_else(reference: Reference) -> None:
     out = reference.out
     assert runs.complete_scenes(out) == ["000000", "000001", "000002", "000003"]
-    assert sorted(path.name for path in out.iterdir()) == ["cache", "events", "experiment.json", "geometry_00", "tmp"]
+    assert sorted(path.name for path in out.iterdir()) == ["cache", "events", "experiment.json", "geometry_00"]
     assert not list(out.glob("*/tmp/*")) and not list(out.glob("*/failures"))
     assert "4 selected, 0 complete, 4 to render" in reference.text
     assert "8 of 28×28 px, quality draft" in reference.text

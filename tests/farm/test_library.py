@@ -7,8 +7,9 @@ import pytest
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import encode_exr
-from megasynth_attr.farm.library import list_hdris, open_library, sample_scene
+from megasynth_attr.farm.library import list_hdris, open_library
 from megasynth_attr.scene.config import resolve
+from megasynth_attr.scene.sample import sample_scene
 from megasynth_attr.textures.radiance import read_hdr
 
 
@@ -111,9 +112,9 @@ def test_a_scene_refers_to_its_sky_by_name_and_hash(tmp_path, sky):
         (skies / name).write_bytes(hdr_bytes(rgbe(sky), coded=True))
     config = resolve(["preset=lighting", "frames=2", f"lighting.hdris={skies}", "texture.bank_size_px=32"]).members[0]
     library = open_library(config, tmp_path / "cache")
-    chosen = {sample_scene(config, 0, i, library).factors["lighting"].hdri.name for i in range(12)}
+    chosen = {sample_scene(config, 0, i, library.records).factors["lighting"].hdri.name for i in range(12)}
     assert chosen == {"a.hdr", "b.hdr"}
-    scene = sample_scene(config, 0, 0, library)
+    scene = sample_scene(config, 0, 0, library.records)
     assert str(tmp_path) not in repr(scene)  # no path gets into a scene file
     assets = library.assets_for(scene)
     assert list(assets.hdris) == [scene.factors["lighting"].hdri.name]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from megasynth_attr.farm.progress import Pace, Progress
+
+
+def plan(selected: int, todo: int, seconds: float) -> Any:
+    return SimpleNamespace(frames_selected=selected, frames_todo=todo, seconds_needed=seconds)
 
 
 def test_the_pace_forgets_what_was_long_ago_and_the_start() -> None:
@@ -23,7 +29,7 @@ def test_the_pace_forgets_what_was_long_ago_and_the_start() -> None:
 
 def test_progress_counts_only_what_succeeds() -> None:
     stream = io.StringIO()
-    with Progress(20, 8, expected_s=60, stream=stream) as progress:
+    with Progress(plan(20, 12, 60), stream=stream) as progress:
         assert 55 < progress.remaining_s() <= 60
         for _ in range(3):
             progress.frame("a")
@@ -41,7 +47,7 @@ def test_progress_counts_only_what_succeeds() -> None:
 
 
 def test_openjd_lines_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(4, 1, expected_s=1, openjd=True, stream=io.StringIO()) as progress:
+    with Progress(plan(4, 3, 1), openjd=True, stream=io.StringIO()) as progress:
         progress.frame("a")
         progress.say("scene a")
     assert capsys.readouterr().out.splitlines() == ["openjd_status: scene a", "openjd_progress: 50.0"]

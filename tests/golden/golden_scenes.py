@@ -14,8 +14,9 @@ from megasynth_attr import __version__
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.streams import Scope, stream, stream_key
-from megasynth_attr.farm.library import open_library, sample_scene
+from megasynth_attr.farm.library import open_library
 from megasynth_attr.scene.config import Config, preset_names, resolve
+from megasynth_attr.scene.sample import sample_scene
 from megasynth_attr.scene.spec import scene_to_json
 
 FOLDER = Path(__file__).parent
@@ -93,7 +94,7 @@ def member(config: Config) -> dict[str, Any]:
     scenes = {}
     for dataset in sorted({0, content.dataset_count - 1}):
         for index in (0, 1):
-            scene = sample_scene(config, dataset, index, library)
+            scene = sample_scene(config, dataset, index, library.records)
             text = scene_to_json(scene)
             file = hashlib.sha256(text.encode()).hexdigest()
             scenes[scene.name] = {"file": file, "noise_seed": scene.noise_seed, **json.loads(text)["hashes"]}

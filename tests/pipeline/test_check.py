@@ -64,7 +64,7 @@ def test_an_output_folder_below_a_file(tmp_path: Path) -> None:
 
 def test_a_place_where_nothing_can_be_created() -> None:
     with pytest.raises(
-        EnvironmentProblem, match=r"out=/proc/megasynth: .* holds no files of ours, such as /proc; choose another out="
+        EnvironmentProblem, match=r"out=/proc/megasynth: .* cannot store files, such as /proc; choose another out="
     ):
         main([*runs.TINY, "out=/proc/megasynth"])
 

@@ -7,7 +7,7 @@ import pytest
 
 from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.scene.factor import Records
-from megasynth_attr.scene.factors.haze import FACTOR, Haze, HazeSettings, describe, distance, sample
+from megasynth_attr.scene.factors.haze import FACTOR, Haze, HazeSettings, describe, sample
 
 NOTHING = Records({}, {}, {})
 
@@ -34,4 +34,4 @@ def test_describe_says_what_is_scattered_in_front_of_a_surface() -> None:
 @pytest.mark.parametrize("other", [(0.2, 0.9, 0.3), (0.1, 0.8, 0.3), (0.1, 0.9, 0.5)])
 def test_density_colour_and_direction_all_count(other: tuple[float, float, float]) -> None:
     a, b = (describe(Haze(d, (c, c, c), g, 6.0), NOTHING) for d, c, g in ((0.1, 0.9, 0.3), other))
-    assert distance(a, b) > 1e-3 and distance(a, a) == 0
+    assert FACTOR.distance(a, b) > 1e-3 and FACTOR.distance(a, a) == 0

@@ -14,7 +14,7 @@ from megasynth_attr.core.codec import rounded
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.factors.geometry import GeometrySettings, sample_clear_of
 from megasynth_attr.scene.mesh import build_meshes
-from megasynth_attr.scene.primitives import KINDS, template
+from megasynth_attr.scene.primitives import KINDS
 from megasynth_attr.scene.spec import Box, Geometry, Primitive, Scene, scene_from_json, scene_to_json
 
 
@@ -101,7 +101,7 @@ def test_an_ellipsoid_is_displaced_along_its_analytic_normal_then_posed_and_stre
     primitive, box = geometry.primitives[0], geometry.boxes[0]
     axes = np.array(primitive.half_axes)
     points = []
-    for sphere in template("ellipsoid", 2)[0].points:
+    for sphere in KINDS["ellipsoid"].build(2)[0].points:
         latitude, longitude = np.arcsin(np.clip(sphere[2], -1, 1)), np.arctan2(sphere[1], sphere[0])
         u, v = ((longitude + np.pi / 4) / (2 * np.pi)) % 1, latitude / np.pi + 0.5
         normal = sphere / axes  # gradient of x²/a² + y²/b² + z²/c² at sphere · axes, up to a factor

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ import pytest
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.dataset.reader import open_dataset
 from megasynth_attr.dataset.verify import verify_dataset
+from megasynth_attr.scene import factor as factor_module
 from megasynth_attr.scene.config import resolve
-from megasynth_attr.scene.factor import load_plugins, plugins_forgotten, registered, unloadable_plugins
+from megasynth_attr.scene.factor import load_plugins, registered, unloadable_plugins
 from megasynth_attr.scene.isolation import reference_of
 from megasynth_attr.scene.spec import diff
 
@@ -37,6 +39,14 @@ def write_examples(folder):
     for block, name in blocks:
         (folder / name).write_text(block, encoding="utf-8")
     return text
+
+
+@contextmanager
+def plugins_forgotten():
+    """Context manager: the factors of plugins loaded inside are unknown again afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(factor_module, "_plugin_factors", dict(factor_module._plugin_factors))
+        yield
 
 
 @pytest.fixture(autouse=True)

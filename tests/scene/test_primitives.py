@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from megasynth_attr.scene.primitives import CAPSULE_CAP, KINDS, TUBE_RADIUS, coarse_edges, template
+from megasynth_attr.scene.primitives import CAPSULE_CAP, KINDS, TUBE_RADIUS, coarse_edges
 
 VOLUMES = {
     "ellipsoid": 4 / 3 * np.pi,
@@ -37,7 +37,7 @@ def faces_of(patch):
 @pytest.mark.parametrize("cells", [1, 2, 3, 7])
 @pytest.mark.parametrize("kind", KINDS)
 def test_closed_and_right_side_out(kind, cells):
-    mesh, _ = joined(template(kind, cells))
+    mesh, _ = joined(KINDS[kind].build(cells))
     assert mesh.is_watertight and mesh.is_winding_consistent
     assert mesh.euler_number == (0 if kind == "torus" else 2)
     assert mesh.volume > 0
@@ -46,7 +46,7 @@ def test_closed_and_right_side_out(kind, cells):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_volume_is_that_of_the_shape(kind):
-    mesh, _ = joined(template(kind, 24))
+    mesh, _ = joined(KINDS[kind].build(24))
     assert mesh.volume == pytest.approx(VOLUMES[kind], rel=4e-3)
     assert np.allclose(mesh.bounds, [[-1, -1, -1], [1, 1, 1]], atol=1e-12)
 
@@ -76,7 +76,7 @@ def true_normal(kind, face, point):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_normals_are_those_of_the_surface(kind):
-    for face, patch in enumerate(template(kind, 5)):
+    for face, patch in enumerate(KINDS[kind].build(5)):
         expected = np.array([true_normal(kind, face, p) for p in patch.points])
         assert np.allclose(patch.normals, expected, atol=1e-9)
 
@@ -84,7 +84,7 @@ def test_normals_are_those_of_the_surface(kind):
 @pytest.mark.parametrize("cells", [2, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_uv_is_not_mirrored_and_covers_one_tile(kind, cells):
-    for patch in template(kind, cells):
+    for patch in KINDS[kind].build(cells):
         uv_faces = np.split(patch.uv, np.cumsum(patch.face_sizes)[:-1])
         for face, uv in zip(faces_of(patch), uv_faces, strict=True):
             corners = patch.points[face]
@@ -98,14 +98,14 @@ def test_uv_is_not_mirrored_and_covers_one_tile(kind, cells):
 @pytest.mark.parametrize(("kind", "faces"), [("cuboid", (0, 1, 2, 3)), ("cylinder", (0,)), ("ellipsoid", (0,))])
 def test_v_runs_up_where_a_face_has_an_up(kind, faces):
     for face in faces:
-        patch = template(kind, 4)[face]
+        patch = KINDS[kind].build(4)[face]
         height, v = patch.points[patch.corner_vertices, 2], patch.uv[:, 1]
         assert np.corrcoef(height, v)[0, 1] > 0.95
         assert (np.abs(v[np.abs(height - 1) < 1e-12] - 1) < 1e-12).all()
 
 
 def test_poles_are_single_vertices_with_averaged_u():
-    (patch,) = template("ellipsoid", 3)
+    (patch,) = KINDS["ellipsoid"].build(3)
     assert (np.abs(patch.points[:, 2]) == 1).sum() == 2
     triangles = [f for f in faces_of(patch) if len(f) == 3]
     assert len(triangles) == 2 * 12
@@ -117,6 +117,6 @@ def test_poles_are_single_vertices_with_averaged_u():
 
 @pytest.mark.parametrize(("kind", "edges"), [("cuboid", 108), ("ellipsoid", 132), ("torus", 144)])
 def test_coarse_edges_come_once_each(kind, edges):
-    pairs = coarse_edges(template(kind, 3))
+    pairs = coarse_edges(KINDS[kind].build(3))
     assert len(pairs) == edges  # cuboid 6·2·3·4 - 12·3; sphere 5 rings of 12 and 12 meridians of 6; torus 2·12·6
     assert len(np.unique(pairs, axis=0)) == edges and (pairs[:, 0] < pairs[:, 1]).all()

@@ -35,9 +35,13 @@ def base(request, tmp_path_factory):
     return config, open_library(config, tmp_path_factory.mktemp("cache")).records
 
 
+def settings_of(config, factor):
+    return config.factors.get(factor) or registered()[factor].settings()  # absent: it is off
+
+
 def drawn(base, factor, key, value):
     config, records = base
-    settings = dataclasses.replace(config.factors[factor], **{key: value})
+    settings = dataclasses.replace(settings_of(config, factor), **{key: value})
     check(settings, factor)
     settings.validate(factor, config.factors) if hasattr(settings, "validate") else None
     config = dataclasses.replace(config, factors={**config.factors, factor: settings})
@@ -47,7 +51,7 @@ def drawn(base, factor, key, value):
 @pytest.mark.parametrize(("factor", "key"), RANGES)
 def test_one_number_is_the_same_however_it_is_written(base, factor, key):
     """A range of one number leaves nothing to chance: all kinds must give the same scene."""
-    default = getattr(base[0].factors[factor], key) or Uniform(2, 2)
+    default = getattr(settings_of(base[0], factor), key) or Uniform(2, 2)
     number = VALUES.get(f"{factor}.{key}", default.high) or 0.5  # 0, where off, has no logarithm
     if default.is_whole:
         scenes = [drawn(base, factor, key, kind) for kind in (OneOf((number,)), LogUniform(number, number))]

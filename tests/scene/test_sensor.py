@@ -9,7 +9,7 @@ import pytest
 
 from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.scene.factor import Records
-from megasynth_attr.scene.factors.sensor import FACTOR, Sensor, SensorSettings, describe, develop, distance, sample
+from megasynth_attr.scene.factors.sensor import FACTOR, Sensor, SensorSettings, describe, develop, sample
 
 PERFECT = Sensor(0.0, (1.0, 1.0, 1.0), 0.0, 0.0, 0.0, 0)
 NOTHING = Records({}, {}, {})
@@ -80,4 +80,4 @@ def test_off_means_defaults_whatever_the_scope() -> None:
 )
 def test_every_part_counts_in_the_distance_of_two_sensors(values: dict[str, object]) -> None:
     perfect, other = describe(PERFECT, NOTHING), describe(changed(**values), NOTHING)
-    assert distance(perfect, other) > 0.005 and distance(other, other) == 0
+    assert FACTOR.distance(perfect, other) > 0.005 and FACTOR.distance(other, other) == 0

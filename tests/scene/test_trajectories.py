@@ -1,5 +1,7 @@
 """Camera paths: level look-at cameras, orbits that never dive or spin, micro paths that hardly move."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,17 +11,23 @@ from scipy.spatial.transform import Rotation
 
 from megasynth_attr.core.errors import SceneRejected
 from megasynth_attr.core.ranges import Uniform
+from megasynth_attr.scene.factor import Draw, Records
 from megasynth_attr.scene.trajectories.lookat import from_yaw_pitch_roll, look_along
 from megasynth_attr.scene.trajectories.micro import OVERSHOOT, sample_micro
 from megasynth_attr.scene.trajectories.orbit import (
-    OrbitRanges,
+    ORBIT_UNIT,
     closed_log_distance,
     closed_sphere_curve,
     sample_orbit,
     slerp,
 )
+from megasynth_attr.scene.trajectories.settings import CameraSettings
 
 seeds = st.integers(0, 2**32)
+
+
+def draw_of(frames):
+    return Draw(0, 1, frames, {}, {}, np.random.default_rng(0), Records({}, {}, {}))
 
 
 def unit(vectors):
@@ -87,15 +95,16 @@ def test_distances_never_leave_the_range_of_the_knots(seed, count):
     assert near_end == pytest.approx(start, rel=1e-4)
 
 
-ORBIT = dict(control_points=6, max_knot_angle_deg=135.0, max_elevation_deg=70.0, trials=5000)
+ORBIT = CameraSettings(trials=5000)
 
 
 @given(seeds)
 @settings(max_examples=25, deadline=None)
 def test_orbit_keeps_its_promises(seed):
     rng = np.random.default_rng(seed)
-    ranges = OrbitRanges(distance=Uniform(1.8, 5.2), elevation_sin=Uniform(-0.7, 0.85), target_sigma=0.0)
-    positions, quaternions = sample_orbit(rng, ranges, 100, **ORBIT)
+    distance = Uniform(1.8 / ORBIT_UNIT, 5.2 / ORBIT_UNIT)
+    wide = replace(ORBIT, distance=distance, elevation_sin=Uniform(-0.7, 0.85))
+    positions, quaternions = sample_orbit(rng, wide, draw_of(100))
     distances = np.linalg.norm(positions, axis=1)
     # chords between the samples of a fine path dip below the arc by a few parts in ten thousand
     assert distances.min() > 1.8 * 0.999 and distances.max() < 5.2 * 1.001
@@ -112,16 +121,16 @@ def test_orbit_keeps_its_promises(seed):
 
 
 def test_an_impossible_orbit_is_rejected_not_searched_for_ever():
-    ranges = OrbitRanges(distance=Uniform(2.0, 3.0), elevation_sin=Uniform(0.99, 1.0), target_sigma=0.0)
+    steep = replace(ORBIT, elevation_sin=Uniform(0.99, 1.0), trials=50)
     with pytest.raises(SceneRejected, match="50 trials"):
-        sample_orbit(np.random.default_rng(0), ranges, 10, **(ORBIT | {"trials": 50}))
+        sample_orbit(np.random.default_rng(0), steep, draw_of(10))
 
 
 @given(seeds)
 @settings(max_examples=50, deadline=None)
 def test_micro_paths_stay_within_a_few_hundredths_and_one_degree(seed):
-    args = dict(zone=(0.2, 0.2, 0.08), control_points=7, max_translation=0.03, max_rotation_deg=1.0)
-    positions, quaternions = sample_micro(np.random.default_rng(seed), 61, None, **args)
+    micro = CameraSettings(family="micro", control_points=7)
+    positions, quaternions = sample_micro(np.random.default_rng(seed), micro, draw_of(61))
     control = positions[::10]  # 61 frames: every tenth is a control pose
     apart = np.linalg.norm(control[:, None] - control[None], axis=-1)
     assert apart.max() <= 0.03 + 1e-12
@@ -129,7 +138,7 @@ def test_micro_paths_stay_within_a_few_hundredths_and_one_degree(seed):
     for a in turns:
         assert np.degrees((a.inv() * turns).magnitude()).max() <= 1.0 + 1e-9
     # the region that geometry leaves free holds the whole path, between the control poses too
-    assert (np.abs(positions) <= np.array(args["zone"]) + OVERSHOOT * 0.03 / 2).all()
+    assert (np.abs(positions) <= np.array(micro.zone) + OVERSHOOT * 0.03 / 2).all()
 
 
 @pytest.mark.parametrize("control_points", [3, 4, 5, 7, 20, 64])

@@ -105,7 +105,7 @@ def test_a_second_call_finds_everything_done(
     outcomes = run_cluster(settings(experiment, out))
     assert status(outcomes) == dict.fromkeys(NAMES, "done before")
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before
-    table = cluster.summary(json.loads((out / "cluster.json").read_text()), outcomes[:2], out).splitlines()
+    table = cluster.summary(outcomes[:2], out).splitlines()
     assert [line.split()[0] for line in table] == ["dataset", *NAMES]
     assert "done before" in table[1] and "°" in table[1] and "not in this shard" in table[3]
 

@@ -170,7 +170,7 @@ def test_bad_pictures_name_themselves(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"empty.*no picture"):
         image_files(tmp_path / "empty")
-    with pytest.raises(ConfigError, match="multiple of the model's patch size"):
+    with pytest.raises(ConfigError, match="not a multiple of the patch size 14: use"):
         load_picture(folder / NAMES[0], "crop", 57, 14)
     with pytest.raises(ConfigError, match="mode=stretch"):
         load_picture(folder / NAMES[0], "stretch", 56, 14)

@@ -6,7 +6,7 @@
     <out>/<dataset>/             one run folder per dataset (finetune.py) with its adapter/
 
 Running the same command again continues: finished adapters are skipped, unfinished ones resume. Every adapter starts
-from a seed of its own, derived from the cluster's seed and the dataset's name; drift.py says why.
+from a seed of its own, derived from the cluster's seed and the dataset's name; adapters/drift.py says why.
 """
 
 from __future__ import annotations
@@ -30,15 +30,14 @@ from megasynth_attr.core.errors import (
     MegaSynthError,
     run_main,
 )
-from megasynth_attr.core.files import read_json
 from megasynth_attr.core.pages.words import short, table_text
 from megasynth_attr.core.selection import parse_shard, shard_of
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train import finetune
-from megasynth_train.adapters import drift
 from megasynth_train.training.cluster_manifest import (
     ClusterSettings,
     check_unchanged,
+    drift_summary,
     open_manifest,
     read_manifest,
 )
@@ -98,14 +97,20 @@ def run_cluster(settings: ClusterSettings) -> list[Outcome]:
     return outcomes
 
 
-def summary(manifest: Mapping[str, Any], outcomes: Sequence[Outcome], out: Path) -> str:
-    """Return a table with one line per dataset: status, last objective and how far lora_A went."""
+def require_all(outcomes: Sequence[Outcome]) -> None:
+    """Raise AdaptersFailed, with every message, if a dataset failed."""
+    if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
+        texts = "; ".join(f"{outcome.name}: {outcome.message}" for outcome in failed)
+        raise AdaptersFailed(f"{len(failed)} of {len(outcomes)} adapters failed: {texts}")
+
+
+def summary(outcomes: Sequence[Outcome], out: Path) -> str:
+    """Return a table with one line per dataset of the cluster: status, last objective and how far lora_A went."""
     rows = [("dataset", "status", "objective", "change of A", "angle", "seconds")]
     known = {outcome.name: outcome for outcome in outcomes}
-    for name in sorted(manifest["adapters"]):
+    for name in sorted(read_manifest(out)["adapters"]):
         outcome = known.get(name, Outcome(name, "not in this shard"))
-        file = out / name / finetune.ADAPTER / drift.FILE
-        moved = read_json(file, drift.FORMAT)["summary"].get("default", {}) if file.is_file() else {}
+        moved = drift_summary(out / name)
         rows.append(
             (
                 name,
@@ -134,10 +139,9 @@ def _train_one(
         result = finetune.run(run_settings, record=record)
     except (EnvironmentProblem, Interrupted):
         raise
-    except MegaSynthError as error:
-        return Outcome(name, "failed", f"{type(error).__name__}: {error}", seconds=time.monotonic() - started)
     except Exception as error:  # a defect on one dataset must not cost the nights of the others; it is named at the end
-        traceback.print_exc()
+        if not isinstance(error, MegaSynthError):
+            traceback.print_exc()
         return Outcome(name, "failed", f"{type(error).__name__}: {error}", seconds=time.monotonic() - started)
     status = "done before" if result.already_done else "trained"
     return Outcome(name, status, objective=result.objective, seconds=time.monotonic() - started)
@@ -157,14 +161,10 @@ def main(words: list[str]) -> None:
     """Train as the words say and print the table; AdaptersFailed at the end if some failed."""
     settings = parse(ClusterSettings, words, HELP)
     outcomes = run_cluster(settings)
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if PartialState().is_main_process:
-        out = Path(settings.run.out).expanduser().resolve()
-        print(summary(read_manifest(out), outcomes, out))
+        print(summary(outcomes, Path(settings.run.out).expanduser().resolve()))
     PartialState().destroy_process_group()
-    if failed:
-        texts = "; ".join(f"{outcome.name}: {outcome.message}" for outcome in failed)
-        raise AdaptersFailed(f"{len(failed)} of {len(outcomes)} adapters failed: {texts}")
+    require_all(outcomes)
 
 
 if __name__ == "__main__":

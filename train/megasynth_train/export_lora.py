@@ -31,19 +31,15 @@ class ExportSettings:
     basis: str = setting("", "file of the adapter's basis, if it was moved since training")
 
 
-def run(settings: ExportSettings) -> Path:
-    """Export as ``settings`` say and return the folder; see ``export_folder`` for the errors."""
+def main(words: list[str]) -> None:
+    """Export as the words say; see ``export_folder`` for the errors."""
+    settings = parse(ExportSettings, words, HELP)
     for key, value in (("adapter", settings.adapter), ("out", settings.out)):
         if not value:
             raise ConfigError(f"{key}= is missing: {HELP.usage}")
     out = Path(settings.out).expanduser()
     export_folder(Path(settings.adapter).expanduser(), out, settings.basis)
-    return out
-
-
-def main(words: list[str]) -> None:
-    """Export as the words say."""
-    print(run(parse(ExportSettings, words, HELP)))
+    print(out)
 
 
 if __name__ == "__main__":

@@ -33,18 +33,27 @@ from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters import Adapted, adapt, save_adapter
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
-from megasynth_train.data.sources import TrainingData, open_sources
+from megasynth_train.data.sources import open_sources
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import read_best
 from megasynth_train.training.loop import Run, load_weights, say, train
 from megasynth_train.training.processes import make_accelerator, on_main
-from megasynth_train.training.run_folder import CHECKPOINTS, CONTENT, DONE, FINISHED, begin, held, read_done
+from megasynth_train.training.run_folder import (
+    ADAPTER,
+    BASE_MODEL,
+    BEST,
+    CHECKPOINTS,
+    DONE,
+    FINISHED,
+    TRAINING_DATA,
+    begin,
+    held,
+    read_done,
+)
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position
 from megasynth_train.vggt.model import compile_blocks
 from megasynth_train.vggt.precision import resolve_precision, set_backends
-
-ADAPTER, BEST = "adapter", "best"
 
 HELP = Help(
     usage="python -m megasynth_train.finetune data=FOLDER out=FOLDER [key=value ...]",
@@ -85,7 +94,7 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
     """
     if not settings.run.out:
         raise ConfigError("out= is missing: name the folder of this run, e.g. out=runs/texture_lora")
-    settings, out = settings.resolved(), Path(settings.run.out).expanduser().resolve()
+    settings, out = settings.training(), Path(settings.run.out).expanduser().resolve()
     with StopRequest(settings.run.max_runtime_s) as stop:
         accelerator = make_accelerator(settings.run.device)
         if settings.run.threads:
@@ -93,13 +102,13 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
         set_backends()
         identity = settings_identity(settings, accelerator)  # a basis that cannot be used leaves no folder behind
         with held(out, accelerator, identity):
-            if (done := on_main(accelerator, lambda: _finished(out))) is not None:
+            if (done := on_main(accelerator, lambda: read_done(out))) is not None:
                 if accelerator.is_main_process:
                     say(
-                        f"{out} holds a finished run of {done.steps} steps; nothing to do (of the same settings; data "
-                        "and base model were not compared)"
+                        f"{out} holds a finished run of {done['step']} steps; nothing to do (of the same settings; "
+                        "data and base model were not compared)"
                     )
-                return done
+                return _result(out, done, already_done=True)
             return _train(settings, out, accelerator, identity, record or {}, stop)
 
 
@@ -118,17 +127,21 @@ def _train(
     adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
     if settings.model.compile:
         compile_blocks(adapted.model)
-    identity |= dict(zip(CONTENT, (data.fingerprint, adapted.base.weights_sha256), strict=True))
-    on_main(accelerator, lambda: begin(out, settings, _needed_bytes(adapted)))
+    identity |= {TRAINING_DATA: data.fingerprint, BASE_MODEL: adapted.base.weights_sha256}
+    on_main(accelerator, lambda: begin(out, settings, identity, _needed_bytes(adapted)))
     if accelerator.is_main_process:
-        for note in [
-            *notes,
-            *adapted.notes,
-            f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})",
-        ]:
+        for note in (*notes, *adapted.notes):
             say(note)
+        say(f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})")
     position = train(Run(adapted, data, settings, accelerator, out, identity), stop)
-    training = {**record, **_provenance(settings, data, position)}
+    training = {
+        **record,
+        "settings": to_plain(settings),
+        "data_fingerprint": data.fingerprint,
+        "scenes": [scene.name for scene in data.train],
+        "step": position.step,
+        "objective": position.objective,
+    }
     return on_main(accelerator, lambda: _finish(out, adapted, position, training, identity))
 
 
@@ -140,31 +153,15 @@ def settings_identity(settings: TrainSettings, accelerator: Accelerator) -> dict
     return identity | basis_identity(settings.adapter)
 
 
-def _finished(out: Path) -> TrainResult | None:
-    done = read_done(out)
-    return None if done is None else _result(out, done, already_done=True)
-
-
-def _result(out: Path, done: Mapping[str, Any], already_done: bool) -> TrainResult:
+def _result(out: Path, done: Mapping[str, Any], *, already_done: bool) -> TrainResult:
     counts = {key: done[key] for key in ("skipped_steps", "bad_files", "objective", "best_step", "best_objective")}
-    return TrainResult(
-        out, out / done["result"], out / done["best"], steps=done["step"], **counts, already_done=already_done
-    )
+    folders = {"out": out, "result": out / done["result"], "best": out / done["best"]}
+    return TrainResult(**folders, steps=done["step"], **counts, already_done=already_done)
 
 
 def _needed_bytes(adapted: Adapted) -> int:
     """Return the size of one checkpoint and the result: weights, two moments, and the weights again."""
     return 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())
-
-
-def _provenance(settings: TrainSettings, data: TrainingData, position: Position) -> dict[str, Any]:
-    return {
-        "settings": to_plain(settings),
-        "data_fingerprint": data.fingerprint,
-        "scenes": [scene.name for scene in data.train],
-        "step": position.step,
-        "objective": position.objective,
-    }
 
 
 def _finish(

@@ -26,6 +26,7 @@ from megasynth_train.subspace.allocation import weight_effective_rank
 from megasynth_train.subspace.analysis import FILE, Analysis, read_analysis, write_analysis
 from megasynth_train.subspace.dora import BaseWeights
 from megasynth_train.subspace.figures import chapter, summary, write_report
+from megasynth_train.subspace.layer_file import layer_file, read_rows
 from megasynth_train.subspace.mine_layer import WHOLE
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.subspace.updates import Cluster, check_minable, open_cluster
@@ -98,10 +99,10 @@ def run(settings: MineSettings) -> MiningResult:
             analysis = read_analysis(out)
             report = _write_report(analysis, out) if settings.run.figures else None
             stop.check()
+            files = _basis_files(cluster, out)
             if not done:
-                result_folder.finish(out, identity, [out / FILE, *_basis_files(cluster, out).values()])
+                result_folder.finish(out, identity, [out / FILE, *files.values()])
             result_folder.clear(out, identity)
-    files = _basis_files(cluster, out)
     return MiningResult(out, analysis, files, files.pop(WHOLE), report, done)
 
 
@@ -126,11 +127,6 @@ def _opened(settings: MineSettings) -> tuple[Cluster, dict[str, float]]:
             )
     if base is None or not from_base:
         return cluster, {}
-    if cluster.base.get("weights_sha256", base.sha256) != base.sha256:
-        raise ConfigError(
-            f"the cluster belongs to a model with weights {cluster.base['weights_sha256'][:12]}, the base model given "
-            f"has {base.sha256[:12]}; give the checkpoint it was trained from"
-        )
     return cluster, {module: weight_effective_rank(base.weight(module)) for module in cluster.modules}
 
 
@@ -161,7 +157,7 @@ def _write_results(cluster: Cluster, settings: MiningSettings, out: Path, starte
     """Write the bases and the analysis from the layers' files."""
     from megasynth_train.subspace.basis_file import write_basis  # brings PyTorch, see above
 
-    rows = mining.all_rows(cluster, out)
+    rows = {module: read_rows(layer_file(out / result_folder.LAYERS, module)) for module in cluster.modules}
     analysis = mining.assemble_analysis(cluster, settings, rows, time.monotonic() - started)
     for name, path in _basis_files(cluster, out).items():
         stop.check()

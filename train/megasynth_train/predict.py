@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -103,9 +102,8 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     set_backends()
     config = named_config(settings.model.size)
     width_px = settings.width_px or config.image_size_px
-    pictures = load_pictures(
-        files.used, settings.mode, width_px, config.patch_size_px
-    )  # before the weights: it may fail
+    # before the weights: it may fail
+    pictures = load_pictures(files.used, settings.mode, width_px, config.patch_size_px)
     notes = [files.note] if files.note else []
     notes += [f"{p.path.name} holds {p.frames} frames; its first one is used" for p in pictures if p.frames > 1]
     model = base_model(settings.model, notes)
@@ -118,14 +116,11 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     if not (np.isfinite(scene.pose_encoding).all() and np.isfinite(scene.depth_z).all()):
         raise ConfigError("the model answers with infinite or undefined numbers; try model.precision=fp32")
     keep = confident(scene, np.stack([picture.visible for picture in pictures]), settings.drop_percent)
+    record = {"format": FORMAT, "settings": asdict(settings)}
     with StopRequest():  # which keeps older and newer files from being mixed
-        write_prediction(out, scene, pictures, keep, _record(settings), overview=settings.overview)
+        write_prediction(out, scene, pictures, keep, record, overview=settings.overview)
     notes.append(f"{len(pictures)} views, {int(keep.sum()):,} of {keep.size:,} points: {out}")
     return notes
-
-
-def _record(settings: PredictSettings) -> dict[str, Any]:
-    return {"format": FORMAT, "settings": asdict(settings)}
 
 
 def main(words: list[str]) -> None:

@@ -23,21 +23,17 @@ def build(stage: BlenderScene, texture: Texture) -> None:
 
 def _material(stage: BlenderScene, texture: Texture, primitive: Primitive) -> Any:
     """Return the material of a primitive, made on first use."""
-    key: tuple[Any, ...]
-    if primitive.surface == "material":
-        slot = texture.slots[primitive.slot % len(texture.slots)]
-        key = ("material", slot)
-    elif primitive.surface in ("glass", "picture"):
-        key = ("material", primitive.surface)
-    else:
-        raise DatasetError(f"a primitive's surface is {primitive.surface!r}; it must be material, glass or picture")
+    slot = texture.slots[primitive.slot % len(texture.slots)] if primitive.surface == "material" else None
+    key = ("material", slot or primitive.surface)
     if key not in stage.shared:
-        if primitive.surface == "glass":
+        if slot is not None:
+            stage.shared[key] = _textured(stage, slot, texture.bump_distance)
+        elif primitive.surface == "glass":
             stage.shared[key] = _glass(stage)
         elif primitive.surface == "picture":
             stage.shared[key] = _picture(stage, texture)
         else:
-            stage.shared[key] = _textured(stage, slot, texture.bump_distance)
+            raise DatasetError(f"a primitive's surface is {primitive.surface!r}; it must be material, glass or picture")
     return stage.shared[key]
 
 

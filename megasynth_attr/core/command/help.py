@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Mapping
-from dataclasses import Field
+from dataclasses import Field, is_dataclass
 from typing import Any
 
-from megasynth_attr.core.codec import field_to_plain
-from megasynth_attr.core.command.keys import declared, default_of, is_required, is_section, type_text
+from megasynth_attr.core.codec import field_to_plain, plain_text
+from megasynth_attr.core.command.keys import declared, default_of, is_required, type_text
 
 NO_BREAK = "\u00a0"  # keeps two words in one line
 
@@ -21,13 +21,15 @@ def section_text(name: str, prefix: str, kind: Any, short: Mapping[str, str]) ->
     """
     docstring = " ".join((kind.__doc__ or "").split())
     title = f"{name}: {docstring}" if docstring and not docstring.startswith(f"{kind.__name__}(") else f"{name}:"
-    entries = [_entry(f"{prefix}{one.name}", one, hint, short) for one, hint in declared(kind) if not is_section(hint)]
+    entries = [
+        _entry(f"{prefix}{one.name}", one, hint, short) for one, hint in declared(kind) if not is_dataclass(hint)
+    ]
     return "\n".join([_wrapped(title, ""), *entries]) if entries else ""
 
 
 def _entry(key: str, field: Field[Any], hint: Any, short: Mapping[str, str]) -> str:
     """Return a key's two lines: default, type and limits; meaning and short word."""
-    default = "" if is_required(field) else value_text(field_to_plain(field, default_of(field)))
+    default = "" if is_required(field) else plain_text(field_to_plain(field, default_of(field)))
     facts = [*(["required"] if is_required(field) else []), type_text(hint, field.metadata), *_limits_text(field)]
     words = [word for word, full in short.items() if full == key]
     meaning = field.metadata.get("help", "")
@@ -45,15 +47,4 @@ def _limits_text(field: Field[Any]) -> list[str]:
     low, high = field.metadata.get("minimum"), field.metadata.get("maximum")
     if low is not None and high is not None:
         return [f"{low:g} to {high:g}"]
-    return [f"at least {low:g}"] if low is not None else [f"at most {high:g}"] if high is not None else []
-
-
-def value_text(value: Any) -> str:
-    """Return a default as people read it; a value of its own kind says itself how."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, tuple | list):
-        return "[" + ",".join(map(value_text, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k}: {value_text(v)}" for k, v in value.items()) + "}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return [f"{word} {limit:g}" for word, limit in (("at least", low), ("at most", high)) if limit is not None]

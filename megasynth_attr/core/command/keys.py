@@ -21,16 +21,11 @@ def declared(kind: Any) -> list[tuple[dataclasses.Field[Any], Any]]:
     return [(field, hints[field.name]) for field in dataclasses.fields(kind)]
 
 
-def is_section(hint: Any) -> bool:
-    """Return whether a key of this type is a section with keys of its own."""
-    return dataclasses.is_dataclass(hint)
-
-
 def sections(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (prefix, dataclass) of ``kind`` itself and of every section in it, nested ones with dots, in order."""
     yield prefix, kind
     for field, hint in declared(kind):
-        if is_section(hint):
+        if dataclasses.is_dataclass(hint):
             yield from sections(hint, f"{prefix}{field.name}.")
 
 
@@ -44,7 +39,7 @@ def short_words(kind: Any) -> dict[str, str]:
 
     A key of the program's own wins over a short word, and the first section that declares one over later ones.
     """
-    own = {field.name for field, hint in declared(kind) if not is_section(hint)}
+    own = {field.name for field, hint in declared(kind) if not dataclasses.is_dataclass(hint)}
     found: dict[str, str] = {}
     for prefix, part in sections(kind):
         for field, _ in declared(part):

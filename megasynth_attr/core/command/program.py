@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from megasynth_attr.core.command.help import section_text
-from megasynth_attr.core.command.keys import is_required, nearest, sections, short_words
+from megasynth_attr.core.command.keys import declared, is_required, nearest, sections, short_words
 from megasynth_attr.core.command.layers import take_config
 from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.command.words import HELP_WORDS, parse_words, wants_help
@@ -74,11 +74,7 @@ def parse(kind: type[Settings], words: Sequence[str], help: Help) -> Settings:
     all. Raises ConfigError for an unknown key (naming the nearest), a missing one, a wrong type or a value outside its
     limits.
     """
-    if wants_help(words) or (not words and _needs_some(kind)):
+    if wants_help(words) or (not words and any(is_required(one) for one, _ in declared(kind))):
         print_help(help_text(kind, help, words))
         raise SystemExit(0)
     return fill(kind, take_config(parse_words(words, short_words(kind))))
-
-
-def _needs_some(kind: Any) -> bool:
-    return any(is_required(field) for field in fields(kind))

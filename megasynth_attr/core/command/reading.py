@@ -15,14 +15,14 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class Unreadable(ValueError):
-    """A text that is none of what its type allows; the message says what is, and not which key it was for."""
+    """A text that its type does not allow; the message says what is allowed, the caller names the key."""
 
 
 def read_text(kind: Any, text: str) -> Any:
     """Return ``text`` as plain data of the type ``kind``; Unreadable if it is none.
 
-    Text is returned as it is. For types that are no single value, what begins with ``[`` or ``{`` has YAML's brackets
-    and quotes around texts that are read in turn; the one item of a list may stand alone, and is returned alone.
+    Text is returned as it is. Lists and tables have YAML's brackets and quotes around texts that are read in turn; a
+    list's only item may stand without brackets, and is returned without a list.
     """
     if kind is str or kind is Any:
         return text

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from megasynth_attr.core.codec import from_plain, plain_text, to_plain
-from megasynth_attr.core.command.keys import all_keys, declared, default_of, is_required, is_section, nearest, type_text
+from megasynth_attr.core.command.keys import all_keys, declared, default_of, is_required, nearest, type_text
 from megasynth_attr.core.command.layers import merge
 from megasynth_attr.core.command.reading import Unreadable, read_text, read_tree, without_none
 from megasynth_attr.core.command.words import Typed, shown
@@ -25,35 +26,27 @@ def fill(kind: type[Settings], values: Mapping[str, Any], prefix: str = "") -> S
     with ``prefix`` before it, for an unknown one (and the nearest), a wrong type, a value outside its limits, or a
     required key that is missing.
     """
-    _check_keys(kind, values, prefix, lambda: all_keys(kind, prefix))
-    filled = _filled(kind, values, prefix)
+    filled = _filled(kind, values, prefix, functools.partial(all_keys, kind, prefix))
     check(filled, prefix.removesuffix("."))
     return typing.cast(Settings, filled)
 
 
-def _check_keys(kind: Any, values: Mapping[str, Any], prefix: str, known: Callable[[], list[str]]) -> None:
-    """Raise ConfigError for the first key of ``values`` that the section ``kind`` does not declare.
+def _filled(kind: Any, values: Mapping[str, Any], prefix: str, known: Callable[[], list[str]]) -> Any:
+    """Return ``kind`` made of ``values``, each read as its type; limits are not checked.
 
-    ``known`` returns all keys of the program, to name the nearest.
+    ``known`` returns all keys of the program, to name the one nearest to an unknown key.
     """
-    hints = {field.name: hint for field, hint in declared(kind)}
-    for key, value in values.items():
-        full = f"{prefix}{key}"
-        if key not in hints:
-            raise ConfigError(f"unknown key {shown(full)}{nearest(full, known())}; --help lists all keys")
-        if is_section(hints[key]):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{full}={shown(value)}: this is a section, set one of its keys, e.g. {full}.<key>=…")
-            _check_keys(hints[key], value, f"{full}.", known)
-
-
-def _filled(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    """Return ``kind`` made of ``values``, whose keys are known, each read as its type; limits are not checked."""
+    keys = declared(kind)
+    if unknown := [f"{prefix}{key}" for key in values if key not in {field.name for field, _ in keys}]:
+        raise ConfigError(f"unknown key {shown(unknown[0])}{nearest(unknown[0], known())}; --help lists all keys")
     given = {}
-    for field, hint in declared(kind):
+    for field, hint in keys:
         key = f"{prefix}{field.name}"
-        if is_section(hint):
-            given[field.name] = _filled(hint, values.get(field.name, {}), f"{key}.")
+        if dataclasses.is_dataclass(hint):
+            section = values.get(field.name, {})
+            if not isinstance(section, Mapping):
+                raise ConfigError(f"{key}={shown(section)}: this is a section, set one of its keys, e.g. {key}.<key>=…")
+            given[field.name] = _filled(hint, section, f"{key}.", known)
         elif field.name in values:
             given[field.name] = _value(field, hint, values[field.name], key)
         elif is_required(field):
@@ -89,9 +82,10 @@ def _expected(field: dataclasses.Field[Any], hint: Any) -> str:
 
 
 def _plain(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
-    """Return a value as plain data of its type; None if there is none. One place for what is convenient:
+    """Return a value as plain data of its type; None if there is none.
 
-    one item for a list, nothing for an empty text or list, the option null for nothing.
+    What is convenient to write is understood here: one item for a list, nothing for an empty text or list, and null
+    where it is one of the options.
     """
     is_list = typing.get_origin(hint) is tuple
     if isinstance(value, Typed) and field.metadata.get("literal"):

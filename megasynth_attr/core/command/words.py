@@ -15,7 +15,7 @@ HELP_WORDS = ("--help", "-h", "help")
 
 @dataclass(frozen=True)
 class Typed:
-    """What was typed for one key: the text of every word that gives it, in order; the key's type says what it is."""
+    """What was typed for one key: the texts of all its words, in order. The key's type decides how they are read."""
 
     texts: tuple[str, ...]
 

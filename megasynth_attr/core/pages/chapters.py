@@ -58,7 +58,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class ChapterPlace:
-    """Where a stage of the pipeline may have written a chapter, and what it is about, for who meets it first here."""
+    """Where a stage of the pipeline may have written a chapter, and what it is about for a reader new to it."""
 
     folder: str  # below the output folder
     question: str = ""

@@ -17,13 +17,13 @@ from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.dataset.export import colmap, nerfstudio, paper, webdataset
-from megasynth_attr.dataset.export.target import Target, claim
-from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset
+from megasynth_attr.dataset.export.target import claim, new_piece
+from megasynth_attr.dataset.reader import open_dataset
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command is told."""
+    """The keys of the command."""
 
     format: str = setting(REQUIRED, "layout to write: paper, colmap, nerfstudio, webdataset")
     dataset: str = setting(REQUIRED, "a dataset folder such as runs/demo/texture_00")
@@ -35,42 +35,13 @@ class Options:
     scenes_per_shard: int = setting(10, "webdataset: scenes in one tar file", minimum=1)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """One export format: its own options, and the steps (one per scene or shard) that write it."""
-
-    options: tuple[str, ...]
-    steps: Callable[[Dataset, list[SceneData], Target, Options], list[Callable[[], None]]]
-
-
-def _paper(dataset: Dataset, scenes: list[SceneData], target: Target, options: Options) -> list[Callable[[], None]]:
-    return [partial(paper.export_scene, dataset, scene, target, options.link) for scene in scenes]
-
-
-def _colmap(dataset: Dataset, scenes: list[SceneData], target: Target, options: Options) -> list[Callable[[], None]]:
-    return [partial(colmap.export_scene, dataset, scene, target, options.link, options.model) for scene in scenes]
-
-
-def _nerfstudio(
-    dataset: Dataset, scenes: list[SceneData], target: Target, options: Options
-) -> list[Callable[[], None]]:
-    return [partial(nerfstudio.export_scene, dataset, scene, target, options.link, options.depth) for scene in scenes]
-
-
-def _webdataset(
-    dataset: Dataset, scenes: list[SceneData], target: Target, options: Options
-) -> list[Callable[[], None]]:
-    size = options.scenes_per_shard
-    groups = [scenes[i : i + size] for i in range(0, len(scenes), size)]
-    return [partial(webdataset.export_shard, dataset, group, i, target) for i, group in enumerate(groups)]
-
-
-LAYOUTS = {
-    "paper": Layout((), _paper),
-    "colmap": Layout(("model",), _colmap),
-    "nerfstudio": Layout(("depth",), _nerfstudio),
-    "webdataset": Layout(("scenes", "scenes_per_shard"), _webdataset),
+WRITERS: dict[str, Callable[..., None]] = {
+    "paper": paper.write_scene,
+    "colmap": colmap.write_scene,
+    "nerfstudio": nerfstudio.write_scene,
+    "webdataset": webdataset.write_shard,
 }
+OWN_OPTIONS = {"paper": (), "colmap": ("model",), "nerfstudio": ("depth",), "webdataset": ("scenes_per_shard",)}
 
 HELP = Help(
     usage="python -m megasynth_attr.dataset.export format=<format> dataset=<dir> out=<dir> [scenes=0-9]",
@@ -92,23 +63,35 @@ of one format; anything else in it is an error, and is left alone.
 
 def export_dataset(options: Options, progress: bool = True) -> None:
     """Export as ``options`` say; ConfigError, DatasetError or EnvironmentProblem say what prevents it."""
-    if options.format not in LAYOUTS:
-        hint = nearest(options.format, list(LAYOUTS))
-        raise ConfigError(f"format={options.format}: unknown format{hint}; known: {', '.join(LAYOUTS)}")
-    layout = LAYOUTS[options.format]
-    dataset = open_dataset(options.dataset)
+    if options.format not in WRITERS:
+        hint = nearest(options.format, list(WRITERS))
+        raise ConfigError(f"format={options.format}: unknown format{hint}; known: {', '.join(WRITERS)}")
+    dataset, out = open_dataset(options.dataset), Path(options.out)
     selected = set(parse_indices(options.scenes, dataset.scene_count, "scenes"))
     scenes = [scene for scene in dataset.scenes if scene.index in selected]
     if not scenes:
         raise ConfigError(f"scenes={options.scenes}: none of these scenes exists in {dataset.path} yet")
-    values: dict[str, Any] = {name: getattr(options, name) for name in layout.options}
-    if "scenes" in values:  # what a shard holds depends on the selection
-        values["scenes"] = [scene.index for scene in scenes]
-    target = claim(Path(options.out), dataset, options.format, values)
-    steps = layout.steps(dataset, scenes, target, options)
+    own: dict[str, Any] = {name: getattr(options, name) for name in OWN_OPTIONS[options.format]}
+    write = WRITERS[options.format]
+    pieces: dict[str, Callable[[Path], None]]
+    if options.format == "webdataset":
+        size = options.scenes_per_shard
+        own["scenes"] = [scene.index for scene in scenes]  # what a shard holds depends on the selection
+        shards = [scenes[i : i + size] for i in range(0, len(scenes), size)]
+        pieces = {
+            f"{dataset.name}-{i:06d}.tar": partial(write, dataset=dataset, scenes=shard)
+            for i, shard in enumerate(shards)
+        }
+    else:
+        pieces = {
+            f"{dataset.name}/{scene.name}": partial(write, scene=scene, link=options.link, **own) for scene in scenes
+        }
+    claim(out, dataset, options.format, own)
     unit = "shard" if options.format == "webdataset" else "scene"
-    for step in tqdm(steps, desc=f"export {dataset.name}", unit=unit, disable=not progress):
-        step()
+    for name, write_piece in tqdm(pieces.items(), desc=f"export {dataset.name}", unit=unit, disable=not progress):
+        if not (out / name).exists():
+            with new_piece(out, name) as path:
+                write_piece(path)
 
 
 def main(words: list[str]) -> None:

@@ -8,94 +8,141 @@
 One PINHOLE camera; poses are camera-from-world, quaternion (w, x, y, z), as COLMAP defines them; COLMAP also puts the
 centre of the first pixel at (0.5, 0.5). Points lie on a regular subset of pixels of all views; a point's track holds
 every view that sees it (its depth there agrees within 0.5 %), at its exact projection. Points seen only once are left
-out.
+out. The files (https://colmap.github.io/format.html) are written without pycolmap, so that exporting needs no further
+package.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from megasynth_attr.dataset.export import colmap_model
-from megasynth_attr.dataset.export.colmap_model import Model
-from megasynth_attr.dataset.export.target import Target, place_file
-from megasynth_attr.dataset.reader import Dataset, SceneData
-from megasynth_attr.dataset.reprojection import TOLERANCE, DepthView, Surface, project
+from megasynth_attr.dataset.export.target import place_file
+from megasynth_attr.dataset.reader import SceneData, View
+from megasynth_attr.dataset.reprojection import TOLERANCE, Surface, project
 
 POINTS_PER_SCENE = 5000  # aimed at; what silhouettes and single views drop is not replaced
+PINHOLE = 1  # COLMAP's number of this camera model; its parameters are fx, fy, cx, cy
 
 
 @dataclass(frozen=True)
-class _Candidates:
+class Image:
+    """A posed image, and the n points of the cloud that it sees."""
+
+    name: str
+    pose: np.ndarray  # 7: quaternion (w, x, y, z) with w ≥ 0, translation
+    pixels: np.ndarray  # n×2
+    points: np.ndarray  # n, ids
+
+
+@dataclass(frozen=True)
+class Model:
+    """A sparse model of one camera. Images and points have their place in the list, counted from 1, as their id."""
+
+    size: tuple[int, int]  # width, height in pixels
+    pinhole: tuple[float, ...]  # fx, fy, cx, cy
+    images: list[Image]
     points: np.ndarray  # P×3 world
     colours: np.ndarray  # P×3 uint8
 
-
-def export_scene(dataset: Dataset, scene: SceneData, target: Target, link: bool, model: str) -> None:
-    """Write one scene, ``model`` "both", "text" or "binary"; nothing is done if it exists."""
-    with target.new_folder(f"{dataset.name}/{scene.name}") as folder:
-        if folder is None:
-            return
-        (folder / "images").mkdir()
-        sparse = folder / "sparse" / "0"
-        sparse.mkdir(parents=True)
-        for view in scene.views:
-            place_file(view.file("rgb"), folder / "images" / f"{view.index:04d}.png", link)
-        content = build_model(scene)
-        if model in ("both", "text"):
-            _write_all(sparse, colmap_model.text_files(content))
-        if model in ("both", "binary"):
-            _write_all(sparse, colmap_model.binary_files(content))
+    def tracks(self) -> list[list[tuple[int, int]]]:
+        """Return, per point, the images that see it: (image id, index in that image's list of points)."""
+        tracks: list[list[tuple[int, int]]] = [[] for _ in self.points]
+        for image_id, image in enumerate(self.images, 1):
+            for position, point_id in enumerate(image.points.tolist()):
+                tracks[point_id - 1].append((image_id, position))
+        return tracks
 
 
-def build_model(scene: SceneData) -> Model:
-    """Return cameras, poses and a consistent point cloud with tracks."""
-    candidates = _candidates(scene)
-    image_index, point_index, pixels = [], [], []
+def write_scene(folder: Path, scene: SceneData, link: bool, model: str) -> None:
+    """Write one scene as ``folder``, ``model`` "both", "text" or "binary"."""
+    sparse = folder / "sparse" / "0"
+    for new in (folder / "images", sparse):
+        new.mkdir(parents=True)
     for view in scene.views:
-        surface = Surface(DepthView(view.depth_z, view.intrinsics, view.camera_from_world))
-        at, predicted = project(candidates.points, view.intrinsics, view.camera_from_world)
+        place_file(view.file("rgb"), folder / "images" / f"{view.index:04d}.png", link)
+    content = build_model(scene.views)
+    files = text_files(content) if model in ("both", "text") else {}
+    files |= binary_files(content) if model in ("both", "binary") else {}
+    for name, data in files.items():
+        (sparse / name).write_bytes(data)
+
+
+def build_model(views: tuple[View, ...]) -> Model:
+    """Return cameras, poses and a consistent point cloud with tracks."""
+    points, colours = _candidates(views)
+    seen, pixels = [], []
+    for view in views:
+        surface = Surface(view.depth_z, view.intrinsics, view.camera_from_world)
+        at, predicted = project(points, view.intrinsics, view.camera_from_world)
         found, smooth, _, _ = surface.sample(at)
-        seen = np.flatnonzero(smooth & (np.abs(predicted - found) <= TOLERANCE * predicted))
-        image_index.append(np.full(len(seen), view.index))
-        point_index.append(seen)
-        pixels.append(at[seen])
-    images, points, where = np.concatenate(image_index), np.concatenate(point_index), np.concatenate(pixels)
-    kept = np.bincount(points, minlength=len(candidates.points)) >= 2
-    renumbered = np.cumsum(kept) - 1
-    observed = kept[points]
-    height, width = scene.cameras["height_px"], scene.cameras["width_px"]
-    return Model(
-        width_px=width,
-        height_px=height,
-        intrinsics=scene.intrinsics,
-        camera_from_world=scene.camera_from_world,
-        image_names=tuple(f"{view.index:04d}.png" for view in scene.views),
-        points=candidates.points[kept],
-        colours=candidates.colours[kept],
-        observation_image=images[observed],
-        observation_point=renumbered[points[observed]],
-        observation_pixel=where[observed],
-    )
+        seen.append(np.flatnonzero(smooth & (np.abs(predicted - found) <= TOLERANCE * predicted)))
+        pixels.append(at[seen[-1]])
+    kept = np.bincount(np.concatenate(seen), minlength=len(points)) >= 2
+    ids = np.cumsum(kept)
+    images = []
+    for view, indices, at in zip(views, seen, pixels, strict=True):
+        quaternion = Rotation.from_matrix(view.camera_from_world[:3, :3]).as_quat(canonical=True)
+        pose = np.concatenate([quaternion[[3, 0, 1, 2]], view.camera_from_world[:3, 3]])
+        listed = kept[indices]
+        images.append(Image(f"{view.index:04d}.png", pose, at[listed], ids[indices[listed]]))
+    return Model((views[0].width_px, views[0].height_px), views[0].pinhole, images, points[kept], colours[kept])
 
 
-def _candidates(scene: SceneData) -> _Candidates:
-    """Return points on a regular grid of pixels, smooth surfaces only, about ``POINTS_PER_SCENE`` over all views."""
-    views = scene.views
+def _candidates(views: tuple[View, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return world points P×3 and their colours P×3 uint8, about ``POINTS_PER_SCENE`` in all.
+
+    They lie on a regular grid of each view's pixels, on smooth surfaces only.
+    """
     pixels = views[0].width_px * views[0].height_px * len(views)
     step = max(1, int(np.sqrt(pixels / POINTS_PER_SCENE)))
+    grid = (slice(step // 2, None, step), slice(step // 2, None, step))
     points, colours = [], []
     for view in views:
-        surface = Surface(DepthView(view.depth_z, view.intrinsics, view.camera_from_world))
-        grid = (slice(step // 2, None, step), slice(step // 2, None, step))
+        surface = Surface(view.depth_z, view.intrinsics, view.camera_from_world)
         usable = surface.smooth[grid]
         points.append(surface.points[grid][usable])
         colours.append(view.rgb[grid][usable])
-    return _Candidates(np.concatenate(points), np.concatenate(colours))
+    return np.concatenate(points), np.concatenate(colours)
 
 
-def _write_all(folder: Path, files: dict[str, bytes]) -> None:
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+def text_files(model: Model) -> dict[str, bytes]:
+    """Return cameras.txt, images.txt and points3D.txt; numbers with 17 digits, so that nothing is lost."""
+    width, height = model.size
+    cameras = ["# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]", f"1 PINHOLE {width} {height} {_numbers(model.pinhole)}"]
+    images = ["# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME", "# POINTS2D[] as (X, Y, POINT3D_ID)"]
+    for i, image in enumerate(model.images, 1):
+        images.append(f"{i} {_numbers(image.pose)} 1 {image.name}")
+        listed = zip(image.pixels, image.points, strict=True)
+        images.append(" ".join(f"{_numbers(pixel)} {point}" for pixel, point in listed))
+    points = ["# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)"]
+    for i, (point, colour, track) in enumerate(zip(model.points, model.colours, model.tracks(), strict=True), 1):
+        seen = " ".join(f"{image} {position}" for image, position in track)
+        points.append(f"{i} {_numbers(point)} {_numbers(colour)} 0 {seen}")
+    contents = {"cameras.txt": cameras, "images.txt": images, "points3D.txt": points}
+    return {name: ("\n".join(lines) + "\n").encode() for name, lines in contents.items()}
+
+
+def binary_files(model: Model) -> dict[str, bytes]:
+    """Return cameras.bin, images.bin and points3D.bin, little-endian."""
+    cameras = struct.pack("<QiiQQ4d", 1, 1, PINHOLE, *model.size, *model.pinhole)
+    images = [struct.pack("<Q", len(model.images))]
+    for i, image in enumerate(model.images, 1):
+        listed = np.empty(len(image.points), dtype=[("pixel", "<f8", 2), ("point", "<u8")])
+        listed["pixel"], listed["point"] = image.pixels, image.points
+        images.append(struct.pack("<i7di", i, *image.pose, 1) + image.name.encode() + b"\0")
+        images.append(struct.pack("<Q", len(listed)) + listed.tobytes())
+    points = [struct.pack("<Q", len(model.points))]
+    for i, (point, colour, track) in enumerate(zip(model.points, model.colours, model.tracks(), strict=True), 1):
+        points.append(struct.pack("<Q3d3Bd", i, *point, *colour.tolist(), 0.0))
+        points.append(struct.pack("<Q", len(track)) + np.array(track, dtype="<i4").tobytes())
+    return {"cameras.bin": cameras, "images.bin": b"".join(images), "points3D.bin": b"".join(points)}
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{float(value):.17g}" for value in values)

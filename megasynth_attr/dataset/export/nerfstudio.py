@@ -15,57 +15,44 @@ hold thousandths of a scene unit: 16-bit PNG rounded to whole ones, npy as exact
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, write_durably
-from megasynth_attr.dataset.export.target import Target, place_file
+from megasynth_attr.dataset.export.target import place_file
 from megasynth_attr.dataset.images import write_png
-from megasynth_attr.dataset.reader import Dataset, SceneData, View
+from megasynth_attr.dataset.reader import SceneData, View
 
 UNITS_PER_SCENE_UNIT = 1000
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-def export_scene(dataset: Dataset, scene: SceneData, target: Target, link: bool, depth: str) -> None:
-    """Write one scene, ``depth`` "png" or "npy"; nothing is done if it exists. DatasetError if depth exceeds 16 bit."""
-    with target.new_folder(f"{dataset.name}/{scene.name}") as folder:
-        if folder is None:
-            return
-        (folder / "images").mkdir()
-        (folder / "depth").mkdir()
-        frames = []
-        for view in scene.views:
-            image_name, depth_name = f"images/{view.index:04d}.png", f"depth/{view.index:04d}.{depth}"
-            place_file(view.file("rgb"), folder / image_name, link)
-            _write_depth(folder / depth_name, view)
-            world_from_camera = np.linalg.inv(view.camera_from_world) @ OPENGL_FROM_OPENCV
-            frames.append(
-                {
-                    "file_path": image_name,
-                    "depth_file_path": depth_name,
-                    "transform_matrix": world_from_camera.tolist(),
-                }
-            )
-        write_durably(folder / "transforms.json", json_bytes(_header(scene.views[0]) | {"frames": frames}))
-
-
-def _header(view: View) -> dict[str, Any]:
-    return {
+def write_scene(folder: Path, scene: SceneData, link: bool, depth: str) -> None:
+    """Write one scene as ``folder``, ``depth`` "png" or "npy"; DatasetError if depth exceeds 16 bit."""
+    for name in ("images", "depth"):
+        (folder / name).mkdir(parents=True)
+    frames = []
+    for view in scene.views:
+        image_name, depth_name = f"images/{view.index:04d}.png", f"depth/{view.index:04d}.{depth}"
+        place_file(view.file("rgb"), folder / image_name, link)
+        _write_depth(folder / depth_name, view)
+        world_from_camera = np.linalg.inv(view.camera_from_world) @ OPENGL_FROM_OPENCV
+        frames.append(
+            {"file_path": image_name, "depth_file_path": depth_name, "transform_matrix": world_from_camera.tolist()}
+        )
+    view = scene.views[0]
+    header = {
         "camera_model": "OPENCV",
         "w": view.width_px,
         "h": view.height_px,
-        "fl_x": float(view.intrinsics[0, 0]),
-        "fl_y": float(view.intrinsics[1, 1]),
-        "cx": float(view.intrinsics[0, 2]),
-        "cy": float(view.intrinsics[1, 2]),
+        **dict(zip(("fl_x", "fl_y", "cx", "cy"), view.pinhole, strict=True)),
         **dict.fromkeys(("k1", "k2", "p1", "p2"), 0.0),
         "depth_unit_scale_factor": 1 / UNITS_PER_SCENE_UNIT,
         # 3×4; from the dataset's world to this file's: none was needed, both have z up
         "applied_transform": np.eye(4)[:3].tolist(),
     }
+    write_durably(folder / "transforms.json", json_bytes(header | {"frames": frames}))
 
 
 def _write_depth(path: Path, view: View) -> None:

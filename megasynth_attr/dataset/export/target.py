@@ -10,18 +10,13 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
-from megasynth_attr.core.files import read_json, storage_errors, sync_folder
+from megasynth_attr.core.files import read_json, storage_errors
 from megasynth_attr.core.run_folder import Kind, require_same, share
-from megasynth_attr.core.temporary import (
-    TMP,
-    remove_leftovers,
-    working_folder,
-)
+from megasynth_attr.core.temporary import TMP, publish, remove_leftovers, working_folder
 from megasynth_attr.dataset.images import RENDER_ANEW
 from megasynth_attr.dataset.reader import Dataset
 
@@ -29,53 +24,19 @@ MARKER = ".megasynth-export"
 EXPORT_FORMAT = "megasynth-attr export 1"
 
 
-@dataclass(frozen=True)
-class Target:
-    """A claimed output folder."""
-
-    out: Path
-
-    @contextmanager
-    def new_folder(self, relative: str) -> Iterator[Path | None]:
-        """Give a temporary folder that becomes ``out/relative`` when the block ends; None if that exists already."""
-        with self._temporary(relative) as folder:
-            yield folder
-            if folder is not None:
-                self._publish(folder, self.out / relative)
-
-    @contextmanager
-    def new_file(self, relative: str) -> Iterator[Path | None]:
-        """Like ``new_folder``, for a single file."""
-        with self._temporary(relative) as folder:
-            file = None if folder is None else folder / "file"
-            yield file
-            if file is not None:
-                self._publish(file, self.out / relative)
-
-    @contextmanager
-    def _temporary(self, relative: str) -> Iterator[Path | None]:
-        final = self.out / relative
-        if final.exists():
-            yield None
-            return
-        with storage_errors("the export", final):
-            stem = relative.replace("/", "_").replace(".", "_")
-            with working_folder(self.out / MARKER / TMP, stem) as folder:
-                yield folder
-
-    @staticmethod
-    def _publish(temporary: Path, final: Path) -> None:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.rename(final)
-        except OSError:
-            if not final.exists():  # else another process was faster, with the same bytes
-                raise
-        sync_folder(final.parent)
+@contextmanager
+def new_piece(out: Path, name: str) -> Iterator[Path]:
+    """Give a path to make a file or folder at, which becomes ``out/name`` when the block ends well."""
+    final = out / name
+    with storage_errors("the export", final):
+        stem = name.replace("/", "_").replace(".", "_")
+        with working_folder(out / MARKER / TMP, stem) as folder:
+            yield folder / final.name
+            publish(folder / final.name, final)
 
 
-def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any]) -> Target:
-    """Return ``out`` as the target of this export, marked as such.
+def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any]) -> None:
+    """Mark ``out`` as the target of this export.
 
     Raises ConfigError, with nothing changed, if ``out`` holds foreign files, another layout or options, or another
     dataset of the same name; EnvironmentProblem if it cannot be written.
@@ -104,7 +65,6 @@ def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any]) 
         same(read_json(other, EXPORT_FORMAT))
     share(out, kind, mine, same)
     remove_leftovers(marker / TMP)
-    return Target(out)
 
 
 def place_file(source: Path, destination: Path, link: bool) -> None:

@@ -15,28 +15,24 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Sequence
+from pathlib import Path
 
-from megasynth_attr.core.files import json_bytes, read_json, sync_folder
+from megasynth_attr.core.files import json_bytes, read_json
 from megasynth_attr.core.pictures import read_content
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.export.target import Target
 from megasynth_attr.dataset.images import RENDER_ANEW
 from megasynth_attr.dataset.reader import Dataset, SceneData, View
 
 WEBDATASET_FORMAT = "megasynth-attr webdataset 1"
 
 
-def export_shard(dataset: Dataset, scenes: Sequence[SceneData], shard: int, target: Target) -> None:
-    """Write all views of ``scenes`` as shard number ``shard``; nothing is done if the file exists."""
-    with target.new_file(f"{dataset.name}-{shard:06d}.tar") as path:
-        if path is None:
-            return
-        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for scene in scenes:
-                hashes = read_json(scene.path / paths.SCENE_FILE)["hashes"]
-                for view in scene.views:
-                    _add_view(tar, dataset, scene, view, hashes)
-        sync_folder(path.parent)
+def write_shard(file: Path, dataset: Dataset, scenes: Sequence[SceneData]) -> None:
+    """Write all views of ``scenes`` as the tar file ``file``."""
+    with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for scene in scenes:
+            hashes = read_json(scene.path / paths.SCENE_FILE)["hashes"]
+            for view in scene.views:
+                _add_view(tar, dataset, scene, view, hashes)
 
 
 def _add_view(tar: tarfile.TarFile, dataset: Dataset, scene: SceneData, view: View, hashes: dict[str, str]) -> None:

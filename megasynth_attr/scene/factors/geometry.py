@@ -98,7 +98,7 @@ def is_clear(geometry: Geometry, region: CameraRegion | None, clearance: float) 
     centres = (np.array([b.centre for b in geometry.boxes]) - geometry.centre) * geometry.scale
     sizes = np.array([b.size for b in geometry.boxes]) * geometry.scale
     if isinstance(region, InsideBox):  # boxes contain their meshes; vertices alone would miss a large face
-        return bool((region.box_distance(centres, sizes) >= clearance).all())
+        return bool((region.distance(centres, sizes) >= clearance).all())
     reach = np.abs(centres) + sizes / 2  # farthest corners; the ball is convex, so vertices decide for faces
     if (region.distance(reach) >= clearance).all():
         return True

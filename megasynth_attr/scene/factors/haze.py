@@ -22,7 +22,7 @@ class HazeSettings:
     scope: str = scope()
     variants: int = variants()
     density: Range[float] = span(
-        0.0, 0.0, "share of the light scattered per scene unit, of thin haze", minimum=0, maximum=10
+        0.0, 0.0, "share of the light scattered per scene unit, as long as that is small", minimum=0, maximum=10
     )
     colour: Range[float] = span(
         0.7, 1.0, "share of the scattered light that is not absorbed; each of red, green, blue", minimum=0, maximum=1
@@ -51,15 +51,10 @@ def sample(rng: np.random.Generator, settings: HazeSettings, draw: Draw) -> Haze
 
 
 def describe(haze: Haze, records: Records) -> np.ndarray:
-    """Return 5×3: the share of white light scattered in front of a surface at each of the PROBES, linear RGB; then how
-    much more of it goes forwards."""
+    """Return 5×3, linear RGB: the share of white light scattered in front of a surface at each of the PROBES; then the
+    first of these shares times the mean cosine of scattering."""
     scattered = (1 - np.exp(-haze.density * PROBES))[:, None] * np.array(haze.rgb)
     return np.vstack([scattered, haze.anisotropy * scattered[:1]])
-
-
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the mean absolute difference of two hazes' shares."""
-    return float(np.abs(a - b).mean())
 
 
 FACTOR = Factor(
@@ -69,6 +64,5 @@ FACTOR = Factor(
     data=Haze,
     sample=sample,
     describe=describe,
-    distance=distance,
     changes_depth=False,
 )

@@ -62,11 +62,6 @@ def sample(rng: np.random.Generator, settings: LightingSettings, draw: Draw) -> 
     )
 
 
-def _colour(rng: np.random.Generator) -> np.ndarray:
-    channels = rng.random(3)
-    return channels / channels.max()
-
-
 def _suns(rng: np.random.Generator, settings: LightingSettings) -> tuple[Sun, ...]:
     """Directions are uniform on the part of the sphere above the lowest elevation."""
     lowest, suns = np.sin(np.radians(settings.sun_min_elevation_deg)), []
@@ -75,8 +70,8 @@ def _suns(rng: np.random.Generator, settings: LightingSettings) -> tuple[Sun, ..
         flat = np.sqrt(1 - height**2)
         direction = rounded([flat * np.cos(azimuth), flat * np.sin(azimuth), height])
         power = settings.sun_irradiance.draw(rng)
-        angle = settings.sun_angle_deg.draw(rng)
-        suns.append(Sun(direction, rounded(power), rounded(_colour(rng)), rounded(angle), "world"))
+        angle, colour = settings.sun_angle_deg.draw(rng), rng.random(3)
+        suns.append(Sun(direction, rounded(power), rounded(colour / colour.max()), rounded(angle), "world"))
     return tuple(suns)
 
 
@@ -125,11 +120,6 @@ def describe(lighting: Lighting, records: Records) -> np.ndarray:
     return irradiance(lighting, records.hdris, PROBE_NORMALS)
 
 
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the mean absolute difference of two light probes (W/m²)."""
-    return float(np.abs(a - b).mean())
-
-
 FACTOR = Factor(
     name="lighting",
     order=40,
@@ -137,7 +127,6 @@ FACTOR = Factor(
     data=Lighting,
     sample=sample,
     describe=describe,
-    distance=distance,
     changes_depth=False,
     optional=False,
 )

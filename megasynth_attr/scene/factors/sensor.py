@@ -21,7 +21,7 @@ class SensorSettings:
 
     scope: str = scope()
     variants: int = variants()
-    exposure_stops: Range[float] = span(0.0, 0.0, "exposure beside render.exposure_stops", minimum=-8, maximum=8)
+    exposure_stops: Range[float] = span(0.0, 0.0, "exposure, added to render.exposure_stops", minimum=-8, maximum=8)
     warmth_stops: Range[float] = span(0.0, 0.0, "white balance: red over blue", minimum=-4, maximum=4)
     tint_stops: Range[float] = span(0.0, 0.0, "white balance: green over red and blue", minimum=-4, maximum=4)
     shot_noise: Range[float] = span(0.0, 0.0, "standard deviation at white; white is 1", minimum=0, maximum=1)
@@ -43,12 +43,9 @@ class Sensor:
 
 def sample(rng: np.random.Generator, settings: SensorSettings, draw: Draw) -> Sensor:
     """Return a Sensor."""
-    exposure, warmth, tint = (
-        some.draw(rng) for some in (settings.exposure_stops, settings.warmth_stops, settings.tint_stops)
-    )
-    shot, read, vignetting = (
-        some.draw(rng) for some in (settings.shot_noise, settings.read_noise, settings.vignetting)
-    )
+    exposure, warmth = settings.exposure_stops.draw(rng), settings.warmth_stops.draw(rng)
+    tint, shot = settings.tint_stops.draw(rng), settings.shot_noise.draw(rng)
+    read, vignetting = settings.read_noise.draw(rng), settings.vignetting.draw(rng)
     stops = np.array([warmth / 2, tint, -warmth / 2])
     gains = rounded(2.0 ** (stops - stops.min()))
     return Sensor(rounded(exposure), gains, rounded(shot), rounded(read), rounded(vignetting), int(rng.integers(2**31)))
@@ -77,11 +74,6 @@ def describe(sensor: Sensor, records: Records) -> np.ndarray:
     return rows[..., None] * np.array(sensor.gains)
 
 
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the mean absolute difference of what two sensors make of the same greys."""
-    return float(np.abs(a - b).mean())
-
-
 FACTOR = Factor(
     name="sensor",
     order=60,
@@ -89,7 +81,6 @@ FACTOR = Factor(
     data=Sensor,
     sample=sample,
     describe=describe,
-    distance=distance,
     changes_depth=False,
     develop=develop,
 )

@@ -46,4 +46,4 @@ def _around_centre(
     sizes = np.column_stack([xy.draw(rng, (trials, 2)), z.draw(rng, trials)])
     reach = settings.objects_spread + (1 - settings.objects_spread) * np.arange(trials)[:, None] / trials
     slack = np.maximum(extent - sizes, 0)
-    return Spot(extent / 2 + reach * slack * (rng.random((trials, 3)) - 0.5), sizes)
+    return extent / 2 + reach * slack * (rng.random((trials, 3)) - 0.5), sizes

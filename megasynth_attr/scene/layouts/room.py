@@ -115,7 +115,7 @@ def _small(rng: np.random.Generator, settings: RoomSettings, site: Site, count: 
         sizes[:, :2] = np.minimum(sizes[:, :2], base.size[:2])
         centres = np.broadcast_to(np.array(base.centre), sizes.shape).copy()
         centres[:, 2] += (base.size[2] + sizes[:, 2]) / 2
-        site.place("small", Spot(centres, sizes), solid=True, primitives="small")
+        site.place("small", (centres, sizes), solid=True, primitives="small")
 
 
 def _roof(rng: np.random.Generator, settings: RoomSettings, site: Site) -> None:
@@ -138,7 +138,7 @@ def _frames(rng: np.random.Generator, settings: RoomSettings, site: Site) -> Non
     exist, count = rng.random() < settings.frame_probability, settings.frame_count.draw(rng)
     for _ in range(count if exist else 0):
         sizes = _sizes(rng, settings.frame_size, settings.frame_size, settings.box_trials)
-        spot = Spot(anywhere(rng, sizes, site.extent), sizes)
+        spot = anywhere(rng, sizes, site.extent), sizes
         site.place("frame", spot, solid=False, primitives="frame")
 
 
@@ -150,7 +150,7 @@ def _slabs(rng: np.random.Generator, settings: RoomSettings, site: Site) -> None
         thickness = (settings.slab_thin_size if is_thin else settings.slab_thick_size).draw(rng, settings.box_trials)
         sizes[np.arange(settings.box_trials), rng.integers(3, size=settings.box_trials)] = thickness
         surface = "glass" if is_thin and glass else "material"
-        spot = Spot(anywhere(rng, sizes, site.extent), sizes)
+        spot = anywhere(rng, sizes, site.extent), sizes
         site.place("slab", spot, solid=True, primitives=None, surface=surface)
 
 
@@ -170,7 +170,7 @@ def _sticks(rng: np.random.Generator, settings: RoomSettings, site: Site) -> Non
         sizes = settings.stick_section.draw(rng, (trials, 3))
         axis = rng.integers(3, size=trials)
         sizes[np.arange(trials), axis] = settings.stick_length.draw(rng, trials) * site.extent[axis]
-        site.place("stick", Spot(anywhere(rng, sizes, site.extent), sizes), solid=True, primitives=None)
+        site.place("stick", (anywhere(rng, sizes, site.extent), sizes), solid=True, primitives=None)
 
 
 def _sizes(rng: np.random.Generator, xy: Range[float], z: Range[float], trials: int) -> np.ndarray:
@@ -181,7 +181,7 @@ def _at_height(rng: np.random.Generator, sizes: np.ndarray, site: Site, level: f
     """Return candidates that stand on the floor (``level`` 0) or hang from the ceiling (1)."""
     centres = anywhere(rng, sizes, site.extent)
     centres[:, 2] = sizes[:, 2] / 2 if level == 0 else site.extent[2] - sizes[:, 2] / 2
-    return Spot(centres, sizes)
+    return centres, sizes
 
 
 def _at_walls(
@@ -207,4 +207,4 @@ def _at_walls(
         sizes[rows, direction] = share * site.extent[direction]
     centres = anywhere(rng, sizes, site.extent)
     centres[rows, axis] = np.where(at_extent, site.extent[axis] - depth / 2, depth / 2)
-    return Spot(centres, sizes)
+    return centres, sizes

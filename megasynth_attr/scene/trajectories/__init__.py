@@ -1,1 +1,1 @@
-"""Camera families: how a trajectory is drawn. One module per family."""
+"""Camera families, one module each: ``sample_…(rng, settings, draw)`` returns positions N×3 and quaternions N×4."""

@@ -6,8 +6,10 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 
+from megasynth_attr.scene.factor import Draw
 from megasynth_attr.scene.spec import Geometry
 from megasynth_attr.scene.trajectories.lookat import from_yaw_pitch_roll, look_along
+from megasynth_attr.scene.trajectories.settings import CameraSettings
 
 # Lebesgue constant of a not-a-knot cubic spline, rounded up: a path through points of a ball stays within twice its
 # radius.
@@ -21,33 +23,25 @@ def in_ball(rng: np.random.Generator, count: int, radius: float) -> np.ndarray:
     return direction * radius * rng.random((count, 1)) ** (1 / 3)
 
 
-def sample_micro(
-    rng: np.random.Generator,
-    frames: int,
-    geometry: Geometry | None,
-    *,
-    zone: tuple[float, float, float],
-    control_points: int,
-    max_translation: float,
-    max_rotation_deg: float,
-) -> tuple[np.ndarray, np.ndarray]:
+def sample_micro(rng: np.random.Generator, settings: CameraSettings, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
     """Return (positions N×3, quaternions N×4) of a micro-baseline path starting in the free centre of the room.
 
     Offsets are drawn in balls of half the allowed size, so that *every pair* of control poses keeps within
     ``max_translation`` (scene units) and ``max_rotation_deg`` (geodesic). Half of the paths look at a box chosen by
     angular size, when the geometry is known to the camera; all others in a random direction.
     """
-    start = rng.uniform(-1, 1, 3) * np.asarray(zone)
+    geometry, control_points = draw.visible.get("geometry"), settings.control_points
+    start = rng.uniform(-1, 1, 3) * np.asarray(settings.zone)
     yaw, pitch, roll = rng.uniform(-180, 180), rng.uniform(-10, 10), rng.uniform(-10, 10)
     aims_at_box, pick = rng.random() < 0.5, rng.random()
     orientation = from_yaw_pitch_roll(np.array([yaw]), np.array([pitch]), np.array([roll]))[0]
     if aims_at_box and geometry is not None:
         orientation = _towards_a_box(geometry, start, pick, fallback=orientation)
-    offsets = in_ball(rng, control_points, max_translation / 2)
-    turns = Rotation.from_rotvec(in_ball(rng, control_points, np.radians(max_rotation_deg) / 2))
+    offsets = in_ball(rng, control_points, settings.max_translation / 2)
+    turns = Rotation.from_rotvec(in_ball(rng, control_points, np.radians(settings.max_rotation_deg) / 2))
     base = Rotation.from_quat(orientation)
     times = np.linspace(0, 1, control_points)
-    at = np.linspace(0, 1, frames)
+    at = np.linspace(0, 1, draw.frames)
     positions = CubicSpline(times, start + offsets)(at)
     return positions, RotationSpline(times, base * turns)(at).as_quat()
 

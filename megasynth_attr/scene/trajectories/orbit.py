@@ -6,25 +6,18 @@ leave the range of distances.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from megasynth_attr.core.errors import SceneRejected
-from megasynth_attr.core.ranges import Range
+from megasynth_attr.core.ranges import Range, Uniform
+from megasynth_attr.scene.factor import Draw
 from megasynth_attr.scene.trajectories.lookat import look_along
+from megasynth_attr.scene.trajectories.settings import CameraSettings
 
+ORBIT_UNIT = 1.5 * 3**0.5  # scene units per unit of camera.distance: 1.5 radii of the ball around the ±1 cube
+MIN_RANGE_SHARE = 0.35  # a dataset's own range covers at least this share of the preset's
 STEPS_PER_SEGMENT = 256  # resolution at which arc length is measured
-
-
-@dataclass(frozen=True)
-class OrbitRanges:
-    """Ranges in use for one dataset. ``distance`` in scene units; ``target_sigma`` in scene units per axis."""
-
-    distance: Range[float]
-    elevation_sin: Range[float]
-    target_sigma: float
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -76,43 +69,54 @@ def closed_log_distance(knots: np.ndarray, t: np.ndarray) -> np.ndarray:
     return np.clip(np.exp(curve(t)), knots.min(), knots.max())  # the clip only removes rounding
 
 
-def sample_orbit(
-    rng: np.random.Generator,
-    ranges: OrbitRanges,
-    frames: int,
-    *,
-    control_points: int,
-    max_knot_angle_deg: float,
-    max_elevation_deg: float,
-    trials: int,
-) -> tuple[np.ndarray, np.ndarray]:
+def _of_dataset(settings: CameraSettings, draw: Draw) -> tuple[Range[float], Range[float], float]:
+    """Return the ranges of distance (scene units) and elevation and the spread of the target in one dataset.
+
+    They are those of the settings, or random parts of them with ``ranges_per_dataset``.
+    """
+    unit = draw.dataset_rng.random((3, 2))
+
+    def part(whole: Range[float], draws: np.ndarray) -> Range[float]:
+        width = (whole.high - whole.low) * (MIN_RANGE_SHARE + (1 - MIN_RANGE_SHARE) * draws[0])
+        start = whole.low + (whole.high - whole.low - width) * draws[1]
+        return Uniform(float(start), float(start + width))
+
+    distance, elevation, sigma = settings.distance, settings.elevation_sin, settings.target_sigma
+    if settings.ranges_per_dataset:
+        distance, elevation, sigma = part(distance, unit[0]), part(elevation, unit[1]), sigma * float(unit[2, 0])
+    return distance.times(ORBIT_UNIT), elevation, sigma
+
+
+def sample_orbit(rng: np.random.Generator, settings: CameraSettings, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
     """Return (positions N×3, quaternions N×4), frames evenly spaced by arc length, the last not repeating the first.
 
     Control points are drawn until consecutive ones are at most ``max_knot_angle_deg`` apart and the path stays below
     ``max_elevation_deg`` on both sides: a level camera at elevation e turns at most 1/cos(e) times as fast as it moves
     around the object, so it never spins at the pole. SceneRejected after ``trials``.
     """
+    distance, elevation_sin, target_sigma = _of_dataset(settings, draw)
+    control_points, max_elevation = settings.control_points, np.radians(settings.max_elevation_deg)
     parameter = np.arange(control_points * STEPS_PER_SEGMENT) / STEPS_PER_SEGMENT
-    for _ in range(trials):
+    for _ in range(settings.trials):
         azimuth = rng.uniform(0, 2 * np.pi, control_points)
-        height = ranges.elevation_sin.draw(rng, control_points)
+        height = elevation_sin.draw(rng, control_points)
         flat = np.sqrt(1 - height**2)
         knots = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), height], axis=-1)
         cosines = np.sum(knots * np.roll(knots, -1, axis=0), axis=-1)
-        if cosines.min() < np.cos(np.radians(max_knot_angle_deg)):
+        if cosines.min() < np.cos(np.radians(settings.max_knot_angle_deg)):
             continue
         directions = closed_sphere_curve(knots, parameter)
-        if np.abs(directions[:, 2]).max() <= np.sin(np.radians(max_elevation_deg)):
+        if np.abs(directions[:, 2]).max() <= np.sin(max_elevation):
             break
     else:
         raise SceneRejected(
-            f"camera: no orbit with elevation_sin {ranges.elevation_sin} below {max_elevation_deg:g}° elevation was "
-            f"found in {trials} trials; narrow camera.elevation_sin or raise camera.max_elevation_deg"
+            f"camera: no orbit with elevation_sin {elevation_sin} below {settings.max_elevation_deg:g}° elevation was "
+            f"found in {settings.trials} trials; narrow camera.elevation_sin or raise camera.max_elevation_deg"
         )
-    distances = ranges.distance.draw(rng, control_points)
+    distances = distance.draw(rng, control_points)
     path = directions * closed_log_distance(distances, parameter)[:, None]
-    target = rng.normal(0.0, 1.0, 3) * ranges.target_sigma
-    positions = _evenly_spaced(path, frames)
+    target = rng.normal(0.0, 1.0, 3) * target_sigma
+    positions = _evenly_spaced(path, draw.frames)
     return positions, look_along(target - positions)
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.scene.factor import Draw
 from megasynth_attr.scene.spec import Geometry
 from megasynth_attr.scene.trajectories.lookat import look_along
 from megasynth_attr.scene.trajectories.micro import in_ball
+from megasynth_attr.scene.trajectories.settings import CameraSettings
 
 ANGLES_DEG = (-5.0, 0.0, 5.0)
 DISTANCES = (0.25, 0.30)  # scene units from the picture
 
 
-def sample_plane(
-    rng: np.random.Generator, frames: int, geometry: Geometry, *, max_step: float
-) -> tuple[np.ndarray, np.ndarray]:
+def sample_plane(rng: np.random.Generator, settings: CameraSettings, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
     """Return (positions N×3, quaternions N×4): frames are spread over the nine start poses as evenly as possible.
 
     A pose (θ, φ) stands at azimuth θ and elevation φ from the picture's normal, at one of two distances; the walk's
     steps are at most ``max_step`` long (scene units); every view looks at the picture's centre.
     """
-    centre, _ = picture_front(geometry)
+    centre, _ = picture_front(draw.visible["geometry"])
     poses = [(theta, phi) for theta in ANGLES_DEG for phi in ANGLES_DEG]
-    counts = [frames // len(poses) + (i < frames % len(poses)) for i in range(len(poses))]
+    counts = [draw.frames // len(poses) + (i < draw.frames % len(poses)) for i in range(len(poses))]
     positions = []
     for (theta, phi), count in zip(poses, counts, strict=True):
         azimuth, elevation = np.radians(theta), np.radians(phi)
@@ -31,7 +31,7 @@ def sample_plane(
             [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
         )
         start = centre + DISTANCES[int(rng.integers(len(DISTANCES)))] * outward
-        steps = in_ball(rng, max(count, 1), max_step)
+        steps = in_ball(rng, max(count, 1), settings.max_step)
         steps[0] = 0.0
         positions.append((start + np.cumsum(steps, axis=0))[:count])
     path = np.concatenate(positions)

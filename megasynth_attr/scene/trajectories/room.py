@@ -5,38 +5,39 @@ from __future__ import annotations
 import numpy as np
 
 from megasynth_attr.core.errors import SceneRejected
+from megasynth_attr.scene.factor import Draw
 from megasynth_attr.scene.spec import Geometry
 from megasynth_attr.scene.trajectories.lookat import look_along
+from megasynth_attr.scene.trajectories.settings import CameraSettings
 
 CENTER_SHARE = 0.25  # 12 of the 48 views of MegaSynth
 
 
-def sample_room(
-    rng: np.random.Generator, frames: int, geometry: Geometry, *, clearance: float, min_free_view: float, trials: int
-) -> tuple[np.ndarray, np.ndarray]:
+def sample_room(rng: np.random.Generator, settings: CameraSettings, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
     """Return (positions N×3, quaternions N×4); boundary cameras first, then centre cameras.
 
     Every camera keeps ``clearance`` (scene units) from every box and sees at least ``min_free_view`` ahead.
     SceneRejected if one is not found in ``trials``.
     """
+    geometry: Geometry = draw.visible["geometry"]
     centres = (np.array([b.centre for b in geometry.boxes]) - geometry.centre) * geometry.scale
     halves = np.array([b.size for b in geometry.boxes]) * geometry.scale / 2
     low = -np.asarray(geometry.centre) * geometry.scale
     high = (np.asarray(geometry.extent) - geometry.centre) * geometry.scale
-    n_center = round(frames * CENTER_SHARE)
+    n_center = round(draw.frames * CENTER_SHARE)
     positions, forwards = [], []
-    for index in range(frames):
-        draw = _boundary if index < frames - n_center else _center
-        for _ in range(trials):
-            position, forward = draw(rng, low, high)
-            if _distance_to_boxes(position, centres, halves) < clearance:
+    for index in range(draw.frames):
+        place = _boundary if index < draw.frames - n_center else _center
+        for _ in range(settings.trials):
+            position, forward = place(rng, low, high)
+            if _distance_to_boxes(position, centres, halves) < settings.clearance:
                 continue
-            if _free_view(position, forward, centres, halves) >= min_free_view:
+            if _free_view(position, forward, centres, halves) >= settings.min_free_view:
                 break
         else:
             raise SceneRejected(
-                f"camera: no free place for view {index} in {trials} trials; the room is too full, lower the counts of "
-                "geometry or camera.clearance"
+                f"camera: no free place for view {index} in {settings.trials} trials; the room is too full, "
+                "lower the counts of geometry or camera.clearance"
             )
         positions.append(position)
         forwards.append(forward)

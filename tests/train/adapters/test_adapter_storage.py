@@ -251,7 +251,7 @@ def test_tensors_that_do_not_fit_are_never_ignored(mode: str, change: str, folde
     record = json.loads((copy / "adapter.json").read_text())
     record["files"]["adapter_model.safetensors"] = sha256_of(file)  # as if somebody had made it so
     (copy / "adapter.json").write_text(json.dumps(record))
-    expected = {"missing": "is missing", "unknown": "is unknown", "shape": r"is \[5, 7\], expected"}[change]
+    expected = {"missing": "it lacks", "unknown": "has unknown", "shape": r"\(5, 7\) instead of"}[change]
     with pytest.raises(DatasetError, match=expected):
         load_adapter(small_model(), copy)
 

@@ -19,7 +19,7 @@ from subspace_toys import LAYERS, inputs, toy
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters import save_adapter
 from megasynth_train.adapters.subspace import SubspaceConfig
-from megasynth_train.adapters.subspace.export import export_lora
+from megasynth_train.adapters.subspace.export import export_folder
 from megasynth_train.export_lora import main
 from megasynth_train.subspace.basis import Basis
 from megasynth_train.subspace.basis_file import read_basis, write_basis
@@ -47,7 +47,8 @@ def trained_toy(file: Path, **options: object) -> peft.PeftModel:
 )
 def test_the_update_is_the_same(options: dict[str, object], tmp_path: Path) -> None:
     model = trained_toy(tmp_path / "b.safetensors", **options)
-    export_lora(model, tmp_path / "lora")
+    model.save_pretrained(tmp_path / "mine")
+    export_folder(tmp_path / "mine", tmp_path / "lora")
     stock = peft.PeftModel.from_pretrained(toy(), tmp_path / "lora")
     assert stock.peft_config["default"].peft_type == "LORA"
     for name in ("first", "second", "conv", "last"):
@@ -62,7 +63,8 @@ def test_the_update_is_the_same(options: dict[str, object], tmp_path: Path) -> N
 @pytest.mark.slow
 def test_it_loads_where_this_project_is_not_installed(tmp_path: Path) -> None:
     model = trained_toy(tmp_path / "b.safetensors")
-    export_lora(model, tmp_path / "lora")
+    model.save_pretrained(tmp_path / "mine")
+    export_folder(tmp_path / "mine", tmp_path / "lora")
     program = Path(__file__).parent / "load_exported.py"
     found = tmp_path / "found.safetensors"
     # without PYTHONPATH, which is how this project would be found
@@ -84,7 +86,8 @@ def test_a_saved_adapter_of_a_vggt_is_exported_by_the_command(
     peft.PeftModel.from_pretrained(model, tmp_path / "lora")
     for name, value in outputs(model).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
-    export_lora(adapted, tmp_path / "again")  # from memory
+    adapted.wrapped["default"].save_pretrained(tmp_path / "peft")  # by PEFT alone, without our record
+    export_folder(tmp_path / "peft", tmp_path / "again")
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("lora", "again"))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
@@ -97,15 +100,17 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_overwritten(tmp_path:
         main([f"adapter={tmp_path / 'plain'}"])
     with pytest.raises(DatasetError, match="no adapter folder"):
         main([f"adapter={tmp_path / 'gone'}", f"out={tmp_path / 'lora'}"])
-    adapted = adapted_model("subspace")
+    save_adapter(adapted_model("subspace"), tmp_path / "mine", {})
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "mine").write_text("kept")
     with pytest.raises(ConfigError, match="exists already"):
-        export_lora(adapted, tmp_path / "lora")
+        export_folder(tmp_path / "mine", tmp_path / "lora")
     assert [path.name for path in (tmp_path / "lora").iterdir()] == ["mine"]
     write_basis(tmp_path / "other.safetensors", read_basis(basis_file()).select(["pose"]))
     with pytest.raises(ConfigError, match="no attribute texture"):
-        export_lora(adapted, tmp_path / "new", basis=str(tmp_path / "other.safetensors"))
+        export_folder(tmp_path / "mine", tmp_path / "new", basis=str(tmp_path / "other.safetensors"))
     assert not (tmp_path / "new").exists()
-    with pytest.raises(ConfigError, match="is not in a basis"):
-        export_lora(adapted_model("lora"), tmp_path / "new")
+    for mode in ("full", "pissa"):
+        save_adapter(adapted_model(mode), tmp_path / mode, {})
+        with pytest.raises(ConfigError, match="not of mode=subspace"):
+            export_folder(tmp_path / mode, tmp_path / "new")

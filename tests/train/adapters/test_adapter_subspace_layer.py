@@ -68,7 +68,7 @@ def test_the_formula_of_the_reference_fixture() -> None:
     linear = nn.Linear(32, 96)
     linear.load_state_dict({"weight": stored["W"], "bias": stored["bias"]})
     config = SubspaceConfig(scale=scale)
-    config.attach(basis)
+    config.opened = basis
     model = peft.get_peft_model(nn.Sequential(linear), config)
     layer_now = model.base_model.model[0]
     layer_now.lora_M["default"].data.copy_(stored["M"])
@@ -318,7 +318,7 @@ def test_what_is_relied_on_of_peft() -> None:
     ).keys()
     assert isinstance(vars(peft.LoraModel)["_create_new_module"], staticmethod)
     assert "SUBSPACE" not in list(peft.PeftType)
-    with pytest.raises(ValueError, match="Unknown PEFT type SUBSPACE_2"):  # why registration.py exists
+    with pytest.raises(ValueError, match="Unknown PEFT type SUBSPACE_2"):  # why register() exists
         register_peft_method(name="subspace_2", config_cls=SubspaceConfig, model_cls=SubspaceModel, prefix="lora_")
 
 
@@ -415,10 +415,10 @@ def test_a_wrong_or_missing_basis_is_never_a_silent_lora(basis: Basis, file: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mask": "diagonal"}, "mask=diagonal is unknown; use full or block_diagonal"),
+        ({"mask": "diagonal"}, "mask=diagonal: must be one of full, block_diagonal"),
         ({"basis_norm": "raw"}, "basis_norm=raw"),
         ({"m_init": "random"}, "m_init=random"),
-        ({"scale": 0.0}, "scale=0.0 must be a positive number"),
+        ({"scale": 0.0}, "scale=0: must be at least 1e-06"),
         ({"use_dora": True}, "use_dora"),
     ],
 )

@@ -11,7 +11,7 @@ import yaml
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.resources import resource_dir
-from megasynth_train.compare.methods import builtin, expand, needs_basis
+from megasynth_train.compare.methods import builtin, expand, frame_of
 from megasynth_train.compare.settings import CompareSettings, training_of
 
 ATTRIBUTES = ("texture", "geometry", "lighting")
@@ -29,7 +29,7 @@ def test_paper_is_a_list_with_every_baseline_and_control() -> None:
     assert {"subspace", "subspace-block", "random", "heads-matched"} < set(names)
     assert [name for name in names if name.startswith("without-")] == [f"without-{name}" for name in ATTRIBUTES]
     without = expand(["paper"], (), 64)
-    assert not any(map(needs_basis, without)) and "heads-matched" not in without and "lora_xs-64" in without
+    assert not any(map(frame_of, without)) and "heads-matched" not in without and "lora_xs-64" in without
     assert not [name for name in expand(["paper"], ("texture",), 16) if name.startswith("without")]
 
 

@@ -13,19 +13,20 @@ from megasynth_attr.core.ranges import Uniform
 from megasynth_train.data.batch import load_step
 from megasynth_train.data.device import near_depth, prepare
 from megasynth_train.data.geometry import unproject
-from megasynth_train.data.loader import make_loader
-from megasynth_train.data.plan import plan_step
+from megasynth_train.data.loader import StepLoader
+from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import open_sources
 from megasynth_train.training.settings import DataSettings
 
 PLAIN = DataSettings(views=Uniform(4, 4), images_per_step=8, validation_share=0, width_px=126, workers=0, augment=False)
-CROPS = replace(PLAIN, augment=True, jitter_share=0, grey_share=0, crop=(0.6, 1.2), zoom=0.5)
+CROPS = replace(PLAIN, augment=True, jitter_share=0, grey_share=0, crop=Uniform(0.6, 1.2), zoom=0.5)
 
 
 def batches(settings, folder, steps=3, training=True):
     settings = replace(settings, sources=(str(folder),))
     data = open_sources(settings)
-    return [(raw, prepare(raw, "cpu", settings)) for raw in make_loader(data, settings, 0, 0, steps, training=training)]
+    sampling = Sampling(data.train if training else data.validation, settings, 0, training=training)
+    return [(raw, prepare(raw, "cpu", settings)) for raw in StepLoader(sampling, range(steps))]
 
 
 def world_points(raw, target):
@@ -143,7 +144,7 @@ def test_sources_of_different_sizes_share_a_batch(ours, tmp_path):
     plane_scenes.write_scene(tmp_path / "a/s", (150, 90), plane_scenes.pinhole(120, 120, 45, 75), 5)
     settings = replace(PLAIN, views=Uniform(2, 2), sources=(str(ours), str(tmp_path)))
     data = open_sources(settings)
-    raw = load_step(plan_step(0, 0, 0, 1, data.train, settings), 0, 0, data.train, settings)
+    raw = load_step(Sampling(data.train, settings, 0), 0)
     assert {tuple(i.shape[1:3]) for i in raw.images_u8} == {(56, 70), (150, 90)}
     target = prepare(raw, "cpu", settings)
     assert target.images.shape == (4, 2, 3, 126, 126) and torch.isfinite(target.depth).all()

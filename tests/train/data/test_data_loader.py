@@ -19,7 +19,8 @@ from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.images import write_depth
 from megasynth_train.data import loader as loader_module
-from megasynth_train.data.loader import make_loader
+from megasynth_train.data.loader import StepLoader
+from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import open_sources
 from megasynth_train.training.settings import DataSettings
 
@@ -28,7 +29,11 @@ SHORT = DataSettings(views=Uniform(2, 4), images_per_step=8, validation_share=0,
 
 def loaded(folder, first=0, steps=5, start_method=None, **changes):
     settings = replace(SHORT, sources=(str(folder),), **changes)
-    return list(make_loader(open_sources(settings), settings, 11, first, steps, start_method=start_method))
+    return list(StepLoader(sampling(settings), range(first, steps), start_method=start_method))
+
+
+def sampling(settings, **more):
+    return Sampling(open_sources(settings).train, settings, 11, **more)
 
 
 def content(batch):
@@ -62,7 +67,7 @@ def test_a_start_at_any_step_continues(ours, reference, workers):
 
 def test_a_second_pass_repeats_the_first_with_the_same_processes(ours, reference):
     settings = replace(SHORT, sources=(str(ours),), workers=1)
-    loader = make_loader(open_sources(settings), settings, 11, 0, 5)
+    loader = StepLoader(sampling(settings), range(5))
     for _ in range(2):
         assert [content(batch) for batch in loader] == reference
     iterator = iter(loader)
@@ -129,7 +134,7 @@ def test_when_no_scene_can_be_read(ours_copy):
 
 def test_a_worker_that_dies_is_an_environment_problem(ours):
     settings = replace(SHORT, sources=(str(ours),), workers=1, prefetch=1)
-    loader = make_loader(open_sources(settings), settings, 11, 0, 500)
+    loader = StepLoader(sampling(settings), range(500))
     iterator = iter(loader)
     next(iterator)
     for process in loader._loader._iterator._workers:
@@ -141,7 +146,7 @@ def test_a_worker_that_dies_is_an_environment_problem(ours):
 
 def test_workers_leave_signals_to_the_main_process(ours, reference):
     settings = replace(SHORT, sources=(str(ours),), workers=1, prefetch=1)
-    loader = make_loader(open_sources(settings), settings, 11, 0, 5)
+    loader = StepLoader(sampling(settings), range(5))
     got = []
     for batch in loader:
         for process in loader._loader._iterator._workers:
@@ -174,12 +179,13 @@ def test_killing_the_main_process_ends_its_workers(ours):
         import os, signal
         from dataclasses import replace
         from megasynth_attr.core.ranges import Uniform
-        from megasynth_train.data.loader import make_loader
+        from megasynth_train.data.loader import StepLoader
+        from megasynth_train.data.plan import Sampling
         from megasynth_train.data.sources import open_sources
         from megasynth_train.training.settings import DataSettings
         settings = DataSettings(views=Uniform(2, 4), images_per_step=8, width_px=70, workers=2, prefetch=1,
                                 validation_share=0, sources=({str(ours)!r},))
-        loader = make_loader(open_sources(settings), settings, 0, 0, 1000)
+        loader = StepLoader(Sampling(open_sources(settings).train, settings, 0), range(1000))
         next(iter(loader))
         print(*(w.pid for w in loader._loader._iterator._workers), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -203,8 +209,7 @@ def _running(pid):
 
 def test_ranks_read_different_scenes_of_equal_shape(ours):
     settings = replace(SHORT, sources=(str(ours),), images_per_step=4, views=Uniform(4, 4))
-    data = open_sources(settings)
-    ranks = [list(make_loader(data, settings, 11, 0, 6, rank=rank, world=3)) for rank in range(3)]
+    ranks = [list(StepLoader(sampling(settings, rank=rank, world=3), range(6))) for rank in range(3)]
     for batches in zip(*ranks, strict=True):
         assert len({b.image_size_hw for b in batches}) == 1
         assert len({name for b in batches for name in b.names}) == 3
@@ -213,4 +218,4 @@ def test_ranks_read_different_scenes_of_equal_shape(ours):
 def test_validation_without_scenes_is_refused(ours):
     settings = replace(SHORT, sources=(str(ours),))
     with pytest.raises(DatasetError, match="no validation scene"):
-        make_loader(open_sources(settings), settings, 0, 0, 5, training=False)
+        StepLoader(Sampling(open_sources(settings).validation, settings, 0, training=False), range(5))

@@ -12,7 +12,7 @@ import pytest
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.ranges import Uniform
-from megasynth_train.data.plan import plan_step, replacement, usable_views
+from megasynth_train.data.plan import Sampling, usable_views
 from megasynth_train.data.scene import OURS, TrainingScene
 from megasynth_train.data.sizes import check_settings
 from megasynth_train.training import settings as keys
@@ -22,6 +22,10 @@ DataSettings = partial(keys.DataSettings, width_px=518)
 
 def scenes(count, views=100, size=(518, 518)):
     return [TrainingScene(f"a/{i}", Path(f"a/{i}"), OURS, str(i), str(i), views, size) for i in range(count)]
+
+
+def plan_step(seed, step, rank, world, scenes, settings, training=True):
+    return Sampling(tuple(scenes), settings, seed, rank, world, training).plan(step)
 
 
 def flat(value):
@@ -137,14 +141,15 @@ def test_aspects():
 
 def test_replacements_are_drawn_anew_and_only_from_what_is_left():
     few, options = scenes(10), DataSettings(views=Uniform(8, 8))
-    plan = plan_step(0, 0, 0, 1, few, options)
+    sampling = Sampling(tuple(few), options, 0)
+    plan = sampling.plan(0)
     bad = {plan.scenes[0]}
-    drawn = replacement(0, plan, 0, 0, few, options, bad)
-    assert drawn == replacement(0, plan, 0, 0, few, options, bad)
+    drawn = sampling.replacement(plan, 0, bad)
+    assert drawn == sampling.replacement(plan, 0, bad)
     assert drawn[0] not in plan.scenes and len(set(drawn[1])) == 8
     rest = set(range(10)) - {plan.scenes[1]}
-    assert replacement(0, plan, 0, 0, few, options, rest)[0] == plan.scenes[1]  # nothing fresh: one the step has
-    assert replacement(0, plan, 0, 0, few, options, set(range(10))) is None
+    assert sampling.replacement(plan, 0, rest)[0] == plan.scenes[1]  # nothing fresh: one the step has
+    assert sampling.replacement(plan, 0, set(range(10))) is None
 
 
 @pytest.mark.parametrize(

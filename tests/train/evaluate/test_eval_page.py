@@ -18,7 +18,8 @@ sys.path.append(str(Path(__file__).parents[2]))
 from browser_probe import Chromium, Page, running_chromium
 
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
-from megasynth_train.evaluate.page import Cloud, PageLimits, PageScene, write_point_page
+from megasynth_train.evaluate import page as point_page
+from megasynth_train.evaluate.page import Cloud, PageScene, points_per_cloud, write_point_page
 
 EYE, TARGET = np.array([3.0, -4.0, 2.0]), np.array([0.2, 0.1, 0.4])
 COLOURS = np.array([[220, 30, 30], [30, 160, 40], [40, 60, 220], [200, 170, 20], [160, 40, 180]], dtype=np.uint8)
@@ -357,13 +358,16 @@ def test_empty_clouds_say_so(chromium: Chromium, tmp_path: Path, empty: np.ndarr
         page.drag(LEFT, 30, 30)
 
 
-def test_large_clouds_are_sampled_and_the_page_stays_small(chromium: Chromium, tmp_path: Path) -> None:
+def test_large_clouds_are_sampled_and_the_page_stays_small(
+    chromium: Chromium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(point_page, "POINTS_PER_CLOUD", 60_000)
     rng = np.random.default_rng(0)
     directions = rng.normal(size=(200_000, 3))
     ball = TARGET + directions / np.linalg.norm(directions, axis=1, keepdims=True)
     cloud = Cloud(ball.astype(np.float32), np.full((len(ball), 3), (200, 30, 30), dtype=np.uint8))
     scene = scene_of_points(predicted=cloud, truth=cloud)
-    path = write_point_page(tmp_path, [scene], limits=PageLimits(points_per_cloud=60_000))
+    path = write_point_page(tmp_path, [scene])
     assert 2 * 60_000 * 11 * 4 / 3 < path.stat().st_size < 2 * 60_000 * 11 * 4 / 3 + 60_000
     with opened(chromium, path) as page:
         assert "60\u202f000 of 200\u202f000 points." in page.evaluate(
@@ -394,11 +398,9 @@ def test_motion_is_gradual_unless_less_is_asked_for(chromium: Chromium, equal: P
 
 
 def test_limits_are_shared_by_all_clouds() -> None:
-    assert PageLimits().per_cloud(1) == 100_000
-    assert PageLimits().per_cloud(100) == 10_000
-    assert PageLimits(points_per_page=10).per_cloud(100) == 1
-    with pytest.raises(ConfigError, match="at least one point"):
-        PageLimits(points_per_cloud=0)
+    assert points_per_cloud(1) == 100_000
+    assert points_per_cloud(100) == 10_000
+    assert points_per_cloud(2_000_001) == 1
 
 
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

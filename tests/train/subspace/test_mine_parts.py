@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -39,14 +38,10 @@ def behave(how: str, item: int) -> tuple[int, str]:
     return item**2, os.environ["OPENBLAS_NUM_THREADS"]
 
 
-def make(how: str) -> Callable[[int], tuple[int, str]]:
-    return partial(behave, how)
-
-
 def answers(how: str, processes: int, count: int = 6) -> dict[int, tuple[int, str]]:
     found: dict[int, tuple[int, str]] = {}
     with StopRequest() as stop:
-        for_each(partial(make, how), range(count), processes, stop, found.__setitem__)
+        for_each(partial(behave, how), range(count), processes, stop, found.__setitem__)
     return found
 
 
@@ -77,7 +72,7 @@ def test_a_signal_ends_it_between_results() -> None:
             os.kill(os.getpid(), signal.SIGUSR1)
 
     with pytest.raises(Interrupted, match="SIGUSR1"), StopRequest() as stop:
-        for_each(partial(make, "well"), range(50), 1, stop, stop_after_two)
+        for_each(partial(behave, "well"), range(50), 1, stop, stop_after_two)
     assert seen == [0, 1]
 
 

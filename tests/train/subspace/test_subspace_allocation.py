@@ -159,8 +159,6 @@ def test_nothing_is_allocated_among_no_layers() -> None:
     ("change", "words"),
     [
         ({"method": "best"}, "unknown allocation 'best'; choose one of uniform"),
-        ({"budget": "bytes"}, "unknown budget 'bytes'"),
-        ({"dimension": 0}, "at least 1, got 0"),
         ({"layers": budgets([1.0]) * 2}, "listed twice"),
         ({"layers": budgets([math.nan])}, r"blocks.0: effective_rank must be finite"),
         ({"layers": budgets([-0.5])}, r"blocks.0: effective_rank must be finite and not negative"),

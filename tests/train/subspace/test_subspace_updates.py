@@ -99,7 +99,9 @@ def test_what_dora_leaves_out_is_said(adapters: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"mode=dora: .* depend on the base weights"):
         open_cluster(tmp_path / "c")
     other = small_model(seed=4)
-    with pytest.raises(ConfigError, match=r"the base given has aaaaaaaaaaaa; give the checkpoint it was trained from"):
+    with pytest.raises(
+        ConfigError, match=r"the base given has aaaaaaaaaaaa; give the checkpoint they were trained from"
+    ):
         open_cluster(tmp_path / "c", base=BaseWeights("a" * 64, lambda module: weight_of(other, module)))
 
 

@@ -14,7 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from megasynth_train.adapters import adapt
 from megasynth_train.data.device import prepare
-from megasynth_train.data.loader import make_loader
+from megasynth_train.data.loader import StepLoader
+from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import open_sources
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.loop import Run
@@ -73,7 +74,8 @@ def train_by_hand(data: Path, out: Path, *more: str) -> tuple[dict[str, Tensor],
     torch.set_num_threads(1)
     adapted = adapt(base_model(settings.model, []), settings.adapter, total_steps=STEPS)
     optimiser = build_optimiser(adapted.trainable, settings.optim)
-    loaders = [make_loader(open_sources(settings.data), settings.data, 0, 0, STEPS, rank, 2) for rank in range(2)]
+    scenes = open_sources(settings.data).train
+    loaders = [StepLoader(Sampling(scenes, settings.data, 0, rank, 2), range(STEPS)) for rank in range(2)]
     objectives = []
     for k, batches in enumerate(zip(*loaders, strict=True)):
         if k in (BAD_GRADIENT, BAD_LOSS):

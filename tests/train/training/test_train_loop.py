@@ -19,7 +19,8 @@ from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import adapt, save_adapter
 from megasynth_train.data.device import prepare
-from megasynth_train.data.loader import make_loader
+from megasynth_train.data.loader import StepLoader
+from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import open_sources
 from megasynth_train.finetune import settings_identity
 from megasynth_train.training.base_model import base_model
@@ -174,7 +175,7 @@ def test_three_steps_are_those_made_by_hand(data: Path, tmp_path: Path) -> None:
     }
     weights = {name: p.detach().double().numpy().copy() for name, p in by_hand.trainable.items()}
     oracle = NumpyAdamW(settings.optim)
-    batches = list(make_loader(other.data, settings.data, settings.run.seed, 0, 3))
+    batches = list(StepLoader(Sampling(other.data.train, settings.data, settings.run.seed), range(3)))
     for k, raw in enumerate(batches):
         target = prepare(raw, "cpu", settings.data)
         terms = losses(by_hand.model(target.images), target, settings.loss)

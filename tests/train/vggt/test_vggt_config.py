@@ -31,7 +31,7 @@ from megasynth_train.vggt.initialise import random_model
         ({"width": 0}, "greater than 0"),
         ({"camera_iterations": 0}, "greater than 0"),
         ({"register_count": -1}, "negative"),
-        ({"widht": 96}, "no size 'widht'"),
+        ({"widht": 96}, "unknown size 'widht'"),
     ],
 )
 def test_misfits(changes: dict[str, object], words: str) -> None:

@@ -100,15 +100,14 @@ def test_frozen_weights_stored_in_bf16_give_the_same_bits(train: str) -> None:
         return (*prediction.pose_encodings, prediction.depth, prediction.depth_confidence)
 
     expected, before = outputs(), weights_hash(model)
-    saved = store_frozen_in_bf16(model)
+    store_frozen_in_bf16(model)
     assert all(torch.equal(new, old) for new, old in zip(outputs(), expected, strict=True))
     assert weights_hash(model) != before
     shrunk = [name for name, weight in model.named_parameters() if weight.dtype == BF16]
-    assert saved == 2 * sum(model.get_parameter(name).numel() for name in shrunk) > 0
+    assert shrunk
     for name in shrunk:
         assert name.startswith("aggregator.patch_embed." if train == "encoder frozen" else "aggregator.")
         assert not any(word in name for word in ("norm", "gamma", "token", "pos_embed"))
-    assert store_frozen_in_bf16(model) == 0
 
 
 def test_resolving() -> None:

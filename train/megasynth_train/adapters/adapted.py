@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.adalora import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_train.adapters import frozen_vectors, parts
 from megasynth_train.adapters.adalora import PREFIX, Allocation
+from megasynth_train.adapters.methods import MAIN
 from megasynth_train.adapters.subspace.layer import SubspaceLinear, free_numbers
 from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
@@ -32,41 +34,31 @@ class Base:
     weights_sha256: str  # vggt.checkpoint.weights_hash
 
 
+@dataclass(eq=False)
 class Adapted:
     """A VGGT with its trained parameters; made by ``adapt`` or ``load_adapter``.
 
     ``model`` is the VGGT itself, with PEFT's layers in place of the adapted ones: call ``model(images)``. ``trainable``
-    maps the names of ``model.named_parameters()`` to the trained parameters. ``initial`` holds copies, on the CPU, of
-    those parameters of the adapters that drift is measured from. ``undecayed`` names parameters whose neutral value is
-    not 0 (LoRA-XS starts at the identity): weight decay would move the model away from its base.
+    maps the names of ``model.named_parameters()`` to the trained parameters. ``undecayed`` names parameters whose
+    neutral value is not 0 (LoRA-XS starts at the identity): weight decay would move the model away from its base.
     """
 
-    def __init__(
-        self,
-        model: VGGT,
-        settings: AdapterSettings,
-        base: Base,
-        *,
-        seed: int,
-        total_steps: int,
-        wrapped: Mapping[str, PeftModel],
-        allocation: Allocation | None = None,
-        initial: Mapping[str, Tensor] | None = None,
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.model = model
-        self.settings = settings
-        self.base = base
-        self.seed = seed
-        self.total_steps = total_steps
-        self.wrapped = dict(wrapped)  # PEFT's view of each adapter, by its name; empty for mode=full
-        self.trainable: dict[str, nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    model: VGGT
+    settings: AdapterSettings
+    base: Base
+    seed: int
+    total_steps: int  # 0: not made to be trained
+    wrapped: Mapping[str, PeftModel] = field(default_factory=dict)  # PEFT's view of each adapter, by its name
+    initial: Mapping[str, Tensor] = field(default_factory=dict)  # copies, on the CPU, of what drift is measured from
+    notes: Sequence[str] = ()  # what the user should know
+
+    def __post_init__(self) -> None:
+        self.trainable = parts.trained(self.model)
         self.groups = parts.groups(self.trainable)
         self.undecayed = frozenset(name for name in self.trainable if ".psoft_R." in name)
-        self.initial = dict(initial) if initial is not None else initial_values(self.trainable, settings.mode)
-        self._allocation = allocation
-        self._free = free_numbers(model)
-        self.notes = tuple(notes)  # what the user should know
+        tuner = self.wrapped[MAIN].base_model if self.total_steps and self.wrapped else None
+        self._allocation = Allocation(tuner, MAIN) if isinstance(tuner, AdaLoraModel) else None
+        self._free = free_numbers(self.model)
 
     @property
     def mode(self) -> str:

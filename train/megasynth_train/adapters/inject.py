@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
 import torch
-from peft import PeftModel
-from peft.tuners.adalora import AdaLoraModel
+from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError
-from megasynth_train.adapters.adalora import Allocation
-from megasynth_train.adapters.adapted import Adapted, Base
-from megasynth_train.adapters.methods import MAIN, SUBSPACE, Part, check_subspace_keys, plan, uncovered
-from megasynth_train.adapters.parts import Row, parameter_rows
+from megasynth_train.adapters.adapted import Adapted, Base, initial_values
+from megasynth_train.adapters.methods import SUBSPACE, check_subspace_keys, plan, uncovered
+from megasynth_train.adapters.parts import Row, parameter_rows, trained
 from megasynth_train.adapters.subspace.layer import free_numbers
 from megasynth_train.adapters.subspace.opening import open_basis, open_for_base
 from megasynth_train.adapters.targets import find_targets, inside
 from megasynth_train.subspace.basis import Basis
 from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.checkpoint import weights_hash
-from megasynth_train.vggt.config import SIZES, VGGTConfig
+from megasynth_train.vggt.config import HEADS, SIZES, VGGTConfig
 from megasynth_train.vggt.model import VGGT, freeze_encoder
 
 # No loss reaches these: the point head has none, and the mask token belongs to the encoder's own pretraining.
@@ -44,16 +42,8 @@ def adapt(model: VGGT, settings: AdapterSettings, *, total_steps: int, seed: int
     basis = open_for_base(settings, base.weights_sha256)
     notes = uncovered(find_targets(model, settings.targets), basis) if basis is not None else ()
     wrapped = prepare(model, settings, total_steps, seed, basis)
-    return Adapted(
-        model,
-        settings,
-        base,
-        seed=seed,
-        total_steps=total_steps,
-        wrapped=wrapped,
-        allocation=allocation_of(wrapped),
-        notes=notes,
-    )
+    initial = initial_values(trained(model), settings.mode)
+    return Adapted(model, settings, base, seed, total_steps, wrapped, initial, notes)
 
 
 def trainable_counts(
@@ -68,7 +58,7 @@ def trainable_counts(
     with torch.device("meta"):
         model = VGGT(config)
         prepare(model, settings, total_steps, seed=0, basis=basis)
-    return parameter_rows({name: p for name, p in model.named_parameters() if p.requires_grad}, free_numbers(model))
+    return parameter_rows(trained(model), free_numbers(model))
 
 
 def base_of(model: VGGT) -> Base:
@@ -76,7 +66,7 @@ def base_of(model: VGGT) -> Base:
     if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         raise ConfigError("this model has adapters already; adapt a fresh copy of it instead")
     config = to_plain(model.config)
-    heads = {name: config[name] for name in ("camera_head", "depth_head", "point_head")}
+    heads = {name: config[name] for name in HEADS}
     size = next((name for name, known in SIZES.items() if dataclasses.replace(known, **heads) == model.config), "")
     return Base(size, config, weights_hash(model))
 
@@ -91,33 +81,25 @@ def prepare(
         return {}
     if settings.train_encoder:
         raise ConfigError(f"adapter.train_encoder=true needs mode=full, not mode={settings.mode}")
-    parts = plan(model, settings, find_targets(model, settings.targets), total_steps, basis)
+    configs = plan(model, settings, find_targets(model, settings.targets), total_steps, basis)
     with seeded(seed):
-        return inject(model, parts)
+        return inject(model, configs)
 
 
-def inject(model: VGGT, parts: Sequence[Part]) -> dict[str, PeftModel]:
-    """Put each adapter into the model, each active on its own modules; everything else is frozen."""
+def inject(model: VGGT, configs: Mapping[str, PeftConfig]) -> dict[str, PeftModel]:
+    """Put the adapters of these names into the model, each active on its own modules; everything else is frozen."""
     freeze_encoder(model)
-    wrapped = {}
-    for part in parts:
-        view = PeftModel(model, part.config, adapter_name=part.name)
+    wrapped: dict[str, PeftModel] = {}
+    owner: dict[str, str] = {}  # module → adapter
+    for adapter, config in configs.items():
+        wrapped[adapter] = view = PeftModel(model, config, adapter_name=adapter)
         # PEFT leaves its configurations on the model; a second method finding them would take them for its own.
         del model.peft_config
-        if set(cast(BaseTuner, view.base_model).targeted_module_names) != set(part.modules):
-            raise RuntimeError(f"PEFT adapted other modules than the {len(part.modules)} of adapter {part.name}")
-        wrapped[part.name] = view
-    owner = {module: part.name for part in parts for module in part.modules}
+        owner |= dict.fromkeys(cast(BaseTuner, view.base_model).targeted_module_names, adapter)
     for name, layer in model.named_modules():
         if isinstance(layer, BaseTunerLayer):
             layer.set_adapter([owner[name]])  # adding the second adapter has made the first one's layers look for it
     return wrapped
-
-
-def allocation_of(wrapped: Mapping[str, PeftModel]) -> Allocation | None:
-    """Return the rank budget if the method is AdaLoRA."""
-    tuner = wrapped[MAIN].base_model if MAIN in wrapped else None
-    return Allocation(tuner, MAIN) if isinstance(tuner, AdaLoraModel) else None
 
 
 @contextmanager

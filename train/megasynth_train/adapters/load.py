@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from megasynth_attr.core.codec import from_plain, to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters import frozen_vectors as frozen
 from megasynth_train.adapters.adapted import Adapted, Base, initial_values
-from megasynth_train.adapters.inject import allocation_of, base_of, inject, seeded, train_all
-from megasynth_train.adapters.methods import MAIN, SUBSPACE, Part
+from megasynth_train.adapters.inject import base_of, inject, seeded, train_all
+from megasynth_train.adapters.methods import MAIN, SUBSPACE
+from megasynth_train.adapters.parts import trained
 from megasynth_train.adapters.stock import is_stock, load_stock
 from megasynth_train.adapters.storage import (
     BASIS,
@@ -28,12 +28,13 @@ from megasynth_train.adapters.storage import (
     adapter_folder,
     adapter_tensors,
     read_record,
+    stored_config,
 )
 from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.adapters.subspace.opening import check_base, open_basis
 from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
-from megasynth_train.vggt.weight_files import read_weights
+from megasynth_train.vggt.weight_files import misfit, read_weights
 
 ADAPTER = "adapter"  # where a run keeps its result
 
@@ -68,43 +69,22 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     if settings.mode == "full":
         _load_model(model, folder, base, here)
         train_all(model, settings)
-        return Adapted(model, settings, base, seed=seed, total_steps=total_steps, wrapped={})
+        return Adapted(model, settings, base, seed, total_steps)
     if here.weights_sha256 != base.weights_sha256:
         raise DatasetError(
             f"{folder} was made for {_described(base)}, this model is {_described(here)}; load the base model the "
             "adapter was trained from (model.size, model.checkpoint and the same heads)"
         )
     tensors = {name: read_weights(adapter_folder(folder, name) / WEIGHTS).tensors for name in record["adapters"]}
-    configs = {name: _stored_config(adapter_folder(folder, name)) for name in tensors}
+    configs = {name: stored_config(adapter_folder(folder, name), ours=True) for name in tensors}
     if isinstance(main := configs[MAIN], SubspaceConfig):
         _attach_basis(main, base, basis, folder)
     with seeded(seed):
-        wrapped = inject(model, [_quick_part(model, name, config) for name, config in configs.items()])
+        wrapped = inject(model, {name: _quick(config) for name, config in configs.items()})
     initial = _restore_frozen(model, wrapped, configs, settings.mode, folder)
     for name, view in wrapped.items():
         _fill(view, name, tensors[name], adapter_folder(folder, name) / WEIGHTS)
-    return Adapted(
-        model,
-        settings,
-        base,
-        seed=seed,
-        total_steps=total_steps,
-        wrapped=wrapped,
-        allocation=allocation_of(wrapped),
-        initial=initial,
-    )
-
-
-def _stored_config(folder: Path) -> PeftConfig:
-    """Return PEFT's configuration of one adapter; DatasetError if it cannot be used."""
-    try:
-        config = PeftConfig.from_pretrained(str(folder))
-        re.compile(vars(config)["target_modules"])
-    except (KeyError, TypeError, ValueError, re.error) as error:
-        raise DatasetError(
-            f"{folder / CONFIG_NAME} is damaged ({type(error).__name__}: {error}); copy the adapter's folder again"
-        ) from error
-    return config
+    return Adapted(model, settings, base, seed, total_steps, wrapped, initial)
 
 
 def _attach_basis(config: SubspaceConfig, base: Base, basis: str, folder: Path) -> None:
@@ -117,19 +97,18 @@ def _attach_basis(config: SubspaceConfig, base: Base, basis: str, folder: Path) 
     config.basis = basis or config.basis
     opened = open_basis(config.basis, config.attributes or (), config.basis_sha256)
     check_base(opened, base.weights_sha256, config.basis)
-    config.attach(opened)
+    config.opened = opened
 
 
-def _quick_part(model: VGGT, name: str, stored: PeftConfig) -> Part:
-    """Return a stored adapter as one to inject, without singular value decompositions: their results are stored."""
+def _quick(stored: PeftConfig) -> PeftConfig:
+    """Return ``stored`` for injection without singular value decompositions: their results are stored."""
     config = copy.copy(stored)
     config.inference_mode = False
     if isinstance(config, LoraConfig) and config.init_lora_weights == "pissa":
         config.init_lora_weights = True
     if isinstance(config, PsoftConfig):
         config.psoft_svd, config.psoft_svd_lowrank_niter = "lowrank", 0
-    pattern = re.compile(vars(config)["target_modules"])
-    return Part(name, config, tuple(module for module, _ in model.named_modules() if pattern.fullmatch(module)))
+    return config
 
 
 def _restore_frozen(
@@ -140,7 +119,7 @@ def _restore_frozen(
         initial = dict(read_weights(folder / INITIAL).tensors)
         frozen.subtract_start(model, initial, MAIN)
     else:
-        initial = initial_values({n: p for n, p in model.named_parameters() if p.requires_grad}, mode)
+        initial = initial_values(trained(model), mode)
     if mode == "lora_xs":
         frozen.set_bases(model, read_weights(folder / BASIS).tensors)
     if mode in ("pissa", "lora_xs"):
@@ -152,7 +131,8 @@ def _restore_frozen(
 
 def _fill(view: PeftModel, name: str, tensors: Mapping[str, Tensor], file: Path) -> None:
     """Give one adapter its stored values; DatasetError unless names and shapes are exactly those it has."""
-    _check_same(adapter_tensors(view, name), tensors, file)
+    if problem := misfit(tensors, adapter_tensors(view, name)):
+        raise DatasetError(f"{file} does not fit its own {CONFIG_NAME}: {problem}")
     result: Any = set_peft_model_state_dict(view, dict(tensors), adapter_name=name)
     if result.unexpected_keys:
         raise DatasetError(f"{file} holds {result.unexpected_keys[0]}, which PEFT finds no place for")
@@ -160,25 +140,9 @@ def _fill(view: PeftModel, name: str, tensors: Mapping[str, Tensor], file: Path)
 
 def _load_model(model: VGGT, folder: Path, base: Base, here: Base) -> None:
     tensors = read_weights(folder / MODEL).tensors
-    own = model.state_dict()
-    if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in tensors.items()}:
+    if misfit(tensors, model.state_dict()):
         raise DatasetError(f"{folder / MODEL} is {_shape(base)}, this model is {_shape(here)}; set model.size to match")
     model.load_state_dict(tensors, strict=True)
-
-
-def _check_same(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], file: Path) -> None:
-    problems = [
-        *(f"{name} is missing" for name in sorted(own.keys() - stored.keys())),
-        *(f"{name} is unknown" for name in sorted(stored.keys() - own.keys())),
-        *(
-            f"{name} is {list(stored[name].shape)}, expected {list(own[name].shape)}"
-            for name in sorted(own.keys() & stored.keys())
-            if own[name].shape != stored[name].shape
-        ),
-    ]
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DatasetError(f"{file} does not fit its own adapter_config.json: {problems[0]}{more}")
 
 
 def _described(base: Base) -> str:

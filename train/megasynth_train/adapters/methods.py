@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from peft import AdaLoraConfig, LoraConfig, PeftConfig, PsoftConfig
@@ -28,52 +27,35 @@ SPECTRAL = ("pissa", "lora_xs")  # start from the singular vectors of the base w
 ADALORA_EXTRA = 1.5  # rank at the start / rank at the end, the ratio of the AdaLoRA paper and of PEFT's defaults
 
 
-@dataclass(frozen=True)
-class Part:
-    """One adapter: its name, PEFT's configuration and the modules it adapts."""
-
-    name: str
-    config: PeftConfig
-    modules: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class AdaLoraSchedule:
-    """Steps without a budget at the start and after the last cut, and steps between two cuts."""
-
-    tinit: int
-    tfinal: int
-    interval: int
-
-
-def adalora_schedule(total_steps: int) -> AdaLoraSchedule:
+def adalora_schedule(total_steps: int) -> dict[str, int]:
     """Return AdaLoRA's schedule for a run: 10 % at full rank, 60 % of falling budget, 30 % at the final ranks.
 
-    About 600 cuts, so that each sees a smoothed importance. (The paper's code left PEFT's numbers as they were and had
-    cut everything by step 20 of 24,000.) The middle phase has at least one step.
+    The keys are PEFT's: ``tinit`` and ``tfinal`` steps at both ends, ``deltaT`` steps between two cuts. There are about
+    600 cuts, so that each sees a smoothed importance. (The paper's code left PEFT's numbers as they were and had cut
+    everything by step 20 of 24,000.) The middle phase has at least one step.
     """
     tfinal = min(round(0.3 * total_steps), total_steps - 1)
     tinit = min(round(0.1 * total_steps), total_steps - tfinal - 1)
-    return AdaLoraSchedule(tinit, tfinal, max(1, total_steps // 1000))
+    return {"tinit": tinit, "tfinal": tfinal, "deltaT": max(1, total_steps // 1000)}
 
 
 def plan(
     model: nn.Module, settings: AdapterSettings, targets: Targets, total_steps: int, basis: Basis | None = None
-) -> tuple[Part, ...]:
-    """Return the adapters of a mode other than ``full``; ConfigError if mode, targets and rank do not go together.
+) -> dict[str, PeftConfig]:
+    """Return the adapters of a mode other than ``full``, by name.
 
-    ``basis`` is that of mode=subspace, chosen and checked.
+    ``basis`` is that of mode=subspace, chosen and checked. ConfigError if mode, targets and rank do not go together.
     """
     _check_useful(model, settings, targets)
     if basis is not None:
-        return (_subspace(settings, targets, basis),)
+        return {MAIN: _subspace(settings, targets, basis)}
     heads_only = settings.mode == "heads"
     if heads_only and not targets.heads:
         raise ConfigError(f"adapter.mode=heads: adapter.targets={settings.targets} names no module of the heads")
     if heads_only:
-        return (Part(MAIN, _lora(targets.heads, head_rank(settings), settings), targets.heads),)
+        return {MAIN: _lora(targets.heads, head_rank(settings), settings)}
     if settings.mode not in TWO_ADAPTERS:
-        return (Part(MAIN, _lora_everywhere(settings, targets), targets.all),)
+        return {MAIN: _lora_everywhere(settings, targets)}
     if not targets.aggregator:
         raise ConfigError(
             f"adapter.mode={settings.mode} adapts the aggregator, but adapter.targets={settings.targets} names none of "
@@ -81,10 +63,10 @@ def plan(
         )
     if settings.mode in SPECTRAL:
         _check_rank(model, settings, targets.aggregator)
-    parts = [Part(MAIN, _method(settings, targets.aggregator, total_steps), targets.aggregator)]
+    configs: dict[str, PeftConfig] = {MAIN: _method(settings, targets.aggregator, total_steps)}
     if targets.heads:
-        parts.append(Part(HEADS, _lora(targets.heads, head_rank(settings), settings), targets.heads))
-    return tuple(parts)
+        configs[HEADS] = _lora(targets.heads, head_rank(settings), settings)
+    return configs
 
 
 def check_subspace_keys(settings: AdapterSettings) -> None:
@@ -115,7 +97,7 @@ def uncovered(targets: Targets, basis: Basis) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _subspace(settings: AdapterSettings, targets: Targets, basis: Basis) -> Part:
+def _subspace(settings: AdapterSettings, targets: Targets, basis: Basis) -> SubspaceConfig:
     """Return the one adapter of mode=subspace: M in the basis' layers, plain LoRA on the heads."""
     covered = tuple(name for name in targets.aggregator if name in basis.layers)
     if not covered:
@@ -123,11 +105,11 @@ def _subspace(settings: AdapterSettings, targets: Targets, basis: Basis) -> Part
             f"adapter.mode=subspace: none of the {len(targets.aggregator)} aggregator layers chosen has columns in the "
             f"basis {settings.basis}; it is for other layers, or use mode=heads for the heads alone"
         )
-    modules, rank = covered + targets.heads, head_rank(settings)
+    rank = head_rank(settings)
     config = SubspaceConfig(
         r=rank,
         lora_alpha=_alpha(settings, rank),
-        target_modules=exact_pattern(modules),
+        target_modules=exact_pattern(covered + targets.heads),
         basis=settings.basis,
         attributes=list(basis.attributes),
         mask=settings.mask,
@@ -135,8 +117,8 @@ def _subspace(settings: AdapterSettings, targets: Targets, basis: Basis) -> Part
         m_init=settings.m_init,
         scale=settings.scale,
     )
-    config.attach(basis)
-    return Part(MAIN, config, modules)
+    config.opened = basis
+    return config
 
 
 def _alpha(settings: AdapterSettings, rank: int) -> int:
@@ -172,17 +154,16 @@ def _method(settings: AdapterSettings, modules: Sequence[str], total_steps: int)
         return PsoftConfig(
             r=rank, psoft_alpha=rank, target_modules=pattern, psoft_orth=False, psoft_mag_a=False, psoft_mag_b=False
         )
-    schedule = adalora_schedule(total_steps)
-    start = math.ceil(ADALORA_EXTRA * rank)
+    start, schedule = math.ceil(ADALORA_EXTRA * rank), adalora_schedule(total_steps)
     return AdaLoraConfig(
         init_r=start,
         target_r=rank,
         lora_alpha=cast(int, alpha / rank * start),  # PEFT divides by the rank at the start
         target_modules=pattern,
-        tinit=schedule.tinit,
-        tfinal=schedule.tfinal,
-        deltaT=schedule.interval,
         total_step=total_steps,
+        tinit=schedule["tinit"],
+        tfinal=schedule["tfinal"],
+        deltaT=schedule["deltaT"],
     )
 
 

@@ -31,6 +31,11 @@ class Row:
     parameters: int
 
 
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of ``model`` that are trained, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def groups(trainable: Mapping[str, nn.Parameter]) -> dict[str, list[nn.Parameter]]:
     """Return the trained parameters by the part whose gradient is clipped together; parts without any are left out.
 

@@ -9,9 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils import CONFIG_NAME
-from torch import Tensor
 
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import ConfigError, DatasetError
@@ -19,7 +18,7 @@ from megasynth_attr.core.files import sha256_of
 from megasynth_train.adapters.adapted import Adapted
 from megasynth_train.adapters.inject import base_of
 from megasynth_train.adapters.methods import MAIN
-from megasynth_train.adapters.storage import RECORD
+from megasynth_train.adapters.storage import RECORD, stored_config
 from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT, freeze_encoder
 from megasynth_train.vggt.source_names import ADAPTER_SHARD, ADAPTER_WEIGHTS
@@ -40,16 +39,12 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
     if it is no adapter of weights (prompts, prefixes).
     """
     base = base_of(model)
-    try:
-        config = PeftConfig.from_pretrained(str(folder))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DatasetError(
-            f"{folder / CONFIG_NAME} cannot be used ({type(error).__name__}: {error}); copy the adapter's folder again"
-        ) from error
+    config = stored_config(folder, ours=False)
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     if config.is_prompt_learning:
         raise ConfigError(f"{folder} is an adapter of type {kind}, which changes inputs and no weights: not for VGGT")
-    tensors = {_WRAPPERS.sub("", name): tensor.float() for name, tensor in stored_tensors(folder).items()}
+    stored = [read_weights(file).tensors for file in weight_files(folder)]
+    tensors = {_WRAPPERS.sub("", name): tensor.float() for part in stored for name, tensor in part.items()}
     config.inference_mode = True
     config.task_type = None  # with it PEFT would wrap the forward pass
     freeze_encoder(model)
@@ -70,16 +65,14 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
         "whether it was trained from this base model's weights is not recorded and not checked"
     )
     settings = AdapterSettings(mode=kind.lower())
-    return Adapted(model, settings, base, seed=0, total_steps=0, wrapped={MAIN: view}, initial={}, notes=(note,))
-
-
-def stored_tensors(folder: Path) -> dict[str, Tensor]:
-    """Return all tensors of PEFT's files in ``folder``; DatasetError if there are none, or a shard is missing."""
-    return {name: tensor for file in weight_files(folder) for name, tensor in read_weights(file).tensors.items()}
+    return Adapted(model, settings, base, seed=0, total_steps=0, wrapped={MAIN: view}, notes=(note,))
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return PEFT's files of weights: adapter_model.safetensors, .bin, or all shards of one of them."""
+    """Return PEFT's files of weights: adapter_model.safetensors, .bin, or all shards of one of them.
+
+    DatasetError if there are none, or a shard is missing.
+    """
     for name in ADAPTER_WEIGHTS:
         if (folder / name).is_file():
             return [folder / name]

@@ -18,12 +18,14 @@ AdaLoRA is stored at its rank at the start with the masked singular values 0, so
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from peft import AdaLoraConfig, PeftModel, get_peft_model_state_dict
+from peft import AdaLoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
+from peft.utils import CONFIG_NAME
 from torch import Tensor
 
 from megasynth_attr import __version__
@@ -75,6 +77,22 @@ def read_record(folder: Path) -> dict[str, Any]:
 def adapter_folder(folder: Path, name: str) -> Path:
     """Return where PEFT's files of one adapter are: those of ``default`` at the top, as PEFT itself does it."""
     return folder if name == MAIN else folder / name
+
+
+def stored_config(folder: Path, *, ours: bool) -> PeftConfig:
+    """Return PEFT's configuration of one adapter; DatasetError if it cannot be used.
+
+    In ``ours`` one pattern names the adapted modules; PEFT's own may have it otherwise.
+    """
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        if ours:
+            re.compile(vars(config)["target_modules"])
+    except (KeyError, TypeError, ValueError, RecursionError, re.error) as error:
+        raise DatasetError(
+            f"{folder / CONFIG_NAME} is damaged ({type(error).__name__}: {error}); copy the adapter's folder again"
+        ) from error
+    return config
 
 
 def adapter_tensors(view: PeftModel, name: str) -> dict[str, Tensor]:

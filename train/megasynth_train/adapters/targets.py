@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -12,6 +12,8 @@ from megasynth_attr.core.errors import ConfigError
 
 # The encoder is frozen and runs without gradients; the point and track heads have no loss.
 NEVER_ADAPTED = ("aggregator.patch_embed", "track_head", "point_head")
+# Of a valid regular expression: an escaped character, a class (a ] that comes first is its member), or a character.
+_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -86,23 +88,13 @@ def _matching(model: nn.Module, possible: Sequence[str], pattern: str) -> list[s
     return [name for name in possible if whole.fullmatch(name)]
 
 
-def _alternatives(pattern: str) -> Iterator[str]:
-    """Yield the alternatives of ``pattern`` that are outside groups and character classes."""
-    start, depth, in_class, position = 0, 0, False, 0
-    while position < len(pattern):
-        character = pattern[position]
-        if character == "\\":
-            position += 1
-        elif in_class:
-            in_class = character != "]"
-        elif character == "[":
-            in_class = True
-            position += pattern.startswith("^", position + 1)
-            position += pattern.startswith("]", position + 1)  # one that comes first is a member of the class
-        elif character in "()":
-            depth += 1 if character == "(" else -1
-        elif character == "|" and depth == 0:
-            yield pattern[start:position]
-            start = position + 1
-        position += 1
-    yield pattern[start:]
+def _alternatives(pattern: str) -> list[str]:
+    """Return the alternatives of ``pattern`` that are outside groups and character classes."""
+    found, depth = [""], 0
+    for token in _TOKEN.findall(pattern):
+        depth += {"(": 1, ")": -1}.get(token, 0)
+        if token == "|" and depth == 0:
+            found.append("")
+        else:
+            found[-1] += token
+    return found

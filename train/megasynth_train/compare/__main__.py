@@ -1,6 +1,6 @@
 """``python -m megasynth_train.compare``: methods of fine-tuning on the same data, seeds and budget, in one table.
 
-trainings.py says where trainings lie, report.py where the results do.
+run.py says where trainings lie, report.py where the results do.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from accelerate.state import PartialState
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_train.compare.cost import plan_text
+from megasynth_train.compare.prepare import prepare
 from megasynth_train.compare.run import run
 from megasynth_train.compare.settings import CompareSettings
-from megasynth_train.compare.trainings import prepare
 
 HELP = Help(
     usage="python -m megasynth_train.compare data=FOLDER test=FOLDER out=FOLDER [key=value ...]",

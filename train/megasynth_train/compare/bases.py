@@ -48,11 +48,12 @@ class Bases:
         chosen = tuple(name for name in self.whole.attributes if name in attributes)
         return () if chosen == self.whole.attributes else chosen
 
-    def of(self, attributes: Sequence[str]) -> Basis:
+    def of(self, attributes: Sequence[str], *, write: bool = False) -> Basis:
         """Return the basis of these attributes (none: all).
 
-        Of a mining folder it is made of their own files, each in full, and read if it was made before; of a single
-        file it is their columns there. DatasetError if a file is missing, damaged or of another mining.
+        From a mining folder it is made of their own files, each in full, unless it was made before, and written if
+        asked for; from a single file it is their columns there. DatasetError if a file is missing, damaged or of
+        another mining.
         """
         chosen = self.choice(attributes)
         if not chosen:
@@ -61,24 +62,25 @@ class Bases:
             return self.whole.select(chosen)
         own = [self._own(name) for name in chosen]
         options = self.whole.orthonormal, float(self.whole.record["settings"]["drop_below"])
-        kept = _kept(self._chosen_file(chosen), origin(own, *options))
-        return kept if kept is not None else concatenate_bases(own, *options)
+        basis = _kept(self._chosen_file(chosen), origin(own, *options))
+        if basis is None:
+            basis = concatenate_bases(own, *options)
+            if write:
+                write_basis(self._chosen_file(chosen), basis)
+        return basis
 
     def mined_file(self, attributes: Sequence[str]) -> Path:
         """Return the file to train these attributes from; it is written if it has to be made and is not there."""
         chosen = self.choice(attributes)
         if not chosen or self.folder is None:
             return self.file
-        file, basis = self._chosen_file(chosen), self.of(chosen)
-        kept = _kept(file, {})
-        if kept is None or kept.sha256 != basis.sha256:
-            write_basis(file, basis)
-        return file
+        self.of(chosen, write=True)
+        return self._chosen_file(chosen)
 
     def random_file(self, attributes: Sequence[str], seed: int) -> Path:
         """Return the file of a random basis of the shapes of ``of(attributes)``, written if it is not there."""
         chosen, like = self.choice(attributes), self.of(attributes)
-        file = self.made / f"{'_'.join([f'random_{seed}', *filter(None, ['+'.join(chosen)])])}.safetensors"
+        file = self.made / f"random_{seed}{'_' * bool(chosen)}{'+'.join(chosen)}.safetensors"
         if _kept(file, {"like": like.sha256, "seed": seed}) is None:
             write_basis(file, random_basis(like, seed))
         return file
@@ -98,8 +100,7 @@ class Bases:
 
     def _own(self, attribute: str) -> Basis:
         """Return an attribute's own basis, of the same mining as the whole."""
-        assert self.folder is not None
-        file = self.folder / f"{attribute}.safetensors"
+        file = self.file.parent / f"{attribute}.safetensors"
         if not file.is_file():
             raise DatasetError(
                 f"{file} does not exist, and a choice of attributes is made of their own files; give the whole folder "

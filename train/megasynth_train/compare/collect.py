@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +11,8 @@ from typing import Any
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_train.adapters.storage import RECORD
-from megasynth_train.compare.manifest import (
-    BASE_MODEL,
-    EVALUATION,
-    TEST_DATA,
-    run_folder,
-    runs_of,
-)
+from megasynth_train.compare.manifest import BASE_MODEL, EVALUATION, TEST_DATA, Run, runs_of
+from megasynth_train.compare.prepare import by_part
 from megasynth_train.compare.statistics import METRICS
 from megasynth_train.evaluate.results import FORMAT as EVALUATION_FORMAT
 from megasynth_train.training.metrics import FILE as METRICS_FILE
@@ -25,15 +20,12 @@ from megasynth_train.training.metrics import read_metrics
 from megasynth_train.training.run_folder import read_done
 
 RESULTS, PAGE = "results.json", "index.html"
-HEADS = ("camera head", "depth head", "point head")
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Run):
     """One finished run. ``parameters``: trained numbers of aggregator, heads, encoder; ``scenes``: metric by scene."""
 
-    method: str
-    seed: int | None  # None: not trained
     parameters: dict[str, int]
     seconds: float | None
     objective: float | None  # mean over the last interval of training
@@ -44,11 +36,9 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Missing:
+class Missing(Run):
     """A run without a result, and why."""
 
-    method: str
-    seed: int | None
     reason: str
 
 
@@ -92,90 +82,76 @@ class Results:
         return tuple(row for row in self.rows if row.method == method)
 
 
-def collect(
-    out: Path, manifest: Mapping[str, Any], alignment: str, failures: Mapping[tuple[str, int | None], str]
-) -> Results:
+def collect(out: Path, manifest: Mapping[str, Any], alignment: str, failures: Mapping[Run, str]) -> Results:
     """Return the results of all runs of ``manifest``; ``failures`` says why a run of this command has none."""
-    rows, missing = [], []
-    for name in manifest["order"]:
-        for run in runs_of(name, manifest["methods"][name], manifest["seeds"]):
-            folder = run_folder(out, *run)
-            if run in failures:
-                missing.append(Missing(*run, failures[run]))
+    rows: list[Row] = []
+    missing = []
+    for run in (run for name in manifest["order"] for run in runs_of(name, manifest)):
+        reason = failures.get(run, "")
+        try:
+            if not reason and (record := current_evaluation(out, run, manifest)) is not None:
+                rows.append(_row(out, run, record, alignment))
                 continue
-            try:
-                record = current_evaluation(folder, manifest, trained=run[1] is not None)
-                if record is None:
-                    missing.append(Missing(*run, "not finished"))
-                else:
-                    rows.append(_row(run, folder, record, alignment))
-            except DatasetError as error:
-                missing.append(Missing(*run, str(error)))
+        except DatasetError as error:
+            reason = str(error)
+        missing.append(Missing(run.method, run.seed, reason or "not finished"))
     return Results(tuple(rows), tuple(missing), alignment)
 
 
 def current_evaluation(
-    folder: Path, manifest: Mapping[str, Any], *, trained: bool, page: bool = False
+    out: Path, run: Run, manifest: Mapping[str, Any], *, page: bool = False
 ) -> dict[str, Any] | None:
-    """Return the evaluation in a run's folder if it is of this run's adapter and of what ``manifest`` measures.
+    """Return a run's evaluation if it is of this run's adapter and of what ``manifest`` measures.
 
     None if there is none, it is of something else, or (``page``) it lacks the page of point clouds.
     """
+    folder, identity = run.folder(out), manifest["identity"]
     file = folder / EVALUATION / RESULTS
     if not file.is_file() or (page and not (file.parent / PAGE).is_file()):
         return None
     record = read_json(file, EVALUATION_FORMAT)
-    identity = manifest["identity"]
     asked = {key.removeprefix("test."): value for key, value in identity.items() if key.startswith("test.")}
     measured = {key: record["settings"][key] for key in asked if key in record["settings"]}
     if measured != asked or record["data"]["fingerprint"] != identity[TEST_DATA]:
         return None
-    return record if _is_of(record["model"], folder, identity[BASE_MODEL], trained) else None
+    model = record["model"]
+    if run.seed is None:
+        is_of_run = not model["adapter"] and model["weights_sha256"] == identity[BASE_MODEL]
+    else:
+        done = read_done(folder)
+        is_of_run = done is not None and model["adapter_record_sha256"] == sha256_of(folder / done["result"] / RECORD)
+    return record if is_of_run else None
 
 
 def learning_curve(folder: Path) -> list[tuple[int, float]]:
     """Return (step, mean objective) of every interval of a run that had a finite step."""
-    lines = read_metrics(folder) if (folder / METRICS_FILE).is_file() else []
-    return [(line["step"], line["objective"]) for line in lines if line.get("objective") is not None]
+    return [(line["step"], line["objective"]) for line in _metrics(folder) if line.get("objective") is not None]
 
 
-def _is_of(model: Mapping[str, Any], folder: Path, base_sha256: str, trained: bool) -> bool:
-    """Return whether an evaluation's model is the result of the run in ``folder`` (or the base model)."""
-    if not trained:
-        return not model["adapter"] and bool(model["weights_sha256"] == base_sha256)
-    done = read_done(folder)
-    return done is not None and bool(model["adapter_record_sha256"] == sha256_of(folder / done["result"] / RECORD))
+def _metrics(folder: Path) -> list[dict[str, Any]]:
+    return read_metrics(folder) if (folder / METRICS_FILE).is_file() else []
 
 
-def _row(run: tuple[str, int | None], folder: Path, record: Mapping[str, Any], alignment: str) -> Row:
-    parameters, done, seconds = {"aggregator": 0, "heads": 0, "encoder": 0}, None, None
-    if run[1] is not None:
+def _row(out: Path, run: Run, record: Mapping[str, Any], alignment: str) -> Row:
+    folder = run.folder(out)
+    done, parts = None, []
+    if run.seed is not None:
         done = read_done(folder)
         if done is None:
             raise DatasetError(f"{folder} lost its done.json while it was read; run the same command again")
         parts = read_json(folder / done["result"] / RECORD)["parameters"]["parts"]
-        parameters = by_part([(part["part"], part["parameters"]) for part in parts])
-        seconds = sum(line["seconds"] for line in read_metrics(folder)) if (folder / METRICS_FILE).is_file() else None
+    lines = _metrics(folder)
     return Row(
-        method=run[0],
-        seed=run[1],
-        parameters=parameters,
-        seconds=seconds,
+        method=run.method,
+        seed=run.seed,
+        parameters=by_part((part["part"], part["parameters"]) for part in parts),
+        seconds=sum(line["seconds"] for line in lines) if lines else None,
         objective=done["objective"] if done else None,
         skipped_steps=done["skipped_steps"] if done else 0,
         scenes={scene["name"]: _numbers(scene, alignment) for scene in record["scenes"]},
         excluded=tuple(bad["scene"] for bad in record["excluded"]),
         evaluation=folder / EVALUATION,
     )
-
-
-def by_part(parts: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """Return trained numbers of aggregator, heads and encoder from those of a model's finer parts."""
-    total = {"aggregator": 0, "heads": 0, "encoder": 0}
-    for part, count in parts:
-        key = "heads" if part in HEADS else "encoder" if part == "encoder" else "aggregator"
-        total[key] += count
-    return total
 
 
 def _numbers(scene: Mapping[str, Any], alignment: str) -> dict[str, float | None]:

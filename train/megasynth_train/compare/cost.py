@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from megasynth_attr.core.pages.words import number_text, table_text
 from megasynth_train.compare.methods import Method
+from megasynth_train.compare.prepare import PARTS, Prepared
 from megasynth_train.compare.text import note_sentences
-from megasynth_train.compare.trainings import Prepared
 from megasynth_train.cost.run import mean_step, tuning_of
 from megasynth_train.cost.step import expected_s
 
@@ -18,9 +18,7 @@ _NOTE = (
 def plan_text(prepared: Prepared) -> str:
     """Return the plan: one line per method with trained numbers, steps and cost of one run, then the sums."""
     settings = prepared.settings
-    rows: list[tuple[str, ...]] = [
-        ("method", "aggregator", "heads", "encoder", "all", "lr", "runs", "PFLOP/run", "H200 h/run")
-    ]
+    rows: list[tuple[str, ...]] = [("method", *PARTS, "all", "lr", "runs", "PFLOP/run", "H200 h/run")]
     flops = hours = 0.0
     count = 0
     for method in prepared.methods:
@@ -30,7 +28,7 @@ def plan_text(prepared: Prepared) -> str:
         flops, hours, count = flops + runs * one_flops, hours + runs * one_s / 3600, count + runs
         cost = (f"{one_flops / 1e15:.3g}", f"{one_s / 3600:.2g}") if runs else ("", "")
         rate = f"{method.optim.lr:g}" if runs else ""
-        shown = [number_text(parts[part]) for part in ("aggregator", "heads", "encoder")]
+        shown = [number_text(parts[part]) for part in PARTS]
         rows.append((method.name, *shown, number_text(sum(parts.values())), rate, str(runs), *cost))
     steps = settings.optim.steps
     lines = [
@@ -38,24 +36,18 @@ def plan_text(prepared: Prepared) -> str:
         f"trainings of {number_text(steps)} steps, about {flops / 1e15:.3g} PFLOP or {hours:.2g} H200 hours in all",
         table_text(rows),
         _NOTE,
-        *_notes(prepared),
     ]
+    if prepared.notes:
+        lines.append("\n".join(note_sentences(prepared.notes, prepared.sizes)))
     return "\n\n".join(lines)
 
 
 def _run_cost(prepared: Prepared, method: Method) -> tuple[float, float]:
     """Return floating-point operations of one training, and the seconds they take at the assumed rates."""
-    if method.adapter is None:
-        raise ValueError(f"{method.name} is not trained")
+    assert method.adapter is not None
     settings, steps = prepared.settings.training(), method.optim.steps
     tuning = tuning_of(method.adapter, prepared.sizes[method.name].columns)
     return (
         steps * mean_step(settings, tuning, lambda cost: cost.total),
         steps * mean_step(settings, tuning, expected_s),
     )
-
-
-def _notes(prepared: Prepared) -> list[str]:
-    """Return what must be known about methods, each note once, as lines of one paragraph."""
-    lines = note_sentences({name: size.note for name, size in prepared.sizes.items() if size.note}, prepared.sizes)
-    return ["\n".join(lines)] if lines else []

@@ -14,7 +14,7 @@ import numpy as np
 
 from megasynth_attr.core.pages.figures import COLOURS, MUTED, PAPER, few_ticks, figure_style, new_figure, save_png
 from megasynth_train.compare.collect import Results
-from megasynth_train.compare.methods import BASE, frame_of
+from megasynth_train.compare.methods import MINED, RANDOM
 from megasynth_train.compare.statistics import METRICS, Metric
 from megasynth_train.compare.table import Table
 
@@ -38,27 +38,20 @@ class Style:
     marker: str
 
 
-STYLES = (
-    Style("base model", MUTED, "s"),
-    Style("all weights", "#000000", "D"),
-    Style("heads only", COLOURS[5], "v"),
-    Style("mined basis", COLOURS[0], "o"),
-    Style("random basis", COLOURS[1], "X"),
-    Style("low rank", COLOURS[2], "^"),
-)
+BASE_MODEL, ALL_WEIGHTS = Style("base model", MUTED, "s"), Style("all weights", "#000000", "D")
+HEADS_ONLY, LOW_RANK = Style("heads only", COLOURS[5], "v"), Style("low rank", COLOURS[2], "^")
+BASES = {MINED: Style("mined basis", COLOURS[0], "o"), RANDOM: Style("random basis", COLOURS[1], "X")}
 _LINES = ("-", "--", ":", "-.")
 Curves = Mapping[str, Sequence[Sequence[tuple[int, float]]]]  # method → one curve per seed
 
 
-def style_of(method: str, mode: str, basis: str) -> Style:
-    """Return the style of a method, by its name, the adapter's mode and its basis ("", mined or random)."""
-    frame = frame_of(method)
-    family = {"full": "all weights", "heads": "heads only"}.get(mode, "low rank")
-    if method == BASE:
-        family = "base model"
-    if basis or frame is not None:
-        family = "random basis" if basis == "random" or (frame and frame[0].startswith("random")) else "mined basis"
-    return next(style for style in STYLES if style.family == family)
+def style_of(method: Mapping[str, Any]) -> Style:
+    """Return the style of a method, given as compare.json defines it."""
+    if method["adapter"] is None:
+        return BASE_MODEL
+    if method["basis"]:
+        return BASES[method["basis"]]
+    return {"full": ALL_WEIGHTS, "heads": HEADS_ONLY}.get(method["adapter"]["mode"], LOW_RANK)
 
 
 @figure_style()
@@ -79,7 +72,7 @@ def save_dots(path: Path, results: Results, table: Table, styles: Mapping[str, S
         plot.set_ylim(len(methods) - 0.4, -0.6)
         plot.margins(x=0.06)
         direction = "more" if metric.higher_is_better else "less"
-        plot.set_title(f"{metric.name} {metric.arrow}   {direction} is better", loc="left")
+        plot.set_title(f"{metric.heading}   {direction} is better", loc="left")
         plot.grid(False, axis="y")
     save_png(figure, path)
 
@@ -89,11 +82,11 @@ def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style
     """Write a metric's mean against trained numbers (log), ± the standard deviation; the base model as a line."""
     figure = new_figure(WIDTH_INCHES, 3.9, layout="constrained")
     plot = figure.subplots()
-    shown = [row for row in table.rows if row.metrics[metric.key].mean is not None]
     points = []
-    for row in shown:
+    for row in table.rows:
         value, style = row.metrics[metric.key], styles[row.method]
-        mean = value.mean or 0.0
+        if (mean := value.mean) is None:
+            continue
         if not row.total:
             plot.axhline(mean, color=style.colour, lw=1.2, ls="--", label=f"{style.family} ({row.method})")
             continue
@@ -106,7 +99,7 @@ def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style
         _count_axis(plot, [total for total, *_ in points])
         plot.margins(x=0.22, y=0.14)
         plot.set_xlabel("trained numbers")
-    plot.set_ylabel(f"{metric.name} {metric.arrow}")
+    plot.set_ylabel(metric.heading)
     _legend(plot)
     _label_points(figure, plot, points)
     save_png(figure, path)
@@ -162,13 +155,11 @@ def _label_points(figure: Any, plot: Any, points: Sequence[tuple[float, float, s
     from matplotlib.transforms import Bbox
 
     figure.draw_without_rendering()  # the layout must stand before places are known
-    taken: list[Any] = []
-    for x, y, *_ in points:
-        place = plot.transData.transform((x, y))
-        taken.append(Bbox.from_extents(*(place - 6), *(place + 6)))
+    places = [plot.transData.transform((x, y)) for x, y, *_ in points]
+    taken = [Bbox.from_extents(*(place - 6), *(place + 6)) for place in places]
     frame = plot.get_window_extent()
     for x, y, method, colour in points:
-        best: tuple[int, Any] | None = None
+        tried = []
         for dx, dy, side in LABEL_OFFSETS:
             label = plot.annotate(
                 method, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=7.5,
@@ -177,14 +168,9 @@ def _label_points(figure: Any, plot: Any, points: Sequence[tuple[float, float, s
             )  # fmt: skip
             box = label.get_window_extent(figure.canvas.get_renderer())
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            clashes = box.count_overlaps(taken) + 3 * (not inside)
-            if best is None or clashes < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = (clashes, label)
-            else:
-                label.remove()
-            if best[0] == 0:
-                break
-        if best is not None:
-            taken.append(best[1].get_window_extent(figure.canvas.get_renderer()))
+            tried.append((box.count_overlaps(taken) + 3 * (not inside), label, box))
+        best = min(tried, key=lambda one: one[0])  # the first of several that are equally good
+        for one in tried:
+            if one is not best:
+                one[1].remove()
+        taken.append(best[2])

@@ -13,11 +13,18 @@ from typing import Any
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.fields import identity_of
-from megasynth_attr.core.run_folder import Kind, flat, is_free, read_record, require_same, share
+from megasynth_attr.core.run_folder import Kind, flat, is_free, require_same, share
+from megasynth_train.adapters.subspace.opening import check_base
 from megasynth_train.compare.methods import Method
-from megasynth_train.compare.settings import CompareSettings
+from megasynth_train.compare.prepare import Prepared
+from megasynth_train.compare.settings import evaluation_of
+from megasynth_train.data.sources import open_sources
+from megasynth_train.evaluate.inputs import select_scenes
 from megasynth_train.evaluate.options import MeasureSettings
+from megasynth_train.training.base_model import base_model
+from megasynth_train.training.loop import say
 from megasynth_train.training.run_folder import DEFAULTS
+from megasynth_train.vggt.checkpoint import weights_hash
 
 MANIFEST, RUNS, EVALUATION = "compare.json", "runs", "evaluation"
 TRAINING_DATA, TEST_DATA, BASE_MODEL = (
@@ -38,54 +45,37 @@ _COMMON = ("model", "data", "loss", "run")
 
 
 @dataclass(frozen=True)
-class Contents:
-    """Hashes of what a comparison is made of, and where scenes lie."""
+class Run:
+    """One run of a comparison; the base model, which is not trained, has one without a seed."""
 
-    training_sha256: str
-    test_sha256: str
-    base_sha256: str
-    basis_sha256: Mapping[str, str]  # method → the mined basis it trains in or is as large as; empty: none
-    notes: Mapping[str, str]  # method → what a reader of its results must know
-    training_scenes: int
-    test_scenes: int
-    seen_scenes: tuple[str, ...]  # test scenes that are trained on
+    method: str
+    seed: int | None
+
+    @property
+    def name(self) -> str:
+        """Return the run in words."""
+        return self.method if self.seed is None else f"{self.method}, seed {self.seed}"
+
+    def folder(self, out: Path) -> Path:
+        """Return the run's folder in that of the comparison."""
+        folder = out / RUNS / self.method
+        return folder if self.seed is None else folder / f"seed_{self.seed}"
 
 
-def open_manifest(
-    out: Path, settings: CompareSettings, methods: Sequence[Method], contents: Contents
-) -> dict[str, Any]:
-    """Return compare.json, written or extended by these methods and seeds.
+def open_manifest(out: Path, prepared: Prepared) -> dict[str, Any]:
+    """Return compare.json, written or extended by the methods and seeds of ``prepared``.
 
     ConfigError naming the differences to one that is there and has begun, or if ``out`` is something else; nothing is
-    changed then.
+    changed then. ConfigError or DatasetError if data, base model and basis do not fit.
     """
-    fresh = _fresh(settings, methods, contents)
+    fresh = _fresh(prepared)
     return share(out, COMPARISON, fresh, lambda existing: _extended(out, existing, fresh), lock=True)
 
 
-def read_manifest(out: Path) -> dict[str, Any]:
-    """Return compare.json; DatasetError if it is missing or damaged."""
-    return read_record(out, COMPARISON)
-
-
-def run_folder(out: Path, method: str, seed: int | None) -> Path:
-    """Return the folder of one run; the base model, which is not trained, has one for all seeds."""
-    return out / RUNS / method if seed is None else out / RUNS / method / f"seed_{seed}"
-
-
-def runs_of(name: str, record: Mapping[str, Any], seeds: Sequence[int]) -> list[tuple[str, int | None]]:
+def runs_of(name: str, manifest: Mapping[str, Any]) -> list[Run]:
     """Return the runs of a method: one per seed, or one in all if it is not trained."""
-    return [(name, None)] if record["adapter"] is None else [(name, seed) for seed in seeds]
-
-
-def method_record(method: Method, contents: Contents) -> dict[str, Any]:
-    """Return what defines a method."""
-    return {
-        "adapter": None if method.adapter is None else to_plain(method.adapter),
-        "optim": None if method.adapter is None else to_plain(method.optim),
-        "basis": method.basis,
-        "basis_sha256": contents.basis_sha256[method.name],
-    }
+    trained = manifest["methods"][name]["adapter"] is not None
+    return [Run(name, seed) for seed in (manifest["seeds"] if trained else [None])]
 
 
 def notes_of(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -93,27 +83,45 @@ def notes_of(manifest: Mapping[str, Any]) -> dict[str, str]:
     return dict(manifest.get("notes", {}))
 
 
-def _fresh(settings: CompareSettings, methods: Sequence[Method], contents: Contents) -> dict[str, Any]:
+def _fresh(prepared: Prepared) -> dict[str, Any]:
+    settings = prepared.settings
     common = settings.training()
+    training, test = open_sources(common.data), select_scenes(evaluation_of(settings))
+    for note in (*training.notes, *test.notes):
+        say(note)
+    base_sha256 = weights_hash(base_model(settings.model, []))
+    if prepared.bases is not None:
+        check_base(prepared.bases.whole, base_sha256, str(prepared.bases.file))
+    seen = {scene.folder for scene in training.train}
     sections = {name: identity_of(getattr(common, name)) for name in _COMMON}
     identity = flat({**sections, "test": identity_of(settings.test)})
     del identity["run.seed"]  # each run has its own
     identity["optim.steps"] = common.optim.steps
-    identity[TRAINING_DATA] = contents.training_sha256
-    identity[TEST_DATA] = contents.test_sha256
-    identity[BASE_MODEL] = contents.base_sha256
+    identity[TRAINING_DATA] = training.fingerprint
+    identity[TEST_DATA] = test.fingerprint
+    identity[BASE_MODEL] = base_sha256
     return {
         "format": FORMAT,
         "identity": identity,
-        "methods": {method.name: method_record(method, contents) for method in methods},
-        "order": [method.name for method in methods],
-        "notes": dict(contents.notes),
+        "methods": {one.name: _method_record(one, prepared.sizes[one.name].basis_sha256) for one in prepared.methods},
+        "order": [method.name for method in prepared.methods],
+        "notes": prepared.notes,
         "seeds": list(settings.seeds),
         "scenes": {
-            "training": contents.training_scenes,
-            "test": contents.test_scenes,
-            "seen": list(contents.seen_scenes),
+            "training": len(training.train),
+            "test": len(test.scenes),
+            "seen": [scene.name for scene in test.scenes if scene.folder in seen],  # trained on
         },
+    }
+
+
+def _method_record(method: Method, basis_sha256: str) -> dict[str, Any]:
+    """Return what defines a method."""
+    return {
+        "adapter": to_plain(method.adapter),
+        "optim": None if method.adapter is None else to_plain(method.optim),
+        "basis": method.basis,
+        "basis_sha256": basis_sha256,
     }
 
 
@@ -139,5 +147,5 @@ def _extended(out: Path, existing: Mapping[str, Any], fresh: Mapping[str, Any]) 
 
 
 def _has_begun(out: Path, name: str, seeds: Sequence[int]) -> bool:
-    trained = any(not is_free(run_folder(out, name, seed)) for seed in seeds)
-    return trained or (run_folder(out, name, None) / EVALUATION).is_dir()
+    trained = any(not is_free(Run(name, seed).folder(out)) for seed in seeds)
+    return trained or (Run(name, None).folder(out) / EVALUATION).is_dir()

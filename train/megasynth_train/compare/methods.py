@@ -62,11 +62,6 @@ def expand(names: Sequence[str], attributes: Sequence[str], dimension: int) -> t
     return tuple(dict.fromkeys(one for name in names for one in (listed if name == PAPER else [name])))
 
 
-def needs_basis(name: str) -> bool:
-    """Return whether a built-in name stands for a method that trains M in a basis."""
-    return frame_of(name) is not None
-
-
 def frame_of(name: str) -> tuple[str, str] | None:
     """Return (frame, choice) of a built-in name, e.g. ("random", "without-texture"), or None if it needs no basis."""
     if name.startswith(("only-", "without-")):
@@ -84,13 +79,16 @@ def builtin(name: str, attributes: Sequence[str]) -> tuple[dict[str, Any], str]:
 
     ConfigError for a name that is none, naming the nearest, and for attributes that the basis lacks.
     """
+    frame, choice = frame_of(name) or ("", "")
+    if not attributes and (frame or name == MATCHED):
+        raise ConfigError(
+            f"methods={name} needs a basis: give basis=, a folder of megasynth_train.mine or a basis file"
+        )
     if name in ("full", "heads", BASE):
         return ({} if name == BASE else {"mode": name}), ""
     if name == MATCHED:
-        _require_basis(name, attributes)
         return {"mode": "heads"}, ""
-    if (found := frame_of(name)) is not None:
-        frame, choice = found
+    if frame:
         mask = "block_diagonal" if frame.endswith("-block") else "full"
         keys = {"mode": "subspace", "attributes": _chosen(name, choice, attributes), "mask": mask}
         return keys, RANDOM if frame.startswith("random") else MINED
@@ -110,7 +108,6 @@ def builtin(name: str, attributes: Sequence[str]) -> tuple[dict[str, Any], str]:
 
 def _chosen(name: str, choice: str, attributes: Sequence[str]) -> list[str]:
     """Return the attributes a choice (only-a+b, without-a+b, or empty for all) leaves, in the order of the basis."""
-    _require_basis(name, attributes)
     if not choice:
         return []  # which is all of them
     word, _, listed = choice.partition("-")
@@ -124,10 +121,3 @@ def _chosen(name: str, choice: str, attributes: Sequence[str]) -> list[str]:
     if not left:
         raise ConfigError(f"methods={name} leaves no attribute of {', '.join(attributes)}; use heads for that")
     return left
-
-
-def _require_basis(name: str, attributes: Sequence[str]) -> None:
-    if not attributes:
-        raise ConfigError(
-            f"methods={name} needs a basis: give basis=, a folder of megasynth_train.mine or a basis file"
-        )

@@ -20,16 +20,13 @@ from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.pages import chapters
 from megasynth_attr.core.pages.chapters import Chapter, Link, Picture
 from megasynth_attr.core.pages.template import render
-from megasynth_attr.core.temporary import (
-    replace_atomically,
-    replacing_folder,
-)
+from megasynth_attr.core.temporary import replace_atomically, replacing_folder
 from megasynth_train.compare import figures
 from megasynth_train.compare.collect import PAGE, Results, Row, learning_curve
-from megasynth_train.compare.manifest import notes_of, run_folder
+from megasynth_train.compare.manifest import notes_of
 from megasynth_train.compare.statistics import METRICS
-from megasynth_train.compare.table import Table, cells, header, interval_words, make_table, meaning, run_words
-from megasynth_train.compare.text import caveat, differences_by_method, lead, markdown
+from megasynth_train.compare.table import Table, cells, header, make_table, meaning
+from megasynth_train.compare.text import caveat, lead, markdown
 
 TEMPLATES = Path(__file__).parent / "templates"
 JSON, MARKDOWN, PICTURES = "comparison.json", "comparison.md", "pictures"
@@ -45,74 +42,68 @@ class Report:
     manifest: Mapping[str, Any]
     results: Results
     table: Table
-    pictures: tuple[Picture, ...]
+
+    def point_page(self, row: Row) -> str | None:
+        """Return the page of a run's point clouds, relative to ``out``, or None if it was not written."""
+        file = row.evaluation / PAGE
+        return file.relative_to(self.out).as_posix() if file.is_file() else None
 
 
 def write_report(out: Path, manifest: Mapping[str, Any], results: Results, reference: str) -> Report:
     """Write all files, each whole or not at all, in place of older ones; EnvironmentProblem if the disk refuses."""
-    table = make_table(results, reference)
+    report = Report(out, manifest, results, make_table(results, reference))
     with storage_errors("the comparison", out):
-        pictures = _draw(out, manifest, results, table)
-        report = Report(out, manifest, results, table, pictures)
-        scenes = manifest["scenes"]["test"]
-        replace_atomically(out / MARKDOWN, markdown(results, table, scenes, notes_of(manifest)).encode())
-        replace_atomically(out / PAGE, page(report).encode())
+        pictures = []
+        if results.scenes:
+            with replacing_folder(out / PICTURES, "the comparison") as new:
+                pictures = _draw(new, report)
+        text = markdown(results, report.table, manifest["scenes"]["test"], notes_of(manifest))
+        replace_atomically(out / MARKDOWN, text.encode())
+        replace_atomically(out / PAGE, _page(report, _chapter(report, pictures), pictures).encode())
         replace_atomically(out / JSON, json_bytes(_record(report)))
-        chapters.write_chapter(out, chapter(report))
+        chapters.write_chapter(out, _chapter(report, pictures[:2]))
     return report
 
 
-def chapter(report: Report) -> Chapter:
+def _chapter(report: Report, pictures: list[Picture]) -> Chapter:
     """Return what goes on the experiment's summary page."""
     results, table, manifest = report.results, report.table, report.manifest
     links = [Link("the whole comparison", PAGE), Link("all numbers as JSON", JSON)]
     for method in results.methods:
-        if (clouds := point_page(report, results.of(method)[0])) is not None:
+        if (clouds := report.point_page(results.of(method)[0])) is not None:
             links.append(Link(f"point clouds: {method}", clouds))
+    numbers = chapters.Table(
+        "Mean ± standard deviation over n seeds.", tuple(header(table)), tuple(map(tuple, cells(table)))
+    )
     return Chapter(
         title="Comparison of methods",
         lead=lead(results, table),
-        facts=facts(report),
-        pictures=report.pictures[:2],
-        tables=(
-            chapters.Table(
-                "Mean ± standard deviation over n seeds.", tuple(header(table)), tuple(map(tuple, cells(table)))
-            ),
-        ),
+        facts=_facts(report),
+        pictures=tuple(pictures),
+        tables=(numbers,),
         links=tuple(links),
         caveat=caveat(results, table, manifest["scenes"]["test"], notes_of(manifest)),
     )
 
 
-def page(report: Report) -> str:
+def _page(report: Report, chapter: Chapter, pictures: list[Picture]) -> str:
     """Return index.html: tables, pictures and links to the point clouds, from files beside it, offline."""
-    results, table = report.results, report.table
     return render(
         TEMPLATES,
         "comparison.html",
         name=report.out.name,
-        lead=lead(results, table),
-        caveat=caveat(results, table, report.manifest["scenes"]["test"], notes_of(report.manifest)),
-        facts=facts(report),
-        header=header(table),
-        rows=cells(table),
-        reference=table.reference,
-        metric_names=[f"{metric.name} {metric.arrow}" for metric in METRICS],
-        differences=differences_by_method(table) if table.differences else [],
-        interval=interval_words,
-        pictures=report.pictures,
-        clouds=[
-            (method, [(row.seed, point_page(report, row)) for row in results.of(method)]) for method in results.methods
-        ],
-        missing=[(run_words(one.method, one.seed), one.reason) for one in results.missing],
-        uneven=[(run_words(row.method, row.seed), row.excluded) for row in results.uneven],
-        common=len(results.scenes),
+        chapter=chapter,
+        pictures=pictures,
+        results=report.results,
+        table=report.table,
         seen=report.manifest["scenes"]["seen"],
-        meanings=[(f"{m.name} {m.arrow}", meaning(m, results.alignment)) for m in METRICS],
+        metrics=METRICS,
+        meaning=meaning,
+        point_page=report.point_page,
     )
 
 
-def facts(report: Report) -> tuple[tuple[str, str], ...]:
+def _facts(report: Report) -> tuple[tuple[str, str], ...]:
     """Return labels and values: what was trained and measured on what."""
     scenes, identity = report.manifest["scenes"], report.manifest["identity"]
     seen = len(scenes["seen"])
@@ -126,61 +117,44 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
     )
 
 
-def point_page(report: Report, row: Row) -> str | None:
-    """Return the page of a run's point clouds, relative to the comparison's folder, or None if it was not written."""
-    file = row.evaluation / PAGE
-    return file.relative_to(report.out).as_posix() if file.is_file() else None
+def _draw(folder: Path, report: Report) -> list[Picture]:
+    """Draw all pictures into ``folder`` and return them as they are in that of the comparison."""
+    results, table, methods = report.results, report.table, report.results.methods
+    styles = {method: figures.style_of(report.manifest["methods"][method]) for method in methods}
+    pictures = []
 
+    def picture(name: str, caption: str, alt: str) -> Path:
+        """Note a picture and return the file to draw it into."""
+        pictures.append(Picture(f"{PICTURES}/{name}.png", caption, alt))
+        return folder / f"{name}.png"
 
-def _draw(out: Path, manifest: Mapping[str, Any], results: Results, table: Table) -> tuple[Picture, ...]:
-    """Draw all pictures into a new folder that takes the place of the old one."""
-    if not results.scenes:
-        return ()
-    with replacing_folder(out / PICTURES, "the comparison") as new:
-        return tuple(_pictures(new, out, manifest, results, table))
-
-
-def _pictures(work: Path, out: Path, manifest: Mapping[str, Any], results: Results, table: Table) -> list[Picture]:
-    styles = {}
-    for method in results.methods:
-        record = manifest["methods"][method]
-        styles[method] = figures.style_of(method, (record["adapter"] or {}).get("mode", ""), record["basis"])
-    figures.save_dots(work / "methods.png", results, table, styles)
-    pictures = [
-        Picture(
-            f"{PICTURES}/methods.png",
-            "Every dot is one seed, the bar their mean. Where dots of two methods overlap, the metric tells no "
-            "difference.",
-            f"Five panels of dots, one row for each of {', '.join(results.methods)}",
-        )
-    ]
+    file = picture(
+        "methods",
+        "Every dot is one seed, the bar their mean. Where dots of two methods overlap, the metric tells no difference.",
+        f"Five panels of dots, one row for each of {', '.join(methods)}",
+    )
+    figures.save_dots(file, results, table, styles)
     for metric in (m for m in METRICS if m.key in AGAINST):
-        figures.save_against_parameters(work / f"{metric.key}.png", table, styles, metric)
-        pictures.append(
-            Picture(
-                f"{PICTURES}/{metric.key}.png",
-                f"{metric.name} against the count of trained numbers: mean over seeds, bars ± one standard deviation. "
-                "A dashed line is the base model, which trains nothing.",
-                f"Scatter plot of {metric.name} by trained numbers of each method",
-            )
+        file = picture(
+            metric.key,
+            f"{metric.name} against the count of trained numbers: mean over seeds, bars ± one standard deviation. "
+            "A dashed line is the base model, which trains nothing.",
+            f"Scatter plot of {metric.name} by trained numbers of each method",
         )
+        figures.save_against_parameters(file, table, styles, metric)
     curves = {}
-    for method in results.methods:
-        found = [
-            learning_curve(run_folder(out, method, row.seed)) for row in results.of(method) if row.seed is not None
-        ]
+    for method in methods:
+        found = [learning_curve(row.folder(report.out)) for row in results.of(method) if row.seed is not None]
         if found and all(found):
             curves[method] = found
     if curves:
-        figures.save_curves(work / "curves.png", curves, styles)
-        pictures.append(
-            Picture(
-                f"{PICTURES}/curves.png",
-                "The objective on training batches: mean over seeds, the band is the range of the seeds. The test "
-                "scenes do not enter here.",
-                f"Learning curves of {', '.join(curves)}",
-            )
+        file = picture(
+            "curves",
+            "The objective on training batches: mean over seeds, the band is the range of the seeds. The test scenes "
+            "do not enter here.",
+            f"Learning curves of {', '.join(curves)}",
         )
+        figures.save_curves(file, curves, styles)
     return pictures
 
 
@@ -198,20 +172,15 @@ def _record(report: Report) -> dict[str, Any]:
         "differences": to_plain(table.differences),
         "missing": to_plain(results.missing),
         "common_scenes": list(results.scenes),
-    }  # fmt: skip
+    }
 
 
 def _row_record(results: Results, row: Row, out: Path) -> dict[str, Any]:
     """Return one run with its means over the common scenes; None for a metric that a scene lacks."""
     return {
-        "method": row.method,
-        "seed": row.seed,
-        "parameters": row.parameters,
+        **{key: getattr(row, key) for key in ("method", "seed", "parameters", "seconds", "objective", "skipped_steps")},
         "parameters_total": sum(row.parameters.values()),
         "metrics": {m.key: results.values(row.method, m.key).get(row.seed) for m in METRICS},
-        "seconds": row.seconds,
-        "objective": row.objective,
-        "skipped_steps": row.skipped_steps,
         "excluded_scenes": list(row.excluded),
         "evaluation": row.evaluation.relative_to(out).as_posix(),
     }

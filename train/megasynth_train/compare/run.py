@@ -1,19 +1,46 @@
-"""A whole comparison: train, evaluate, report."""
+"""A whole comparison: every method trained and evaluated with every seed, resuming what is there, then the report.
+
+::
+
+    <out>/compare.json                       the manifest (manifest.py)
+    <out>/bases/                             bases that had to be made (bases.py)
+    <out>/runs/<method>/seed_<seed>/         a run of finetune.py, and evaluation/, a result of evaluate
+    <out>/runs/base/evaluation/              the base model is not trained
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from accelerate import Accelerator
 from accelerate.state import PartialState
 
-from megasynth_attr.core.errors import ExitCode, MegaSynthError
+from megasynth_attr.core.errors import EnvironmentProblem, ExitCode, Interrupted, MegaSynthError
 from megasynth_attr.core.pages.template import require_report_libraries
-from megasynth_train.compare.collect import PAGE, collect
+from megasynth_attr.core.selection import parse_shard, shard_of
+from megasynth_attr.core.stop import StopRequest
+from megasynth_train import finetune
+from megasynth_train.compare.collect import PAGE, collect, current_evaluation
+from megasynth_train.compare.manifest import EVALUATION, Run, open_manifest
+from megasynth_train.compare.methods import RANDOM, Method
+from megasynth_train.compare.prepare import Prepared, prepare
 from megasynth_train.compare.report import MARKDOWN, Report, write_report
-from megasynth_train.compare.settings import CompareSettings
-from megasynth_train.compare.trainings import Outcome, prepare, run_all
+from megasynth_train.compare.settings import CompareSettings, evaluation_of, training_of
+from megasynth_train.evaluate import __main__ as evaluation
 from megasynth_train.training.processes import make_accelerator, on_main
+
+
+@dataclass(frozen=True)
+class Outcome(Run):
+    """What became of a run: "trained", "done before", or "failed" with a message."""
+
+    status: str
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,11 +83,85 @@ def compare(settings: CompareSettings) -> Comparison:
     require_report_libraries()
     prepared = prepare(settings)
     out = Path(settings.run.out).expanduser().resolve()
-    manifest, outcomes = run_all(prepared, out)
-    failures = {(o.method, o.seed): o.message for o in outcomes if o.status == "failed"}
+    with StopRequest(settings.run.max_runtime_s) as stop:
+        deadline = time.monotonic() + settings.run.max_runtime_s
+        accelerator = make_accelerator(settings.run.device)
+        manifest: dict[str, Any] = on_main(accelerator, lambda: open_manifest(out, prepared))
+        outcomes = []
+        for method, seed in shard_of(_runs(prepared), *parse_shard(settings.shard)):
+            stop.check()
+            left = max(deadline - time.monotonic(), 1e-3) if settings.run.max_runtime_s else 0.0
+            job = _Job(prepared, method, Run(method.name, seed), out, manifest, accelerator, left)
+            outcomes.append(_outcome(job))
+    failures = {Run(one.method, one.seed): one.message for one in outcomes if one.status == "failed"}
 
     def report() -> Report:
         results = collect(out, manifest, settings.alignment, failures)
         return write_report(out, manifest, results, settings.reference_of(results.methods))
 
-    return Comparison(on_main(make_accelerator(settings.run.device), report), tuple(outcomes))
+    return Comparison(on_main(accelerator, report), tuple(outcomes))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run and what it takes; ``left_s``: of the longest time the command may run, 0 if there is none."""
+
+    prepared: Prepared
+    method: Method
+    run: Run
+    out: Path
+    manifest: Mapping[str, Any]
+    accelerator: Accelerator
+    left_s: float
+
+
+def _runs(prepared: Prepared) -> list[tuple[Method, int | None]]:
+    """Return all runs, one seed after the other: the first seed's table is complete first."""
+    untrained: list[tuple[Method, int | None]] = [(m, None) for m in prepared.methods if m.adapter is None]
+    trained = [m for m in prepared.methods if m.adapter is not None]
+    return untrained + [(method, seed) for seed in prepared.settings.seeds for method in trained]
+
+
+def _outcome(job: _Job) -> Outcome:
+    """Do the run and return what became of it; what would fail all others too is raised."""
+    run = job.run.method, job.run.seed
+    try:
+        return Outcome(*run, "done before" if _train_and_evaluate(job) else "trained")
+    except (EnvironmentProblem, Interrupted):
+        raise
+    except MegaSynthError as error:
+        return Outcome(*run, "failed", f"{type(error).__name__}: {error}")
+    except Exception as error:  # a defect of one method must not cost the nights of the others; it is named at the end
+        traceback.print_exc()
+        return Outcome(*run, "failed", f"{type(error).__name__}: {error}")
+
+
+def _train_and_evaluate(job: _Job) -> bool:
+    """Return whether both were done before."""
+    settings, folder, seed = job.prepared.settings, job.run.folder(job.out), job.run.seed
+    adapter, trained_before = "", True
+    if seed is not None:
+        basis = on_main(job.accelerator, lambda: _basis_of(job, seed))
+        training = training_of(settings, job.method, seed, basis, str(folder))
+        training = replace(training, run=replace(training.run, max_runtime_s=job.left_s))
+        result = finetune.run(training, record={"method": job.method.name})
+        adapter, trained_before = str(result.result), result.already_done
+
+    def evaluate() -> bool:
+        """Return whether the evaluation there was still good."""
+        if current_evaluation(job.out, job.run, job.manifest, page=settings.test.page) is not None:
+            return True
+        evaluation.run(replace(evaluation_of(settings), adapter=adapter, out=str(folder / EVALUATION)))
+        return False
+
+    return on_main(job.accelerator, evaluate) and trained_before
+
+
+def _basis_of(job: _Job, seed: int) -> str:
+    """Return the basis file of a run ("": it needs none); one that has to be made is written."""
+    bases, method = job.prepared.bases, job.method
+    if not method.basis or bases is None or method.adapter is None:
+        return ""
+    if method.basis == RANDOM:
+        return str(bases.random_file(method.adapter.attributes, seed))
+    return str(bases.mined_file(method.adapter.attributes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from megasynth_attr.core.codec import to_plain
@@ -14,27 +14,22 @@ from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.selection import parse_shard
-from megasynth_train.compare.methods import BASE, MATCHED, PAPER, RANDOM, Method, builtin, expand, needs_basis
-from megasynth_train.evaluate.options import MeasureSettings
+from megasynth_train.compare.methods import BASE, MATCHED, PAPER, RANDOM, Method, builtin, expand, frame_of
+from megasynth_train.evaluate.depth import ALIGNMENTS
+from megasynth_train.evaluate.options import EvaluateSettings, MeasureSettings
 from megasynth_train.training.settings import (
     SUBSPACE_KEYS,
     AdapterSettings,
-    DataSettings,
-    LossSettings,
-    ModelSettings,
     OptimSettings,
-    RunSettings,
     TrainSettings,
-    common_settings,
 )
 
 OWN_KEYS = ("like", "lr", "adapter", "optim")  # of a method in define
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-ALIGNMENTS = ("median", "scale", "scale_shift")
 
 
 @dataclass(frozen=True)
-class CompareSettings:
+class CompareSettings(TrainSettings):
     """What is compared. adapter: what the methods have in common; mode, basis and attributes come from their names."""
 
     methods: tuple[str, ...] = setting(
@@ -58,20 +53,10 @@ class CompareSettings:
         "of their own files, each in full), or one basis file (its columns are cut out; in an orthonormal file these "
         "are only what an attribute adds to those before it)",
     )
-    alignment: str = setting("median", "how depth is aligned before AbsRel and δ<1.25", options=ALIGNMENTS)
+    alignment: str = setting("median", "how depth is aligned before AbsRel and δ<1.25", options=ALIGNMENTS[1:])
     shard: str = setting("1/1", "this process's share of the runs, i/n, counted from 1")
     plan: bool = setting(False, "print runs, trained parameters and cost, and stop")
     test: MeasureSettings = field(default_factory=MeasureSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-    adapter: AdapterSettings = field(default_factory=AdapterSettings)
-    optim: OptimSettings = field(default_factory=OptimSettings)
-    run: RunSettings = field(default_factory=RunSettings)
-
-    def training(self) -> TrainSettings:
-        """Return what is common to all runs."""
-        return common_settings(self)
 
     def check(self) -> None:
         """Raise ConfigError for keys that are missing, contradict each other or are not this program's to set.
@@ -87,7 +72,10 @@ class CompareSettings:
                 raise ConfigError(f"{key}= is missing, e.g. {example}")
         self.test.check()
         parse_shard(self.shard)
-        _check_seeds(self.seeds)
+        if not self.seeds:
+            raise ConfigError("seeds= is empty; give at least one, e.g. seeds=[0,1,2]")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds={list(self.seeds)} names a seed twice: it would count as two runs")
         _check_foreign(self)
         if self.test.split != "all" and self.test.validation_share != self.data.validation_share:
             raise ConfigError(
@@ -97,13 +85,14 @@ class CompareSettings:
         if not self.methods:
             raise ConfigError("methods= is empty; name some, e.g. methods=[base,heads,lora-16]")
         for name in {*self.methods, *self.define} - {PAPER}:
-            _check_name(name)
+            if not _SAFE_NAME.fullmatch(name) or name.endswith("."):
+                raise ConfigError(f"method {name!r}: a name becomes a folder; use letters, digits and -_+.")
             _check_definition(name, self.define)
 
     def uses_basis(self) -> bool:
         """Return whether a method (in ``paper``: with a basis given) trains in a basis or is measured by one."""
-        names = [_root(name, self.define) for name in self.methods]
-        return any(needs_basis(name) or name == MATCHED for name in names) or (PAPER in names and bool(self.basis))
+        names = [_chain(name, self.define)[-1] for name in self.methods]
+        return any(frame_of(name) or name == MATCHED for name in names) or (PAPER in names and bool(self.basis))
 
     def resolve(self, attributes: Sequence[str] = (), dimension: int = 0) -> tuple[Method, ...]:
         """Return the methods to compare, in order; ``attributes`` and ``dimension`` (columns of a layer) of the basis.
@@ -111,49 +100,46 @@ class CompareSettings:
         ConfigError for an unknown method, naming the nearest, and for a definition that does not fit.
         """
         names = expand(self.methods, attributes, dimension or 64)
-        methods = tuple(_method(name, self, attributes) for name in names)
+        methods = tuple(self.method(name, attributes) for name in names)
         if self.reference and self.reference not in names:
             raise ConfigError(f"reference={self.reference} is none of the methods {', '.join(names)}")
         return methods
 
     def method(self, name: str, attributes: Sequence[str]) -> Method:
-        """Return one method by name, whether it is compared or not; the errors of ``resolve``."""
-        return _method(name, self, attributes)
+        """Return a method, whether it is compared or not; the errors of ``resolve``.
+
+        It is the common settings, what its name sets and what define says, in this order.
+        """
+        chain = _chain(name, self.define)
+        root, layers = chain[-1], [_layer(self.define[one]) for one in reversed(chain) if one in self.define]
+        keys: dict[str, Any] = {}
+        basis, matched = "", False
+        if "mode" not in ((self.define.get(root) or {}).get("adapter") or {}):
+            keys, basis = builtin(root, attributes)
+            matched = root == MATCHED
+        if basis == RANDOM:
+            keys["m_init"] = AdapterSettings.m_init  # a random basis has no cluster whose mean it could start from
+        shared = to_plain(self.adapter)
+        if not basis:
+            shared = {key: value for key, value in shared.items() if key not in SUBSPACE_KEYS}
+        common: dict[str, Any] = {"adapter": shared, "optim": to_plain(self.optim)}
+        for layer in ({"adapter": keys}, *layers):
+            common = merge(common, layer)
+        try:
+            adapter, optim = fill(AdapterSettings, common["adapter"]), fill(OptimSettings, common["optim"])
+        except ConfigError as error:
+            raise ConfigError(f"method {name}: {error}") from None
+        if matched and any("head_rank" in layer["adapter"] for layer in layers):
+            raise ConfigError(f"method {name}: the rank of {MATCHED} is computed; use like=heads to choose a head_rank")
+        if root == BASE:
+            if len(chain) > 1 or self.define.get(BASE):
+                raise ConfigError(f"define.{name}: base is not trained, there is nothing to change about it")
+            return Method(name, None, optim)
+        return Method(name, adapter, optim, basis, matched)
 
     def reference_of(self, names: Sequence[str]) -> str:
         """Return the method the others are compared with."""
         return self.reference or next((name for name in ("subspace", *names) if name in names), "")
-
-
-def _method(name: str, settings: CompareSettings, attributes: Sequence[str]) -> Method:
-    """Return a method by name: the common settings, what the name sets, what define says, in this order."""
-    chain = _chain(name, settings.define)
-    root = chain[-1]
-    keys: dict[str, Any] = {}
-    basis = ""
-    if not _defines_mode(root, settings.define):
-        keys, basis = builtin(root, attributes)
-    layers = [{"adapter": keys}, *(_layer(settings.define[one]) for one in reversed(chain) if one in settings.define)]
-    if basis == RANDOM:
-        keys["m_init"] = AdapterSettings.m_init  # a random basis has no cluster whose mean it could start from
-    shared = to_plain(settings.adapter)
-    if not basis:
-        shared = {key: value for key, value in shared.items() if key not in SUBSPACE_KEYS}
-    common: dict[str, Any] = {"adapter": shared, "optim": to_plain(settings.optim)}
-    for layer in layers:
-        common = merge(common, layer)
-    try:
-        adapter, optim = fill(AdapterSettings, common["adapter"]), fill(OptimSettings, common["optim"])
-    except ConfigError as error:
-        raise ConfigError(f"method {name}: {error}") from None
-    matched = root == MATCHED and not _defines_mode(root, settings.define)
-    if matched and any("head_rank" in layer["adapter"] for layer in layers):
-        raise ConfigError(f"method {name}: the rank of {MATCHED} is computed; use like=heads to choose a head_rank")
-    if root == BASE:
-        if len(chain) > 1 or settings.define.get(BASE):
-            raise ConfigError(f"define.{name}: base is not trained, there is nothing to change about it")
-        return Method(name, None, optim)
-    return Method(name, adapter, optim, basis, matched)
 
 
 def _chain(name: str, define: Mapping[str, Any]) -> list[str]:
@@ -164,14 +150,6 @@ def _chain(name: str, define: Mapping[str, Any]) -> list[str]:
             raise ConfigError(f"define.{name}.like={like} goes round in a circle: {' → '.join([*chain, like])}")
         chain.append(str(like))
     return chain
-
-
-def _root(name: str, define: Mapping[str, Any]) -> str:
-    return _chain(name, define)[-1]
-
-
-def _defines_mode(name: str, define: Mapping[str, Any]) -> bool:
-    return "mode" in ((define.get(name) or {}).get("adapter") or {})
 
 
 def _layer(definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,18 +180,6 @@ def _check_definition(name: str, define: Mapping[str, Any]) -> None:
         raise ConfigError(f"define.{name}.adapter.mode=subspace: say define.{name}.like=subspace (or random) instead")
 
 
-def _check_name(name: str) -> None:
-    if not _SAFE_NAME.fullmatch(name) or name.endswith("."):
-        raise ConfigError(f"method {name!r}: a name becomes a folder; use letters, digits and -_+.")
-
-
-def _check_seeds(seeds: Sequence[int]) -> None:
-    if not seeds:
-        raise ConfigError("seeds= is empty; give at least one, e.g. seeds=[0,1,2]")
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds={list(seeds)} names a seed twice: it would count as two runs")
-
-
 def _check_foreign(settings: CompareSettings) -> None:
     """Raise ConfigError for keys of the common sections that methods= and seeds= decide."""
     usual = AdapterSettings()
@@ -242,3 +208,12 @@ def training_of(settings: CompareSettings, method: Method, seed: int, basis: str
     if method.basis:
         adapter = fill(AdapterSettings, to_plain(adapter) | {"basis": basis})
     return replace(common, adapter=adapter, optim=method.optim, run=replace(common.run, seed=seed, out=out))
+
+
+def evaluation_of(settings: CompareSettings) -> EvaluateSettings:
+    """Return how every run is evaluated."""
+    measured = {f.name: getattr(settings.test, f.name) for f in fields(MeasureSettings)}
+    common = settings.run
+    return EvaluateSettings(
+        **measured, model=settings.model, device=common.device, threads=common.threads, progress=common.progress
+    )

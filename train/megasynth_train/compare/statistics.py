@@ -1,4 +1,4 @@
-"""Means, spreads over seeds and paired differences. NumPy and SciPy only.
+"""Means, spreads over seeds and paired differences.
 
 Seeds differ in data order, initial values and random basis. A difference between two methods is taken seed by seed,
 which removes what a seed does to both; its 95 % interval is Student's, mean ± t(n - 1) · std / √n.
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+from megasynth_attr.core.pages.words import signed_text
 
 CONFIDENCE = 0.95
 
@@ -26,9 +28,9 @@ class Metric:
     meaning: str
 
     @property
-    def arrow(self) -> str:
-        """Return the direction that is better."""
-        return "↑" if self.higher_is_better else "↓"
+    def heading(self) -> str:
+        """Return the name with the direction that is better."""
+        return f"{self.name} {'↑' if self.higher_is_better else '↓'}"
 
 
 METRICS = (
@@ -66,6 +68,13 @@ class Difference:
     count: int
     wins: int
     verdict: str  # better, worse, unclear, or one seed
+
+    @property
+    def interval(self) -> str:
+        """Return "[low, high]", or "one seed"."""
+        if self.low is None or self.high is None:
+            return "one seed"
+        return f"[{signed_text(self.low)}, {signed_text(self.high)}]"
 
 
 def spread(values: Sequence[float]) -> Spread:

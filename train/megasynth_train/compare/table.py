@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from megasynth_attr.core.pages.words import number_text, signed_text, spread_text
+from megasynth_attr.core.pages.words import number_text, spread_text
 from megasynth_train.compare.collect import Results
-from megasynth_train.compare.statistics import METRICS, Difference, Metric, Spread, difference, spread
-
-PARTS = ("aggregator", "heads", "encoder")
+from megasynth_train.compare.prepare import PARTS
+from megasynth_train.compare.statistics import METRICS, Difference, Metric, Spread, difference, ranking, spread
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,21 @@ class Table:
     reference: str
     differences: tuple[Difference, ...]
 
-    def difference(self, method: str, metric: Metric) -> Difference | None:
-        """Return one of the differences, or None if the two share no seed."""
-        return next((d for d in self.differences if (d.method, d.metric) == (method, metric.key)), None)
+    def row(self, method: str) -> MethodRow:
+        """Return a method's row."""
+        return next(row for row in self.rows if row.method == method)
+
+    def ranked(self, metric: Metric) -> list[str]:
+        """Return the methods from best to worst mean; those without one are left out."""
+        means = {row.method: mean for row in self.rows if (mean := row.metrics[metric.key].mean) is not None}
+        return ranking(metric, means)
+
+    @property
+    def differences_by_method(self) -> list[tuple[str, list[Difference | None]]]:
+        """Return every method but the reference with its differences, one per metric; None: they share no seed."""
+        found = {(one.method, one.metric): one for one in self.differences}
+        names = [row.method for row in self.rows if row.method != self.reference] if found else []
+        return [(name, [found.get((name, metric.key)) for metric in METRICS]) for name in names]
 
 
 def make_table(results: Results, reference: str) -> Table:
@@ -68,7 +79,7 @@ def meaning(metric: Metric, alignment: str) -> str:
 
 def header(table: Table) -> list[str]:
     """Return the names of the columns of ``cells``."""
-    return ["method", *_parts(table), "all", *(f"{m.name} {m.arrow}" for m in METRICS), "seconds", "n"]
+    return ["method", *_parts(table), "all", *(m.heading for m in METRICS), "seconds", "n"]
 
 
 def cells(table: Table) -> list[list[str]]:
@@ -80,23 +91,6 @@ def cells(table: Table) -> list[list[str]]:
         metrics = [spread_text(row.metrics[m.key].mean, row.metrics[m.key].std) for m in METRICS]
         lines.append([row.method, *parts, number_text(row.total), *metrics, seconds, str(row.runs)])
     return lines
-
-
-def interval_words(value: Difference) -> str:
-    """Return "[low, high]", or "one seed"."""
-    if value.low is None or value.high is None:
-        return "one seed"
-    return f"[{signed_text(value.low)}, {signed_text(value.high)}]"
-
-
-def run_words(method: str, seed: int | None) -> str:
-    """Return a run in words."""
-    return method if seed is None else f"{method}, seed {seed}"
-
-
-def table_row(table: Table, method: str) -> MethodRow:
-    """Return a method's row."""
-    return next(row for row in table.rows if row.method == method)
 
 
 def _parts(table: Table) -> list[str]:

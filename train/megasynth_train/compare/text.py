@@ -6,31 +6,22 @@ from collections.abc import Iterable, Mapping
 
 from megasynth_attr.core.pages.words import count_text, markdown_table, number_text, signed_text, spread_text
 from megasynth_train.compare.collect import Results
-from megasynth_train.compare.statistics import METRICS, Difference, Metric, difference, ranking
-from megasynth_train.compare.table import (
-    MethodRow,
-    Table,
-    cells,
-    header,
-    interval_words,
-    meaning,
-    run_words,
-    table_row,
-)
+from megasynth_train.compare.statistics import METRICS, Difference, difference
+from megasynth_train.compare.table import MethodRow, Table, cells, header, meaning
 
 ACCURACY = METRICS[0]
 
 
 def lead(results: Results, table: Table) -> str:
     """Return two or three sentences computed from the numbers: who is best, and whether that exceeds the spread."""
-    ranked = _ranked(table, ACCURACY)
+    ranked = table.ranked(ACCURACY)
     if not ranked:
         return "No method has a result on a common scene yet."
-    best = table_row(table, ranked[0])
+    best = table.row(ranked[0])
     text = f"By mean distance to the true surface ({ACCURACY.name}), {best.method} is best: {_value(best)}."
     if len(ranked) == 1:
         return f"{text} There is nothing to compare it with."
-    second = table_row(table, ranked[1])
+    second = table.row(ranked[1])
     text = f"{text} Next is {second.method}: {_value(second)}."
     first_values, second_values = (results.values(name, ACCURACY.key) for name in ranked[:2])
     delta = difference(ACCURACY, second.method, second_values, first_values)
@@ -40,7 +31,7 @@ def lead(results: Results, table: Table) -> str:
         return f"{text} They share one seed: the difference cannot be told from chance. {_others(table)}"
     does = "does not exceed" if delta.verdict == "unclear" else "exceeds"
     return (
-        f"{text} Their difference, {signed_text(delta.mean)} {interval_words(delta)} (95 % interval, {delta.count} "
+        f"{text} Their difference, {signed_text(delta.mean)} {delta.interval} (95 % interval, {delta.count} "
         f"seeds), {does} the spread between seeds. {_others(table)}"
     )
 
@@ -75,50 +66,32 @@ def markdown(results: Results, table: Table, test_scenes: int, notes: Mapping[st
     rows = [header(table), *cells(table)]
     parts.append("## Results\n\nMean ± standard deviation over n seeds.\n\n" + markdown_table(rows, aligned=False))
     if table.differences:
-        heads = ["method", *(f"{m.name} {m.arrow}" for m in METRICS)]
-        parts.append(
-            f"## Difference to {table.reference}, seed by seed\n\nMean and its 95 % interval (Student).\n\n"
-            + markdown_table([heads, *difference_rows(table)], aligned=False)
-        )
+        rows = [["method", *(m.heading for m in METRICS)]]
+        rows += [[name, *map(_difference_words, found)] for name, found in table.differences_by_method]
+        heading = f"## Difference to {table.reference}, seed by seed\n\nMean and its 95 % interval (Student)."
+        parts.append(f"{heading}\n\n{markdown_table(rows, aligned=False)}")
     if results.missing:
-        lines = [f"* {run_words(one.method, one.seed)}: {one.reason}" for one in results.missing]
+        lines = [f"* {one.name}: {one.reason}" for one in results.missing]
         parts.append("## Runs without a result\n\n" + "\n".join(lines))
     if results.uneven:
-        lines = [f"* {run_words(row.method, row.seed)}: {', '.join(row.excluded)}" for row in results.uneven]
+        lines = [f"* {row.name}: {', '.join(row.excluded)}" for row in results.uneven]
         heading = f"All numbers are means over the {len(results.scenes)} scenes that every run could be measured on"
         parts.append(f"## Scenes left out\n\n{heading}; these runs failed on some:\n\n" + "\n".join(lines))
-    parts.append("## How\n\n" + "\n".join(f"* {m.name} {m.arrow}: {meaning(m, results.alignment)}" for m in METRICS))
+    parts.append("## How\n\n" + "\n".join(f"* {m.heading}: {meaning(m, results.alignment)}" for m in METRICS))
     return "\n\n".join(parts) + "\n"
-
-
-def difference_rows(table: Table) -> list[list[str]]:
-    """Return one line per method but the reference: its name, and in every metric "mean [low, high] verdict"."""
-    return [[name, *(_difference_words(one) for one in found)] for name, found in differences_by_method(table)]
-
-
-def differences_by_method(table: Table) -> list[tuple[str, list[Difference | None]]]:
-    """Return every method but the reference with its differences, one per metric."""
-    names = [row.method for row in table.rows if row.method != table.reference]
-    return [(name, [table.difference(name, metric) for metric in METRICS]) for name in names]
 
 
 def _difference_words(value: Difference | None) -> str:
     if value is None:
         return "–"
     verdict = "" if value.count < 2 else f" {value.verdict}"
-    return f"{signed_text(value.mean)} {interval_words(value)}{verdict}"
+    return f"{signed_text(value.mean)} {value.interval}{verdict}"
 
 
 def _others(table: Table) -> str:
     """Return which method is best by each of the other metrics."""
-    best = {metric.name: ranked[0] for metric in METRICS[1:] if (ranked := _ranked(table, metric))}
+    best = {metric.name: ranked[0] for metric in METRICS[1:] if (ranked := table.ranked(metric))}
     return f"Best by {', by '.join(f'{name}: {method}' for name, method in best.items())}." if best else ""
-
-
-def _ranked(table: Table, metric: Metric) -> list[str]:
-    """Return the methods from best to worst mean."""
-    means = {row.method: mean for row in table.rows if (mean := row.metrics[metric.key].mean) is not None}
-    return ranking(metric, means)
 
 
 def _value(row: MethodRow) -> str:

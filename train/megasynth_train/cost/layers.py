@@ -97,12 +97,15 @@ def camera_layers(config: VGGTConfig, shape: StepShape, tuning: Tuning) -> list[
     return first + [Layer(images, 9, wide, input_grad=False), *rest] * (config.camera_iterations - 1)
 
 
-def depth_layers(config: VGGTConfig, shape: StepShape, tuning: Tuning, out_conv_first: bool) -> list[Layer]:
-    """All convolutions of the depth head, finest level first; two transposed ones (stride 4 and 2) take no adapter."""
+def depth_layers(config: VGGTConfig, shape: StepShape, tuning: Tuning) -> list[Layer]:
+    """All convolutions of the depth head, finest level first; two transposed ones (stride 4 and 2) take no adapter.
+
+    The 1×1 convolution of a level's fusion runs before its upsampling: after it, as published, it takes four times the
+    work and gives the same numbers.
+    """
     n, features, channels = shape.images, config.dpt_features, config.dpt_channels
     h, w = shape.height_px // config.patch_size_px, shape.width_px // config.patch_size_px
     sizes = [16 * h * w, 4 * h * w, h * w, ceil(h / 2) * ceil(w / 2)]
-    upsampled = [4 * sizes[0], *sizes[:3]]  # the size each level's fusion ends with
     pixels = n * shape.height_px * shape.width_px
     reached = tuning.reaches_aggregator
     layers = [Layer(n * h * w, 2 * config.width, channel, input_grad=reached) for channel in channels]
@@ -115,10 +118,10 @@ def depth_layers(config: VGGTConfig, shape: StepShape, tuning: Tuning, out_conv_
         residual_units = 1 if level == 3 else 2
         layers.append(Layer(n * size, 9 * channels[level], features))
         layers += [Layer(n * size, 9 * features, features)] * (2 * residual_units)
-        layers.append(Layer(n * (size if out_conv_first else upsampled[level]), features, features))
+        layers.append(Layer(n * size, features, features))
     return [
         *layers,
-        Layer(n * upsampled[0], 9 * features, features // 2),
+        Layer(4 * n * sizes[0], 9 * features, features // 2),
         Layer(pixels, 9 * (features // 2), config.dpt_hidden),
         Layer(pixels, config.dpt_hidden, 2),
     ]

@@ -53,7 +53,7 @@ def _saved_bytes(tuning: Tuning) -> float:
 def _parameters(config: VGGTConfig) -> float:
     """Matrix parameters of the model; vectors (norms, biases, tokens) are below 0.1 %."""
     shape = StepShape(1, 1, config.image_size_px, config.image_size_px)
-    layers = depth_layers(config, shape, Tuning("full"), out_conv_first=True) if config.depth_head else []
+    layers = depth_layers(config, shape, Tuning("full")) if config.depth_head else []
     heads: float = sum(layer.fan_in * layer.out for layer in layers)
     wide = 2 * config.width
     if config.camera_head:

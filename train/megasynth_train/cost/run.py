@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from megasynth_train.cost.layers import Tuning
-from megasynth_train.cost.step import StepCost, mean_over_views, step_cost
+from megasynth_train.cost.layers import StepShape, Tuning
+from megasynth_train.cost.step import StepCost, step_cost
 from megasynth_train.data.sizes import PATCH_PX, target_size
-from megasynth_train.training.settings import AdapterSettings, TrainSettings, head_rank
+from megasynth_train.training.settings import AdapterSettings, DataSettings, TrainSettings, head_rank
 from megasynth_train.vggt.config import named_config
 
 KINDS = {"full": "full", "heads": "heads", "lora_xs": "basis", "subspace": "basis"}  # others: low-rank updates
@@ -25,17 +25,20 @@ def tuning_of(adapter: AdapterSettings, columns: int = 0) -> Tuning:
 
 
 def mean_step(settings: TrainSettings, tuning: Tuning, of: Callable[[StepCost], float]) -> float:
-    """Return the mean of ``of(step)`` over the steps of a run, which differ in their number of views.
-
-    Numbers of views above data.images_per_step are not drawn (``data.plan.usable_views``); images have the mean aspect.
-    """
-    settings = settings.resolved()
+    """Return the mean of ``of(step)`` over the steps of a run, whose images are counted with the mean aspect."""
+    settings = settings.training()
     data, config = settings.data, named_config(settings.model.size, point_head=False)
-    height_px, width_px = target_size(data.width_px, (data.aspect.low + data.aspect.high) / 2, PATCH_PX)
-    return mean_over_views(
-        lambda shape: of(step_cost(config, shape, tuning, recompute=settings.model.gradient_checkpointing)),
-        views=data.views.at_most(max(data.views.low, data.images_per_step)),
-        images_per_step=data.images_per_step,
-        height_px=height_px,
-        width_px=width_px,
-    )
+    size_hw = target_size(data.width_px, (data.aspect.low + data.aspect.high) / 2, PATCH_PX)
+
+    def cost(shape: StepShape) -> float:
+        return of(step_cost(config, shape, tuning, recompute=settings.model.gradient_checkpointing))
+
+    return mean_over_views(cost, data, size_hw)
+
+
+def mean_over_views(cost: Callable[[StepShape], float], data: DataSettings, size_hw: tuple[int, int]) -> float:
+    """Return the mean of ``cost(shape)``: each number of views as often as it is drawn (``data.plan.usable_views``),
+    with ``images_per_step // views`` scenes, at least one."""
+    counts, weights = data.views.at_most(max(data.views.low, data.images_per_step)).whole_numbers()
+    shapes = [StepShape(max(1, data.images_per_step // n), n, *size_hw) for n in counts.tolist()]
+    return sum(w * cost(shape) for w, shape in zip(weights.tolist(), shapes, strict=True)) / float(weights.sum())

@@ -1,9 +1,8 @@
-"""What one training step must compute: floating-point operations by part, and the time below which it cannot be done.
+"""What one training step must compute: floating-point operations by part, and the seconds they take at given rates.
 
 A multiplication and an addition count as two operations. Only linear layers, convolutions and attention count; layer
 norms, activations, losses and the optimiser are memory-bound and below 1 % of the arithmetic. Attention is counted as
-flash attention does it: two products forward, five backward (the scores are computed again), so 2.5 times. A profiler
-that sees the plain formulation counts four products backward, two times: ``attention_backward=2.0`` reproduces it.
+flash attention does it: two products forward, five backward, because the scores are computed again.
 
 Why this is not left to ``torch.utils.flop_counter``: on the meta device it counts exactly these numbers (a test holds
 the two together, forward and backward, for every kind of tuning), but one step of vggt-1b takes it 5 to 7 seconds of a
@@ -13,11 +12,10 @@ of a comparison: minutes instead of 0.04 s a method. It also sees attention in t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.core.ranges import Range, Uniform
 from megasynth_train.cost.layers import (
     SPECIAL_TOKENS,
     Layer,
@@ -29,6 +27,11 @@ from megasynth_train.cost.layers import (
     token_count,
 )
 from megasynth_train.vggt.config import VGGTConfig
+
+ATTENTION_BACKWARD = 2.5  # times the forward pass; 2.0 in the plain formulation, whose four products a profiler counts
+
+# TFLOP/s: an estimate for one H200 (bf16 GEMMs, flash attention with 64-wide heads, TF32 convolutions), not measured
+GEMM_RATE, ATTENTION_FORWARD_RATE, ATTENTION_BACKWARD_RATE, DEPTH_HEAD_RATE = 650.0, 450.0, 350.0, 220.0
 
 
 @dataclass(frozen=True)
@@ -69,53 +72,23 @@ class StepCost:
         return self.work.total
 
 
-@dataclass(frozen=True)
-class Rates:
-    """TFLOP/s that a part of a step reaches. The defaults are an estimate for one H200 (bf16 GEMMs, flash attention
-    with 64-wide heads, TF32 convolutions), not a measurement."""
-
-    gemm: float = 650.0
-    attention_forward: float = 450.0
-    attention_backward: float = 350.0
-    depth_head: float = 220.0
-
-
-def bound_s(flops: float, tflops: float = 790.0) -> float:
-    """Return the seconds below which ``flops`` operations cannot be done at ``tflops`` · 10¹² operations per second.
-
-    790 is about the fastest dense bf16 product measured on an H200 (989 nominal), 700 a long-running average.
-    """
-    return flops / (tflops * 1e12)
-
-
-def expected_s(cost: StepCost, rates: Rates | None = None) -> float:
+def expected_s(cost: StepCost) -> float:
     """Return the seconds a step takes if every part reaches its rate and nothing else costs time."""
-    rates = rates or Rates()
     seconds = 0.0
     for name, work in cost.parts.items():
         if name.endswith("attention"):
-            seconds += (work.forward + work.recompute) / rates.attention_forward
-            seconds += work.backward / rates.attention_backward
+            seconds += (work.forward + work.recompute) / ATTENTION_FORWARD_RATE
+            seconds += work.backward / ATTENTION_BACKWARD_RATE
         else:
-            seconds += work.total / (rates.depth_head if name in ("depth_head", "head_adapters") else rates.gemm)
+            seconds += work.total / (DEPTH_HEAD_RATE if name in ("depth_head", "head_adapters") else GEMM_RATE)
     return seconds / 1e12
 
 
-def step_cost(
-    config: VGGTConfig,
-    shape: StepShape,
-    tuning: Tuning,
-    *,
-    recompute: bool = False,
-    attention_backward: float = 2.5,
-    out_conv_first: bool = True,
-) -> StepCost:
+def step_cost(config: VGGTConfig, shape: StepShape, tuning: Tuning, *, recompute: bool = False) -> StepCost:
     """Return the operations of forward and backward of one step of ``shape``, summed over its images.
 
-    recompute: every trained block's forward pass runs again in backward (gradient checkpointing).
-    out_conv_first: the depth head's 1×1 fusion convolutions run before the upsampling, as ours do; false counts the
-    published order, which gives the same numbers with four times their work. ConfigError if the images are not whole
-    patches.
+    recompute: every trained block's forward pass runs again in backward (gradient checkpointing). ConfigError if the
+    images are not whole patches.
     """
     patch = config.patch_size_px
     if shape.height_px % patch or shape.width_px % patch:
@@ -126,18 +99,19 @@ def step_cost(
     def add(name: str, work: Work, recomputed: float = 0.0) -> None:
         parts[name] = parts.get(name, Work()) + Work(work.forward, work.backward, work.forward * recomputed)
 
-    linears, attention = _encoder(config, shape, trained=tuning.kind == "all", attention_backward=attention_backward)
+    linears, attention = _encoder(config, shape, trained=tuning.kind == "all")
     add("encoder_linears", linears, again * (tuning.kind == "all"))
     add("encoder_attention", attention, again * (tuning.kind == "all"))
     again *= tuning.reaches_aggregator  # blocks that nothing is trained in or before are not run again
-    for name, work in _aggregator(config, shape, tuning, attention_backward).items():
+    for name, work in _aggregator(config, shape, tuning).items():
         add(name, work, again)
     heads: list[tuple[str, list[Layer]]] = []
     if config.camera_head:
         heads.append(("camera_head", camera_layers(config, shape, tuning)))
-        add("camera_head", _camera_attention(config, shape, attention_backward))
+        attention = _attention(shape.scenes, shape.views, 2 * config.width)
+        add("camera_head", attention * (config.camera_depth * config.camera_iterations))
     if config.depth_head:
-        heads.append(("depth_head", depth_layers(config, shape, tuning, out_conv_first)))
+        heads.append(("depth_head", depth_layers(config, shape, tuning)))
     for name, layers in heads:
         add(name, sum((_base(layer, frozen=tuning.adapted) for layer in layers), Work()))
         if tuning.adapted:
@@ -146,23 +120,8 @@ def step_cost(
     return StepCost(parts)
 
 
-def mean_over_views(
-    cost: Callable[[StepShape], float],
-    *,
-    views: Range[int] = Uniform(4, 16),  # noqa: B008  a frozen value
-    images_per_step: int = 32,
-    height_px: int = 518,
-    width_px: int = 518,
-) -> float:
-    """Return the mean of ``cost(shape)`` over the steps of a run: each number of ``views`` as often as it is drawn,
-    with ``images_per_step // views`` scenes, at least one."""
-    counts, weights = views.whole_numbers()
-    shapes = [StepShape(max(1, images_per_step // n), n, height_px, width_px) for n in counts.tolist()]
-    return sum(w * cost(shape) for w, shape in zip(weights.tolist(), shapes, strict=True)) / float(weights.sum())
-
-
 def _base(layer: Layer, *, frozen: bool, trained: bool = True) -> Work:
-    """A layer's own products: forward, gradient of the input and, unless frozen, of the weight."""
+    """Return a layer's own products: forward, gradient of the input and, unless frozen, of the weight."""
     forward = 2.0 * layer.positions * layer.fan_in * layer.out
     return Work(forward, trained * forward * (layer.input_grad + (not frozen)))
 
@@ -180,41 +139,36 @@ def _basis(layer: Layer, dimension: int) -> Work:
     return Work(down + middle + up, up + middle + layer.input_grad * (middle + down))
 
 
-def _attention(batch: int, tokens: int, width: int, backward: float) -> Work:
+def _attention(batch: int, tokens: int, width: int, *, trained: bool = True) -> Work:
     forward = 4.0 * batch * tokens**2 * width
-    return Work(forward, backward * forward)
+    return Work(forward, trained * ATTENTION_BACKWARD * forward)
 
 
-def _encoder(config: VGGTConfig, shape: StepShape, *, trained: bool, attention_backward: float) -> tuple[Work, Work]:
+def _encoder(config: VGGTConfig, shape: StepShape, *, trained: bool) -> tuple[Work, Work]:
     """Linears (with the patch convolution) and attention of the image encoder."""
     tokens = token_count(config, shape, config.encoder_register_count)
     patches = tokens - SPECIAL_TOKENS - config.encoder_register_count
     layers = [Layer(shape.images * patches, 3 * config.patch_size_px**2, config.width, input_grad=False)]
     layers += block_layers(shape.images * tokens, config.width, config.mlp_ratio) * config.encoder_depth
     linears = sum((_base(layer, frozen=False, trained=trained) for layer in layers), Work())
-    attention = _attention(shape.images, tokens, config.width, attention_backward * trained)
+    attention = _attention(shape.images, tokens, config.width, trained=trained)
     return linears, attention * config.encoder_depth
 
 
-def _aggregator(config: VGGTConfig, shape: StepShape, tuning: Tuning, attention_backward: float) -> dict[str, Work]:
-    tokens = token_count(config, shape, config.register_count)
-    trained = tuning.reaches_aggregator
+def _aggregator(config: VGGTConfig, shape: StepShape, tuning: Tuning) -> dict[str, Work]:
+    tokens, trained = token_count(config, shape, config.register_count), tuning.reaches_aggregator
     # The first block's input is the frozen encoder's output and, where adapters are trained, frozen tokens.
     first = block_layers(shape.images * tokens, config.width, config.mlp_ratio, first_input_grad=not tuning.adapted)
     rest = block_layers(shape.images * tokens, config.width, config.mlp_ratio)
     layers = first + rest * (2 * config.depth - 1)
-    backward = attention_backward * trained
+    frame = _attention(shape.images, tokens, config.width, trained=trained)
+    across = _attention(shape.scenes, shape.views * tokens, config.width, trained=trained)
     works = {
         "aggregator_linears": sum((_base(x, frozen=tuning.adapted, trained=trained) for x in layers), Work()),
-        "frame_attention": _attention(shape.images, tokens, config.width, backward) * config.depth,
-        "global_attention": _attention(shape.scenes, shape.views * tokens, config.width, backward) * config.depth,
+        "frame_attention": frame * config.depth,
+        "global_attention": across * config.depth,
     }
     if tuning.kind in ("lora", "basis"):
         adapter = _lora if tuning.kind == "lora" else _basis
         works["adapters"] = sum((adapter(layer, tuning.rank) for layer in layers), Work())
     return works
-
-
-def _camera_attention(config: VGGTConfig, shape: StepShape, attention_backward: float) -> Work:
-    once = _attention(shape.scenes, shape.views, 2 * config.width, attention_backward)
-    return once * (config.camera_depth * config.camera_iterations)

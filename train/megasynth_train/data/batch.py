@@ -12,10 +12,9 @@ from torch import Tensor
 from megasynth_attr.core.errors import DatasetError
 from megasynth_train.data.colour import Jitter
 from megasynth_train.data.frames import FrameArrays
-from megasynth_train.data.plan import StepPlan, replacement
-from megasynth_train.data.scene import BadScene, TrainingScene
+from megasynth_train.data.plan import Sampling, StepPlan
+from megasynth_train.data.scene import BadScene
 from megasynth_train.data.windows import crop_window
-from megasynth_train.training.settings import DataSettings
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,13 @@ class RawBatch:
         )
 
 
-def load_step(
-    plan: StepPlan, seed: int, rank: int, scenes: Sequence[TrainingScene], settings: DataSettings
-) -> RawBatch:
-    """Return the batch of a plan, read from disk.
+def load_step(sampling: Sampling, step: int) -> RawBatch:
+    """Return the batch of a step, read from disk.
 
     A scene that cannot be read raises its DatasetError, or with ``on_bad_file=skip`` is replaced as
-    ``plan.replacement`` draws; DatasetError if no scene is left to draw.
+    ``Sampling.replacement`` draws; DatasetError if no scene is left to draw.
     """
+    plan, scenes = sampling.plan(step), sampling.scenes
     frames: list[list[FrameArrays]] = []
     chosen, views = list(plan.scenes), list(plan.views)
     unreadable: dict[int, BadScene] = {}
@@ -77,10 +75,10 @@ def load_step(
                 frames.append(scene.read_views(views[slot]))
                 break
             except DatasetError as error:
-                if settings.on_bad_file != "skip":
+                if sampling.settings.on_bad_file != "skip":
                     raise
                 unreadable[chosen[slot]] = BadScene(scene.name, str(error))
-                other = replacement(seed, plan, rank, slot, scenes, settings, unreadable)
+                other = sampling.replacement(plan, slot, unreadable)
                 if other is None:
                     raise DatasetError(f"none of the {len(scenes)} scenes could be read; the last: {error}") from None
                 chosen[slot], views[slot] = other

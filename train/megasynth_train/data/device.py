@@ -35,14 +35,7 @@ def prepare(raw: RawBatch, device: torch.device | str, settings: DataSettings) -
     masks = depth > _VALID_DEPTH
     intrinsics_there = torch.from_numpy(intrinsics).to(device, torch.float32, non_blocking=True)
     result = normalise(depth, masks, intrinsics_there, raw.camera_from_world, settings.pixel_centre)
-    return Target(
-        images=images,
-        depth=result.depth,
-        masks=masks,
-        camera_from_world=result.camera_from_world,
-        intrinsics=intrinsics_there,
-        scale=result.scale,
-    )
+    return Target(images=images, masks=masks, intrinsics=intrinsics_there, **vars(result))
 
 
 def resize_images(images_u8: tuple[Tensor, ...], windows: np.ndarray, size_hw: tuple[int, int]) -> Tensor:
@@ -80,12 +73,13 @@ def near_depth(depth_z: tuple[Tensor, ...], quantile: float) -> tuple[Tensor, ..
 
     The released code counts the background's zeros, too, and so cuts more of an object the smaller it is.
     """
-    return depth_z if quantile >= 1 else tuple(_near_depth(depth, quantile) for depth in depth_z)
-
-
-def _near_depth(depth_z: Tensor, quantile: float) -> Tensor:
-    valid = depth_z > _VALID_DEPTH
-    ordered = torch.where(valid, depth_z, torch.inf).flatten(1).sort(dim=1).values
-    last = (valid.sum(dim=(1, 2)) - 1).clamp_min(0)
-    threshold = ordered.gather(1, (last * quantile).round().long()[:, None])  # [S, 1]
-    return torch.where(depth_z <= threshold[..., None], depth_z, 0.0)
+    if quantile >= 1:
+        return depth_z
+    near = []
+    for depth in depth_z:
+        valid = depth > _VALID_DEPTH
+        ordered = torch.where(valid, depth, torch.inf).flatten(1).sort(dim=1).values
+        last = (valid.sum(dim=(1, 2)) - 1).clamp_min(0)
+        threshold = ordered.gather(1, (last * quantile).round().long()[:, None])  # [S, 1]
+        near.append(torch.where(depth <= threshold[..., None], depth, 0.0))
+    return tuple(near)

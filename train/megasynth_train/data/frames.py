@@ -1,6 +1,6 @@
 """One frame as training sees it, and the checks every frame passes, whatever layout it was read from.
 
-Transparent pixels show white. The released loader trains on black and evaluates on white; here both use this one place.
+Transparent pixels show white. The released loader trains on black and evaluates on white; here both see white.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def over_background(image: np.ndarray, file: Path) -> np.ndarray:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
         raise DatasetError(
-            f"{file} is no RGB or RGBA image of 8 bits (it has {image.dtype} numbers of shape {image.shape})"
+            f"{file} is not an 8-bit RGB or RGBA image (it holds {image.dtype} numbers of shape {image.shape})"
         )
     if image.shape[2] == 3:
         return np.ascontiguousarray(image)
@@ -56,8 +56,8 @@ def check_depth(depth_z: np.ndarray, file: Path) -> np.ndarray:
     if not (depth_z.min(initial=0) >= 0 and depth_z.max(initial=0) < np.inf):  # NaN fails both
         bad = ~np.isfinite(depth_z) | (depth_z < 0)
         raise DatasetError(
-            f"{file} holds {np.count_nonzero(bad)} values that are no depth (NaN, infinite or negative); "
-            "mend or leave out this scene, or train with data.on_bad_file=skip"
+            f"{file} holds {np.count_nonzero(bad)} values that are not a depth (NaN, infinite or negative); "
+            "repair or leave out this scene, or train with data.on_bad_file=skip"
         )
     return depth_z
 
@@ -65,7 +65,7 @@ def check_depth(depth_z: np.ndarray, file: Path) -> np.ndarray:
 def check_camera(
     intrinsics: np.ndarray, camera_from_world: np.ndarray, image_size_hw: tuple[int, int], where: str
 ) -> None:
-    """Raise DatasetError, beginning with ``where``, unless this is a pinhole camera that looks at its own image.
+    """Raise DatasetError, beginning with ``where``, unless this is a pinhole camera that can have taken the image.
 
     ``camera_from_world`` must be rigid (no scale, no mirror) and the principal point must lie inside the image.
     """
@@ -75,7 +75,7 @@ def check_camera(
         raise DatasetError(f"{where}: a focal length is not positive or a number is not finite")
     distance = np.abs(rotation @ rotation.T - np.eye(3)).max()
     if distance > _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
-        raise DatasetError(f"{where}: the 3×3 part of world-to-camera is no rotation (R Rᵀ is off by {distance:.2g})")
+        raise DatasetError(f"{where}: the 3×3 part of world-to-camera is not a rotation (R Rᵀ: off by {distance:.2g})")
     height, width = image_size_hw
     if not (0 < intrinsics[0, 2] < width and 0 < intrinsics[1, 2] < height):
         raise DatasetError(

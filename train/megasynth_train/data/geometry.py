@@ -1,4 +1,4 @@
-"""Cameras as matrices and as the nine numbers the network speaks, and the way from depth to points.
+"""Cameras as matrices and as the nine numbers the network predicts, and points from depth.
 
 Camera frame (OpenCV): x right, y down, z forward. ``camera_from_world`` = [R|t] takes world to camera coordinates.
 Pixel frame: u right, v down, origin at the corner of the image, so the image's middle is (W/2, H/2) and, in our own

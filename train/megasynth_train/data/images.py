@@ -12,6 +12,7 @@ from PIL import Image
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.pictures import PICTURE_SUFFIXES, left_out, picture_files, read_picture
+from megasynth_train.data.sizes import check_width
 
 MODES = ("crop", "pad")
 _WHITE = 255
@@ -80,13 +81,12 @@ def load_picture(path: Path, mode: str, width_px: int, patch_px: int) -> Picture
 
     ``crop``: ``width_px`` wide, as high as the aspect asks, rounded to the patch size, and cut to ``width_px`` around
     the middle if higher. ``pad``: the longer side is ``width_px``, the shorter one rounded to the patch size and
-    filled up with white to a square. ConfigError for a ``width_px`` that is no multiple of ``patch_px``, DatasetError
-    for a file that cannot be read.
+    filled up with white to a square. ConfigError if ``width_px`` is not a multiple of ``patch_px``, DatasetError for a
+    file that cannot be read.
     """
     if mode not in MODES:
         raise ConfigError(f"mode={mode}: must be one of {', '.join(MODES)}")
-    if width_px < patch_px or width_px % patch_px:
-        raise ConfigError(f"width_px={width_px} is no multiple of the model's patch size, {patch_px} px")
+    check_width("width_px", width_px, patch_px)
     decoded = read_picture(path, "remove or replace it")
     rgb, alpha = _on_white(decoded.image)
     width, height = rgb.size

@@ -6,13 +6,12 @@ workers, and a loader that begins at step k continues one that was stopped there
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, MegaSynthError
 from megasynth_train.data.batch import RawBatch, load_step
-from megasynth_train.data.plan import plan_step
-from megasynth_train.data.scene import TrainingScene
-from megasynth_train.data.sources import TrainingData
-from megasynth_train.training.settings import DataSettings
+from megasynth_train.data.plan import Sampling
 
 _SHARED_MEMORY = Path("/dev/shm")
 _GRACE_READS = 200  # max_bad_share is applied to at least so many reads: one bad scene in the first step proves nothing
@@ -34,16 +30,12 @@ _GRACE_READS = 200  # max_bad_share is applied to at least so many reads: one ba
 class StepDataset(Dataset[RawBatch | MegaSynthError]):
     """Item = step. Expected errors are returned, not raised: raised in a worker, they would arrive as a traceback."""
 
-    def __init__(
-        self, scenes: Sequence[TrainingScene], settings: DataSettings, seed: int, rank: int, world: int, training: bool
-    ) -> None:
-        self.scenes, self.settings, self.seed = tuple(scenes), settings, seed
-        self.rank, self.world, self.training = rank, world, training
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
 
     def __getitem__(self, step: int) -> RawBatch | MegaSynthError:
         try:
-            plan = plan_step(self.seed, step, self.rank, self.world, self.scenes, self.settings, self.training)
-            return load_step(plan, self.seed, self.rank, self.scenes, self.settings)
+            return load_step(self.sampling, step)
         except MegaSynthError as error:
             return error
 
@@ -51,31 +43,32 @@ class StepDataset(Dataset[RawBatch | MegaSynthError]):
 class StepLoader:
     """An iterable of one RawBatch per step; iterating again begins again, with the same worker processes.
 
-    ``reads`` and ``bad_reads`` count the scenes tried and not readable in this iteration.
+    ``pin``: put batches into page-locked memory (pass True when the device is CUDA). ``start_method``: how workers
+    start, default "fork" on Linux (they begin at once and never touch the device), "spawn" elsewhere. ``reads`` and
+    ``bad_reads`` count the scenes tried and not readable in this iteration.
     """
 
-    def __init__(
-        self, dataset: StepDataset, steps: range, *, pin: bool = False, start_method: str | None = None
-    ) -> None:
-        settings = dataset.settings
+    def __init__(self, sampling: Sampling, steps: range, *, pin: bool = False, start_method: str | None = None) -> None:
+        settings = sampling.settings
         self.steps, self.max_bad_share = steps, settings.max_bad_share
         self.reads = self.bad_reads = 0
+        if not sampling.scenes:
+            raise DatasetError(f"there is no {'training' if sampling.training else 'validation'} scene to load")
         workers = min(settings.workers, len(steps))
         options: dict[str, Any] = {}
         if workers:
-            _check_shared_memory(dataset, workers * settings.prefetch + 1)
+            _check_shared_memory(sampling, workers * settings.prefetch + 1)
             options = {
                 "prefetch_factor": settings.prefetch,
                 "persistent_workers": True,
-                "multiprocessing_context": start_method or _start_method(),
+                "multiprocessing_context": start_method or ("fork" if sys.platform == "linux" else "spawn"),
                 "worker_init_fn": _leave_signals_to_the_main_process,
             }
         self._loader: DataLoader[RawBatch | MegaSynthError] | None = DataLoader(
-            dataset,
+            StepDataset(sampling),
             batch_size=None,
             sampler=steps,
             num_workers=workers,
-            collate_fn=_unchanged,
             pin_memory=pin,
             generator=torch.Generator(),  # else torch's global generator is advanced, and a resumed run differs
             **options,
@@ -89,29 +82,19 @@ class StepLoader:
         if self._loader is None:
             raise ValueError("the loader is closed")
         self.reads = self.bad_reads = 0
-        items = iter(self._loader)
-        while (item := self._next(items)) is not None:
-            if isinstance(item, MegaSynthError):
-                del items  # with the last reference to it the workers end
-                self.close()
-                raise item
-            yield item
-
-    def _next(self, items: Iterator[RawBatch | MegaSynthError]) -> RawBatch | MegaSynthError | None:
-        """Return the next batch, None after the last, or the error to raise."""
+        problem: MegaSynthError | None = None
         try:
-            item = next(items, None)
+            for item in self._loader:
+                problem = item if isinstance(item, MegaSynthError) else self._too_many_bad(item)
+                if problem is not None:
+                    break
+                yield item
         except RuntimeError as error:
             if (problem := worker_death(error)) is None:
                 raise
-            return problem
-        return self._too_many_bad(item) or item if isinstance(item, RawBatch) else item
-
-    def __enter__(self) -> StepLoader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        if problem is not None:
+            self.close()
+            raise problem
 
     def close(self) -> None:
         """Stop the worker processes."""
@@ -126,32 +109,6 @@ class StepLoader:
             f"{self.bad_reads} of {self.reads} scenes could not be read, more than data.max_bad_share="
             f"{self.max_bad_share:g} allows; the last: {batch.skipped[-1].reason}"
         )
-
-
-def make_loader(
-    data: TrainingData,
-    settings: DataSettings,
-    seed: int,
-    first_step: int,
-    steps: int,
-    rank: int = 0,
-    world: int = 1,
-    training: bool = True,
-    *,
-    pin: bool = False,
-    start_method: str | None = None,
-) -> StepLoader:
-    """Return the batches of the steps ``first_step`` … ``steps`` - 1 of process ``rank`` of ``world``.
-
-    ``training`` chooses ``data.train`` with augmentation, else ``data.validation`` without. ``pin``: put batches into
-    page-locked memory (pass True when the device is CUDA). ``start_method``: how workers start, default "fork" on
-    Linux (they begin at once and never touch the device), "spawn" elsewhere.
-    """
-    scenes = data.train if training else data.validation
-    if not scenes:
-        raise DatasetError(f"there is no {'training' if training else 'validation'} scene to load")
-    dataset = StepDataset(scenes, settings, seed, rank, world, training)
-    return StepLoader(dataset, range(first_step, steps), pin=pin, start_method=start_method)
 
 
 def worker_death(error: RuntimeError) -> EnvironmentProblem | None:
@@ -175,10 +132,6 @@ def dead_workers_named() -> Iterator[None]:
         raise problem from error
 
 
-def _start_method() -> str:
-    return "fork" if sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods() else "spawn"
-
-
 def _leave_signals_to_the_main_process(worker: int) -> None:
     """Make this worker end when its parent says so, and only then.
 
@@ -198,19 +151,15 @@ def _end_with(parent: int) -> None:
     os._exit(0)
 
 
-def _check_shared_memory(dataset: StepDataset, batches: int) -> None:
-    """Raise EnvironmentProblem if ``batches`` batches cannot lie in shared memory; without this, a bus error tells."""
+def _check_shared_memory(sampling: Sampling, batches: int) -> None:
+    """Raise EnvironmentProblem, before a bus error does worse, if ``batches`` batches do not fit into shared memory."""
     if not _SHARED_MEMORY.is_dir():
         return
-    pixels = max(scene.image_size_hw[0] * scene.image_size_hw[1] for scene in dataset.scenes)
-    needed = batches * dataset.settings.images_per_step * pixels * 7  # 3 bytes of colour, 4 of depth
+    pixels = max(scene.image_size_hw[0] * scene.image_size_hw[1] for scene in sampling.scenes)
+    needed = batches * sampling.settings.images_per_step * pixels * 7  # 3 bytes of colour, 4 of depth
     free = shutil.disk_usage(_SHARED_MEMORY).free
     if needed > free:
         raise EnvironmentProblem(
             f"{needed / 1e6:.0f} MB of shared memory are needed and {_SHARED_MEMORY} has {free / 1e6:.0f} MB free: "
             "lower data.workers or data.prefetch, use data.workers=0, or give the container more (docker --shm-size)"
         )
-
-
-def _unchanged(item: Any) -> Any:
-    return item

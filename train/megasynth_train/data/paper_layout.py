@@ -26,7 +26,7 @@ from megasynth_attr.core.exr import ExrError, decode_exr
 from megasynth_attr.core.files import read_json
 from megasynth_attr.core.pictures import read_content
 from megasynth_attr.dataset.images import read_image
-from megasynth_train.data.frames import FrameArrays, check_camera, over_background
+from megasynth_train.data.frames import FrameArrays, check_camera, check_depth, over_background
 
 CAMERAS_FILE = "opencv_cameras.json"
 _FARTHEST = 1e9  # beyond it, depth means background
@@ -109,10 +109,7 @@ def _read_depth(file: Path) -> np.ndarray:
             f"{file}: none of its {len(channels)} channels ({', '.join(sorted(channels))}) is known to be depth"
         )
     depth = channels[present[0]].astype(np.float32)
-    depth = np.where(depth <= _FARTHEST, depth, np.float32(0))  # NaN fails the comparison, too
-    if depth.min(initial=0) < 0:
-        raise DatasetError(f"{file} holds negative depth")
-    return depth
+    return check_depth(np.where(depth <= _FARTHEST, depth, np.float32(0)), file)  # NaN fails the comparison, too
 
 
 def _channels(content: bytes, file: Path) -> dict[str, np.ndarray]:

@@ -31,7 +31,6 @@ class StepPlan:
     """
 
     step: int
-    training: bool
     image_size_hw: tuple[int, int]
     scenes: tuple[int, ...]
     views: tuple[tuple[int, ...], ...]
@@ -57,84 +56,69 @@ def usable_views(scenes: Sequence[TrainingScene], settings: DataSettings) -> Ran
     return settings.views.at_most(most)
 
 
-def plan_step(
-    seed: int,
-    step: int,
-    rank: int,
-    world: int,
-    scenes: Sequence[TrainingScene],
-    settings: DataSettings,
-    training: bool = True,
-) -> StepPlan:
-    """Return the draws of ``step`` for process ``rank`` of ``world``.
+@dataclass(frozen=True)
+class Sampling:
+    """What the steps of process ``rank`` of ``world`` are drawn from.
 
-    All ranks share the number of views n, the number of scenes max(1, images_per_step // n) and the image size. Scenes
-    come from one random permutation per step, dealt to the ranks in turn: distinct within a rank if there are enough,
-    and over all ranks if there are enough for that. Views are drawn without replacement unless ``duplicate_views``.
-
-    Validation draws scenes and views in the same way from its own streams, with neither crop, zoom nor jitter; its
-    images have the aspect of the sources (the median), as far as ``settings.aspect`` allows.
+    Validation (``training`` false) draws scenes and views as training does, but from its own streams, and with neither
+    crop, zoom nor jitter; its images have the aspect of the sources (the median), as far as ``settings.aspect`` allows.
     """
-    common = _stream(seed, step, training)
-    view_count = usable_views(scenes, settings).draw(common)
-    aspect = round(settings.aspect.draw(common), 2)
-    if not training:
-        sources = [scene.image_size_hw[0] / scene.image_size_hw[1] for scene in scenes]
-        aspect = float(np.clip(np.median(sources), settings.aspect.low, settings.aspect.high))
-    count = max(1, settings.images_per_step // view_count)
-    order = common.permutation(len(scenes))
-    chosen = order[(rank * count + np.arange(count)) % len(scenes)]
 
-    own = _stream(seed, step, training, f"rank={rank}")
-    views = tuple(_draw_views(own, scenes[scene], view_count, settings) for scene in chosen)
-    crops, zooms, jitter = np.ones((count, view_count, 2)), np.zeros((count, view_count)), None
-    if training and settings.augment:
-        crops = settings.crop.draw(own, crops.shape)
-        zooms = own.triangular(0, 0, 1, size=zooms.shape) * (settings.zoom * settings.width_px)
-        jitter = draw_jitter(own, count, view_count, settings)
-    return StepPlan(
-        step=step,
-        training=training,
-        image_size_hw=target_size(settings.width_px, aspect, PATCH_PX),
-        scenes=tuple(chosen.tolist()),
-        views=views,
-        crops=crops,
-        zooms=zooms,
-        jitter=jitter or neutral_jitter(count, view_count),
-    )
+    scenes: tuple[TrainingScene, ...]
+    settings: DataSettings
+    seed: int
+    rank: int = 0
+    world: int = 1
+    training: bool = True
 
+    def plan(self, step: int) -> StepPlan:
+        """Return the draws of ``step``.
 
-def replacement(
-    seed: int,
-    plan: StepPlan,
-    rank: int,
-    slot: int,
-    scenes: Sequence[TrainingScene],
-    settings: DataSettings,
-    unusable: Collection[int],
-) -> tuple[int, tuple[int, ...]] | None:
-    """Return (scene, views) to take the place of the scene in ``slot``, or None if every scene is ``unusable``.
+        All ranks share the number of views n, the number of scenes max(1, images_per_step // n) and the image size.
+        Scenes come from one random permutation per step, dealt to the ranks in turn: distinct within a rank if there
+        are enough, and over all ranks if there are enough for that. Views are drawn without replacement unless
+        ``duplicate_views``.
+        """
+        settings, common = self.settings, self._stream(step)
+        view_count = usable_views(self.scenes, settings).draw(common)
+        aspect = round(settings.aspect.draw(common), 2)
+        if not self.training:
+            sources = [scene.image_size_hw[0] / scene.image_size_hw[1] for scene in self.scenes]
+            aspect = float(np.clip(np.median(sources), settings.aspect.low, settings.aspect.high))
+        count = max(1, settings.images_per_step // view_count)
+        order = common.permutation(len(self.scenes))
+        chosen = order[(self.rank * count + np.arange(count)) % len(self.scenes)].tolist()
 
-    ``unusable``: scenes that could not be read in this step. Scenes the step does not hold yet come first. Depends on
-    the arguments alone.
-    """
-    left = [i for i in range(len(scenes)) if i not in unusable]
-    fresh = [i for i in left if i not in plan.scenes]
-    if not left:
-        return None
-    own = _stream(seed, plan.step, plan.training, f"rank={rank}", f"slot={slot}", f"without={sorted(unusable)}")
-    scene = int(own.choice(fresh or left))
-    return scene, _draw_views(own, scenes[scene], len(plan.views[slot]), settings)
+        own = self._stream(step, f"rank={self.rank}")
+        views = tuple(self._draw_views(own, scene, view_count) for scene in chosen)
+        crops, zooms, jitter = np.ones((count, view_count, 2)), np.zeros((count, view_count)), None
+        if self.training and settings.augment:
+            crops = settings.crop.draw(own, crops.shape)
+            zooms = own.triangular(0, 0, 1, size=zooms.shape) * (settings.zoom * settings.width_px)
+            jitter = draw_jitter(own, count, view_count, settings)
+        size_hw = target_size(settings.width_px, aspect, PATCH_PX)
+        return StepPlan(step, size_hw, tuple(chosen), views, crops, zooms, jitter or neutral_jitter(count, view_count))
 
+    def replacement(self, plan: StepPlan, slot: int, unusable: Collection[int]) -> tuple[int, tuple[int, ...]] | None:
+        """Return (scene, views) to take the place of the scene in ``slot``, or None if every scene is ``unusable``.
 
-def _draw_views(
-    generator: np.random.Generator, scene: TrainingScene, count: int, settings: DataSettings
-) -> tuple[int, ...]:
-    drawn = generator.choice(available_views(scene, settings), count, replace=settings.duplicate_views)
-    views = (settings.view_stride * drawn).tolist()
-    return tuple(sorted(views) if settings.view_order == "path" else views)
+        ``unusable``: scenes that could not be read in this step. Scenes the step does not hold yet come first. Depends
+        on the arguments alone.
+        """
+        left = [i for i in range(len(self.scenes)) if i not in unusable]
+        fresh = [i for i in left if i not in plan.scenes]
+        if not left:
+            return None
+        own = self._stream(plan.step, f"rank={self.rank}", f"slot={slot}", f"without={sorted(unusable)}")
+        scene = int(own.choice(fresh or left))
+        return scene, self._draw_views(own, scene, len(plan.views[slot]))
 
+    def _draw_views(self, generator: np.random.Generator, scene: int, count: int) -> tuple[int, ...]:
+        settings = self.settings
+        drawn = generator.choice(available_views(self.scenes[scene], settings), count, replace=settings.duplicate_views)
+        views = (settings.view_stride * drawn).tolist()
+        return tuple(sorted(views) if settings.view_order == "path" else views)
 
-def _stream(seed: int, step: int, training: bool, *more: str) -> np.random.Generator:
-    kind = "training" if training else "validation"
-    return stream("|".join([STREAMS, f"seed={seed}", kind, f"step={step}", *more]))
+    def _stream(self, step: int, *more: str) -> np.random.Generator:
+        kind = "training" if self.training else "validation"
+        return stream("|".join([STREAMS, f"seed={self.seed}", kind, f"step={step}", *more]))

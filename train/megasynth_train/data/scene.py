@@ -29,12 +29,8 @@ class TrainingScene:
     view_count: int
     image_size_hw: tuple[int, int]
 
-    def read(self, view: int) -> FrameArrays:
-        """Return one view; DatasetError naming the file that is missing or damaged."""
-        return self.read_views([view])[0]
-
     def read_views(self, views: Sequence[int]) -> list[FrameArrays]:
-        """Return these views in this order; the cameras file is read once. DatasetError as in ``read``."""
+        """Return these views in this order; DatasetError naming the file that is missing or damaged."""
         return (_read_ours if self.layout == OURS else paper_layout.read_frames)(self.folder, views)
 
 
@@ -59,17 +55,11 @@ def our_scene(name: str, folder: Path) -> TrainingScene:
     return TrainingScene(name, folder, OURS, digest, digest, len(data.camera_from_world), size)
 
 
-def paper_scene(folder: Path) -> TrainingScene:
+def paper_scene(name: str, folder: Path) -> TrainingScene:
     """Return a scene folder in the paper's layout; DatasetError naming what is wrong with its cameras."""
     frames = paper_layout.read_cameras(folder)
-    name = paper_scene_name(folder)
     digest = sha256_of(folder / paper_layout.CAMERAS_FILE)
     return TrainingScene(name, folder, PAPER, name, digest, len(frames), frames[0].image_size_hw)
-
-
-def paper_scene_name(folder: Path) -> str:
-    """Return <category>/<scene>."""
-    return f"{folder.parent.name}/{folder.name}"
 
 
 def _read_ours(folder: Path, views: Sequence[int]) -> list[FrameArrays]:

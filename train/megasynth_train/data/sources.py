@@ -20,22 +20,23 @@ from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
 from megasynth_train.data import paper_layout
 from megasynth_train.data.plan import available_views, usable_views
-from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene, paper_scene_name
+from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene
 from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.settings import DataSettings
+
+_Named = tuple[str, Callable[[], TrainingScene]]  # a scene's name, and what reads it
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """Scenes sorted by name. ``fingerprint`` identifies their content and does not depend on where they lie.
 
-    ``image_size_hw`` is the size of the widest images. ``notes``: sentences the user should see once.
+    ``notes``: sentences the user should see once.
     """
 
     train: tuple[TrainingScene, ...]
     validation: tuple[TrainingScene, ...]
     fingerprint: str
-    image_size_hw: tuple[int, int]
     unreadable: tuple[BadScene, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -57,9 +58,9 @@ def open_sources(settings: DataSettings) -> TrainingData:
     fingerprints: list[str] = []
     notes: list[str] = []
     for root in roots:
-        found = _open_source(root, settings, bad, notes)
-        scenes += found.scenes
-        fingerprints += found.fingerprints
+        named, of_datasets = _open_source(root, settings, notes)
+        scenes += _all_read(named, settings.on_bad_file == "skip", bad)
+        fingerprints += of_datasets
     _refuse_twice(scenes)
     usable = [s for s in scenes if settings.duplicate_views or available_views(s, settings) >= settings.views.low]
     if left_out := len(scenes) - len(usable):
@@ -82,15 +83,15 @@ def open_sources(settings: DataSettings) -> TrainingData:
             "nothing is validated; add scenes or raise the share"
         )
     notes += _notes_on_views(train, settings)
-    largest = max((s.image_size_hw for s in usable), key=lambda hw: (hw[1], hw[0]))
-    if settings.width_px > largest[1]:
+    widest_px = max(scene.image_size_hw[1] for scene in usable)
+    if settings.width_px > widest_px:
         notes.append(
-            f"images of at most {largest[1]} px are enlarged to data.width_px={settings.width_px}; "
+            f"images of at most {widest_px} px are enlarged to data.width_px={settings.width_px}; "
             "that costs time and adds nothing"
         )
     record = [sorted(fingerprints), sorted((s.identity, s.digest) for s in usable)]
     fingerprint = hashlib.sha256(json_bytes({"data": record})).hexdigest()
-    return TrainingData(train, validation, fingerprint, largest, tuple(bad), tuple(notes))
+    return TrainingData(train, validation, fingerprint, tuple(bad), tuple(notes))
 
 
 def split(
@@ -104,15 +105,8 @@ def split(
     return tuple(sides[0]), tuple(sides[1])
 
 
-@dataclass(frozen=True)
-class _Source:
-    scenes: tuple[TrainingScene, ...]
-    fingerprints: tuple[str, ...] = ()
-
-
-def _open_source(root: Path, settings: DataSettings, bad: list[BadScene], notes: list[str]) -> _Source:
-    """Return the chosen scenes of one folder; those that cannot be read go to ``bad`` or, by option, raise."""
-    skip = settings.on_bad_file == "skip"
+def _open_source(root: Path, settings: DataSettings, notes: list[str]) -> tuple[list[_Named], list[str]]:
+    """Return the chosen scenes of one folder, not yet read, and the fingerprints of its datasets."""
     if not root.is_dir():
         what = "this is a file, name a folder" if root.exists() else "there is no such folder"
         several = "; several folders take one word each, data=a data=b" if str(root).endswith("]") else ""
@@ -129,13 +123,17 @@ def _open_source(root: Path, settings: DataSettings, bad: list[BadScene], notes:
                 f"(<category>/<scene>/{paper_layout.CAMERAS_FILE})"
             )
         chosen = parse_indices(settings.scenes, len(folders), "data.scenes")
-        read = [(paper_scene_name(folder), partial(paper_scene, folder)) for folder in (folders[i] for i in chosen)]
-        return _Source(tuple(_all_read(read, skip, bad)))
-    scenes = [scene for dataset in datasets for scene in _scenes_of(dataset, settings, bad, notes)]
-    return _Source(tuple(scenes), tuple(str(dataset.record.get("fingerprint", "")) for dataset in datasets))
+        return [_named(paper_scene, folders[i].parent.name, folders[i]) for i in chosen], []
+    scenes = [scene for dataset in datasets for scene in _scenes_of(dataset, settings, notes)]
+    return scenes, [str(dataset.record.get("fingerprint", "")) for dataset in datasets]
 
 
-def _scenes_of(dataset: Dataset, settings: DataSettings, bad: list[BadScene], notes: list[str]) -> list[TrainingScene]:
+def _named(read: Callable[[str, Path], TrainingScene], group: str, folder: Path) -> _Named:
+    name = f"{group}/{folder.name}"
+    return name, partial(read, name, folder)
+
+
+def _scenes_of(dataset: Dataset, settings: DataSettings, notes: list[str]) -> list[_Named]:
     wanted = set(parse_indices(settings.scenes, dataset.scene_count, "data.scenes"))
     folders = [scene.path for scene in dataset.scenes if scene.index in wanted]
     if not folders:
@@ -144,16 +142,11 @@ def _scenes_of(dataset: Dataset, settings: DataSettings, bad: list[BadScene], no
         )
     if len(folders) < len(wanted):
         notes.append(f"{dataset.path} is incomplete: {len(folders)} of {len(wanted)} scenes")
-    skip = settings.on_bad_file == "skip"
-    names = [f"{dataset.path.name}/{folder.name}" for folder in folders]
-    return _all_read(
-        [(name, partial(our_scene, name, folder)) for name, folder in zip(names, folders, strict=True)], skip, bad
-    )
+    return [_named(our_scene, dataset.path.name, folder) for folder in folders]
 
 
-def _all_read(
-    named: Iterable[tuple[str, Callable[[], TrainingScene]]], skip: bool, bad: list[BadScene]
-) -> list[TrainingScene]:
+def _all_read(named: Iterable[_Named], skip: bool, bad: list[BadScene]) -> list[TrainingScene]:
+    """Return the scenes; those that cannot be read go to ``bad`` (``skip``) or raise DatasetError."""
     scenes = []
     for name, read in named:
         try:

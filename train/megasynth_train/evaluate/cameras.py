@@ -7,7 +7,6 @@ PoseDiffusion and VGGT, opposite directions count as equal (the angle is at most
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +21,6 @@ class PairErrors:
 
     rotation_deg: np.ndarray
     translation_deg: np.ndarray  # NaN where the true cameras are in the same place: there is no true direction
-
-    @property
-    def has_baseline(self) -> np.ndarray:
-        """Return which pairs have a true direction of translation."""
-        return ~np.isnan(self.translation_deg)
 
 
 def pair_errors(predicted: np.ndarray, truth: np.ndarray, *, min_baseline: float = 0.0) -> PairErrors:
@@ -49,7 +43,7 @@ def pair_errors(predicted: np.ndarray, truth: np.ndarray, *, min_baseline: float
     return PairErrors(rotation_deg, translation_deg)
 
 
-def camera_summary(errors: PairErrors, thresholds_deg: Sequence[int] = THRESHOLDS_DEG) -> dict[str, float | int | None]:
+def camera_summary(errors: PairErrors) -> dict[str, float | int | None]:
     """Return accuracies in percent, median errors in degrees and the numbers of pairs.
 
     rra_t: share of pairs with a rotation error below t degrees; rta_t: share of the pairs **with a baseline** with a
@@ -57,10 +51,10 @@ def camera_summary(errors: PairErrors, thresholds_deg: Sequence[int] = THRESHOLD
     the two is below the threshold (the published computation). Pairs without a baseline enter rra and, by their
     rotation alone, auc. None where no pair can enter.
     """
-    moving = errors.translation_deg[errors.has_baseline]
+    moving = errors.translation_deg[~np.isnan(errors.translation_deg)]
     worse = np.fmax(errors.rotation_deg, errors.translation_deg)  # fmax: the rotation where there is no translation
     found: dict[str, float | int | None] = {}
-    for limit in thresholds_deg:
+    for limit in THRESHOLDS_DEG:
         found[f"rra_{limit}"] = _share_below(errors.rotation_deg, limit)
         found[f"rta_{limit}"] = _share_below(moving, limit)
         shares = [_share_below(worse, threshold) for threshold in range(1, limit + 1)]

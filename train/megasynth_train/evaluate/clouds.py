@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from megasynth_train.evaluate.umeyama import DegenerateAlignment, Similarity, umeyama
 
 NORMAL_NEIGHBOURS = 30
+_SETTLED = 1e-6
 _NORMALS_AT_ONCE = 100_000  # 30 neighbours each: 72 MB
 
 
@@ -54,21 +55,19 @@ def rigid_icp(
     *,
     max_distance: float,
     iterations: int = 30,
-    fitness_tolerance: float = 1e-6,
-    rmse_tolerance: float = 1e-6,
     workers: int = -1,
 ) -> Registration:
     """Return the rigid motion of ``source`` (N, 3) towards ``target`` (M, 3) by point-to-point ICP from where it is.
 
     Each iteration pairs every source point with its nearest target point closer than ``max_distance`` (scene units) and
     takes the motion that minimises the sum of squared distances of the pairs. It ends when fitness **and** rmse change
-    by less than the tolerances (which Open3D calls relative but compares absolutely, as is done here) or after
+    by less than 1e-6 (tolerances that Open3D calls relative but compares absolutely, as is done here) or after
     ``iterations``. A local method: it improves an alignment that is already about right.
 
     Pairs that determine no motion (none, two, or all on one line) end it where it is, with ``converged=False``.
     """
     tree = _tree(target)
-    motion, moved = Similarity.identity(), source.astype(np.float64)
+    motion, moved = Similarity(1.0, np.eye(3), np.zeros(3)), source.astype(np.float64)
     near, index, fitness, rmse = _pairs(tree, moved, max_distance, workers)
     for done in range(iterations):
         try:
@@ -78,7 +77,7 @@ def rigid_icp(
         motion, moved = step.after(motion), step.apply(moved)
         before = fitness, rmse
         near, index, fitness, rmse = _pairs(tree, moved, max_distance, workers)
-        if abs(before[0] - fitness) < fitness_tolerance and abs(before[1] - rmse) < rmse_tolerance:
+        if abs(before[0] - fitness) < _SETTLED and abs(before[1] - rmse) < _SETTLED:
             return Registration(motion, fitness, rmse, done + 1, True)
     return Registration(motion, fitness, rmse, iterations, False)
 
@@ -116,8 +115,8 @@ def compare_clouds(
     Points and normals are (N, 3) and (M, 3). A missing piece shows in the completeness only where the truth has
     points.
     """
-    accuracy, at_truth = _nearest(_tree(truth), predicted, workers)
-    completeness, at_predicted = _nearest(_tree(predicted), truth, workers)
+    accuracy, at_truth = _tree(truth).query(predicted, workers=workers)
+    completeness, at_predicted = _tree(predicted).query(truth, workers=workers)
     nc1 = np.abs(np.sum(predicted_normals * truth_normals[at_truth], axis=1))
     nc2 = np.abs(np.sum(truth_normals * predicted_normals[at_predicted], axis=1))
     return CloudErrors(accuracy, completeness, nc1, nc2)
@@ -128,19 +127,11 @@ def _tree(points: np.ndarray) -> cKDTree:
     return cKDTree(points, balanced_tree=False)
 
 
-def _nearest(
-    tree: cKDTree, points: np.ndarray, workers: int, max_distance: float = np.inf
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return (distances, indices) of the nearest point of the tree; infinity where none is near enough."""
-    distance, index = tree.query(points, distance_upper_bound=max_distance, workers=workers)
-    return np.asarray(distance), np.asarray(index)
-
-
 def _pairs(
     tree: cKDTree, points: np.ndarray, max_distance: float, workers: int
 ) -> tuple[np.ndarray, np.ndarray, float, float]:
     """Return (mask of the points with a partner, indices of the partners, fitness, rmse)."""
-    distance, index = _nearest(tree, points, workers, max_distance)
+    distance, index = tree.query(points, distance_upper_bound=max_distance, workers=workers)
     near = np.isfinite(distance)  # no partner: infinity
     rmse = float(np.sqrt(np.mean(distance[near] ** 2))) if near.any() else 0.0
     return near, index[near], float(np.mean(near)), rmse

@@ -115,7 +115,8 @@ def read_scene(scene: TrainingScene, settings: EvaluateSettings, config: VGGTCon
     if len(sizes) > 1:
         raise DatasetError(f"{scene.folder} has images of different sizes ({sorted(sizes)}); they must be equal")
     target_hw = network_size(frames[0].depth_z.shape, settings.width_px or config.image_size_px, config.patch_size_px)
-    windows = np.array([_window(frame, target_hw) for frame in frames], dtype=np.int64)  # S×4
+    middles = [(frame.intrinsics[0, 2], frame.intrinsics[1, 2]) for frame in frames]
+    windows = np.array([crop_window(*sizes, middle, target_hw) for middle in middles], dtype=np.int64)  # S×4
     pictures = torch.from_numpy(np.stack([frame.rgb for frame in frames]))
     images = resize_images((pictures,), windows[None], target_hw)[0]
     return SceneInput(scene.name, view_ids, images, tuple(map(_cut, frames, windows)))
@@ -126,11 +127,6 @@ def network_size(source_hw: Sequence[int], width_px: int, patch_px: int) -> tupl
     check_width("width_px", width_px, patch_px)
     rows = round(width_px * source_hw[0] / source_hw[1] / patch_px)
     return min(max(rows, 1) * patch_px, width_px), width_px
-
-
-def _window(frame: FrameArrays, target_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    height, width = frame.depth_z.shape
-    return crop_window((height, width), (frame.intrinsics[0, 2], frame.intrinsics[1, 2]), target_hw)
 
 
 def _cut(frame: FrameArrays, window: np.ndarray) -> View:

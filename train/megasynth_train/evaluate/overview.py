@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from megasynth_attr.core.pages.figures import (
     MUTED,
@@ -42,6 +42,7 @@ OUTLIERS_PERCENT = 1.0
 CAMERA_SHARE = 0.07  # length of a drawn camera relative to the size of the scene
 # rows: right, down and forward of the viewer, in world axes (the first camera's x right, y down, z forward)
 ABOVE = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+OBLIQUE = Rotation.from_euler("yx", (35, 25), degrees=True).as_matrix()  # moved to the right and up around the scene
 
 
 @figure_style()
@@ -99,51 +100,36 @@ class _Canvas:
         self.top += row + GAP
 
 
-@dataclass(frozen=True)
-class _View:
-    """A direction to look from: rotation (rows right, down, forward of the viewer), title, axis labels ("": none)."""
-
-    rotation: np.ndarray
-    title: str
-    labels: tuple[str, str]
-
-
 def _draw_panels(canvas: _Canvas, scene: PredictedScene, rgb: np.ndarray, keep: np.ndarray) -> None:
     """Draw the two looks at the points; nothing but cameras if no point is left."""
     points, colours = scene.points_world[keep], rgb[keep] / 255.0
     some = evenly(len(points), POINTS)
     corners = _frusta(scene, _size(points, scene))
     width = (WIDTH_INCHES - LEFT - RIGHT - PANEL_GAP) / 2
-    views = (
-        _View(_oblique(azimuth_deg=35.0, elevation_deg=25.0), "from behind, the right and above", ("", "")),
-        _View(ABOVE, "from above", ("x (right)", "z (forward)")),
-    )
-    for column, view in enumerate(views):
+    looks = ((OBLIQUE, "from behind, the right and above"), (ABOVE, "from above"))
+    for column, (rotation, title) in enumerate(looks):
         axes = place(canvas.figure, LEFT + column * (width + PANEL_GAP), canvas.top + LINE, width, PANEL_INCHES - LINE)
-        axes.set_title(view.title, color=MUTED, pad=4)
-        _draw_points(axes, points[some] @ view.rotation.T, colours[some])
-        _draw_cameras(axes, corners @ view.rotation.T)
-        _frame(axes, np.concatenate([points @ view.rotation.T, (corners @ view.rotation.T).reshape(-1, 3)]), corners)
-        axes.set_xlabel(view.labels[0], fontsize=SMALL, labelpad=1)
-        axes.set_ylabel(view.labels[1], fontsize=SMALL, labelpad=1)
+        axes.set_title(title, color=MUTED, pad=4)
+        cameras, seen = corners @ rotation.T, points[some] @ rotation.T
+        order = np.argsort(-seen[:, 2])  # far ones first
+        axes.scatter(*seen[order, :2].T, c=colours[some][order], s=1.6, linewidths=0, zorder=1)
+        _draw_cameras(axes, cameras)
+        _frame(axes, (points @ rotation.T)[:, :2], cameras[..., :2].reshape(-1, 2))
         axes.tick_params(labelsize=SMALL, length=2, pad=2)
         axes.grid(False)
         axes.spines[:].set_visible(True)
-        if view.labels == ("", ""):
+        if rotation is OBLIQUE:
             axes.set_xticks([])
             axes.set_yticks([])
         else:
+            axes.set_xlabel("x (right)", fontsize=SMALL, labelpad=1)
+            axes.set_ylabel("z (forward)", fontsize=SMALL, labelpad=1)
             axes.xaxis.set_major_formatter(lambda value, _: f"{round(value, 9) + 0.0:g}")
             # down on the page is backward
             axes.yaxis.set_major_formatter(lambda value, _: f"{0.0 - round(value, 9):g}")
             few_ticks(axes.xaxis, 6)
             few_ticks(axes.yaxis, 6)
     _draw_view_bar(canvas, len(corners), LEFT + 2 * width + PANEL_GAP + GAP)
-
-
-def _draw_points(axes: Any, points: np.ndarray, colours: np.ndarray) -> None:
-    order = np.argsort(-points[:, 2])  # far ones first
-    axes.scatter(points[order, 0], points[order, 1], c=colours[order], s=1.6, linewidths=0, zorder=1)
 
 
 def _draw_cameras(axes: Any, corners: np.ndarray) -> None:
@@ -175,10 +161,8 @@ def _draw_view_bar(canvas: _Canvas, count: int, left: float) -> None:
     bar.set_title("view", fontsize=SMALL, color=MUTED, pad=4)
 
 
-def _frame(axes: Any, things: np.ndarray, corners: np.ndarray) -> None:
-    """Choose limits that hold nearly all of ``things`` (viewer's axes) with one scale for both directions, y down."""
-    cameras = things[len(things) - corners.shape[0] * corners.shape[1] :, :2]
-    points = things[: len(things) - len(cameras), :2]
+def _frame(axes: Any, points: np.ndarray, cameras: np.ndarray) -> None:
+    """Choose limits that hold all cameras and nearly all points [N, 2], with one scale for both directions, y down."""
     low, high = cameras.min(axis=0), cameras.max(axis=0)
     if len(points):
         low = np.minimum(low, np.percentile(points, OUTLIERS_PERCENT, axis=0))
@@ -212,14 +196,6 @@ def _size(points: np.ndarray, scene: PredictedScene) -> float:
     if len(points):
         extent = max(extent, np.ptp(np.percentile(points, [5, 95], axis=0), axis=0).max())
     return CAMERA_SHARE * (float(extent) or 1.0)
-
-
-def _oblique(azimuth_deg: float, elevation_deg: float) -> np.ndarray:
-    """Return the viewer that has moved to the right and up around the scene by these angles, looking at it."""
-    a, e = np.radians([azimuth_deg, elevation_deg])
-    turn = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
-    tilt = np.array([[1, 0, 0], [0, np.cos(e), -np.sin(e)], [0, np.sin(e), np.cos(e)]])
-    return tilt @ turn
 
 
 def _scale(values: np.ndarray, colours: str) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,9 @@ from megasynth_train.evaluate.page_points import (
 )
 
 INDEX = "index.html"
-
 TEMPLATES = Path(__file__).parent / "templates"
+POINTS_PER_CLOUD = 100_000
+POINTS_PER_PAGE = 2_000_000  # shared equally between all clouds
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PageScene:
     truth: Cloud
     cameras_predicted: np.ndarray
     cameras_truth: np.ndarray
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str]
 
     def __post_init__(self) -> None:
         for what in ("cameras_predicted", "cameras_truth"):
@@ -50,23 +50,12 @@ class PageScene:
                 raise ValueError(f"{what} of {self.name} must be [N, 4, 4], got {getattr(self, what).shape}")
 
 
-@dataclass(frozen=True)
-class PageLimits:
-    """How many points are embedded. The defaults keep a page of any number of scenes at about 30 MB or less."""
-
-    points_per_cloud: int = 100_000
-    points_per_page: int = 2_000_000  # shared equally between all clouds
-
-    def __post_init__(self) -> None:
-        if min(self.points_per_cloud, self.points_per_page) < 1:
-            raise ConfigError("the point-cloud page needs at least one point per cloud and per page")
-
-    def per_cloud(self, scenes: int) -> int:
-        """Return the limit of each cloud on a page of this many scenes."""
-        return max(1, min(self.points_per_cloud, self.points_per_page // (2 * scenes)))
+def points_per_cloud(scenes: int) -> int:
+    """Return how many points of each cloud are embedded in a page of so many scenes: about 30 MB or less in all."""
+    return max(1, min(POINTS_PER_CLOUD, POINTS_PER_PAGE // (2 * scenes)))
 
 
-def write_point_page(out: Path, scenes: Sequence[PageScene], *, limits: PageLimits | None = None) -> Path:
+def write_point_page(out: Path, scenes: Sequence[PageScene]) -> Path:
     """Write ``<out>/index.html``, the page of all ``scenes``, whole or not at all; return its path.
 
     Of a cloud above the limit a random sample is embedded, the same every time; the distances of its points are
@@ -76,7 +65,7 @@ def write_point_page(out: Path, scenes: Sequence[PageScene], *, limits: PageLimi
     require_report_libraries()
     if not scenes:
         raise ConfigError("the point-cloud page needs at least one scene, none was evaluated")
-    limit = (limits or PageLimits()).per_cloud(len(scenes))
+    limit = points_per_cloud(len(scenes))
     records, data = [], []
     for scene in scenes:
         predicted = pack_cloud(scene.predicted, scene.truth, limit)
@@ -93,7 +82,6 @@ def write_point_page(out: Path, scenes: Sequence[PageScene], *, limits: PageLimi
         size_mb=sum(len(text) for texts in data for text in texts.values()) / 1e6,
         fov_deg=FOV_DEG,
     )
-    out = Path(out)
     with storage_errors("the point-cloud page", out):
         out.mkdir(parents=True, exist_ok=True)
         # A scene named after a folder may hold bytes that are not text (surrogates): they become character references
@@ -115,8 +103,8 @@ def _record(scene: PageScene, predicted: PackedCloud, truth: PackedCloud) -> dic
     return {
         "name": scene.name,
         "radius": radius,
-        "start": dataclasses.asdict(start),
-        "overview": dataclasses.asdict(overview(centre, radius)),
+        "start": asdict(start),
+        "overview": asdict(overview(centre, radius)),
         "scale": scale if scale > 0 else 1e-3 * radius,  # both clouds equal: any scale shows that
         "clouds": {"predicted": _cloud_record(predicted, "true"), "true": _cloud_record(truth, "predicted")},
         "cameras": {name: np.round(axes, 6).reshape(-1, 12).tolist() for name, axes in cameras.items()},
@@ -129,9 +117,8 @@ def _record(scene: PageScene, predicted: PackedCloud, truth: PackedCloud) -> dic
 
 
 def _cloud_record(cloud: PackedCloud, other: str) -> dict[str, Any]:
-    words = [f"{number_text(cloud.total)} points."]
-    if cloud.count < cloud.total:
-        words = [f"{number_text(cloud.count)} of {number_text(cloud.total)} points."]
+    shown = f"{number_text(cloud.count)} of " if cloud.count < cloud.total else ""
+    words = [f"{shown}{number_text(cloud.total)} points."]
     if cloud.distances is not None:
         middle, high = np.percentile(cloud.distances, (50, 95))
         words.append(f"Distance to the nearest {other} point: median {middle:.3g}, 95 % below {high:.3g} scene units.")

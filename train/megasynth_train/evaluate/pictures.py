@@ -24,7 +24,7 @@ from megasynth_attr.core.pages.figures import (
     write,
 )
 from megasynth_train.evaluate.run import SceneEvaluation, facts
-from megasynth_train.evaluate.splat import draw_points, two_viewpoints
+from megasynth_train.evaluate.splat import draw_points, mean_up, two_viewpoints
 
 TRUE_COLOUR, PREDICTED_COLOUR = COLOURS[:2]
 _CLOUD_PX = 440
@@ -89,43 +89,40 @@ def _draw_depth(
     figure: Any, scene: SceneEvaluation, columns: list[int], top: float, tile: float, tile_height: float
 ) -> None:
     """Image, true depth, predicted depth and relative error of some views; one colour scale for all views."""
-    valid = np.concatenate([scene.truth[i].depth_z[scene.truth[i].valid] for i in columns])
+    truth, depth = [scene.truth[i] for i in columns], [scene.predicted_depth[i] for i in columns]
+    valid = np.concatenate([view.depth_z[view.valid] for view in truth])
     low, high = (float(v) for v in np.percentile(valid, (1, 99)))
-    spread = max(high - low, 1e-9 * max(high, 1e-9))
-    errors = []
-    for i in columns:
-        view = scene.truth[i]
-        safe = np.where(view.valid, view.depth_z, 1)
-        errors.append(np.abs(scene.predicted_depth[i] - view.depth_z) / safe)
-    seen = np.concatenate([e[scene.truth[i].valid] for e, i in zip(errors, columns, strict=True)])
+    high = low + max(high - low, 1e-9 * max(high, 1e-9))
+    errors = [
+        np.abs(predicted - view.depth_z) / np.where(view.valid, view.depth_z, 1)
+        for view, predicted in zip(truth, depth, strict=True)
+    ]
+    seen = np.concatenate([error[view.valid] for error, view in zip(errors, truth, strict=True)])
     worst = max(float(np.percentile(seen, 95)), _INVISIBLE)
     for name, row in (("image", 0), ("true\ndepth", 1), ("predicted\ndepth", 2), ("relative\nerror", 3)):
         middle = top + row * (tile_height + _NARROW) + tile_height / 2
         write(figure, _LEFT - 0.12, middle, name, ha="right", va="center")
-    for c, (i, error) in enumerate(zip(columns, errors, strict=True)):
-        view, left = scene.truth[i], _LEFT + c * (tile + _NARROW)
+    for c, i in enumerate(columns):
+        view, left = truth[c], _LEFT + c * (tile + _NARROW)
         write(figure, left, top - 0.07, f"view {scene.view_ids[i]}" + (" (reference)" if i == 0 else ""), fontsize=8.5)
         rows = (
             view.rgb,
-            false_colour(view.depth_z, low, low + spread, view.valid),
-            false_colour(scene.predicted_depth[i], low, low + spread, view.valid),
-            false_colour(error, 0, worst, view.valid, "turbo"),
+            false_colour(view.depth_z, low, high, view.valid),
+            false_colour(depth[c], low, high, view.valid),
+            false_colour(errors[c], 0, worst, view.valid, "turbo"),
         )
         for r, pixels in enumerate(rows):
             show_pixels(place(figure, left, top + r * (tile_height + _NARROW), tile, tile_height), pixels)
     left = _LEFT + len(columns) * (tile + _NARROW) + _NARROW
     depth_bar = place(figure, left, top + tile_height + _NARROW, 0.12, 2 * tile_height + _NARROW)
-    _bar(depth_bar, low, low + spread, "viridis_r", "scene units")
+    _bar(depth_bar, low, high, "viridis_r", "scene units")
     error_bar = place(figure, left, top + 3 * (tile_height + _NARROW), 0.12, tile_height)
     _bar(error_bar, 0, worst, "turbo", "|p − g| / g")
 
 
 def _draw_paths(figure: Any, scene: SceneEvaluation, top: float, height: float, inner: float) -> None:
     """Camera positions and directions of view, from above and from the side, to one scale in both directions."""
-    up = -scene.true_cameras[:, 1, :3].mean(axis=0)
-    if np.linalg.norm(up) < 1e-6:
-        up = -scene.true_cameras[0, 1, :3]
-    up /= np.linalg.norm(up)
+    up = mean_up(scene.true_cameras)
     right = scene.true_cameras[0, 0, :3] - (scene.true_cameras[0, 0, :3] @ up) * up
     right = right / np.linalg.norm(right) if np.linalg.norm(right) > 1e-6 else np.cross(up, [0.3, 0.5, 0.8])
     ahead = np.cross(up, right)
@@ -136,7 +133,8 @@ def _draw_paths(figure: Any, scene: SceneEvaluation, top: float, height: float, 
         write(figure, left, top - 0.1, name, fontsize=10)
         axes = place(figure, left, top, width, height)
         plane = np.stack([across, upwards], axis=1)  # 3×2
-        _draw_cloud_shadow(axes, scene.true_points @ plane)
+        some = (scene.true_points @ plane)[:: max(len(scene.true_points) // 1500, 1)]
+        axes.scatter(some[:, 0], some[:, 1], s=1.2, color="#c3c8cf", linewidths=0, zorder=1)  # where the scene is
         reach = 0.1 * scene.numbers["sizes"]["mean_distance"]
         _draw_cameras(axes, scene.true_cameras, plane, reach, TRUE_COLOUR, "truth", 2.6)
         _draw_cameras(axes, scene.predicted_cameras, plane, reach, PREDICTED_COLOUR, "prediction, aligned", 1.1)
@@ -144,12 +142,6 @@ def _draw_paths(figure: Any, scene: SceneEvaluation, top: float, height: float, 
         axes.set_xlabel("scene units", labelpad=1)
         if i == 0:
             axes.legend(loc="best")
-
-
-def _draw_cloud_shadow(axes: Any, flat: np.ndarray) -> None:
-    """Show where the scene is: a faint scatter of a few of its points."""
-    some = flat[:: max(len(flat) // 1500, 1)]
-    axes.scatter(some[:, 0], some[:, 1], s=1.2, color="#c3c8cf", linewidths=0, zorder=1)
 
 
 def _draw_cameras(

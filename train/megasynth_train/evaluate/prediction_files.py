@@ -63,7 +63,9 @@ def write_prediction(
         remove_leftovers(out / TMP)
         replaces = is_one(out, PREDICTION)
         with working_folder(out / TMP, "prediction") as work:
-            write_durably(work / ARRAYS, _npz_bytes(**asdict(scene), visible=visible))
+            with io.BytesIO() as buffer:  # in memory first, since NumPy's writer does not survive a full disk quietly
+                np.savez(buffer, **asdict(scene), visible=visible)
+                write_durably(work / ARRAYS, buffer.getvalue())
             write_durably(work / POINTS, ply_bytes(scene.points_world[keep], rgb[keep]))
             if overview:
                 save_overview(work / OVERVIEW, scene, rgb, keep, [picture.path.name for picture in pictures])
@@ -73,13 +75,6 @@ def write_prediction(
             if replaces and not overview:
                 (out / OVERVIEW).unlink(missing_ok=True)  # it would show an earlier prediction
         sync_folder(out)
-
-
-def _npz_bytes(**arrays: np.ndarray) -> bytes:
-    """Return an .npz file; in memory first, since its writer does not survive a full disk quietly."""
-    with io.BytesIO() as buffer:
-        np.savez(buffer, **arrays)
-        return buffer.getvalue()
 
 
 def _cameras(scene: PredictedScene, pictures: Sequence[Picture]) -> dict[str, Any]:

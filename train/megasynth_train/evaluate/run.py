@@ -43,14 +43,6 @@ class SceneEvaluation:
     predicted_depth: tuple[np.ndarray, ...]  # per view, at the truth's resolution, times the robust scale
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """One predicted view at the truth's resolution, in the network's world and unit."""
-
-    depth_z: np.ndarray  # h×w float64
-    points: np.ndarray  # h×w×3 float64, world
-
-
 def evaluate_scenes(
     model: VGGT,
     scenes: Iterable[TrainingScene],
@@ -96,13 +88,14 @@ def evaluate_scene(
         raise DatasetError(f"{valid.sum()} pixels have a depth, it takes {MIN_POINTS}")
     predicted = predict(model, scene.images, device, settings.model.precision)
     check()
-    geometry = at_truth(predicted, scene.truth, settings.pixel_centre)
-    source = _flat([view.points for view in geometry])[valid]
+    predicted_depth, surfaces = at_truth(predicted, scene.truth, settings.pixel_centre)
+    source = np.concatenate([surface.reshape(-1, 3) for surface in surfaces])[valid]
     if not (np.isfinite(source).all() and np.isfinite(predicted.camera_from_world).all()):
         raise DatasetError("the prediction holds NaN or infinite numbers")
-    target = _flat([_unprojected(view.depth_z, view.intrinsics, view.camera_from_world) for view in scene.truth])[valid]
+    target = np.concatenate([_surface(view).reshape(-1, 3) for view in scene.truth])[valid]
     true_cameras = np.stack([view.camera_from_world for view in scene.truth])
-    unit = _mean_distance(target, true_cameras[0])
+    first = true_cameras[0]
+    unit = float(np.linalg.norm(target @ first[:3, :3].T + first[:3, 3], axis=1).mean())
 
     similarity = umeyama(source, target)  # of all valid pixels
     chosen = _sample(len(source), settings.max_points)
@@ -116,7 +109,7 @@ def evaluate_scene(
     check()
 
     poses = predicted.camera_from_world.astype(np.float64)
-    depth, scale = _depth_numbers(geometry, scene.truth, unit)
+    depth, scale = _depth_numbers(predicted_depth, scene.truth, unit)
     numbers: dict[str, dict[str, Any]] = {
         "points": errors.summary(),
         "depth": depth,
@@ -148,17 +141,19 @@ def evaluate_scene(
         predicted_cameras=similarity.move_cameras(poses),
         true_cameras=true_cameras,
         truth=scene.truth,
-        predicted_depth=tuple(scale * view.depth_z for view in geometry),
+        predicted_depth=tuple(scale * depth_z for depth_z in predicted_depth),
     )
 
 
-def at_truth(predicted: PredictedScene, truth: tuple[View, ...], pixel_centre: float = 0.5) -> list[Geometry]:
-    """Return the prediction at the truth's pixels: depth scaled bilinearly, cameras decoded for that image size.
+def at_truth(
+    predicted: PredictedScene, truth: tuple[View, ...], pixel_centre: float
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return depth (h×w) and points (h×w×3) of each view at the truth's pixels, float64, in the network's world.
 
-    Both images show the same window, and the encoding holds angles, not pixels. ``pixel_centre`` is the convention the
-    model was trained with, in its own pixels.
+    Depth is scaled bilinearly, cameras are decoded for that image size: both images show the same window, and the
+    encoding holds angles, not pixels. ``pixel_centre`` is the convention the model was trained with, in its own pixels.
     """
-    found = []
+    depths, surfaces = [], []
     for depth_z, encoding, view in zip(predicted.depth_z, predicted.pose_encoding, truth, strict=True):
         size_hw = view.depth_z.shape[0], view.depth_z.shape[1]
         depth = torch.from_numpy(depth_z).double()
@@ -167,24 +162,27 @@ def at_truth(predicted: PredictedScene, truth: tuple[View, ...], pixel_centre: f
         camera = decode_pose(torch.from_numpy(encoding).double(), size_hw)
         # half a pixel of the network's image is that many of the truth's
         centre = 0.5 + (pixel_centre - 0.5) * size_hw[1] / depth_z.shape[1]
-        found.append(
-            Geometry(
-                depth.numpy(),
-                _unprojected(depth.numpy(), camera.intrinsics.numpy(), camera.camera_from_world.numpy(), centre),
-            )
-        )
-    return found
+        points = unproject(depth, camera.intrinsics, camera.camera_from_world, pixel_centre=centre)
+        depths.append(depth.numpy())
+        surfaces.append(points.numpy())
+    return depths, surfaces
+
+
+def _surface(view: View) -> np.ndarray:
+    """Return the true points of a view in the world, h×w×3 float64."""
+    arrays = (view.depth_z, view.intrinsics, view.camera_from_world)
+    return unproject(*(torch.from_numpy(np.asarray(array, dtype=np.float64)) for array in arrays)).numpy()
 
 
 def _depth_numbers(
-    geometry: list[Geometry], truth: tuple[View, ...], unit: float
+    predicted: list[np.ndarray], truth: tuple[View, ...], unit: float
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """Return the depth errors after each alignment (one fit per scene), and the scale of alignment "scale".
 
     "none" fits nothing: depth is taken in the unit the network is trained to answer in, the mean distance of the true
     points from the first camera.
     """
-    p = np.concatenate([view.depth_z.ravel() for view in geometry])
+    p = np.concatenate([depth_z.ravel() for depth_z in predicted])
     g = np.concatenate([view.depth_z.ravel() for view in truth]).astype(np.float64)
     valid = g > 0
     fits = {method: align_depth(p, g, valid, method) for method in ALIGNMENTS}
@@ -196,23 +194,6 @@ def _depth_numbers(
             "fit_shift": fit.shift,
         }
     return numbers, fits["scale"].scale
-
-
-def _unprojected(
-    depth_z: np.ndarray, intrinsics: np.ndarray, camera_from_world: np.ndarray, pixel_centre: float = 0.5
-) -> np.ndarray:
-    arrays = (depth_z, intrinsics, camera_from_world)
-    depth, *camera = (torch.from_numpy(np.asarray(a, dtype=np.float64)) for a in arrays)
-    return unproject(depth, *camera, pixel_centre=pixel_centre).numpy()
-
-
-def _flat(points: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([of_view.reshape(-1, 3) for of_view in points])
-
-
-def _mean_distance(points: np.ndarray, camera_from_world: np.ndarray) -> float:
-    seen = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-    return float(np.linalg.norm(seen, axis=1).mean())
 
 
 def _sample(count: int, limit: int) -> np.ndarray | slice:

@@ -41,15 +41,20 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
     return pose
 
 
-def two_viewpoints(points: np.ndarray, cameras: np.ndarray) -> tuple[Viewpoint, Viewpoint]:
-    """Return where both clouds are looked at from: near the reference camera, and from a side and higher up.
-
-    ``points`` (N, 3) and ``cameras`` (camera_from_world, S×4×4) are the true ones. Up is the cameras' mean up.
-    """
+def mean_up(cameras: np.ndarray) -> np.ndarray:
+    """Return the mean up of cameras (camera_from_world, S×4×4), a unit vector; the first's if they have none."""
     up = -cameras[:, 1, :3].mean(axis=0)
     if np.linalg.norm(up) < 1e-6:  # cameras that look every way round
         up = -cameras[0, 1, :3]
-    up = up / np.linalg.norm(up)
+    return np.asarray(up / np.linalg.norm(up))
+
+
+def two_viewpoints(points: np.ndarray, cameras: np.ndarray) -> tuple[Viewpoint, Viewpoint]:
+    """Return where both clouds are looked at from: near the reference camera, and from a side and higher up.
+
+    ``points`` (N, 3) and ``cameras`` (camera_from_world, S×4×4) are the true ones.
+    """
+    up = mean_up(cameras)
     centre = np.median(points, axis=0)
     eye = -cameras[0, :3, :3].T @ cameras[0, :3, 3]
     away = eye - centre

@@ -42,11 +42,6 @@ class Similarity:
         moved[:, :3, 3] = self.scale * camera_from_world[:, :3, 3] - rotation @ self.translation
         return moved
 
-    @classmethod
-    def identity(cls) -> Similarity:
-        """Return the similarity that changes nothing."""
-        return cls(1.0, np.eye(3), np.zeros(3))
-
 
 def umeyama(source: np.ndarray, target: np.ndarray, *, with_scale: bool = True) -> Similarity:
     """Return the similarity that minimises Σᵢ ‖scale · rotation · sourceᵢ + translation − targetᵢ‖².

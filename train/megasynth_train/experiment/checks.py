@@ -1,6 +1,6 @@
 """Settings that cannot work together, found before the first frame is rendered. Free of PyTorch.
 
-Only what belongs to the chosen stages is looked at. Everything else is checked where it is used, and there again.
+Only the chosen stages are checked. Each program checks its settings again when it runs.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _check_training(run: StageRun, settings: TrainSettings, section: str) -> Non
     except DatasetError as error:
         raise DatasetError(f"{section}.model.checkpoint: {error}; leave it empty for random weights") from None
     try:
-        check_settings(settings.resolved().data)
+        check_settings(settings.training().data)
     except ConfigError as error:
         raise ConfigError(f"{section}.{error}") from None
 
@@ -74,7 +74,7 @@ def _check_adapter(adapter: AdapterSettings, size: str, key: str) -> None:
                 "runs/subspaces/all.safetensors; or use mode=lora"
             )
         if not Path(adapter.basis).expanduser().is_file():
-            raise ConfigError(f"{key}.basis={adapter.basis}: there is no such file; name a basis that was mined before")
+            raise ConfigError(f"{key}.basis={adapter.basis}: there is no such file; name a basis mined before")
     limit = largest_rank(SIZES[size])
     name, rank = ("rank", adapter.rank) if not adapter.head_rank else ("head_rank", adapter.head_rank)
     if adapter.mode != "full" and max(rank, head_rank(adapter)) > limit:

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.files import read_json, storage_errors
+from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.pages.chapters import Chapter, Picture, Table, write_chapter
 from megasynth_attr.core.pages.figures import attribute_colours, figure_style, save, sheet
 from megasynth_attr.core.pages.words import short
-from megasynth_train.adapters import drift
-from megasynth_train.finetune import ADAPTER
-from megasynth_train.training.cluster_manifest import read_manifest
+from megasynth_train.training.cluster_manifest import drift_summary, read_manifest
 from megasynth_train.training.metrics import read_metrics
 from megasynth_train.training.run_folder import read_done
 
@@ -27,7 +25,6 @@ PAPER_STEPS = 24_000
 class Adapter:
     """A trained adapter: its objective by step, and the drift of its ``lora_A`` (None: it has none)."""
 
-    name: str
     attribute: str
     scenes: int
     steps: np.ndarray
@@ -42,7 +39,7 @@ def write_cluster_chapter(folder: Path) -> Chapter:
     Adapters that are not finished are counted, not shown. DatasetError if a file of a finished one is damaged.
     """
     manifest = read_manifest(folder)
-    adapters = [_read(folder, name, entry) for name, entry in manifest["adapters"].items() if _is_done(folder / name)]
+    adapters = [_read(folder / name, entry) for name, entry in manifest["adapters"].items() if read_done(folder / name)]
     attributes = tuple(dict.fromkeys(str(entry["attribute"]) for entry in manifest["adapters"].values()))
     pictures: tuple[Picture, ...] = ()
     if drawn := [adapter for adapter in adapters if len(adapter.steps) > 1]:
@@ -61,16 +58,10 @@ def write_cluster_chapter(folder: Path) -> Chapter:
     return chapter
 
 
-def _is_done(run: Path) -> bool:
-    return read_done(run) is not None
-
-
-def _read(folder: Path, name: str, entry: Mapping[str, Any]) -> Adapter:
-    lines = [line for line in read_metrics(folder / name, "train") if line.get("objective") is not None]
-    file = folder / name / ADAPTER / drift.FILE
-    moved = read_json(file, drift.FORMAT)["summary"].get("default", {}) if file.is_file() else {}
+def _read(run: Path, entry: Mapping[str, Any]) -> Adapter:
+    lines = [line for line in read_metrics(run, "train") if line.get("objective") is not None]
+    moved = drift_summary(run)
     return Adapter(
-        name,
         str(entry["attribute"]),
         int(entry["scenes"]),
         np.array([line["step"] for line in lines]),
@@ -97,13 +88,8 @@ def _draw(folder: Path, adapters: Sequence[Adapter], attributes: Sequence[str]) 
         save(page, folder, CURVES)
 
 
-def _training(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    settings: Mapping[str, Any] = manifest["settings"]
-    return settings
-
-
 def _lead(manifest: Mapping[str, Any], adapters: Sequence[Adapter], attributes: Sequence[str]) -> str:
-    settings, total = _training(manifest), len(manifest["adapters"])
+    settings, total = manifest["settings"], len(manifest["adapters"])
     seeds = len({entry["seed"] for entry in manifest["adapters"].values()})
     starts = "from random numbers of its own" if seeds == total else f"from {seeds} different random starts"
     unfinished = f"; {total - len(adapters)} more are not finished" if len(adapters) < total else ""
@@ -121,7 +107,7 @@ def _lead(manifest: Mapping[str, Any], adapters: Sequence[Adapter], attributes: 
 
 
 def _facts(manifest: Mapping[str, Any], adapters: Sequence[Adapter]) -> tuple[tuple[str, str], ...]:
-    settings = _training(manifest)
+    settings = manifest["settings"]
     return (
         ("Adapters", f"{len(adapters)} of {len(manifest['adapters'])}"),
         ("Base model", str(settings["model"]["checkpoint"] or "random weights")),
@@ -160,7 +146,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _caption(manifest: Mapping[str, Any]) -> str:
-    every = _training(manifest)["run"]["log_every"]
+    every = manifest["settings"]["run"]["log_every"]
     return (
         f"The objective of every adapter, mean of each {every} steps. It holds a reward for confidence, so it may be "
         "negative; lower is better."
@@ -178,7 +164,7 @@ def _alt(adapters: Sequence[Adapter], attributes: Sequence[str]) -> str:
 
 
 def _caveat(manifest: Mapping[str, Any], adapters: Sequence[Adapter]) -> str:
-    settings = _training(manifest)
+    settings = manifest["settings"]
     steps, scenes = settings["optim"]["steps"], sorted({adapter.scenes for adapter in adapters})
     text = (
         "The objective is measured on the scenes an adapter is trained on: it says that it learned, not how well that "

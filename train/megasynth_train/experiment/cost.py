@@ -6,11 +6,8 @@ On processors it is the rate that training ``vggt-tiny`` reached on two cores (b
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from megasynth_attr.core.pages.words import hours_text
 from megasynth_attr.core.stages import CostLine, StageRun
-from megasynth_train.compare.methods import Method
 from megasynth_train.cost.layers import Tuning
 from megasynth_train.cost.run import mean_step, tuning_of
 from megasynth_train.cost.step import StepCost, expected_s
@@ -57,15 +54,12 @@ def compare_cost(run: StageRun) -> list[CostLine]:
         assert method.adapter is not None
         columns = settings.mining.dimension * len(method.adapter.attributes or attributes)
         step_s = step_seconds(compare.training(), tuning_of(method.adapter, columns))
-        unfinished = sum(not _run_folder(run, method, seed, DONE).is_file() for seed in compare.seeds)
+        runs = run.folder(COMPARISON) / "runs" / method.name
+        unfinished = sum(not (runs / f"seed_{seed}" / DONE).is_file() for seed in compare.seeds)
         seconds += unfinished * compare.optim.steps * step_s
         left += unfinished
     what = f"{len(methods)} methods × {len(compare.seeds)} seed{'s' * (len(compare.seeds) != 1)}"
     return [_line("compare", what, left, len(methods) * len(compare.seeds), compare.training(), seconds)]
-
-
-def _run_folder(run: StageRun, method: Method, seed: int, file: str) -> Path:
-    return run.folder(COMPARISON) / "runs" / method.name / f"seed_{seed}" / file
 
 
 def step_seconds(settings: TrainSettings, tuning: Tuning | None = None) -> float:

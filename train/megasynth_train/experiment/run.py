@@ -20,17 +20,17 @@ from megasynth_attr.core.stages import StageRun
 from megasynth_attr.dataset.paths import DATASET_FILE
 from megasynth_train import finetune
 from megasynth_train import mine as miner
-from megasynth_train.cluster import AdaptersFailed, run_cluster, summary
+from megasynth_train.cluster import require_all, run_cluster, summary
 from megasynth_train.compare.run import run as run_comparison
 from megasynth_train.experiment.cluster_chapter import write_cluster_chapter
 from megasynth_train.experiment.settings import CLUSTER, PRETRAIN, SUBSPACES, StageSettings, stage_settings
-from megasynth_train.training.cluster_manifest import MANIFEST, ClusterSettings, read_manifest
+from megasynth_train.training.cluster_manifest import MANIFEST, ClusterSettings
 from megasynth_train.training.run_folder import DONE
 from megasynth_train.training.settings import ModelSettings, TrainSettings
 
 
 def pretrain(run: StageRun) -> None:
-    """Train the base model on the members' datasets, if the section training.pretrain says so."""
+    """Train the base model on the members' datasets, if training.pretrain.optim.steps is given."""
     settings = stage_settings(run)
     if settings.pretrain is None:
         print(f"pretrain  none: the base model is {base_name(settings.cluster)}", flush=True)
@@ -44,26 +44,18 @@ def cluster(run: StageRun) -> None:
     """Train one adapter per dataset of the members; AdaptersFailed if some could not be trained."""
     settings = _with_base(run)
     _require(run, run.datasets)
-    common = settings.cluster
     outcomes = run_cluster(
         ClusterSettings(
+            **vars(settings.cluster),
             experiment=str(run.out),
             datasets=run.datasets,
             shard=run.shard,
             seed=settings.seed,
-            model=common.model,
-            data=common.data,
-            loss=common.loss,
-            adapter=common.adapter,
-            optim=common.optim,
-            run=common.run,
         )
     )
     folder = run.folder(CLUSTER)
-    print(summary(read_manifest(folder), outcomes, folder), flush=True)
-    if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
-        texts = "; ".join(f"{outcome.name}: {outcome.message}" for outcome in failed)
-        raise AdaptersFailed(f"{len(failed)} of {len(outcomes)} adapters failed: {texts}")
+    print(summary(outcomes, folder), flush=True)
+    require_all(outcomes)
     write_cluster_chapter(folder)
 
 
@@ -95,7 +87,7 @@ def compare(run: StageRun) -> None:
 
 
 def base_name(settings: TrainSettings) -> str:
-    """Return what people call the base model."""
+    """Return the base model's name for messages."""
     return settings.model.checkpoint or f"{settings.model.size} with random weights (seed {settings.model.seed})"
 
 
@@ -108,7 +100,7 @@ def _with_base(run: StageRun) -> StageSettings:
 
 
 def _require(run: StageRun, names: tuple[str, ...]) -> None:
-    """DatasetError if a dataset has not been generated."""
+    """Raise DatasetError if a dataset has not been generated."""
     for name in names:
         if not (folder := Path(run.out) / name / DATASET_FILE).is_file():
             raise DatasetError(f"{folder.parent} does not exist yet; run the stage generate first")

@@ -5,7 +5,7 @@
     training:
       model: {size: vggt-tiny}          model, data, loss and run hold for every stage
       adapter: {mode: lora, rank: 8}    of the cluster
-      optim: {steps: 80, lr: 2.0e-3}    of the cluster, and what the other stages do not say otherwise
+      optim: {steps: 80, lr: 2.0e-3}    of the cluster, and of the other stages where they set nothing else
       mining: {dimension: 8}
       compare: {methods: [...], seeds: [0, 1], optim: {steps: 60}}
       pretrain: {optim: {steps: 4000}}  only where the base model is trained first
@@ -27,10 +27,8 @@ from megasynth_attr.core.stages import StageRun
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.training.settings import (
-    AdapterSettings,
     DataSettings,
     LossSettings,
-    ModelSettings,
     OptimSettings,
     RunSettings,
     TrainSettings,
@@ -40,7 +38,7 @@ from megasynth_train.vggt.source_names import SHIPPED
 SECTION = "training"
 PRETRAIN, CLUSTER, SUBSPACES, COMPARISON = "pretrain", "cluster", "subspaces", "comparison"  # folders of the stages
 PRETRAIN_ADAPTER = {"mode": "full", "train_encoder": True}
-_COMMON = ("model", "data", "loss", "optim", "run")  # what a stage's own section may say otherwise
+_COMMON = ("model", "data", "loss", "optim", "run")  # what a stage's own section may override
 # what the pipeline decides itself
 _TAKEN = {
     ("data", "sources"): "the datasets of the experiment are the data",
@@ -64,18 +62,12 @@ class PretrainKeys:
 
 
 @dataclass(frozen=True)
-class Keys:
+class Keys(TrainSettings):
     """What the stages pretrain to compare do. training.pretrain and training.compare may say any key of model, data,
     loss, optim and run otherwise for their stage, e.g. training.compare.optim.steps=60. Where data lie and results go
     is the pipeline's own affair: data.sources, run.out and run.seed are refused."""
 
     seed: int = setting(0, "each adapter's seed is derived from this one and the dataset's name", minimum=0)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-    adapter: AdapterSettings = field(default_factory=AdapterSettings)
-    optim: OptimSettings = field(default_factory=OptimSettings)
-    run: RunSettings = field(default_factory=RunSettings)
     mining: MiningSettings = field(default_factory=MiningSettings)
     mine: MineRunSettings = field(default_factory=MineRunSettings)
     pretrain: PretrainKeys = field(default_factory=PretrainKeys)

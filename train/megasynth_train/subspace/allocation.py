@@ -12,7 +12,6 @@ from scipy.sparse.linalg import svds
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.subspace.settings import ALLOCATIONS
 
-BUDGETS = ("dimensions", "parameters")
 _LANCZOS = 1e-6  # relative residual; the value itself is then exact to rounding
 _DENSE = 64  # up to this size all singular values cost less than Lanczos steps
 
@@ -58,9 +57,9 @@ def allocate(layers: Sequence[LayerBudget], method: str, dimension: int, budget:
       d² trained numbers of M, of which so little is left that no layer could be rounded up instead of down.
     * ``null``: as many as are significant, whatever ``dimension`` is.
 
-    ConfigError for unknown words, repeated modules and values that are negative or not finite.
+    ConfigError for an unknown method, repeated modules, and values that are negative or not finite.
     """
-    _check(layers, method, dimension, budget)
+    _check(layers)
     if method == "floor":
         wanted = _floor(layers, dimension)
     elif method == "null":
@@ -69,8 +68,10 @@ def allocate(layers: Sequence[LayerBudget], method: str, dimension: int, budget:
         wanted = _shares(layers, [layer.effective_rank for layer in layers], dimension, budget)
     elif method == "energy":
         wanted = _shares(layers, [layer.energy for layer in layers], dimension, budget)
-    else:
+    elif method == "uniform":
         wanted = [dimension] * len(layers)
+    else:
+        raise ConfigError(f"unknown allocation {method!r}; choose one of {', '.join(ALLOCATIONS)}")
     return {layer.module: min(number, layer.limit) for layer, number in zip(layers, wanted, strict=True)}
 
 
@@ -85,7 +86,7 @@ def _floor(layers: Sequence[LayerBudget], dimension: int) -> list[int]:
 
 def _shares(layers: Sequence[LayerBudget], sizes: list[float], dimension: int, budget: str) -> list[int]:
     """Return whole numbers close to shares in proportion to ``sizes``, within the limits and the budget."""
-    power = 1 if budget == "dimensions" else 2
+    power = {"dimensions": 1, "parameters": 2}[budget]
     limits = [layer.limit for layer in layers]
     total = sum(min(dimension, limit) ** power for limit in limits)
     shares = _fill(sizes, limits, total, power)
@@ -120,13 +121,7 @@ def _fill(sizes: list[float], limits: list[int], total: int, power: int) -> list
     return shares
 
 
-def _check(layers: Sequence[LayerBudget], method: str, dimension: int, budget: str) -> None:
-    if method not in ALLOCATIONS:
-        raise ConfigError(f"unknown allocation {method!r}; choose one of {', '.join(ALLOCATIONS)}")
-    if budget not in BUDGETS:
-        raise ConfigError(f"unknown budget {budget!r}; choose one of {', '.join(BUDGETS)}")
-    if dimension < 1:
-        raise ConfigError(f"dimension must be at least 1, got {dimension}")
+def _check(layers: Sequence[LayerBudget]) -> None:
     if len({layer.module for layer in layers}) < len(layers):
         raise ConfigError("a layer is listed twice; every module gets its dimensions once")
     for layer in layers:

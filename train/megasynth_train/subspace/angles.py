@@ -1,4 +1,4 @@
-"""How far apart two subspaces are: principal angles, the paper's λ and d, and what they say of operators.
+"""How far apart two subspaces are: principal angles, the paper's λ, and what they say of operators.
 
 The paper's distance d(S, S') = min ‖Sx − S'x'‖ / (‖Sx‖ + ‖S'x'‖) depends on the two column spaces only: it is
 sin(θ₁/2), θ₁ their smallest principal angle. Its generalised eigenvalue problem has the eigenvalues λ = 1 − cos θ_j and
@@ -36,13 +36,6 @@ def principal_angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def lambdas(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return 1 − cos θ and 1 + cos θ of angles in radians: the eigenvalues of the paper's problem, in that order."""
     return 2.0 * np.sin(angles / 2.0) ** 2, 2.0 * np.cos(angles / 2.0) ** 2
-
-
-def distance(angles: np.ndarray) -> float:
-    """Return the paper's d = sin(θ₁/2) = √(λ_min / 2), 0 (a shared direction) to √½ (orthogonal subspaces)."""
-    if not len(angles):
-        raise ValueError("a subspace without dimensions has no distance")
-    return float(np.sin(np.min(angles) / 2.0))
 
 
 def operator_cosines(angles_out: np.ndarray, angles_in: np.ndarray) -> np.ndarray:

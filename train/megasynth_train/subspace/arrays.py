@@ -31,6 +31,12 @@ def opened(path: Path, advice: str) -> Iterator[Any]:
         ) from None
 
 
+def shapes(path: Path, advice: str) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor in a file by its name; DatasetError as ``opened``."""
+    with opened(path, advice) as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+
+
 def float64(file: Any, path: Path, key: str, advice: str) -> np.ndarray:
     """Return a floating-point tensor of the open ``file`` at ``path`` as float64.
 

@@ -20,6 +20,7 @@ from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.subspace.qr import positive_qr
 
+NAMES = ("A", "B", "S", "mean")  # of a layer's arrays in files
 Columns = Mapping[str, Mapping[str, tuple[int, int]]]  # module → attribute → first column, end
 
 
@@ -38,9 +39,14 @@ class LayerBasis:
         return int(self.left.shape[1])
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return the arrays by the last part of their names in a file."""
-        found = {"A": self.left, "B": self.right, "S": self.scales}
-        return found if self.mean is None else found | {"mean": self.mean}
+        """Return the arrays by the last part of their names in a file, one of NAMES."""
+        arrays = zip(NAMES, (self.left, self.right, self.scales, self.mean), strict=True)
+        return {name: array for name, array in arrays if array is not None}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, np.ndarray]) -> LayerBasis:
+        """Return the layer of such arrays; KeyError if one is missing other than the mean."""
+        return cls(tensors["A"], tensors["B"], tensors["S"], tensors.get("mean"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,13 +24,12 @@ import torch
 from megasynth_attr.core.codec import canonical_json
 from megasynth_attr.core.errors import DatasetError
 from megasynth_train.subspace.arrays import opened
-from megasynth_train.subspace.basis import Basis, LayerBasis
+from megasynth_train.subspace.basis import NAMES, Basis, LayerBasis
 from megasynth_train.vggt.weight_files import write_tensor_file
 
 FORMAT = "megasynth-attr basis 1"
 METADATA = "megasynth"
 WHAT = "the basis"  # in messages about writing one
-NAMES = ("A", "B", "S", "mean")
 ORTHONORMAL_TO = 1e-4  # float32 columns of unit length are orthonormal to about 1e-6
 _DAMAGED = "copy it again, or mine it again"
 
@@ -113,10 +112,7 @@ def _layers(tensors: Mapping[str, np.ndarray]) -> dict[str, LayerBasis]:
         if name not in NAMES:
             raise ValueError(f"{key} is not a tensor of a basis")
         of_module.setdefault(module, {})[name] = array
-    return {
-        module: LayerBasis(found["A"], found["B"], found["S"], found.get("mean"))
-        for module, found in sorted(of_module.items())
-    }
+    return {module: LayerBasis.of(found) for module, found in sorted(of_module.items())}
 
 
 def _numbers_problem(basis: Basis) -> str:

@@ -73,7 +73,10 @@ class _Triangle:
 
     def outside(self, kept: np.ndarray) -> np.ndarray:
         """Return, for each of the kept unit columns, the length of its part outside the kept earlier ones."""
-        return _outside(self.r if len(kept) == self.r.shape[1] else positive_qr(self.r[:, kept])[1])
+        triangle = self.r if len(kept) == self.r.shape[1] else positive_qr(self.r[:, kept])[1]
+        lengths = np.zeros(len(kept))  # columns beyond the rows lie in the span of the earlier ones
+        lengths[: len(triangle)] = np.abs(np.diagonal(triangle))
+        return lengths
 
     def orthonormal(self, kept: np.ndarray) -> np.ndarray:
         """Return orthonormal columns whose first j span what the first j kept columns span."""
@@ -94,21 +97,12 @@ def _independent(triangles: Sequence[_Triangle], drop_below: float, orthonormali
     count = triangles[0].r.shape[1]
     kept = np.arange(count)
     rounding = 8 * max(1, count) * np.finfo(np.float64).eps if orthonormalise else 0.0
-    while len(failing := np.flatnonzero(_shortest(triangles, kept) < max(drop_below, rounding))):
+    while True:
+        shortest = np.minimum(*(triangle.outside(kept) for triangle in triangles))
+        failing = np.flatnonzero(shortest < max(drop_below, rounding))
+        if not len(failing):
+            return kept
         kept = np.delete(kept, failing[0])
-    return kept
-
-
-def _shortest(triangles: Sequence[_Triangle], kept: np.ndarray) -> np.ndarray:
-    return np.minimum(*(triangle.outside(kept) for triangle in triangles))
-
-
-def _outside(triangle: np.ndarray) -> np.ndarray:
-    """Return |R_jj|; columns beyond the rows lie in the span of the earlier ones."""
-    lengths = np.zeros(triangle.shape[1])
-    diagonal = np.abs(np.diagonal(triangle))
-    lengths[: len(diagonal)] = diagonal
-    return lengths
 
 
 def _check(parts: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:

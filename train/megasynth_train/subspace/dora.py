@@ -26,7 +26,7 @@ def with_row_scales(
     """Return the adapters with DoRA's row scales c = magnitude / ‖W + s·B A‖, and a note on what is left out of each.
 
     DoRA's weight is diag(c) (W + s·B A), so dW = diag(c) s·B A + (diag(c) − 1) W. The note gives the norm of the second
-    part relative to that of dW. ConfigError if there are DoRA adapters and ``base`` is None or another model's.
+    part relative to that of dW. ConfigError if there are DoRA adapters and ``base`` is None.
     """
     if not any(adapter.mode == "dora" for adapter in adapters):
         return tuple(adapters), ()
@@ -37,13 +37,6 @@ def with_row_scales(
         )
     scales: dict[str, dict[str, np.ndarray]] = {adapter.name: {} for adapter in adapters}
     shares: dict[str, list[float]] = {adapter.name: [] for adapter in adapters}
-    for adapter in adapters:
-        recorded = adapter.base.get("weights_sha256", base.sha256)
-        if recorded != base.sha256:
-            raise ConfigError(
-                f"{adapter.folder} belongs to a model with weights {recorded[:12]}, the base given has "
-                f"{base.sha256[:12]}; give the checkpoint it was trained from"
-            )
     for module in modules:
         weight = base.weight(module).astype(np.float64)
         for adapter in adapters:

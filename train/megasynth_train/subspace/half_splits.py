@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -41,15 +40,6 @@ def _one_draw(name: str, count: int, split: int, seed: int) -> Halves:
     return tuple(sorted(order[:size])), tuple(sorted(order[size : 2 * size]))
 
 
-@dataclass(frozen=True)
-class _HalfBases:
-    """The bases of both halves in the core coordinates of all of the attribute's adapters, and the first in full."""
-
-    first: Sides
-    second: Sides
-    first_in_full: Sides
-
-
 def split_rows(
     layer: LayerKey,
     cores: Mapping[str, Core],
@@ -65,14 +55,16 @@ def split_rows(
     rows = []
     for split in range(max((len(draws) for draws in halves.values()), default=0)):
         bases = {
-            name: _half_bases(cores[name], dimensions[name], draws[split], extractor, options)
+            name: [_basis_of(cores[name], half, dimensions[name], extractor, options) for half in draws[split]]
             for name, draws in halves.items()
         }
-        for name, both in bases.items():
-            rows.append(SplitRow(layer, split, name, name, *angles_of(both.first, both.second)))
+        for name, (first, second) in bases.items():
+            rows.append(SplitRow(layer, split, name, name, *angles_of(first, second)))
+        in_full = {
+            name: (cores[name].left @ left, cores[name].right @ right) for name, ((left, right), _) in bases.items()
+        }
         for one, other in combinations(bases, 2):
-            found = angles_of(bases[one].first_in_full, bases[other].first_in_full)
-            rows.append(SplitRow(layer, split, one, other, *found))
+            rows.append(SplitRow(layer, split, one, other, *angles_of(in_full[one], in_full[other])))
     return tuple(rows)
 
 
@@ -87,12 +79,8 @@ def _degrees(one: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
     return tuple(np.degrees(principal_angles(one, other)).tolist())
 
 
-def _half_bases(core: Core, dimension: int, halves: Halves, extractor: str, options: Options) -> _HalfBases:
-    first, second = (_basis_of(core, half, dimension, extractor, options) for half in halves)
-    return _HalfBases(first, second, (core.left @ first[0], core.right @ first[1]))
-
-
 def _basis_of(core: Core, half: Sequence[int], dimension: int, extractor: str, options: Options) -> Sides:
+    """Return the basis of some of a core's adapters, in the coordinates of the core."""
     small = core_coordinates([Update(core.factors_left[i], core.factors_right[i]) for i in half])
     dimension = min(dimension, small.room)
     if dimension == 0:

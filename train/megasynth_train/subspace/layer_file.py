@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
@@ -17,12 +16,11 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.subspace.arrays import opened
-from megasynth_train.subspace.basis import LayerBasis
+from megasynth_train.subspace.basis import NAMES, LayerBasis
 from megasynth_train.subspace.mine_layer import LayerRows, MinedLayer
 
 METADATA = "rows"
 AGAIN = "remove it, then run the same command again"
-PARTS = {"A": "left", "B": "right", "S": "scales", "mean": "mean"}
 
 
 def layer_file(folder: Path, module: str) -> Path:
@@ -50,10 +48,9 @@ def read_rows(path: Path) -> LayerRows:
 def read_layer_basis(path: Path, basis: str) -> LayerBasis | None:
     """Return the layer's part of one basis, None if it has no dimensions there; DatasetError if the file is damaged."""
     with opened(path, AGAIN) as file:
-        names = {name: f"{basis}/{part}" for part, name in PARTS.items()}
         stored = set(file.keys())
-        arrays: dict[str, Any] = {name: file.get_tensor(key) for name, key in names.items() if key in stored}
-    return LayerBasis(**arrays) if arrays else None
+        tensors = {name: file.get_tensor(f"{basis}/{name}") for name in NAMES if f"{basis}/{name}" in stored}
+    return LayerBasis.of(tensors) if tensors else None
 
 
 def is_whole(path: Path) -> bool:

@@ -80,7 +80,10 @@ def mine_layer(module: str, updates: Updates, task: LayerTask, frames: FrameBank
     # without dimensions there is nothing to extract
     found = {name: _extract_all(core, dimensions[name], settings) for name, core in cores.items() if dimensions[name]}
     chosen = {name: of_extractor[settings.extractor] for name, of_extractor in found.items()}
-    bases = {name: _attribute_basis(cores[name], subspace) for name, subspace in chosen.items()}
+    bases = {
+        name: float32_layer(s.left, s.right, s.singular_values, _mean_coordinates(cores[name], s.left, s.right))
+        for name, s in chosen.items()
+    }
     concatenation, columns, whole = _concatenated(layer, cores, chosen, settings)
     rows = LayerRows(
         tuple(_layer_row(layer, name, core, found.get(name, {}), task, frames) for name, core in cores.items()),
@@ -103,11 +106,6 @@ def _extract_all(core: Core, dimension: int, settings: MiningSettings) -> dict[s
 
 def _options(settings: MiningSettings, tolerance: float) -> Options:
     return Options(settings.power, settings.epsilon, tolerance, settings.max_iterations)
-
-
-def _attribute_basis(core: Core, found: Subspace) -> LayerBasis:
-    mean = _mean_coordinates(core, found.left, found.right)
-    return float32_layer(found.left, found.right, found.singular_values, mean)
 
 
 def _mean_coordinates(core: Core, left: np.ndarray, right: np.ndarray) -> np.ndarray:

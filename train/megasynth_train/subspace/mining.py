@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -16,11 +15,11 @@ from megasynth_attr import __version__
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.subspace.allocation import LayerBudget, allocate
-from megasynth_train.subspace.analysis import FORMAT, AdapterRow, Analysis
+from megasynth_train.subspace.analysis import FORMAT, Analysis
 from megasynth_train.subspace.basis import Basis, ranks_of
 from megasynth_train.subspace.core import Update, core_coordinates
 from megasynth_train.subspace.half_splits import Halves, draw_halves
-from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, read_rows, write_layer
+from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, write_layer
 from megasynth_train.subspace.mine_layer import WHOLE, LayerRows, LayerTask, layer_budget, mine_layer
 from megasynth_train.subspace.parallel import for_each
 from megasynth_train.subspace.result_folder import LAYERS
@@ -33,45 +32,30 @@ PACKAGES = ("numpy", "scipy")
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every process is given, and need not be told again for each layer."""
+class LayerMiner:
+    """Mines a layer and writes its file; layers of equal sizes share their random frames."""
 
     cluster: Cluster
     settings: MiningSettings
+    frames: FrameBank
     folder: Path  # of the layers' files
     dimensions: Dimensions
     halves: Mapping[str, Sequence[Halves]]
     base_ranks: Mapping[str, float]  # module → effective rank of its base weight, where it was asked for
 
-
-class LayerMiner:
-    """Mines a layer and writes its file; layers of equal sizes share their random frames."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._frames = FrameBank(job.settings.null_draws, job.settings.seed)
-
     def __call__(self, module: str) -> None:
         """Mine one layer."""
-        job = self._job
-        task = LayerTask(job.settings, job.dimensions[module], job.halves, job.base_ranks.get(module))
-        mined = mine_layer(module, updates_by_attribute(job.cluster, module), task, self._frames)
-        write_layer(layer_file(job.folder, module), mined)
+        task = LayerTask(self.settings, self.dimensions[module], self.halves, self.base_ranks.get(module))
+        mined = mine_layer(module, updates_by_attribute(self.cluster, module), task, self.frames)
+        write_layer(layer_file(self.folder, module), mined)
 
 
-class LayerSurveyor:
-    """Returns what the allocation of dimensions needs to know of a layer, by attribute."""
-
-    def __init__(self, cluster: Cluster, settings: MiningSettings) -> None:
-        self._cluster, self._settings = cluster, settings
-        self._frames = FrameBank(settings.null_draws, settings.seed)
-
-    def __call__(self, module: str) -> dict[str, LayerBudget]:
-        """Survey one layer."""
-        return {
-            name: layer_budget(module, core_coordinates(updates), self._settings, self._frames)
-            for name, updates in updates_by_attribute(self._cluster, module).items()
-        }
+def _survey(cluster: Cluster, settings: MiningSettings, frames: FrameBank, module: str) -> dict[str, LayerBudget]:
+    """Return what the allocation of dimensions needs to know of a layer, by attribute."""
+    return {
+        name: layer_budget(module, core_coordinates(updates), settings, frames)
+        for name, updates in updates_by_attribute(cluster, module).items()
+    }
 
 
 def updates_by_attribute(cluster: Cluster, module: str) -> dict[str, list[Update]]:
@@ -98,36 +82,39 @@ def mine_layers(
     if not missing:
         return
     counts = {name: len(cluster.of_attribute(name)) for name in cluster.attributes}
-    dimensions = _dimensions(cluster, settings, base_ranks, processes, stop)
-    job = Job(cluster, settings, folder, dimensions, draw_halves(counts, settings.splits, settings.seed), base_ranks)
+    frames = FrameBank(settings.null_draws, settings.seed)
+    dimensions = _dimensions(cluster, settings, frames, base_ranks, processes, stop)
+    halves = draw_halves(counts, settings.splits, settings.seed)
+    miner = LayerMiner(cluster, settings, frames, folder, dimensions, halves, base_ranks)
     done = len(cluster.modules) - len(missing)
     with tqdm(total=len(cluster.modules), initial=done, unit="layer", disable=not run.progress) as bar:
 
         def advance(module: str, nothing: None) -> None:
             bar.update()
 
-        for_each(partial(LayerMiner, job), missing, processes, stop, advance)
+        for_each(miner, missing, processes, stop, advance)
 
 
 def _dimensions(
-    cluster: Cluster, settings: MiningSettings, base_ranks: Mapping[str, float], processes: int, stop: StopRequest
+    cluster: Cluster,
+    settings: MiningSettings,
+    frames: FrameBank,
+    base_ranks: Mapping[str, float],
+    processes: int,
+    stop: StopRequest,
 ) -> Dimensions:
     """Return the dimensions of every attribute in every layer; those of one attribute are shared among its layers."""
     if settings.allocation == "uniform":
         return {module: dict.fromkeys(cluster.attributes, settings.dimension) for module in cluster.modules}
     surveys: dict[str, dict[str, LayerBudget]] = {}
-    for_each(partial(LayerSurveyor, cluster, settings), cluster.modules, processes, stop, surveys.__setitem__)
+    survey = partial(_survey, cluster, settings, frames)
+    for_each(survey, cluster.modules, processes, stop, surveys.__setitem__)
     shares = {}
     for attribute in cluster.attributes:
         layers = [surveys[module][attribute] for module in cluster.modules]
         layers = [replace(layer, effective_rank=base_ranks.get(layer.module, layer.effective_rank)) for layer in layers]
         shares[attribute] = allocate(layers, settings.allocation, settings.dimension, settings.budget)
     return {module: {name: shares[name][module] for name in cluster.attributes} for module in cluster.modules}
-
-
-def all_rows(cluster: Cluster, out: Path) -> dict[str, LayerRows]:
-    """Return every layer's rows, by module."""
-    return {module: read_rows(layer_file(out / LAYERS, module)) for module in cluster.modules}
 
 
 def assemble_analysis(
@@ -179,14 +166,13 @@ def assemble_basis(name: str, analysis: Analysis, rows: Mapping[str, LayerRows],
     record = {
         "extractor": analysis.settings["extractor"],
         "settings": analysis.settings,
-        "adapters": [_origin(row) for row in analysis.adapters if row.attribute in attributes],
+        "adapters": [  # what each is, without where it happened to lie
+            {key: value for key, value in to_plain(row).items() if key != "folder"}
+            for row in analysis.adapters
+            if row.attribute in attributes
+        ],
         "ranks": ranks_of(columns, empty=[module for module in rows if module not in layers]),
         "orthonormal": not whole or analysis.settings["orthonormalise"],
         "versions": analysis.versions,
     }
     return Basis(layers, columns, attributes, analysis.base, record)
-
-
-def _origin(row: AdapterRow) -> dict[str, Any]:
-    """Return what an adapter is, without where it happened to lie."""
-    return {key: value for key, value in to_plain(row).items() if key != "folder"}

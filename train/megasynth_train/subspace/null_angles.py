@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from megasynth_train.subspace.qr import gaussian_triangles
+
 
 def expected_squared_cosine(dimension: int, first: int, second: int) -> float:
     """Return the mean of cos² θ over the min(first, second) angles of random subspaces (exact): max / dimension."""
@@ -23,8 +25,7 @@ def null_angles(dimension: int, first: int, second: int, draws: int, rng: np.ran
     """Return draws × min(first, second) principal angles, radians, smallest first, of independent random subspaces.
 
     One subspace may be held still. With G a dimension × d Gaussian basis of the other, G₁ its rows inside the first and
-    G₂ the rest, tan θ are the singular values of G₂ against G₁. Only the triangular factor T of G₂ matters, and that
-    has a distribution of its own (Bartlett), so nothing of the layer's size is ever drawn.
+    G₂ the rest, tan θ are the singular values of G₂ against G₁, for which their triangular factors are enough.
     """
     _check(dimension, first, second)
     large, small = max(first, second), min(first, second)
@@ -33,9 +34,9 @@ def null_angles(dimension: int, first: int, second: int, draws: int, rng: np.ran
         return np.concatenate([np.zeros((draws, large + small - dimension)), rest], axis=1)
     if not small:
         return np.zeros((draws, 0))
-    inside = _triangles(large, small, draws, rng)
-    outside = _triangles(dimension - large, small, draws, rng)
-    # cot θ = singular values of G₁ T⁻¹
+    inside = gaussian_triangles(large, small, (draws,), rng)
+    outside = gaussian_triangles(dimension - large, small, (draws,), rng)
+    # cot θ: singular values of the one factor times the inverse of the other
     cotangents = np.linalg.svd(np.linalg.solve(outside.swapaxes(1, 2), inside.swapaxes(1, 2)), compute_uv=False)
     return np.arctan2(1.0, cotangents)
 
@@ -60,14 +61,6 @@ class Chance:
     def smallest(self, size: int, first: int, second: int) -> float:
         """Return the median over the draws of the smallest angle, radians."""
         return float(np.median(self.angles(size, first, second)[:, 0]))
-
-
-def _triangles(rows: int, columns: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Return draws × columns × columns: the triangular factors of rows × columns Gaussian matrices, rows ≥ columns."""
-    triangles = np.triu(rng.standard_normal((draws, columns, columns)), 1)
-    diagonal = np.arange(columns)
-    triangles[:, diagonal, diagonal] = np.sqrt(rng.chisquare(rows - diagonal, size=(draws, columns)))
-    return triangles
 
 
 def _check(dimension: int, first: int, second: int) -> None:

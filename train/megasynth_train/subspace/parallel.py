@@ -25,24 +25,25 @@ _GONE = (BrokenPipeError, ConnectionResetError)  # what sending to a process tha
 
 
 def for_each(
-    make: Callable[[], Callable[[Item], Result]],
+    function: Callable[[Item], Result],
     items: Sequence[Item],
     processes: int,
     stop: StopRequest,
     on_result: Callable[[Item, Result], None],
 ) -> None:
-    """Call ``on_result(item, function(item))`` for every item as they are done; ``function`` is made in each process.
+    """Call ``on_result(item, function(item))`` for every item as they are done.
 
-    ``make``, items and results are pickled. A process takes the next item when it has done one, in the order of
-    ``items``. What a process raises is raised here and ends the others; Interrupted if ``stop`` asks for it, after
-    which no process is left; EnvironmentProblem if one was killed. Processes end by themselves if this one is killed.
+    ``function``, items and results are pickled; each process has a function of its own, which may keep things from item
+    to item. A process takes the next item when it has done one, in the order of ``items``. What a process raises is
+    raised here and ends the others; Interrupted if ``stop`` asks for it, after which no process is left;
+    EnvironmentProblem if one was killed. Processes end by themselves if this one is killed.
     """
     waiting = iter(items)
     links: dict[Any, tuple[BaseProcess, Item | None]] = {}  # and what each works at
     try:
         with _one_blas_thread():
             for _ in range(min(processes, len(items))):
-                process, link = _start(make)
+                process, link = _start(function)
                 links[link] = (process, None)
         for link in links:
             _give_next(links, link, waiting)
@@ -78,7 +79,7 @@ def _one_blas_thread() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _start(make: Callable[[], Callable[[Item], Result]]) -> tuple[BaseProcess, Any]:
+def _start(function: Callable[[Item], Result]) -> tuple[BaseProcess, Any]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there,))
@@ -90,7 +91,8 @@ def _start(make: Callable[[], Callable[[Item], Result]]) -> tuple[BaseProcess, A
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     there.close()  # the other process alone holds it, so that its end is seen here
     with suppress(*_GONE):  # as in _give_next
-        here.send(make)  # not as an argument: start() would wait for ever for a process that dies before it reads much
+        # not as an argument: start() would wait for ever for a process that dies before it reads much
+        here.send(function)
     return process, here
 
 
@@ -98,9 +100,7 @@ def _give_next(links: dict[Any, tuple[BaseProcess, Item | None]], link: Any, wai
     item = next(waiting, None)
     links[link] = (links[link][0], item)
     if item is not None:
-        with suppress(
-            BrokenPipeError, ConnectionResetError
-        ):  # it has just ended; that is found when its answer is waited for
+        with suppress(*_GONE):  # it has just ended; that is found when its answer is waited for
             link.send(item)
 
 
@@ -122,16 +122,14 @@ def _received(link: Any, process: BaseProcess, item: Item, stop: StopRequest) ->
 
 
 def _serve(link: Connection[Any, Any]) -> None:
-    """Be one process: take what makes the function, then answer every item until the other end is closed."""
+    """Be one process: take the function, then answer every item until the other end is closed."""
     for number in SIGNALS:  # a terminal sends them to all processes; the one that started this one decides
         signal.signal(number, signal.SIG_IGN)
-    function = None
     with suppress(EOFError, BrokenPipeError):
-        make = link.recv()
+        function = link.recv()
         while True:
             item = link.recv()
             try:
-                function = function or make()
                 answer: tuple[Any, Exception | None, str] = (function(item), None, "")
             except Exception as error:  # raised again where it is received
                 answer = (None, error, traceback.format_exc())

@@ -12,7 +12,7 @@ import numpy as np
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import ConfigError, DatasetError, choices
 from megasynth_attr.core.files import read_json, sha256_of
-from megasynth_train.subspace.arrays import opened
+from megasynth_train.subspace.arrays import shapes
 from megasynth_train.subspace.peft_updates import COPY_AGAIN, INITIAL, VECTORS, WEIGHTS, StoredAdapter
 
 CONFIG, RECORD = "adapter_config.json", "adapter.json"
@@ -49,23 +49,21 @@ def open_adapter(folder: Path, name: str, attribute: str, wanted: Callable[[str]
     mode = mode or _mode_of(config, folder)
     _check_start(config, folder, mode)
     _check_form(folder)
-    with opened(folder / WEIGHTS, COPY_AGAIN) as file:
-        sizes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    sizes = shapes(folder / WEIGHTS, COPY_AGAIN)
     keys = _linear_layers(sizes, wanted)
     columns = _basis_columns(config, keys, folder) if mode == "subspace" else {}
-    shapes, rank = _shapes(folder, config, keys, sizes, mode)
+    layers, rank = _layers(folder, config, keys, sizes, mode)
     base = record.get("base") or {"base_model_name_or_path": config.get("base_model_name_or_path")}
     identity = _identity(folder, config, record.get("files", {}), mode)
     left_out = _left_out(sizes, keys, wanted)
     return StoredAdapter(
-        folder, name, attribute, mode, config, keys, shapes, rank, base, record.get("seed"), identity, left_out, columns
+        folder, name, attribute, mode, config, keys, layers, rank, base, record.get("seed"), identity, left_out, columns
     )
 
 
 def adapted_modules(folder: Path) -> tuple[str, ...]:
     """Return the names of all modules an adapter has tensors of."""
-    with opened(folder / WEIGHTS, COPY_AGAIN) as file:
-        found = (_KEY.fullmatch(key) for key in file.keys())  # noqa: SIM118
+    found = map(_KEY.fullmatch, shapes(folder / WEIGHTS, COPY_AGAIN))
     return tuple(dict.fromkeys(match[1] for match in found if match))
 
 
@@ -133,12 +131,9 @@ def _left_out(
     """Return the names of tensors that are no part of an update: whole modules, biases, and wanted layers' that are not
     linear.
     """
-    names = []
-    for key in sizes:
-        match = _KEY.fullmatch(key)
-        if match is None or (wanted(match[1]) and match[1] not in keys):
-            names.append(key.removeprefix("base_model.model."))
-    return tuple(sorted(names))
+    matches = {key: _KEY.fullmatch(key) for key in sizes}
+    names = (key for key, match in matches.items() if not match or (wanted(match[1]) and match[1] not in keys))
+    return tuple(sorted(key.removeprefix("base_model.model.") for key in names))
 
 
 def _check_form(folder: Path) -> None:
@@ -151,7 +146,7 @@ def _check_form(folder: Path) -> None:
         )
 
 
-def _shapes(
+def _layers(
     folder: Path,
     config: Mapping[str, Any],
     keys: Mapping[str, Mapping[str, str]],
@@ -160,25 +155,22 @@ def _shapes(
 ) -> tuple[dict[str, tuple[int, int]], int]:
     """Return module → (m, n), and the largest rank; DatasetError where the two factors have no common rank."""
     frames = {"lora_xs": folder / VECTORS, "subspace": Path(config.get("basis", ""))}
-    fixed: dict[str, Shape] = {}
-    if mode in frames:
-        with opened(frames[mode], COPY_AGAIN) as file:
-            fixed = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    shapes, ranks = {}, [0]
+    fixed = shapes(frames[mode], COPY_AGAIN) if mode in frames else {}
+    found, ranks = {}, [0]
     for module, parts in keys.items():
         if square := parts.get("lora_M", parts.get("psoft_R")):
             a, b = fixed.get(f"{module}.A"), fixed.get(f"{module}.B")  # LoRA-XS: r × n, m × r; subspace: m × D, n × D
             if a is None or b is None:
                 raise DatasetError(f"{frames[mode]} has no vectors of {module}, which {folder} needs; {COPY_AGAIN}")
-            shapes[module] = (a[0], b[0]) if "lora_M" in parts else (b[0], a[1])
+            found[module] = (a[0], b[0]) if "lora_M" in parts else (b[0], a[1])
             ranks.append(sizes[square][0])
             continue
         pair = [sizes.get(parts.get(part, ""), ()) for part in ("lora_A", "lora_B")]
         if [len(size) for size in pair] != [2, 2] or pair[0][0] != pair[1][1]:
             raise DatasetError(f"{folder / WEIGHTS}: {module} has no two factors of a common rank; {COPY_AGAIN}")
-        shapes[module] = (pair[1][0], pair[0][1])
+        found[module] = (pair[1][0], pair[0][1])
         ranks.append(pair[0][0])
-    return shapes, max(ranks)
+    return found, max(ranks)
 
 
 def _basis_columns(

@@ -1,4 +1,4 @@
-"""The thin QR that makes orthonormal columns out of others in one way only."""
+"""The thin QR that makes orthonormal columns out of others in one way only, and that of random columns."""
 
 from __future__ import annotations
 
@@ -14,3 +14,14 @@ def positive_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     q, r = np.linalg.qr(columns)
     signs = np.where(np.diagonal(r) < 0, -1.0, 1.0)
     return q * signs, r * signs[:, None]
+
+
+def gaussian_triangles(rows: int, columns: int, draws: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Return draws × columns × columns: R of the thin QR of rows × columns Gaussian matrices, rows ≥ columns.
+
+    R has a law of its own (Bartlett's decomposition), so the matrices, large as a layer's, are never drawn.
+    """
+    triangles = np.triu(rng.standard_normal((*draws, columns, columns)), 1)
+    diagonal = np.arange(columns)
+    triangles[..., diagonal, diagonal] = np.sqrt(rng.chisquare(rows - diagonal, size=(*draws, columns)))
+    return triangles

@@ -103,11 +103,10 @@ def _remove_results(out: Path, identity: Any) -> None:
 
 
 def finish(out: Path, identity: Identity, files: Sequence[Path]) -> None:
-    """Write done.json, and remove what only a run that was not finished needs."""
+    """Write done.json; ``clear`` then removes what only an unfinished run needs."""
     record = {"format": FINISHED.format, "identity": identity, "files": {path.name: sha256_of(path) for path in files}}
     with storage_errors("the end of the mining", out):
         replace_atomically(out / DONE, json_bytes(record))
-    clear(out, identity)
 
 
 def clear(out: Path, identity: Identity) -> None:

@@ -12,7 +12,7 @@ ALLOCATIONS = ("uniform", "floor", "proportional", "energy", "null")
 
 @dataclass(frozen=True)
 class MiningSettings:
-    """How bases are mined from a cluster; of these, only where files lie and how many work at it change no result."""
+    """How bases are mined from a cluster: each of these decides what is found."""
 
     attributes: tuple[str, ...] = setting(
         (), "attributes to mine, in this order; empty: all of the cluster", short="attributes"

@@ -35,11 +35,6 @@ class LabelTest:
     p_value: float
     permutations: int  # relabellings tried, the true one included
 
-    @property
-    def difference(self) -> float:
-        """Return within − between."""
-        return self.within - self.between
-
 
 def overlaps(core: Core, outputs: int, inputs: int) -> Overlaps:
     """Return the overlaps of all pairs of adapters of a layer with ``outputs`` × ``inputs`` weights.

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from megasynth_train.subspace.core import Core
+from megasynth_train.subspace.qr import gaussian_triangles
 
 _ROUNDING = 1e-6  # relative; a single adapter is its own null, and its spectrum must not win by a last digit
 
@@ -55,18 +56,12 @@ class FrameBank:
 
 
 def _frames(space: int, count: int, rank: int, rng: np.random.Generator) -> np.ndarray:
-    """Return one draw of ``FrameBank.frames``: blocks of a Gaussian matrix G, each made orthonormal.
-
-    Where G is tall, only its triangular factor matters, whose law is known (Bartlett): nothing of the layer's size is
-    drawn.
+    """Return one draw of ``FrameBank.frames``: blocks, each made orthonormal, of a Gaussian matrix (if it is tall, of
+    its triangular factor).
     """
     columns = count * rank
-    if space < columns:
-        gaussian = rng.standard_normal((space, columns))
-    else:
-        gaussian = np.triu(rng.standard_normal((columns, columns)), 1)
-        diagonal = np.arange(columns)
-        gaussian[diagonal, diagonal] = np.sqrt(rng.chisquare(space - diagonal))
+    tall = space >= columns
+    gaussian = gaussian_triangles(space, columns, (), rng) if tall else rng.standard_normal((space, columns))
     frames, triangles = np.linalg.qr(np.stack(np.hsplit(gaussian, count)))
     signs = np.sign(np.diagonal(triangles, axis1=1, axis2=2))  # without them the columns' signs would not be random
     return np.hstack(list(frames * signs[:, None]))

@@ -62,8 +62,8 @@ def open_cluster(
     ``folder`` is that of ``python -m megasynth_train.cluster``, or holds PEFT's adapter folders, each named
     ``<attribute>_<number>``. ``attributes`` chooses some and their order (none: all, sorted). ``modules`` is a regular
     expression that whole names of layers fit (empty: all linears of the aggregator). ``base`` is needed by DoRA alone.
-    Raises ConfigError for a choice that fits nothing, adapters that cannot be mined or are not finished, and
-    DatasetError for damage and for adapters of different base models, layers or shapes.
+    Raises ConfigError for a choice that fits nothing, adapters that cannot be mined, are not finished or belong to
+    another model than ``base``, and DatasetError for damage and adapters of different base models, layers or shapes.
     """
     folder = Path(folder).expanduser().resolve()
     chosen = _chosen(folder, attributes)
@@ -71,7 +71,7 @@ def open_cluster(
     with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:  # each file is read whole for its checksum
         stored = tuple(pool.map(lambda one: open_adapter(one[2], one[0], one[1], wanted), chosen))
     _check_layers(stored, modules)
-    _check_base(stored)
+    _check_base(stored, base)
     names = tuple(sorted(stored[0].keys))
     stored, dora_notes = with_row_scales(stored, names, base)
     idle = tuple(adapter.name for adapter in stored if all(is_zero(adapter.update(module)) for module in names))
@@ -200,7 +200,8 @@ def _check_layers(stored: Sequence[StoredAdapter], modules: str) -> None:
                 )
 
 
-def _check_base(stored: Sequence[StoredAdapter]) -> None:
+def _check_base(stored: Sequence[StoredAdapter], base: BaseWeights | None) -> None:
+    """Raise DatasetError if the adapters belong to different models, ConfigError if ``base`` is another one."""
     first = stored[0]
     for adapter in stored[1:]:
         if _base_text(adapter) != _base_text(first):
@@ -208,6 +209,12 @@ def _check_base(stored: Sequence[StoredAdapter]) -> None:
                 f"{adapter.name} was trained from {_base_text(adapter)}, {first.name} from {_base_text(first)}: "
                 "updates of different base models have no common subspace; leave one of them out"
             )
+    recorded = first.base.get("weights_sha256")
+    if base is not None and recorded not in (None, base.sha256):
+        raise ConfigError(
+            f"the adapters belong to a model with weights {recorded[:12]}, the base given has {base.sha256[:12]}; give "
+            "the checkpoint they were trained from"
+        )
 
 
 def _base_text(adapter: StoredAdapter) -> str:

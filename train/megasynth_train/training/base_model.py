@@ -19,9 +19,9 @@ def base_model(settings: ModelSettings, notes: list[str]) -> VGGT:
         loaded = load_pretrained(settings.checkpoint, config)
         model = loaded.model
         if loaded.removed:
-            notes.append(f"{loaded.source}: all names in it begin with {loaded.removed}, which was removed")
+            notes.append(f"{settings.checkpoint}: all names in it begin with {loaded.removed}, which was removed")
         if loaded.ignored:
-            notes.append(f"{loaded.source}: {len(loaded.ignored)} tensors of parts that are not trained are ignored")
+            notes.append(f"{settings.checkpoint}: {len(loaded.ignored)} tensors of untrained parts are ignored")
     else:
         model = random_model(config, settings.seed)
         notes.append(f"NOTE: checkpoint= is empty: {settings.size} starts from RANDOM weights (model.seed)")

@@ -14,8 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,12 @@ from torch import Tensor
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
+from megasynth_attr.core.run_folder import Kind, is_one
 from megasynth_attr.core.temporary import TMP, replacing_folder, written_beside
 from megasynth_train.vggt.weight_files import write_tensors
 
-FORMAT = "megasynth-attr training checkpoint 1"
 STATE = "state.json"
+CHECKPOINT = Kind("checkpoint", STATE, "megasynth-attr training checkpoint 1")
 BEST = "best/weights.safetensors"
 _ASIDE = "damaged_"
 _STEP = re.compile(r"step_(\d{8,})")
@@ -75,11 +75,11 @@ def save_checkpoint(folder: Path, step: int, files: Mapping[str, Tensors], state
     checkpoints are then as they were.
     """
     final = folder / f"step_{step:08d}"
-    with _written_at_once(final) as temporary:
+    with replacing_folder(final, "a checkpoint") as temporary:
         for name, tensors in files.items():
             write_tensors(temporary / f"{name}.safetensors", tensors, {})
         hashes = {f"{name}.safetensors": sha256_of(temporary / f"{name}.safetensors") for name in files}
-        record = {**state, "format": FORMAT, "step": step, "files": hashes}
+        record = {**state, "format": CHECKPOINT.format, "step": step, "files": hashes}
         write_durably(temporary / STATE, json_bytes({**record, "sha256": _hash(record)}))
     for old in saved_steps(folder)[:-keep]:
         shutil.rmtree(folder / f"step_{old:08d}")
@@ -119,13 +119,7 @@ def latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint |
 
 def holds_checkpoint(folder: Path) -> bool:
     """Return whether ``folder`` has something only checkpoints of ours have, intact or set aside as damaged."""
-    for path in [*folder.glob("step_*"), *folder.glob(f"{_ASIDE}step_*")]:
-        try:
-            read_json(path / STATE, FORMAT)
-        except DatasetError:
-            continue
-        return True
-    return False
+    return any(is_one(path, CHECKPOINT) for path in [*folder.glob("step_*"), *folder.glob(f"{_ASIDE}step_*")])
 
 
 def recorded_identity(folder: Path) -> dict[str, Any] | None:
@@ -151,7 +145,7 @@ def _checked_state(path: Path) -> dict[str, Any]:
 
 
 def _state(path: Path) -> dict[str, Any]:
-    state = read_json(path / STATE, FORMAT)
+    state = read_json(path / STATE, CHECKPOINT.format)
     if _hash({key: value for key, value in state.items() if key != "sha256"}) != state.get("sha256"):
         raise DatasetError(f"{path / STATE} is damaged: its contents do not have the SHA-256 it gives")
     return state
@@ -164,7 +158,7 @@ def _hash(record: Mapping[str, Any]) -> str:
 def save_best(folder: Path, weights: Tensors, step: int, objective: float) -> None:
     """Replace the best weights at once; readers find the old or the new ones, each with its own step and objective."""
     final = folder / BEST
-    with _written_at_once(final) as temporary:
+    with storage_errors("a checkpoint", final), written_beside(final, "new") as temporary:
         write_tensors(temporary, weights, {"step": str(step), "validation_objective": repr(objective)})
 
 
@@ -179,14 +173,3 @@ def read_best(folder: Path) -> Best | None:
         return Best(int(header["step"]), float(header["validation_objective"]), load_file(path))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path} is damaged ({error}); remove it, it is written again at the next best") from None
-
-
-@contextmanager
-def _written_at_once(final: Path) -> Iterator[Path]:
-    """Yield a temporary path (a file's if ``final`` has a suffix, else a folder); rename it when it is on the disk."""
-    if not final.suffix:
-        with replacing_folder(final, "a checkpoint") as temporary:
-            yield temporary
-        return
-    with storage_errors("a checkpoint", final), written_beside(final, "new") as temporary:
-        yield temporary

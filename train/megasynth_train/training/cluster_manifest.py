@@ -5,33 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.fields import identity_of, setting
-from megasynth_attr.core.files import json_bytes
+from megasynth_attr.core.files import json_bytes, read_json
 from megasynth_attr.core.run_folder import Kind, check, flat, is_free, read_record, require_same, share
 from megasynth_attr.dataset.paths import DATASET_FILE
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
-from megasynth_train.adapters import trainable_counts
+from megasynth_train.adapters import drift, trainable_counts
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.adapters.subspace.opening import open_for_base
 from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.base_model import base_model
-from megasynth_train.training.run_folder import DEFAULTS
-from megasynth_train.training.settings import (
-    AdapterSettings,
-    DataSettings,
-    LossSettings,
-    ModelSettings,
-    OptimSettings,
-    RunSettings,
-    TrainSettings,
-    common_settings,
-)
+from megasynth_train.training.run_folder import ADAPTER, BASE_MODEL, DEFAULTS
+from megasynth_train.training.settings import TrainSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.config import named_config
 
@@ -42,23 +33,13 @@ CLUSTER = Kind("cluster", MANIFEST, FORMAT, tables=("identity", "adapters"), def
 
 
 @dataclass(frozen=True)
-class ClusterSettings:
+class ClusterSettings(TrainSettings):
     """All keys of ``python -m megasynth_train.cluster``."""
 
     experiment: str = setting("", "folder with datasets, as the generator writes it")
     datasets: tuple[str, ...] = setting((), "names of the datasets to train on; empty: all but the comparison's")
     shard: str = setting("1/1", "this process's share of the datasets, i/n, counted from 1")
     seed: int = setting(0, "each adapter's seed is derived from this one and the dataset's name", minimum=0)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-    adapter: AdapterSettings = field(default_factory=AdapterSettings)
-    optim: OptimSettings = field(default_factory=OptimSettings)
-    run: RunSettings = field(default_factory=RunSettings)
-
-    def training(self) -> TrainSettings:
-        """Return what is common to all runs."""
-        return common_settings(self)
 
 
 def open_manifest(out: Path, settings: ClusterSettings) -> dict[str, Any]:
@@ -85,6 +66,13 @@ def read_manifest(out: Path) -> dict[str, Any]:
     return read_record(out, CLUSTER)
 
 
+def drift_summary(run: Path) -> dict[str, Any]:
+    """Return how far ``lora_A`` of the adapter in a run folder moved; empty if it has none, or is not trained yet."""
+    file = run / ADAPTER / drift.FILE
+    moved: dict[str, Any] = read_json(file, drift.FORMAT)["summary"].get("default", {}) if file.is_file() else {}
+    return moved
+
+
 def check_unchanged(out: Path, manifest: Mapping[str, Any]) -> None:
     """Raise ConfigError if a command with other settings, started at the same time, has replaced ``manifest``."""
     if read_manifest(out)["identity"] != json.loads(json_bytes(manifest["identity"])):
@@ -100,24 +88,24 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
     The base model is loaded once, for the hash of its weights: all adapters of a cluster must belong to one model.
     ConfigError for settings that no dataset can be trained with.
     """
-    datasets = _chosen(settings)
+    adapters = {dataset.path.name: _entry(dataset, settings.seed) for dataset in _chosen(settings)}
     training = settings.training()
     check_settings(training.data)
-    # without weights, this takes a second; it refuses what adapters cannot be made of
+    # takes a second, without weights; refuses settings that no adapter can be made with
     trainable_counts(named_config(training.model.size, point_head=False), training.adapter, training.optim.steps)
     model = base_model(training.model, [])
     identity = flat(identity_of(training))
     del identity["adapter.seed"]  # each adapter has its own, see _entry
-    identity |= {"seed": settings.seed, "datasets": sorted(_name(dataset) for dataset in datasets)}
+    identity |= {"seed": settings.seed, "datasets": sorted(adapters)}
     weights = weights_hash(model)
-    open_for_base(training.adapter, weights)  # which would stop every single run
-    identity["the base model of model.checkpoint and model.seed (SHA-256)"] = weights
+    open_for_base(training.adapter, weights)  # what would stop every run is refused here
+    identity[BASE_MODEL] = weights
     identity |= basis_identity(training.adapter)
-    identity |= {f"the content of {_name(dataset)} (SHA-256)": content_sha256(dataset) for dataset in datasets}
+    identity |= {f"the content of {name} (SHA-256)": entry["content_sha256"] for name, entry in adapters.items()}
     return {
         "format": FORMAT,
         "experiment": str(Path(settings.experiment).expanduser().resolve()),
-        "adapters": {_name(dataset): _entry(dataset, settings.seed) for dataset in datasets},
+        "adapters": adapters,
         "settings": to_plain(training),
         "identity": identity,
     }
@@ -149,12 +137,8 @@ def _entry(dataset: Dataset, cluster_seed: int) -> dict[str, Any]:
         "fingerprint": str(dataset.record["fingerprint"]),
         "content_sha256": content_sha256(dataset),
         "scenes": len(dataset.scenes),
-        "seed": adapter_seed(cluster_seed, _name(dataset)),
+        "seed": adapter_seed(cluster_seed, dataset.path.name),
     }
-
-
-def _name(dataset: Dataset) -> str:
-    return dataset.path.name
 
 
 def _chosen(settings: ClusterSettings) -> list[Dataset]:

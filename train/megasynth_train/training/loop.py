@@ -27,16 +27,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from megasynth_attr.core.errors import DatasetError, Interrupted
-from megasynth_attr.core.run_folder import require_same
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import Adapted
 from megasynth_train.adapters.adapted import make_lean
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare
-from megasynth_train.data.loader import StepLoader, dead_workers_named, make_loader
+from megasynth_train.data.loader import StepLoader, dead_workers_named
+from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import TrainingData
 from megasynth_train.training import checkpoints
-from megasynth_train.training.losses import losses
+from megasynth_train.training.losses import Losses, losses
 from megasynth_train.training.metrics import Interval, MetricsWriter, null_if_not_finite
 from megasynth_train.training.optimiser import (
     build_optimiser,
@@ -47,7 +47,7 @@ from megasynth_train.training.optimiser import (
     step_unless,
 )
 from megasynth_train.training.processes import on_main
-from megasynth_train.training.run_folder import CHECKPOINTS, RUN
+from megasynth_train.training.run_folder import CHECKPOINTS
 from megasynth_train.training.schedule import learning_rate
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position, Reports, refuse_diverged
@@ -110,8 +110,7 @@ def say(text: str) -> None:
 class Run:
     """One run in its folder ``out``: model, optimiser, position, checkpoints; continues the latest checkpoint.
 
-    ``identity`` maps keys to what must stay as it is for the result to stay the same; ConfigError naming the key if the
-    checkpoint has another.
+    ``identity`` maps keys to what must stay as it is for the result to stay the same; ``run_folder.begin`` compares it.
     """
 
     def __init__(
@@ -146,17 +145,10 @@ class Run:
 
     def batches(self, first_step: int, steps: int, *, training: bool) -> StepLoader:
         """Return the batches of steps first_step … steps − 1 of this process."""
-        return make_loader(
-            self.data,
-            self.settings.data,
-            seed=self.settings.run.seed,
-            first_step=first_step,
-            steps=steps,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
-            training=training,
-            pin=self.device.type == "cuda",
-        )
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        scenes = self.data.train if training else self.data.validation
+        sampling = Sampling(scenes, self.settings.data, self.settings.run.seed, rank, world, training)
+        return StepLoader(sampling, range(first_step, steps), pin=self.device.type == "cuda")
 
     def step(self, raw: RawBatch, stop_wanted: str = "") -> None:
         """Queue one optimiser step on the device; nothing here waits for it."""
@@ -164,10 +156,7 @@ class Run:
         rate = learning_rate(step / max(1, optim.steps - 1), optim)
         set_learning_rate(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
-        target = prepare(raw, self.device, self.settings.data)
-        with autocast(self.device, self.precision):
-            prediction = self.model(target.images)
-        terms = losses(prediction, target, self.settings.loss)
+        terms = self._losses(self.model, raw)
         objective, values = terms.objective, dict(terms.items())
         if (penalty := self.adapted.penalty()) is not None:
             objective, values["penalty"] = objective + penalty, penalty.detach()
@@ -180,10 +169,15 @@ class Run:
             self.adapted.after_step(step)
         self.position.step += 1
         values |= {f"grad_norm_{group}": norm for group, norm in norms.items()}
-        images = sum(len(of_scene) for of_scene in raw.images_u8)
-        self.reports.send(stop, bad, values, rate=rate, scenes=raw.names, images=images, bad_files=len(raw.skipped))
+        self.reports.send(raw, rate, stop, bad, values)
         for unread in raw.skipped:
             say(f"step {step}: {unread.scene} is replaced by another scene: {unread.reason}")
+
+    def _losses(self, model: torch.nn.Module, raw: RawBatch) -> Losses:
+        target = prepare(raw, self.device, self.settings.data)
+        with autocast(self.device, self.precision):
+            prediction = model(target.images)
+        return losses(prediction, target, self.settings.loss)
 
     def _agree(self, objective: Tensor, norms: Mapping[str, Tensor], stop_wanted: bool) -> tuple[Tensor, Tensor]:
         """Return whether to stop and whether the step is bad (0 or 1, on the device), as all processes together see it.
@@ -195,7 +189,8 @@ class Run:
         flags = torch.stack([torch.full_like(objective, float(stop_wanted)), (~finite).to(objective.dtype)])
         if self.accelerator.num_processes > 1:
             flags = self.accelerator.reduce(flags, "sum").clamp(max=1.0)
-        return flags[0], flags[1]
+        stop, bad = flags
+        return stop, bad
 
     @torch.no_grad()
     def validate(self) -> dict[str, float | None]:
@@ -211,10 +206,7 @@ class Run:
         if self._validation is None:
             self._validation = self.batches(0, steps, training=False)  # its workers stay for the next time
         for raw in self._validation:
-            target = prepare(raw, self.device, self.settings.data)
-            with autocast(self.device, self.precision):
-                prediction = self.adapted.model(target.images)
-            values = dict(losses(prediction, target, self.settings.loss).items())
+            values = dict(self._losses(self.adapted.model, raw).items())
             names, total = tuple(values), total + torch.stack([value.double() for value in values.values()])
         self.adapted.model.train()
         means = (self.accelerator.reduce(total, "sum") / (steps * self.accelerator.num_processes)).tolist()
@@ -261,7 +253,6 @@ class Run:
         found = on_main(self.accelerator, lambda: checkpoints.latest_checkpoint(folder, say))
         if found is None:
             return Interval()
-        require_same(self.out, RUN, found.state["identity"], self.identity)
         load_weights(self.adapted.trainable, found.tensors("weights"), found.path)
         load_moments(self.optimiser, self.adapted.trainable, found.tensors("optimizer"))
         self.adapted.load_extra_state(found.tensors("method"))

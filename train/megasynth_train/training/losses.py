@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,9 +17,7 @@ from megasynth_attr.core.errors import ConfigError
 from megasynth_train.data.geometry import encode_pose
 from megasynth_train.training.normalisation import Target
 from megasynth_train.training.settings import LossSettings
-
-if TYPE_CHECKING:
-    from megasynth_train.vggt.model import Prediction
+from megasynth_train.vggt.model import Prediction
 
 LIMIT = 100.0  # no single term counts for more, and no target either
 MIN_CAMERA_PIXELS = 100  # a scene enters the camera loss with more valid pixels than this

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what happened in each interval of steps, one JSON object per line. The truth; the rest is a view.
+"""metrics.jsonl: what happened in each interval of steps, one JSON object per line; TensorBoard only shows it.
 
 Training lines (``"split": "train"``) hold means over the interval and all processes; validation lines means over the
 fixed validation batches. Every (step, split) occurs once, also after a crash: a resumed run cuts what lies beyond its

@@ -15,15 +15,16 @@ from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.core.fields import identity_of
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.pages.words import size_text
-from megasynth_attr.core.run_folder import Identity, Kind, claim, flat, is_one, read_record
+from megasynth_attr.core.run_folder import Identity, Kind, claim, flat, is_one, read_record, require_same
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters.storage import RECORD
 from megasynth_train.training.checkpoints import holds_checkpoint, recorded_identity
 from megasynth_train.training.processes import on_main
 from megasynth_train.training.settings import TrainSettings
 
-SETTINGS, DONE, CHECKPOINTS = "settings.json", "done.json", "checkpoints"
-CONTENT = ("the content of data.sources (SHA-256)", "the base model of model.checkpoint and model.seed (SHA-256)")
+SETTINGS, DONE, CHECKPOINTS, ADAPTER, BEST = "settings.json", "done.json", "checkpoints", "adapter", "best"
+TRAINING_DATA = "the content of data.sources (SHA-256)"
+BASE_MODEL = "the base model of model.checkpoint and model.seed (SHA-256)"
 DEFAULTS = flat(identity_of(TrainSettings()))  # what a setting meant in runs that did not know it
 FINISHED = Kind(
     "finished training run",
@@ -41,7 +42,7 @@ RUN = Kind(
     defaults=DEFAULTS,
     done=FINISHED,
     begun_with=lambda out: recorded_identity(out / CHECKPOINTS),
-    later=CONTENT,
+    later=(TRAINING_DATA, BASE_MODEL),
 )
 
 
@@ -49,15 +50,20 @@ RUN = Kind(
 def held(out: Path, accelerator: Accelerator, identity: Identity) -> Iterator[None]:
     """Hold the run folder, as ``claim`` does: process 0 holds it for all, and a refusal is raised on all.
 
-    The settings in ``identity`` are compared before anything large is loaded, ``CONTENT`` when it is.
+    The settings in ``identity`` are compared before anything large is loaded, data and base model when they are.
     """
     with ExitStack() as stack:
         on_main(accelerator, lambda: stack.enter_context(claim(out, RUN, identity)))
         yield
 
 
-def begin(out: Path, settings: TrainSettings, needed_bytes: int) -> None:
-    """Write settings.json; EnvironmentProblem if the disk has less than ``needed_bytes``."""
+def begin(out: Path, settings: TrainSettings, identity: Identity, needed_bytes: int) -> None:
+    """Write settings.json; EnvironmentProblem if the disk has less than ``needed_bytes``.
+
+    ConfigError, with nothing changed, if there is a checkpoint of another ``identity``, which now includes ``CONTENT``.
+    """
+    if (begun := recorded_identity(out / CHECKPOINTS)) is not None:
+        require_same(out, RUN, begun, identity)
     free = shutil.disk_usage(out).free
     if free < needed_bytes:
         raise EnvironmentProblem(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 from megasynth_attr.core.fields import range_setting, setting, span
 from megasynth_attr.core.ranges import Range, Uniform
@@ -236,7 +235,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """All keys of ``python -m megasynth_train.finetune``."""
+    """All keys of ``python -m megasynth_train.finetune``; programs that start several runs add keys of their own."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
@@ -245,12 +244,8 @@ class TrainSettings:
     optim: OptimSettings = field(default_factory=OptimSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
-    def resolved(self) -> TrainSettings:
-        """Return the same settings with data.width_px=0 replaced by the model's own width."""
+    def training(self) -> TrainSettings:
+        """Return the settings of one run, without a subclass's keys; data.width_px=0 becomes the model's own width."""
         width_px = self.data.width_px or SIZES[self.model.size].image_size_px
-        return replace(self, data=replace(self.data, width_px=width_px))
-
-
-def common_settings(settings: Any) -> TrainSettings:
-    """Return what all runs of a program have in common whose settings hold the sections of TrainSettings, resolved."""
-    return TrainSettings(**{f.name: getattr(settings, f.name) for f in fields(TrainSettings)}).resolved()
+        sections = {section.name: getattr(self, section.name) for section in fields(TrainSettings)}
+        return TrainSettings(**sections | {"data": replace(self.data, width_px=width_px)})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from megasynth_attr.core.errors import ConfigError
+from megasynth_train.data.batch import RawBatch
 from megasynth_train.training.metrics import Interval, null_if_not_finite
 
 
@@ -70,17 +71,7 @@ class Reports:
         self._queue: deque[_Report] = deque()
         self._images, self._since = 0, time.monotonic()
 
-    def send(
-        self,
-        stop: Tensor,
-        bad: Tensor,
-        values: Mapping[str, Tensor],
-        *,
-        rate: float,
-        scenes: Sequence[str],
-        images: int,
-        bad_files: int,
-    ) -> None:
+    def send(self, raw: RawBatch, rate: float, stop: Tensor, bad: Tensor, values: Mapping[str, Tensor]) -> None:
         """Queue the numbers of the step just taken, on the device: ``stop`` and ``bad`` (0 or 1), scalars by name."""
         on_device = torch.stack([stop, bad, *(value.detach().float() for value in values.values())])
         on_host = on_device.to("cpu", non_blocking=True)  # from CUDA: pinned, and complete when the event has passed
@@ -88,8 +79,8 @@ class Reports:
         if on_device.is_cuda:
             arrived = torch.cuda.Event()
             arrived.record()
-        step = self.position.step
-        self._queue.append(_Report(step, on_host, arrived, tuple(values), tuple(scenes), rate, images, bad_files))
+        step, images, bad_files = self.position.step, sum(map(len, raw.images_u8)), len(raw.skipped)
+        self._queue.append(_Report(step, on_host, arrived, tuple(values), raw.names, rate, images, bad_files))
 
     def read(self, keep: int = 0) -> None:
         """Count all queued steps but the last ``keep``.

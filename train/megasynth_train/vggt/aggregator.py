@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -20,10 +22,13 @@ class Aggregator(nn.Module):
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
         self.config = config
-        self.recompute = False
         self.patch_embed = Encoder(config)
-        self.frame_blocks = nn.ModuleList(_block(config) for _ in range(config.depth))
-        self.global_blocks = nn.ModuleList(_block(config) for _ in range(config.depth))
+        self.frame_blocks, self.global_blocks = (
+            nn.ModuleList(
+                Block(config.width, config.heads, config.mlp_ratio, qk_norm=True) for _ in range(config.depth)
+            )
+            for _ in range(2)
+        )
         # Axis 1: the variant of the first frame of a scene, the variant of the others.
         self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, config.width))
         self.register_token = nn.Parameter(torch.zeros(1, 2, config.register_count, config.width))
@@ -31,15 +36,15 @@ class Aggregator(nn.Module):
         # device and then filled, since no state dict brings them.
         self._tables = TableCache()
 
-    def embed(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor, *, recompute: bool = False) -> Tensor:
         """Return the tokens [B × S, special + patches, width] that enter the first block, of ``images`` [B,S,3,H,W]."""
         scenes, frames = images.shape[:2]
-        mean, std = self._tables.get(("mean", "std"), images.device, _mean_and_std)
+        mean, std = self._tables.get(_mean_and_std, images.device)
         images = (images - mean) / std
         # A frozen encoder keeps no activations, whoever froze it; gradients of images still pass.
         learns = images.requires_grad or any(weight.requires_grad for weight in self.patch_embed.parameters())
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            patches = self.patch_embed(images.flatten(0, 1))
+            patches = self.patch_embed(images.flatten(0, 1), recompute=recompute)
         special = (_of_every_frame(token, scenes, frames) for token in (self.camera_token, self.register_token))
         return torch.cat((*special, patches), dim=1)
 
@@ -47,37 +52,22 @@ class Aggregator(nn.Module):
         """Return the rotary positions of one frame's tokens."""
         config = self.config
         rows, columns = (size // config.patch_size_px for size in images.shape[-2:])
-        head_dim = config.width // config.heads
-        tables = self._tables.get(
-            (rows, columns),
-            images.device,
-            lambda device: grid_rotation(rows, columns, config.special_count, head_dim, config.rope_base, device),
-        )
-        return Rotation(*tables)
+        sizes = (rows, columns, config.special_count, config.width // config.heads)
+        return self._tables.get(grid_rotation, *sizes, config.rope_base, images.device)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, *, recompute: bool = False) -> tuple[Tensor, ...]:
         """Return one tensor [B, S, special + patches, 2 × width] per tap, of ``images`` [B, S, 3, H, W] in [0, 1].
 
         Its first half are the tokens after the tap's frame block, its second half those after the global block.
         """
         scenes, frames = images.shape[:2]
-        rotation = self.rotation(images)
-        tokens = self.embed(images)
+        run = partial(run_block, rotation=self.rotation(images), recompute=recompute)
+        tokens = self.embed(images, recompute=recompute)
         tokens_per_frame = tokens.shape[1]
         taps = []
         for index in range(self.config.last_tap + 1):
-            in_frames = run_block(
-                self.frame_blocks[index],
-                tokens.reshape(scenes * frames, tokens_per_frame, -1),
-                rotation,
-                recompute=self.recompute,
-            )
-            tokens = run_block(
-                self.global_blocks[index],
-                in_frames.reshape(scenes, frames * tokens_per_frame, -1),
-                rotation,
-                recompute=self.recompute,
-            )
+            in_frames = run(self.frame_blocks[index], tokens.reshape(scenes * frames, tokens_per_frame, -1))
+            tokens = run(self.global_blocks[index], in_frames.reshape(scenes, frames * tokens_per_frame, -1))
             if index in self.config.taps:
                 shape = (scenes, frames, tokens_per_frame, -1)
                 taps.append(torch.cat((in_frames.reshape(shape), tokens.reshape(shape)), dim=-1))
@@ -93,7 +83,3 @@ def _of_every_frame(token: Tensor, scenes: int, frames: int) -> Tensor:
 def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return what the encoder's images are normalised by, per channel, each [3, 1, 1]."""
     return torch.tensor(_MEAN, device=device).view(3, 1, 1), torch.tensor(_STD, device=device).view(3, 1, 1)
-
-
-def _block(config: VGGTConfig) -> Block:
-    return Block(config.width, config.heads, config.mlp_ratio, qk_norm=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -86,10 +84,3 @@ def run_block(block: nn.Module, x: Tensor, rotation: Rotation | None = None, *, 
     if recompute and torch.is_grad_enabled():
         return checkpoint(block, x, rotation, use_reentrant=False, preserve_rng_state=False)  # nothing is drawn
     return block(x, rotation)
-
-
-def run_blocks(blocks: Iterable[nn.Module], x: Tensor, *, recompute: bool = False) -> Tensor:
-    """Return ``x`` after all ``blocks``, without positions."""
-    for block in blocks:
-        x = run_block(block, x, recompute=recompute)
-    return x

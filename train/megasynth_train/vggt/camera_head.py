@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from megasynth_train.vggt.block import Block, Mlp, run_blocks
+from megasynth_train.vggt.block import Block, Mlp
 from megasynth_train.vggt.config import VGGTConfig
 
 POSE_SIZE = 9  # translation 3, quaternion xyzw 4, field of view 2 (vertical first)
@@ -44,7 +44,9 @@ class CameraHead(nn.Module):
                 pose = pose.detach()
             previous = self.empty_pose_tokens.expand(*camera.shape[:2], -1) if pose is None else pose
             shift, scale, gate = self.poseLN_modulation(self.embed_pose(previous)).chunk(3, dim=-1)
-            tokens = run_blocks(self.trunk, camera + gate * (plain * (1 + scale) + shift))
+            tokens = camera + gate * (plain * (1 + scale) + shift)
+            for block in self.trunk:
+                tokens = block(tokens)
             delta = self.pose_branch(self.trunk_norm(tokens))
             pose = delta if pose is None else pose + delta
             encodings.append(torch.cat((pose[..., :_LINEAR], pose[..., _LINEAR:].relu()), dim=-1))

@@ -13,16 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_attr.core.files import sha256_of
-from megasynth_train.vggt.config import VGGTConfig, config_from_record
+from megasynth_train.vggt.config import HEADS, VGGTConfig, config_from_record
 from megasynth_train.vggt.model import VGGT
-from megasynth_train.vggt.weight_files import locate, read_weights, write_tensor_file
+from megasynth_train.vggt.weight_files import locate, misfit, read_weights, write_tensor_file
 
 FORMAT = "megasynth-vggt"  # in the metadata of the files save_model writes
-_TRACK_HEAD = "track_head."
 _COMPILED = "_orig_mod."  # by torch.compile, of the whole model or of a part
 _WRAPPERS = ("module.", _COMPILED)
-_NAMED = 4  # keys an error message names
 
 
 @dataclass(frozen=True)
@@ -31,20 +28,18 @@ class LoadedModel:
 
     model: VGGT
     ignored: tuple[str, ...]  # keys of the file that belong to the track head or to heads that are switched off
-    source: str  # what was asked for: a file, a folder or a hub id
-    sha256: str  # of the file
-    removed: str = ""  # what DistributedDataParallel or torch.compile had put before every name in the file
+    removed: str  # what DistributedDataParallel or torch.compile had put before every name in the file
 
 
 def load_pretrained(source: str, config: VGGTConfig | None = None) -> LoadedModel:
     """Return the model of ``config`` with the float32 weights of ``source``, on the CPU.
 
     ``source`` is a file (``.pt`` or ``.safetensors``), a folder with ``model.safetensors`` or ``model.pt``, or a hub
-    id such as ``facebook/VGGT-1B`` (``@revision`` may follow); names that begin with ``module.`` or ``_orig_mod.`` are
-    taken without. ``config`` None means the sizes a file of
-    ``save_model`` records, or those of vggt-1b. Weights are mapped from the file, not copied. Raises DatasetError for
-    a file that is damaged, holds NaN or infinity, or does not fit in any other way than by heads that ``config``
-    switches off; EnvironmentProblem where the hub cannot be reached.
+    id such as ``facebook/VGGT-1B`` (``@revision`` may follow); if all names in it begin with ``module.`` or
+    ``_orig_mod.``, that is removed. ``config`` None means the sizes a file of ``save_model`` records, or those of
+    vggt-1b. Weights are mapped from the file, not copied. Raises DatasetError for a file that is damaged, holds NaN or
+    infinity, or does not fit in any other way than by heads that ``config`` switches off; EnvironmentProblem where the
+    hub cannot be reached.
     """
     path = locate(source)
     stored = read_weights(path)
@@ -57,7 +52,7 @@ def load_pretrained(source: str, config: VGGTConfig | None = None) -> LoadedMode
     weights = {name: tensor for name, tensor in tensors.items() if name not in set(ignored)}
     _check(weights, expected, path)
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
-    return LoadedModel(model, ignored, source, sha256_of(path), removed)
+    return LoadedModel(model, ignored, removed)
 
 
 def save_model(model: VGGT, path: Path) -> None:
@@ -106,27 +101,15 @@ def _unwrapped(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str
 
 def _ignored(tensors: Mapping[str, Tensor], config: VGGTConfig) -> tuple[str, ...]:
     """Return the keys that are known and not wanted: those of the track head and of heads that are off."""
-    heads = {"camera_head.": config.camera_head, "depth_head.": config.depth_head, "point_head.": config.point_head}
-    prefixes = (_TRACK_HEAD, *(prefix for prefix, wanted in heads.items() if not wanted))
-    return tuple(sorted(name for name in tensors if name.startswith(prefixes)))
+    unwanted = ["track_head", *(head for head in HEADS if not getattr(config, head))]
+    return tuple(sorted(name for name in tensors if name.partition(".")[0] in unwanted))
 
 
 def _check(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
     """Raise DatasetError unless ``weights`` has exactly the names and shapes of ``expected``, and finite numbers."""
-    missing = [name for name in expected if name not in weights]
-    extra = [name for name in weights if name not in expected]
-    shapes = [
-        f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in weights and weights[name].shape != tensor.shape
-    ]
-    for what, names in (("lacks", missing), ("has unknown", extra), ("has other shapes:", shapes)):
-        if names:
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            raise DatasetError(
-                f"{path} does not fit the model: it {what} {', '.join(names[:_NAMED])}{more}; "
-                f"{_advice(missing, expected)}"
-            )
+    if problem := misfit(weights, expected):
+        missing = [name for name in expected if name not in weights]
+        raise DatasetError(f"{path} does not fit the model: {problem}; {_advice(missing, expected)}")
     types = sorted({str(tensor.dtype) for tensor in weights.values() if not tensor.is_floating_point()})
     if types:
         raise DatasetError(f"{path} holds {', '.join(types)} where weights must be floating point; it is no checkpoint")

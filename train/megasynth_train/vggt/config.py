@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
-from megasynth_attr.core.errors import ConfigError
+import yaml
 
-_POSITIVE = (
-    "width",
-    "patch_size_px",
-    "image_size_px",
-    "encoder_depth",
-    "encoder_heads",
-    "depth",
-    "heads",
-    "mlp_ratio",
-    "rope_base",
-    "camera_depth",
-    "camera_heads",
-    "camera_iterations",
-    "dpt_features",
-    "dpt_hidden",
-)
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.resources import resource_dir
+
+HEADS = ("camera_head", "depth_head", "point_head")  # that a model may have or lack
+_MAY_BE_0 = ("register_count", "encoder_register_count", "encoder_layer_scale", "layer_scale", "token_std")
 
 
 @dataclass(frozen=True)
@@ -63,11 +52,12 @@ class VGGTConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "taps", tuple(self.taps))
         object.__setattr__(self, "dpt_channels", tuple(self.dpt_channels))
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"model: {name} is {getattr(self, name)}; it must be greater than 0")
-        if self.register_count < 0 or self.encoder_register_count < 0:
-            raise ConfigError("model: register_count and encoder_register_count must not be negative")
+        for name, number in asdict(self).items():
+            if isinstance(number, tuple | bool):
+                continue
+            if not (number >= 0 if name in _MAY_BE_0 else number > 0):
+                at_least = "not be negative" if name in _MAY_BE_0 else "be greater than 0"
+                raise ConfigError(f"model: {name} is {number}; it must {at_least}")
         for problem in self._misfits():
             raise ConfigError(f"model: {problem}")
 
@@ -110,58 +100,23 @@ class VGGTConfig:
 def config_from_record(record: Mapping[str, Any]) -> VGGTConfig:
     """Return the config of a record written from ``dataclasses.asdict``; ConfigError for unknown keys or misfits."""
     known = {field.name for field in fields(VGGTConfig)}
-    unknown = sorted(set(record) - known)
-    if unknown:
-        raise ConfigError(f"model: unknown size {unknown[0]!r}; a newer version may have written it")
+    if unknown := sorted(set(record) - known):
+        raise ConfigError(
+            f"model: unknown size {unknown[0]!r}, written by a newer version? The sizes are {', '.join(sorted(known))}"
+        )
     return VGGTConfig(**record)
 
 
-SIZES: Mapping[str, VGGTConfig] = MappingProxyType(
-    {
-        "vggt-1b": VGGTConfig(),
-        "vggt-small": VGGTConfig(
-            width=384,
-            image_size_px=224,
-            encoder_depth=8,
-            encoder_heads=6,
-            depth=8,
-            heads=6,
-            taps=(1, 3, 5, 7),
-            camera_depth=2,
-            camera_heads=12,
-            dpt_channels=(64, 128, 256, 256),
-            dpt_features=128,
-            encoder_layer_scale=0.1,
-            layer_scale=0.1,
-            token_std=0.02,
-        ),
-        "vggt-tiny": VGGTConfig(
-            width=96,
-            image_size_px=126,
-            encoder_depth=4,
-            encoder_heads=3,
-            depth=4,
-            heads=3,
-            taps=(0, 1, 2, 3),
-            camera_depth=2,
-            camera_heads=6,
-            dpt_channels=(32, 64, 96, 96),
-            dpt_features=32,
-            dpt_hidden=16,
-            encoder_layer_scale=0.1,
-            layer_scale=0.1,
-            token_std=0.02,
-        ),
-    }
-)
+def _named_sizes() -> Mapping[str, VGGTConfig]:
+    named = yaml.safe_load((resource_dir("assets") / "models" / "sizes.yaml").read_text(encoding="utf-8"))
+    return MappingProxyType({name: config_from_record(sizes) for name, sizes in named.items()})
+
+
+SIZES = _named_sizes()
 
 
 def named_config(name: str, **changes: Any) -> VGGTConfig:
     """Return the named size with some fields changed; ConfigError for an unknown name or field."""
     if name not in SIZES:
         raise ConfigError(f"model.size {name!r} is unknown; the sizes are {', '.join(SIZES)}")
-    known = {field.name for field in fields(VGGTConfig)}
-    for field_name in changes:
-        if field_name not in known:
-            raise ConfigError(f"model: there is no size {field_name!r}; the sizes are {', '.join(sorted(known))}")
-    return replace(SIZES[name], **changes)
+    return config_from_record(asdict(SIZES[name]) | changes)

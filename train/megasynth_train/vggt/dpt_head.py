@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -124,14 +125,7 @@ class DPTHead(nn.Module):
     def _with_map(self, x: Tensor, aspect: float) -> Tensor:
         """Return ``x`` [N, channels, h, w] with the position map added in place."""
         channels, height, width = x.shape[1:]
-        x_part, y_part = self._tables.get(
-            (channels, height, width, aspect),
-            x.device,
-            lambda device: tuple(
-                part * _MAP_STRENGTH for part in map_parts(width, height, aspect, channels, _MAP_BASE, device)
-            ),
-        )
-        return x.add_(whole_map(x_part, y_part))
+        return x.add_(whole_map(*self._tables.get(_faint_parts, width, height, aspect, channels, _MAP_BASE, x.device)))
 
 
 def depth_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,6 +138,11 @@ def points_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:
     """Return points sign(a) expm1(|a|) [..., H, W, 3] and confidence 1 + exp(b) of ``raw`` [..., 4, H, W] = (a, b)."""
     points = raw[..., :3, :, :].movedim(-3, -1)
     return points.sign() * points.abs().expm1(), 1 + raw[..., 3, :, :].exp()
+
+
+def _faint_parts(*arguments: Any) -> tuple[Tensor, Tensor]:
+    x_part, y_part = map_parts(*arguments)
+    return x_part * _MAP_STRENGTH, y_part * _MAP_STRENGTH
 
 
 def _resize(x: Tensor, size_hw: tuple[int, int]) -> Tensor:

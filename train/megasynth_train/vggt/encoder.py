@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from megasynth_train.vggt.block import Block, run_blocks
+from megasynth_train.vggt.block import Block, run_block
 from megasynth_train.vggt.config import VGGTConfig
 
 _EPS = 1e-6  # of every LayerNorm in the encoder; the rest of the model has 1e-5
@@ -31,7 +31,6 @@ class Encoder(nn.Module):
         super().__init__()
         width, side = config.width, config.image_size_px // config.patch_size_px
         self.patch_size_px = config.patch_size_px
-        self.recompute = False
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + side * side, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, config.encoder_register_count, width))
@@ -52,7 +51,7 @@ class Encoder(nn.Module):
         grid = F.interpolate(grid, size=(rows, columns), mode="bicubic", antialias=True, align_corners=False)
         return torch.cat((stored[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2).to(stored.dtype)), dim=1)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, *, recompute: bool = False) -> Tensor:
         """Return the normalised patch tokens [N, patches, width] of normalised ``images`` [N, 3, H, W]."""
         rows, columns = (size // self.patch_size_px for size in images.shape[-2:])
         positions = self.positions(rows, columns)
@@ -60,5 +59,6 @@ class Encoder(nn.Module):
         cls = (self.cls_token + positions[:, :1]).expand(len(patches), -1, -1)
         registers = self.register_tokens.expand(len(patches), -1, -1)  # without a position
         tokens = torch.cat((cls, registers, patches), dim=1)
-        tokens = run_blocks(self.blocks, tokens, recompute=self.recompute)
+        for block in self.blocks:
+            tokens = run_block(block, tokens, recompute=recompute)
         return self.norm(tokens[:, -patches.shape[1] :])

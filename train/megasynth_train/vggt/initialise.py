@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from megasynth_train.vggt.block import LayerScale
-from megasynth_train.vggt.camera_head import POSE_SIZE
 from megasynth_train.vggt.config import VGGTConfig
 from megasynth_train.vggt.model import VGGT
 
-_LAST_STD = (
-    0.01  # of the layers that write depth, points and poses: an untrained model predicts depth 1 for every pixel
-)
+# Of the layers that write depth, points and poses: an untrained model predicts depth 1 for every pixel.
+_LAST_STD = 0.01
 
 
 def random_model(config: VGGTConfig, seed: int, device: torch.device | str = "cpu") -> VGGT:
@@ -80,11 +78,6 @@ def _fill_ends(model: VGGT, generator: torch.Generator) -> None:
         model.camera_head.empty_pose_tokens.zero_()
         last = model.camera_head.pose_branch.fc2
         last.weight.normal_(std=_LAST_STD, generator=generator)
-        last.bias.copy_(_neutral_pose(last.bias) / model.camera_head.iterations)  # each iteration adds it once
-
-
-def _neutral_pose(like: Tensor) -> Tensor:
-    """Return no translation, no rotation (quaternion xyzw) and fields of view of 1 rad."""
-    pose = torch.zeros(POSE_SIZE, device=like.device, dtype=like.dtype)
-    pose[6:] = 1.0  # w and both fields of view
-    return pose
+        last.bias.zero_()
+        # w of the quaternion xyzw, and 1 rad for both fields of view; each iteration adds its share
+        last.bias[6:] = 1 / model.camera_head.iterations

@@ -33,25 +33,19 @@ class Prediction:
 
 
 class VGGT(nn.Module):
-    """The model; its state dict has the published names and shapes, without the track head."""
+    """The model; its state dict has the published names and shapes, without the track head.
+
+    ``gradient_checkpointing``: blocks of encoder and aggregator are computed again in the backward pass, not kept.
+    """
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
         self.config = config
+        self.gradient_checkpointing = False
         self.aggregator = Aggregator(config)
         self.camera_head = CameraHead(config) if config.camera_head else None
         self.depth_head = DPTHead(config, outputs=2) if config.depth_head else None
         self.point_head = DPTHead(config, outputs=4) if config.point_head else None
-
-    @property
-    def gradient_checkpointing(self) -> bool:
-        """Whether the blocks of encoder and aggregator are computed again in the backward pass instead of kept."""
-        return self.aggregator.recompute
-
-    @gradient_checkpointing.setter
-    def gradient_checkpointing(self, recompute: bool) -> None:
-        self.aggregator.recompute = recompute
-        self.aggregator.patch_embed.recompute = recompute
 
     def forward(self, images: Tensor) -> Prediction:
         """Return the prediction for ``images``, float [B, S, 3, H, W] (or [S, 3, H, W]: one scene), RGB in [0, 1].
@@ -61,7 +55,7 @@ class VGGT(nn.Module):
         if images.ndim == 4:
             images = images.unsqueeze(0)
         self._check(images)
-        taps = self.aggregator(images)
+        taps = self.aggregator(images, recompute=self.gradient_checkpointing)
         size_hw = (images.shape[-2], images.shape[-1])
         poses: tuple[Tensor, ...] = ()
         depth = depth_confidence = points = points_confidence = None

@@ -33,19 +33,16 @@ def set_backends() -> None:
     torch.backends.cudnn.allow_tf32 = True
 
 
-def store_frozen_in_bf16(model: VGGT) -> int:
-    """Store frozen weights of the aggregator's linears and convolutions in bfloat16; return the bytes saved.
+def store_frozen_in_bf16(model: VGGT) -> None:
+    """Store frozen weights of the aggregator's linears and convolutions in bfloat16.
 
     Under bf16 autocast the result is the same to the last bit, since autocast would round the same weights on every
     use (it caches only the copies of weights that are trained). The model then *only* runs under bf16 autocast, and
     its state dict is no longer the checkpoint: take ``weights_hash`` first. Norms, LayerScale, tokens, positions and
     heads stay fp32.
     """
-    saved = 0
     for module in model.aggregator.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             for weight in module.parameters(recurse=False):
                 if not weight.requires_grad and weight.dtype == torch.float32:
                     weight.data = weight.data.to(torch.bfloat16)
-                    saved += weight.numel() * 2
-    return saved

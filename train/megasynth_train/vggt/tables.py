@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+Tables = TypeVar("Tables", bound=tuple[Tensor, ...])
+
 
 class TableCache:
-    """Tensors by shape and device, made on first use and kept by the module that owns the cache.
+    """Tensors by what they are made of, made on first use and kept by the module that owns the cache.
 
     Not buffers: there is one table per shape met, none belongs into a state dict, and DDP need not broadcast them. A
     copy or a pickle of the module starts empty.
     """
 
     def __init__(self) -> None:
-        self._tables: dict[tuple[Any, ...], tuple[Tensor, ...]] = {}
+        self._tables: dict[tuple[Any, ...], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_tables": {}}
 
     @torch.compiler.disable
-    def get(
-        self, key: tuple[Any, ...], device: torch.device, make: Callable[[torch.device], tuple[Tensor, ...]]
-    ) -> tuple[Tensor, ...]:
-        """Return ``make(device)``, made once per key and device."""
-        tables = self._tables.get((*key, device))
+    def get(self, make: Callable[..., Tables], *arguments: Any) -> Tables:
+        """Return ``make(*arguments)``, made once; the last argument is the device."""
+        tables: Tables | None = self._tables.get((make, arguments))
         if tables is None:
             # Ordinary tensors even when first met under inference_mode: those of inference cannot be used in training.
             with torch.inference_mode(False), torch.no_grad():
-                tables = make(device)
+                tables = make(*arguments)
             if all(type(table) is Tensor for table in tables):  # a tracer's fake tensors die with the trace
-                self._tables[(*key, device)] = tables
+                self._tables[make, arguments] = tables
         return tables
 
 

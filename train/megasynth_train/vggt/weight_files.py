@@ -29,6 +29,7 @@ from megasynth_train.vggt.source_names import ADAPTER_WEIGHTS, SHIPPED, hub_id
 from megasynth_train.vggt.torch_files import PICKLE, ZIP, read_state_dict
 
 NAMES = ("model.safetensors", "model.pt")  # in a folder and on the hub, in this order
+_NAMED = 4  # tensors an error message names
 _ADAPTER_NAMES = ("adapter.json", "adapter_config.json", *ADAPTER_WEIGHTS)
 _NO_WEIGHTS = {  # what is often found in place of a download → how it begins, what to do
     "a pointer of Git LFS": (b"version https://git-lfs", "fetch it with git lfs pull"),
@@ -93,6 +94,22 @@ def read_weights(path: Path) -> StoredWeights:
         raise DatasetError(
             f"{path} cannot be read as weights ({reason}); it is cut short or no checkpoint: download it again"
         ) from error
+
+
+def misfit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """Return which ``expected`` tensors ``found`` lacks, has besides, or has in another shape; empty if none."""
+    lacking = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected]
+    shapes = [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    for what, names in (("lacks", lacking), ("has unknown", unknown), ("has other shapes:", shapes)):
+        if names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            return f"it {what} {', '.join(names[:_NAMED])}{more}"
+    return ""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

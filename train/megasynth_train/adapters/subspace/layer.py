@@ -149,9 +149,6 @@ class SubspaceLinear(Linear):
             if adapter_name in kept:
                 kept[adapter_name] = kept[adapter_name].to(device)
 
-    def __repr__(self) -> str:
-        return "subspace." + nn.Module.__repr__(self)
-
 
 def free_numbers(model: nn.Module) -> dict[str, int]:
     """Return how many numbers of each M train, by parameter name: fewer than it has where a mask holds some at 0."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
@@ -32,7 +33,8 @@ class SubspaceModel(LoraModel):
     ) -> None:
         """Add the adapter; ConfigError or DatasetError, and no change, if its basis is missing or does not fit."""
         config = cast(SubspaceConfig, self.peft_config[adapter_name])
-        config.make_absolute()
+        if config.basis:  # to be found from any working directory
+            config.basis = str(Path(config.basis).expanduser().resolve())
         basis = config.opened or _opened(config, model)
         check_layers(basis, model)
         check_options(basis, config)
@@ -40,11 +42,11 @@ class SubspaceModel(LoraModel):
             config.basis_sha256 = basis.sha256
         if config.target_modules is None:
             config.target_modules = exact_pattern(list(basis.layers))
-        config.attach(basis)
+        config.opened = basis
         try:
             super().inject_adapter(model, adapter_name, autocast_adapter_dtype, low_cpu_mem_usage, state_dict)
         finally:
-            config.attach(None)
+            config.opened = None
 
     @staticmethod
     def _create_new_module(

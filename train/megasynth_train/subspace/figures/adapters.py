@@ -12,20 +12,18 @@ import numpy as np
 from megasynth_attr.core.pages.figures import (
     CHANCE,
     DASHED,
-    PAPER,
     attribute_colours,
     bar_axes,
     colour_bar,
     legend_room,
     panels_for,
-    save,
     scale,
     sheet,
     top_legend,
 )
 from megasynth_attr.core.pages.words import short
 from megasynth_train.subspace.analysis import Analysis, DriftRow
-from megasynth_train.subspace.figures.layout import Drawing, layers_of, quantiles
+from megasynth_train.subspace.figures.layout import Drawing, heat_map, layers_of, quantiles, saved
 from megasynth_train.subspace.figures.numbers import AttributeNumbers
 
 _PRINTED = 12  # adapters up to which a matrix shows its numbers
@@ -55,38 +53,25 @@ def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], fold
     largest = max(float(np.abs(m[~np.eye(len(m), dtype=bool)]).max()) for m in matrices.values())
     limit = max(0.1, math.ceil(largest * 10) / 10)
     for axes, n in panels_for(page, chosen):
-        _draw_matrix(axes, matrices[n.name], "RdBu", limit)
+        _draw_matrix(axes, matrices[n.name], limit)
         axes.set_title(n.name, loc="left", fontweight="bold")
     for axes in page.axes[-1]:
         axes.set_xlabel("adapter", labelpad=2)
     mappable = scale(-limit, limit, "RdBu")
     colour_bar(bar_axes(page.figure, 0.9, 3.0, 0.4), mappable, "cosine of two updates, mean over the layers")
-    save(page, folder, "coherence")
-    words = "; ".join(f"{n.name} {short(n.coherence.median)}" for n in chosen)
+    found = "; ".join(f"{n.name} {short(n.coherence.median)}" for n in chosen)
     by_chance = short(max(n.coherence_chance or 0 for n in chosen))
-    return (
-        Drawing(
-            "coherence",
-            "Coherence of the adapters",
-            "Cosine between the updates of two adapters of one attribute, mean over all layers: 1 the same direction, "
-            "0 none in common.",
-            f"Independently rotated updates give 0 in every cell but the diagonal, in one layer within ± {by_chance}.",
-            f"Square matrices, one per attribute. Median over the layers of the mean off the diagonal: {words}.",
-        ),
-    )
+    return (saved(page, folder, "coherence", found=found, by_chance=by_chance),)
 
 
 def _mean_coherence(analysis: Analysis, attribute: str) -> np.ndarray:
     return np.mean([row.coherence for row in layers_of(analysis, attribute)], axis=0)
 
 
-def _draw_matrix(axes: Any, matrix: np.ndarray, colours: str, limit: float) -> None:
+def _draw_matrix(axes: Any, matrix: np.ndarray, limit: float) -> None:
     count = len(matrix)
-    shown: Any = np.ma.masked_array(matrix, np.eye(count, dtype=bool))
-    axes.grid(False)
-    axes.patch.set(hatch="////", edgecolor="#c3c8d0", linewidth=0)
-    axes.pcolormesh(shown, cmap=colours, vmin=-limit, vmax=limit, edgecolors=PAPER, linewidth=0.5)
-    axes.invert_yaxis()
+    others = np.where(np.eye(count, dtype=bool), np.nan, matrix)
+    heat_map(axes, others, cmap="RdBu", vmin=-limit, vmax=limit, linewidth=0.5)
     if count <= _PRINTED:
         for i, j in np.ndindex(count, count):
             if i != j:
@@ -96,17 +81,15 @@ def _draw_matrix(axes: Any, matrix: np.ndarray, colours: str, limit: float) -> N
                     j + 0.5, i + 0.5, text, ha="center", va="center", color="white" if dark else "#3a404a",
                     fontsize=7.2 if count > 8 else 8.5,
                 )  # fmt: skip
-    step = max(1, math.ceil(count / 10))
-    ticks = range(0, count, step)
+    ticks = range(0, count, max(1, math.ceil(count / 10)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks([t + 0.5 for t in ticks], [str(t + 1) for t in ticks])
-    axes.tick_params(length=0, labelsize=8)
-    axes.spines[:].set_visible(False)
+    axes.tick_params(labelsize=8)
 
 
 def draw_weights(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder: Path) -> tuple[Drawing, ...]:
     """Draw every adapter's weight in the basis relative to equal weights: median and 5–95 % over the layers."""
-    chosen = [n for n in numbers if n.adapters > 1 and len(weights_of(analysis, n.name))]
+    chosen = [n for n in numbers if n.adapters > 1 and len(_weights_of(analysis, n.name))]
     if not chosen:
         return ()
     colours = attribute_colours(analysis.attributes)
@@ -114,7 +97,7 @@ def draw_weights(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder
     page = sheet(math.ceil(len(chosen) / columns), columns, 1.15, left=0.55, gap_y=0.5)
     words, reach = [], [0.9, 1.1]
     for axes, n in panels_for(page, chosen):
-        table = weights_of(analysis, n.name)
+        table = _weights_of(analysis, n.name)
         low, middle, high = np.percentile(table * n.adapters, (5, 50, 95), axis=0)
         place = np.arange(1, n.adapters + 1)
         axes.vlines(place, low, high, color=colours[n.name], linewidth=2.2, alpha=0.45)
@@ -132,20 +115,10 @@ def draw_weights(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder
         axes.set_xlabel("adapter", labelpad=2)
     for axes in page.axes[:, 0]:
         axes.set_ylabel("weight × adapters")
-    save(page, folder, "weights")
-    return (
-        Drawing(
-            "weights",
-            "Robust weights",
-            "How much each adapter counts in its attribute's basis, relative to equal weights; dot: median over the "
-            "layers, bar: 5–95 %.",
-            "Adapters of which none is an outlier, related or not, weigh 1 each (dashed); an outlier falls far below.",
-            f"Dots with bars, one panel per attribute. Smallest and largest median weight: {'; '.join(words)}.",
-        ),
-    )
+    return (saved(page, folder, "weights", found="; ".join(words)),)
 
 
-def weights_of(analysis: Analysis, attribute: str) -> np.ndarray:
+def _weights_of(analysis: Analysis, attribute: str) -> np.ndarray:
     """Return layers × adapters: weights in the basis that is used."""
     return np.array([row.extractors[0].weights for row in layers_of(analysis, attribute) if row.extractors])
 
@@ -177,18 +150,7 @@ def draw_drift(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
     for axes in (upper, lower):
         axes.locator_params(axis="x", integer=True)
     top_legend(page.figure, *upper.get_legend_handles_labels())
-    save(page, folder, "drift")
-    return (
-        Drawing(
-            "drift",
-            "Drift from the start",
-            "How far training moved lora_A from its initial values, by depth; line: median over adapters and layers of "
-            "one depth, shade: 5–95 %.",
-            "Row spaces that have nothing to do with the start reach almost 90° (dashed); adapters with a common start "
-            "that stay near 0 share a row space whatever they learned.",
-            f"Line plots by depth, one line per attribute. Medians of change and largest angle: {'; '.join(words)}.",
-        ),
-    )
+    return (saved(page, folder, "drift", found="; ".join(words)),)
 
 
 def _draw_by_depth(axes: Any, rows: Sequence[DriftRow], field: str, colour: str, label: str) -> None:
@@ -227,30 +189,16 @@ def draw_energy(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder:
             axes.plot(share.median, y, "o", color=colours[n.name], markersize=4.5, label=n.name if not line else None)
     unrelated = [n.energy_unrelated for n in chosen if n.energy_unrelated is not None]
     random = max((n.energy_chance or 0.0) for n in chosen)
-    _chance_lines(axes, random, min(unrelated, default=random))
+    least = min(unrelated, default=random)
+    axes.axvline(random, color=CHANCE, linestyle=":", linewidth=1.2)
+    axes.axvline(least, color=CHANCE, linestyle=DASHED, linewidth=1)
     axes.set_yticks([line * (len(chosen) + 1) + (len(chosen) - 1) / 2 for line in range(len(extractors))], extractors)
     axes.set_ylim(len(extractors) * (len(chosen) + 1) - 1, -1)
     axes.set_xlim(-0.01, 1.01)
     axes.grid(False, axis="y")
     axes.set_xlabel("share of an adapter's energy inside the basis", labelpad=2)
     top_legend(page.figure, *axes.get_legend_handles_labels())
-    save(page, folder, "energy")
-    words = "; ".join(
+    found = "; ".join(
         f"{n.name}: " + ", ".join(f"{name} {short(share.median)}" for name, share in n.energy.items()) for n in chosen
     )
-    return (
-        Drawing(
-            "energy",
-            "Explained energy",
-            "Share of an adapter's squared norm that lies inside its attribute's basis, by extractor; dot: median over "
-            "layers and adapters, bar: 5–95 %.",
-            f"A random basis holds {short(random)} (dotted); but a basis fitted to unrelated adapters already holds "
-            f"about {short(min(unrelated, default=random))} of them or more (dashed: dimensions ÷ total rank).",
-            f"Dots with bars, grouped by extractor. Medians: {words}.",
-        ),
-    )
-
-
-def _chance_lines(axes: Any, random: float, unrelated: float) -> None:
-    axes.axvline(random, color=CHANCE, linestyle=":", linewidth=1.2)
-    axes.axvline(unrelated, color=CHANCE, linestyle=DASHED, linewidth=1)
+    return (saved(page, folder, "energy", found=found, random=short(random), unrelated=short(least)),)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from megasynth_attr.core.pages.figures import CHANCE, COLOURS, Sheet, legend_room, save, sheet, top_legend
+from megasynth_attr.core.pages.figures import CHANCE, COLOURS, Sheet, legend_room, sheet, top_legend
 from megasynth_attr.core.pages.words import short
-from megasynth_train.subspace.figures.layout import Drawing
+from megasynth_train.subspace.figures.layout import Drawing, saved
 from megasynth_train.subspace.figures.numbers import SplitNumbers
 
 
@@ -42,23 +42,12 @@ def draw_halves(splits: Sequence[SplitNumbers], folder: Path) -> tuple[Drawing, 
         axes.set_title("outputs" if side == "out" else "inputs", loc="left", pad=3)
     page.axes[1, 0].set_xlabel("mean cos² of the principal angles", labelpad=2)
     _legend(page)
-    save(page, folder, "halves")
-    words = "; ".join(
+    found = "; ".join(
         f"{n.name} {short(n.out.median)} and {short(n.inner.median)} "
         f"(chance {short(n.out_chance.median)} and {short(n.inner_chance.median)})"
         for n in splits
     )
-    return (
-        Drawing(
-            "halves",
-            "Bases from halves of the adapters",
-            "Overlap (mean cos²; 1: the same subspace) of bases mined from two halves of one attribute's adapters, and "
-            "of halves of two attributes; dot: median over layers and splits, bar: 5–95 %.",
-            "Random bases of the same sizes give the grey marks; an attribute has a subspace of its own only where its "
-            "two halves agree better than halves of different attributes do.",
-            f"Dots with bars, one line per pair of halves. Medians on the output and input side: {words}.",
-        ),
-    )
+    return (saved(page, folder, "halves", found=found),)
 
 
 def _legend(page: Sheet) -> None:

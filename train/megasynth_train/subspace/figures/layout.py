@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import yaml
 
-from megasynth_attr.core.pages.figures import scale
+from megasynth_attr.core.pages.figures import PAPER, Sheet, save, scale
 from megasynth_train.subspace.analysis import Analysis, LayerKey, LayerRow, PairRow
 
 ATTENTIONS, KINDS = ("frame", "global"), ("qkv", "proj", "fc1", "fc2")  # first, in this order; then others by name
-Row = TypeVar("Row")
+Row = TypeVar("Row", LayerRow, PairRow)
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,9 @@ class Quantiles:
     count: int
 
 
-def quantiles(values: Iterable[float]) -> Quantiles:
-    """Return the quantiles of ``values``."""
-    numbers = np.asarray(list(values), dtype=np.float64)
+def quantiles(values: Iterable[float | None]) -> Quantiles:
+    """Return the quantiles of those ``values`` that are not None."""
+    numbers = np.array([value for value in values if value is not None], dtype=np.float64)
     if not len(numbers):
         return Quantiles(None, None, None, 0)
     low, middle, high = np.percentile(numbers, (5, 50, 95))
@@ -76,22 +80,12 @@ def _ordered(names: Iterable[str], first: Sequence[str]) -> tuple[str, ...]:
 
 def layers_of(analysis: Analysis, attribute: str) -> tuple[LayerRow, ...]:
     """Return the rows of one attribute, by depth."""
-    return by_depth((row for row in analysis.layers if row.attribute == attribute), lambda row: row.layer)
+    return by_depth(row for row in analysis.layers if row.attribute == attribute)
 
 
-def by_depth(rows: Iterable[Row], layer: Callable[[Row], LayerKey]) -> tuple[Row, ...]:
+def by_depth(rows: Iterable[Row]) -> tuple[Row, ...]:
     """Return ``rows`` sorted by the depth of their layer."""
-    return tuple(sorted(rows, key=lambda row: (layer(row).depth, layer(row).module)))
-
-
-def pair_names(analysis: Analysis) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of attributes, in the analysis' order."""
-    return tuple(dict.fromkeys((row.first, row.second) for row in analysis.pairs))
-
-
-def rows_of_pair(analysis: Analysis, pair: tuple[str, str]) -> tuple[PairRow, ...]:
-    """Return the rows of one pair, by depth."""
-    return by_depth((row for row in analysis.pairs if (row.first, row.second) == pair), lambda row: row.layer)
+    return tuple(sorted(rows, key=lambda row: (row.layer.depth, row.layer.module)))
 
 
 def module_count(analysis: Analysis) -> int:
@@ -123,12 +117,38 @@ class Drawing:
     chance: str  # one sentence: what it would look like if nothing was there
     alt: str  # what a person would see, in words and numbers
 
-    @property
-    def png(self) -> str:
-        """Return the picture's path inside the report."""
-        return f"figures/{self.stem}.png"
 
-    @property
-    def svg(self) -> str:
-        """Return the drawing's path inside the report."""
-        return f"figures/{self.stem}.svg"
+def saved(page: Sheet, folder: Path, figure: str, stem: str = "", **values: object) -> Drawing:
+    """Write a sheet into ``folder`` and return it with the words of texts.yaml, in which ``values`` are filled in.
+
+    ``figure`` is its name there, and that of its files unless ``stem`` is given.
+    """
+    stem = stem or figure
+    save(page, folder, stem)
+    return Drawing(stem, **{name: text.format(**values) for name, text in _texts()[figure].items()})
+
+
+@cache
+def _texts() -> dict[str, dict[str, str]]:
+    texts: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text("utf-8"))
+    return texts
+
+
+def heat_map(axes: Any, values: np.ndarray, **options: Any) -> Any:
+    """Draw a matrix as coloured cells, the first row on top, hatched where a value is missing (NaN), without frame."""
+    axes.grid(False)
+    axes.patch.set(hatch="////", edgecolor="#c3c8d0", linewidth=0)
+    mesh = axes.pcolormesh(np.ma.masked_invalid(values), edgecolors=PAPER, **options)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return mesh
+
+
+def draw_places(axes: Any, values: np.ndarray, place: Places, colours: str, low: float, high: float) -> Any:
+    """Draw a grid of kinds × depths (``Places.grid``) between ``low`` and ``high``."""
+    mesh = heat_map(axes, values, cmap=colours, vmin=low, vmax=high, linewidth=0.3)
+    axes.set_yticks(np.arange(len(place.rows)) + 0.5, [f"{a} {k}" for a, k in place.rows], fontsize=8)
+    shown = range(0, place.depths, max(1, math.ceil(place.depths / 12)))
+    axes.set_xticks([d + 0.5 for d in shown], [str(d) for d in shown], fontsize=8)
+    return mesh

@@ -9,7 +9,7 @@ import numpy as np
 
 from megasynth_train.subspace.analysis import Analysis, LayerKey, PairRow, SplitRow
 from megasynth_train.subspace.angles import lambdas, operator_cosines
-from megasynth_train.subspace.figures.layout import Quantiles, layers_of, pair_names, quantiles, rows_of_pair
+from megasynth_train.subspace.figures.layout import Quantiles, by_depth, layers_of, quantiles
 from megasynth_train.subspace.null_angles import Chance, expected_energy_overlap, expected_squared_cosine
 
 
@@ -17,7 +17,8 @@ from megasynth_train.subspace.null_angles import Chance, expected_energy_overlap
 class PairLayer:
     """Two attributes in one layer; ratios are measured ÷ chance, and energies the mean of both directions."""
 
-    layer: LayerKey
+    row: PairRow
+    sizes: tuple[int, int]  # dimensions of the two bases
     lambda_out: float  # 1 − cos of the smallest principal angle: 0 shared direction, 1 orthogonal
     lambda_in: float
     lambda_out_ratio: float
@@ -26,6 +27,11 @@ class PairLayer:
     energy_ratio: float
     joint: float  # largest cosine between operators A M Bᵀ of the two
     joint_chance: float
+
+    @property
+    def layer(self) -> LayerKey:
+        """Return which layer it is."""
+        return self.row.layer
 
 
 @dataclass(frozen=True)
@@ -87,52 +93,50 @@ class AttributeNumbers:
     energy_unrelated: float | None  # the least a fitted basis holds of unrelated adapters: dimension / total rank
     not_converged: int
 
+    @property
+    def basis_energy(self) -> Quantiles:
+        """Return the energy inside the basis that is used: that of the first extractor."""
+        return next(iter(self.energy.values()), quantiles(()))
 
-def dimensions(analysis: Analysis) -> dict[tuple[str, str], int]:
+
+def _dimensions(analysis: Analysis) -> dict[tuple[str, str], int]:
     """Return (module, attribute) → dimensions of its basis."""
     return {(row.layer.module, row.attribute): row.dimension for row in analysis.layers}
 
 
 def pair_numbers(analysis: Analysis, chance: Chance) -> tuple[PairNumbers, ...]:
     """Return every pair of attributes; layers in which one has no dimension are left out."""
-    known = dimensions(analysis)
+    known = _dimensions(analysis)
     found = []
-    for first, second in pair_names(analysis):
-        rows = rows_of_pair(analysis, (first, second))
+    for first, second in dict.fromkeys((row.first, row.second) for row in analysis.pairs):
+        rows = by_depth(row for row in analysis.pairs if (row.first, row.second) == (first, second))
         both = tuple(_pair_layer(row, known, chance) for row in rows if row.angles_out_deg and row.angles_in_deg)
         found.append(PairNumbers(first, second, both, len(rows)))
     return tuple(found)
 
 
 def _pair_layer(row: PairRow, known: dict[tuple[str, str], int], chance: Chance) -> PairLayer:
-    sizes = pair_sizes(row, known)
+    module = row.layer.module
+    sizes = known[module, row.first], known[module, row.second]
     out, inner = np.radians(row.angles_out_deg), np.radians(row.angles_in_deg)
     random_out, random_in = (chance.smallest(size, *sizes) for size in (row.outputs, row.inputs))
     shares = [e for e in (row.energy_first_in_second, row.energy_second_in_first) if e is not None]
     energy = sum(shares) / len(shares)  # both: with dimensions on both sides something moved
     expected = sum(expected_energy_overlap(row.outputs, row.inputs, d, d) for d in sizes) / 2
+    lambda_out, lambda_in = lambdas(np.array([out[0], inner[0]]))[0].tolist()
+    by_chance_out, by_chance_in = lambdas(np.array([random_out, random_in]))[0].tolist()
     return PairLayer(
-        row.layer,
-        lambda_out=smallest_lambda(out[0]),
-        lambda_in=smallest_lambda(inner[0]),
-        lambda_out_ratio=_ratio(smallest_lambda(out[0]), smallest_lambda(random_out)),
-        lambda_in_ratio=_ratio(smallest_lambda(inner[0]), smallest_lambda(random_in)),
+        row,
+        sizes,
+        lambda_out,
+        lambda_in,
+        lambda_out_ratio=_ratio(lambda_out, by_chance_out),
+        lambda_in_ratio=_ratio(lambda_in, by_chance_in),
         energy=energy,
         energy_ratio=_ratio(energy, expected),
         joint=float(operator_cosines(out[:1], inner[:1])[0]),
         joint_chance=float(np.cos(random_out) * np.cos(random_in)),
     )
-
-
-def smallest_lambda(angle: float) -> float:
-    """Return λ_min = 1 − cos of the smallest angle, radians."""
-    return float(lambdas(np.asarray([angle]))[0][0])
-
-
-def pair_sizes(row: PairRow, known: dict[tuple[str, str], int]) -> tuple[int, int]:
-    """Return the dimensions of both bases of a pair in its layer."""
-    module = row.layer.module
-    return known[module, row.first], known[module, row.second]
 
 
 def _ratio(value: float, by_chance: float) -> float:
@@ -143,19 +147,15 @@ def _ratio(value: float, by_chance: float) -> float:
 def split_numbers(analysis: Analysis) -> tuple[SplitNumbers, ...]:
     """Return every pair of halves, those of one attribute first."""
     sizes = {row.layer.module: (row.outputs, row.inputs) for row in analysis.layers}
-    known = dimensions(analysis)
+    known = _dimensions(analysis)
     found = []
-    for first, second in dict.fromkeys((row.first, row.second) for row in analysis.splits):
-        rows = [r for r in analysis.splits if (r.first, r.second) == (first, second) and r.angles_out_deg]
-        rows = [r for r in rows if r.angles_in_deg]
-        out, inner = (
-            [float(np.mean(np.cos(np.radians(angles)) ** 2)) for angles in sides]
-            for sides in ([r.angles_out_deg for r in rows], [r.angles_in_deg for r in rows])
-        )
-        chances = [[_mean_squared_cosine(row, sizes[row.layer.module][side], known) for row in rows] for side in (0, 1)]
-        found.append(
-            SplitNumbers(first, second, quantiles(out), quantiles(chances[0]), quantiles(inner), quantiles(chances[1]))
-        )
+    for pair in dict.fromkeys((row.first, row.second) for row in analysis.splits):
+        rows = [r for r in analysis.splits if (r.first, r.second) == pair and r.angles_out_deg and r.angles_in_deg]
+        measured = []
+        for side, field in enumerate(("angles_out_deg", "angles_in_deg")):
+            measured.append(quantiles(np.mean(np.cos(np.radians(getattr(row, field))) ** 2) for row in rows))
+            measured.append(quantiles(_mean_squared_cosine(row, sizes[row.layer.module][side], known) for row in rows))
+        found.append(SplitNumbers(*pair, *measured))
     return tuple(sorted(found, key=lambda numbers: not numbers.same))
 
 
@@ -182,7 +182,7 @@ def _attribute(analysis: Analysis, name: str) -> AttributeNumbers:
         name,
         adapters=sum(adapter.attribute == name for adapter in analysis.adapters),
         layers=len(rows),
-        coherence=quantiles(row.mean_coherence for row in rows if row.mean_coherence is not None),
+        coherence=quantiles(row.mean_coherence for row in rows),
         coherence_chance=_median((row.outputs * row.inputs) ** -0.5 for row in rows),
         significant=quantiles(row.significant for row in rows),
         effective_rank=quantiles(row.effective_rank for row in rows),

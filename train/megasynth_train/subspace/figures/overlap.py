@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,74 +13,76 @@ from megasynth_attr.core.pages.figures import (
     CHANCE,
     COLOURS,
     MUTED,
-    PAPER,
     Sheet,
     bar_axes,
     colour_bar,
     log_axis,
     panels_for,
-    save,
     sheet,
     write,
 )
 from megasynth_attr.core.pages.words import short
-from megasynth_train.subspace.analysis import Analysis, PairRow
 from megasynth_train.subspace.angles import lambdas, operator_cosines
-from megasynth_train.subspace.figures.layout import Drawing, Places, file_stem, rows_of_pair
-from megasynth_train.subspace.figures.numbers import PairNumbers, dimensions, pair_sizes
+from megasynth_train.subspace.figures.layout import Drawing, Places, draw_places, file_stem, saved
+from megasynth_train.subspace.figures.numbers import PairLayer, PairNumbers
 from megasynth_train.subspace.null_angles import Chance
 
 BINS = 30
 MOST_COSINES = 64  # of a joint operator space, beginning with the largest
-SIDES = ("outputs", "inputs")
 
 
-def draw_lambdas(
-    analysis: Analysis, pairs: Sequence[PairNumbers], place: Places, chance: Chance, folder: Path
-) -> tuple[Drawing, ...]:
+def draw_lambdas(pairs: Sequence[PairNumbers], place: Places, chance: Chance, folder: Path) -> tuple[Drawing, ...]:
     """Draw one figure per pair: λ of all layers, by kind and side, beside λ of random subspaces of the same sizes."""
-    known, drawn = dimensions(analysis), []
+    drawn = []
     for number, pair in enumerate(pairs):
-        rows = rows_with_angles(analysis, pair)
-        kinds = [kind for kind in place.kinds if any(row.layer.kind == kind for row in rows)]
+        kinds = [kind for kind in place.kinds if any(layer.layer.kind == kind for layer in pair.layers)]
         if not kinds:
             continue
         page = sheet(len(kinds), 2, 0.78, left=0.52, top=0.78, bottom=0.5, gap_y=0.42)
         groups = {
-            (line, side): _Group([row for row in rows if row.layer.kind == kind], side, known, chance)
+            (line, side): _Group([layer for layer in pair.layers if layer.layer.kind == kind], side, chance)
             for line, kind in enumerate(kinds)
             for side in (0, 1)
         }
         low = min(group.lowest for group in groups.values())
         for (line, side), group in groups.items():
             _draw_histogram(page.axes[line, side], group, place.attentions, low)
-            title = f"{kinds[line]}, {SIDES[side]} ({group.sizes_text})"
+            title = f"{kinds[line]}, {('outputs', 'inputs')[side]} ({group.sizes_text})"
             page.axes[line, side].set_title(title, loc="left", fontsize=8.5)
-            if line == len(kinds) - 1:
-                page.axes[line, side].set_xlabel("λ = 1 − cos θ", labelpad=2)
+        for axes in page.axes[-1]:
+            axes.set_xlabel("λ = 1 − cos θ", labelpad=2)
         _legend(page, place.attentions, pair.name)
-        stem = file_stem("lambda", str(number), pair.first, pair.second)
-        save(page, folder, stem)
-        drawn.append(_describe_lambdas(pair, stem))
+        drawn.append(_saved(page, folder, "lambda", number, pair))
     return tuple(drawn)
 
 
-def rows_with_angles(analysis: Analysis, pair: PairNumbers) -> list[PairRow]:
-    """Return the layers of a pair in which both attributes have dimensions, by depth."""
-    return [r for r in rows_of_pair(analysis, (pair.first, pair.second)) if r.angles_out_deg and r.angles_in_deg]
+def _saved(page: Sheet, folder: Path, figure: str, number: int, pair: PairNumbers) -> Drawing:
+    """Write the figure of one pair, with its medians over the layers in words."""
+    fields = {"outputs": "lambda_out_ratio", "inputs": "lambda_in_ratio", "energy": "energy_ratio"}
+    return saved(
+        page,
+        folder,
+        figure,
+        file_stem(figure, str(number), pair.first, pair.second),
+        pair=pair.name,
+        first=pair.first,
+        second=pair.second,
+        layers=len(pair.layers),
+        **{word: short(pair.over_layers(field).median) for word, field in fields.items()},
+    )
 
 
 class _Group:
     """λ of one kind of layer on one side: by attention type, and of random subspaces."""
 
-    def __init__(self, rows: Sequence[PairRow], side: int, known: dict[tuple[str, str], int], chance: Chance) -> None:
-        sizes = [(row.inputs if side else row.outputs, *pair_sizes(row, known)) for row in rows]
+    def __init__(self, layers: Sequence[PairLayer], side: int, chance: Chance) -> None:
+        sizes = [(layer.row.inputs if side else layer.row.outputs, *layer.sizes) for layer in layers]
         self.sizes_text = " or ".join(str(size) for size in sorted({size[0] for size in sizes}))
-        self.by_attention: dict[str, np.ndarray] = {}
-        for attention in dict.fromkeys(row.layer.attention for row in rows):
-            chosen = [row for row in rows if row.layer.attention == attention]
-            angles = [row.angles_in_deg if side else row.angles_out_deg for row in chosen]
-            self.by_attention[attention] = lambdas(np.radians(np.concatenate(angles)))[0]
+        angles: dict[str, list[float]] = {}
+        for layer in layers:
+            of_attention = angles.setdefault(layer.layer.attention, [])
+            of_attention += layer.row.angles_in_deg if side else layer.row.angles_out_deg
+        self.by_attention = {attention: lambdas(np.radians(found))[0] for attention, found in angles.items()}
         drawn = {size: lambdas(chance.angles(*size))[0].ravel() for size in sorted(set(sizes))}
         self.random = np.concatenate(list(drawn.values()))
         # Every layer counts as often as it is there, whatever the number of draws
@@ -119,22 +121,6 @@ def _legend(page: Sheet, attentions: Sequence[str], title: str) -> None:
     write(page.figure, 0.06, 0.3, "% of all λ per bin", va="top", fontsize=8.5, color=MUTED)
 
 
-def _describe_lambdas(pair: PairNumbers, stem: str) -> Drawing:
-    ratio_out, ratio_in = pair.over_layers("lambda_out_ratio"), pair.over_layers("lambda_in_ratio")
-    found = (
-        f"the smallest λ of a layer is a median of {short(ratio_out.median)} times chance on the output side and "
-        f"{short(ratio_in.median)} times on the input side"
-    )
-    return Drawing(
-        stem,
-        pair.name,
-        f"All λ = 1 − cos θ between the bases of {pair.first} and {pair.second} in {len(pair.layers)} layers, by kind "
-        f"and side of the layer; 0 is a shared direction, 1 an orthogonal one (the other half, 1 + cos θ, mirrors it).",
-        "Two unrelated bases of the same sizes give the dashed curve; only what lies left of it is overlap.",
-        f"Histograms of λ for {pair.name}: {found}.",
-    )
-
-
 def draw_maps(pairs: Sequence[PairNumbers], place: Places, folder: Path) -> tuple[Drawing, ...]:
     """Draw one figure per pair: λ_min and energy overlap of every layer as ratios to chance, kind by depth."""
     reach = _reach(r for p in pairs for layer in p.layers for r in (layer.lambda_out_ratio, layer.lambda_in_ratio))
@@ -153,42 +139,21 @@ def draw_maps(pairs: Sequence[PairNumbers], place: Places, folder: Path) -> tupl
             # Blue is closer than chance everywhere: small λ, large energy
             colours, limit = ("RdBu_r", reach) if field != "energy_ratio" else ("RdBu", energy_reach)
             grid = place.grid((layer.layer, getattr(layer, field)) for layer in pair.layers)
-            meshes.append(draw_map(axes, np.log2(np.maximum(grid, 2.0**-limit)), place, colours, limit))
+            meshes.append(draw_places(axes, np.log2(np.maximum(grid, 2.0**-limit)), place, colours, -limit, limit))
             axes.set_title(title, loc="left", pad=3)
         for axes in page.axes[:2, 0]:
             axes.set_xticks([])
         page.axes[2, 0].set_xlabel("depth of the layer", labelpad=2)
         _ratio_bar(page, 0.94, meshes[0], reach, "λ min ÷ chance (blue: closer than chance)")
         _ratio_bar(page, 0.38, meshes[2], energy_reach, "energy overlap ÷ chance (blue: more than chance)")
-        stem = file_stem("map", str(number), pair.first, pair.second)
-        save(page, folder, stem)
-        drawn.append(_describe_map(pair, stem))
+        drawn.append(_saved(page, folder, "map", number, pair))
     return tuple(drawn)
 
 
-def _reach(ratios: Any) -> float:
+def _reach(ratios: Iterable[float]) -> float:
     """Return the end of a symmetric log₂ colour scale for these ratios: a half, whole octaves, at most 2⁸."""
-    logs = np.abs(np.log2(np.maximum(list(ratios), 2.0**-8))) if ratios else np.zeros(0)
-    largest = float(np.max(logs, initial=0.0))
+    largest = float(np.max(np.abs(np.log2(np.maximum(list(ratios), 2.0**-8))), initial=0.0))
     return 0.5 if largest <= 0.5 else float(min(8, math.ceil(largest)))
-
-
-def draw_map(axes: Any, values: np.ndarray, place: Places, colours: str, limit: float, low: float | None = None) -> Any:
-    """Draw a grid of kinds × depths between ``low`` (default −limit) and ``limit``; places without a value hatched."""
-    axes.grid(False)
-    axes.patch.set(hatch="////", edgecolor="#c3c8d0", linewidth=0)
-    mesh = axes.pcolormesh(
-        np.ma.masked_invalid(values), cmap=colours, vmin=-limit if low is None else low, vmax=limit,
-        edgecolors=PAPER, linewidth=0.3,
-    )  # fmt: skip
-    axes.invert_yaxis()
-    axes.set_yticks(np.arange(len(place.rows)) + 0.5, [f"{a} {k}" for a, k in place.rows], fontsize=8)
-    step = max(1, math.ceil(place.depths / 12))
-    shown = range(0, place.depths, step)
-    axes.set_xticks([d + 0.5 for d in shown], [str(d) for d in shown], fontsize=8)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return mesh
 
 
 def _ratio_bar(page: Sheet, bottom: float, mesh: Any, limit: float, label: str) -> None:
@@ -197,59 +162,30 @@ def _ratio_bar(page: Sheet, bottom: float, mesh: Any, limit: float, label: str) 
     bar.set_ticklabels([f"×{2.0**t:.2g}" for t in ticks])
 
 
-def _describe_map(pair: PairNumbers, stem: str) -> Drawing:
-    out, inner, energy = (pair.over_layers(f) for f in ("lambda_out_ratio", "lambda_in_ratio", "energy_ratio"))
-    return Drawing(
-        stem,
-        pair.name,
-        f"Where {pair.first} and {pair.second} come close: every cell is one layer, its λ min and its energy overlap "
-        f"divided by what chance gives.",
-        "Unrelated bases give ×1, white, with some scatter; blue is closer than chance, red farther.",
-        f"Three heat maps of kinds of layers by depth for {pair.name}. Medians over {len(pair.layers)} layers: "
-        f"λ min ×{short(out.median)} (outputs), ×{short(inner.median)} (inputs), energy ×{short(energy.median)}.",
-    )
-
-
-def draw_joint(analysis: Analysis, pairs: Sequence[PairNumbers], chance: Chance, folder: Path) -> tuple[Drawing, ...]:
+def draw_joint(pairs: Sequence[PairNumbers], chance: Chance, folder: Path) -> tuple[Drawing, ...]:
     """Draw the largest cosines between operators A M Bᵀ of every pair, beside chance, in one figure."""
     pairs = [pair for pair in pairs if pair.layers]
     if not pairs:
         return ()
-    known = dimensions(analysis)
     columns = min(2, len(pairs))
     page = sheet(math.ceil(len(pairs) / columns), columns, 1.15, left=0.55, bottom=0.5, gap_y=0.5)
-    rows_of = {pair: rows_with_angles(analysis, pair) for pair in pairs}
-    measured = {
-        pair: np.stack([_largest(np.radians(r.angles_out_deg), np.radians(r.angles_in_deg)) for r in rows])
-        for pair, rows in rows_of.items()
-    }
-    random = {
-        pair: np.stack([_random_cosines(row, pair_sizes(row, known), chance) for row in rows])
-        for pair, rows in rows_of.items()
-    }
-    highest = max(float(np.nanpercentile(table[:, 0], 95)) for table in (*measured.values(), *random.values()))
-    for axes, pair in panels_for(page, pairs):
-        _draw_joint(axes, measured[pair], random[pair], top=min(1.02, 1.08 * highest))
+    measured = [
+        np.stack([_largest(np.radians(x.row.angles_out_deg), np.radians(x.row.angles_in_deg)) for x in pair.layers])
+        for pair in pairs
+    ]
+    random = [np.stack([_random_cosines(layer, chance) for layer in pair.layers]) for pair in pairs]
+    highest = max(float(np.nanpercentile(table[:, 0], 95)) for table in (*measured, *random))
+    for axes, (pair, found, by_chance) in panels_for(page, list(zip(pairs, measured, random, strict=True))):
+        _draw_joint(axes, found, by_chance, top=min(1.02, 1.08 * highest))
         axes.set_title(pair.name, loc="left")
     for axes in page.axes[-1]:
         axes.set_xlabel("cosine, largest first", labelpad=2)
-    save(page, folder, "joint_cosines")
     words = "; ".join(
         f"{pair.name}: {short(pair.over_layers('joint').median)} "
         f"(chance {short(pair.over_layers('joint_chance').median)})"
         for pair in pairs
     )
-    return (
-        Drawing(
-            "joint_cosines",
-            "Joint operators",
-            "Largest cosines between the operators A M Bᵀ that two attributes can express: all products of an output "
-            "and an input cosine; line: median over the layers, shade: 5–95 % of them.",
-            "Unrelated bases of the same sizes give the dashed line and the grey shade; a first value above it needs "
-            "close directions on both sides of a layer.",
-            f"Line plots, one per pair. Median of the largest cosine: {words}.",
-        ),
-    )
+    return (saved(page, folder, "joint_cosines", found=words),)
 
 
 def _largest(out: np.ndarray, inner: np.ndarray) -> np.ndarray:
@@ -259,9 +195,11 @@ def _largest(out: np.ndarray, inner: np.ndarray) -> np.ndarray:
     return np.pad(found, (0, MOST_COSINES - len(found)), constant_values=np.nan)
 
 
-def _random_cosines(row: PairRow, sizes: tuple[int, int], chance: Chance) -> np.ndarray:
+def _random_cosines(layer: PairLayer, chance: Chance) -> np.ndarray:
     """Return the cosines that the median random angles of this layer's sizes give."""
-    out, inner = (np.median(chance.angles(size, *sizes), axis=0) for size in (row.outputs, row.inputs))
+    out, inner = (
+        np.median(chance.angles(size, *layer.sizes), axis=0) for size in (layer.row.outputs, layer.row.inputs)
+    )
     return _largest(out, inner)
 
 

@@ -12,23 +12,12 @@ from megasynth_train.subspace.analysis import Analysis
 from megasynth_train.subspace.figures.adapters import draw_coherence, draw_drift, draw_energy, draw_weights
 from megasynth_train.subspace.figures.halves import draw_halves
 from megasynth_train.subspace.figures.layout import places, quantiles
-from megasynth_train.subspace.figures.numbers import (
-    attribute_numbers,
-    pair_numbers,
-    split_numbers,
-)
+from megasynth_train.subspace.figures.numbers import attribute_numbers, pair_numbers, split_numbers
 from megasynth_train.subspace.figures.overlap import draw_joint, draw_lambdas, draw_maps
 from megasynth_train.subspace.figures.ranks import draw_ranks
 from megasynth_train.subspace.figures.spectra import draw_spectra
 from megasynth_train.subspace.figures.tables import adapter_numbers, kind_numbers, write_tables
-from megasynth_train.subspace.figures.words import (
-    CAVEAT,
-    INDEX,
-    basis_energy,
-    facts,
-    findings,
-    what_was_mined,
-)
+from megasynth_train.subspace.figures.words import CAVEAT, INDEX, facts, findings, what_was_mined
 from megasynth_train.subspace.null_angles import Chance
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -62,9 +51,9 @@ def _fill(analysis: Analysis, folder: Path) -> None:
             ),
             "energy": draw_energy(analysis, numbers, figures),
             "halves": draw_halves(splits, figures),
-            "lambdas": draw_lambdas(analysis, pairs, place, chance, figures),
+            "lambdas": draw_lambdas(pairs, place, chance, figures),
             "maps": draw_maps(pairs, place, figures),
-            "joint": draw_joint(analysis, pairs, chance, figures),
+            "joint": draw_joint(pairs, chance, figures),
             "ranks": draw_ranks(analysis, numbers, place, figures),
         }
     files = write_tables(analysis, pairs, splits, folder)
@@ -87,7 +76,6 @@ def _fill(analysis: Analysis, folder: Path) -> None:
         findings=findings(numbers, pairs, splits),
         facts=facts(analysis, numbers),
         caveat=CAVEAT,
-        basis_energy=basis_energy,
         settings=json.dumps(
             {"mining": analysis.settings, "base": analysis.base, "versions": analysis.versions},
             indent=1,

@@ -17,12 +17,19 @@ from megasynth_attr.core.pages.figures import (
     bar_axes,
     colour_bar,
     log_axis,
-    save,
     sheet,
 )
-from megasynth_attr.core.pages.words import short
+from megasynth_attr.core.pages.words import count_text, short
 from megasynth_train.subspace.analysis import Analysis, LayerRow
-from megasynth_train.subspace.figures.layout import Drawing, Places, depth_colours, file_stem, layers_of, quantiles
+from megasynth_train.subspace.figures.layout import (
+    Drawing,
+    Places,
+    depth_colours,
+    file_stem,
+    layers_of,
+    quantiles,
+    saved,
+)
 
 _TINY = 1e-6  # of the largest value: what is smaller is rounding, no direction
 
@@ -52,28 +59,21 @@ def _draw(rows: Sequence[LayerRow], depths: int, quantile: float, folder: Path, 
     title = f"{first.layer.attention} {first.layer.kind}"
     values.set_title(f"{first.attribute}: {title}, {first.outputs} × {first.inputs}", loc="left", fontweight="bold")
     _depth_bar(page, depths)
-    save(page, folder, stem)
-    return _describe(rows, title, quantile, stem)
-
-
-def _describe(rows: Sequence[LayerRow], title: str, quantile: float, stem: str) -> Drawing:
-    attribute, count = rows[0].attribute, len(rows)
-    above = quantiles(row.significant for row in rows)
-    length = max(len(row.spectrum) for row in rows)
-    layers = f"{count} layer{'s' if count > 1 else ''}"
-    found = f"a median of {short(above.median)} (5–95 %: {short(above.low)} to {short(above.high)}) of {length}"
-    if len(rows[0].norms) < 2:
-        found = "nothing: with one adapter the rotated update has the same singular values"
-    return Drawing(
+    length, above = max(len(row.spectrum) for row in rows), quantiles(row.significant for row in rows)
+    found = f"a median of {short(above.median)} (5–95 %: {short(above.low)} to {short(above.high)}) of {length} values"
+    if len(first.norms) < 2:
+        found = "nothing, as with one adapter the rotated update has the same singular values"
+    return saved(
+        page,
+        folder,
+        "spectrum",
         stem,
-        f"{attribute}, {title}",
-        f"Singular values of the mean update in {layers}, largest first; a dot marks the last value of each layer "
-        f"that exceeds all of chance, whose values come to {found}.",
-        f"If the adapters shared nothing, the upper curves would lie in the grey band and the lower ones near or below "
-        f"1, the {100 * quantile:g} % quantile of the layer's updates rotated at random.",
-        f"Two line plots of {layers}. Above: singular values on a log scale from "
-        f"{short(max(row.spectrum[0] for row in rows))} down, with the grey band of chance. Below: the same values "
-        f"divided by their layer's chance level. Above all of chance: {found}.",
+        attribute=first.attribute,
+        place=title,
+        layers=count_text(len(rows), "layer"),
+        percent=100 * quantile,
+        largest=short(max(row.spectrum[0] for row in rows)),
+        found=found,
     )
 
 

@@ -56,8 +56,8 @@ def adapter_numbers(analysis: Analysis) -> tuple[AdapterNumbers, ...]:
                     adapter,
                     quantiles(row.norms[index] for row in rows),
                     quantiles(row.extractors[0].weights[index] * len(own) for row in rows if row.extractors),
-                    quantiles(row.relative_change for row in moved if row.relative_change is not None),
-                    quantiles(row.largest_angle_deg for row in moved if row.largest_angle_deg is not None),
+                    quantiles(row.relative_change for row in moved),
+                    quantiles(row.largest_angle_deg for row in moved),
                 )
             )
     return tuple(found)
@@ -120,7 +120,7 @@ def _layer_lines(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _pair_lines(pairs: Sequence[PairNumbers]) -> list[dict[str, Any]]:
-    names = [field.name for field in fields(PairLayer) if field.name != "layer"]
+    names = [field.name for field in fields(PairLayer) if field.name not in ("row", "sizes")]
     return [
         {"first": pair.first, "second": pair.second, **asdict(layer.layer)} | {n: getattr(layer, n) for n in names}
         for pair in pairs

@@ -8,7 +8,7 @@ from pathlib import Path
 from megasynth_attr.core.pages.chapters import Chapter, Link, Picture, Table
 from megasynth_attr.core.pages.words import count_text, short, table_text
 from megasynth_train.subspace.analysis import FILE, Analysis
-from megasynth_train.subspace.figures.layout import Quantiles, module_count, quantiles
+from megasynth_train.subspace.figures.layout import module_count, quantiles
 from megasynth_train.subspace.figures.numbers import (
     AttributeNumbers,
     PairNumbers,
@@ -69,9 +69,10 @@ def _coherent(numbers: Sequence[AttributeNumbers]) -> str | None:
     if not several:
         return None
     by_chance = max(n.coherence_chance or 0.0 for n in several)
+    found = ", ".join(f"{short(n.coherence.median)} ({n.name})" for n in several)
     return (
-        f"Two adapters of one attribute have a cosine of {_listed((n.name, n.coherence) for n in several)} "
-        f"(median over the layers; by chance 0 ± {short(by_chance)})."
+        f"Two adapters of one attribute have a cosine of {found} (median over the layers; by chance 0 ± "
+        f"{short(by_chance)})."
     )
 
 
@@ -81,21 +82,18 @@ def _halves(splits: Sequence[SplitNumbers]) -> str | None:
     if not same:
         return None
     # Both sides together: medians of medians
-    mean = {name: _both(group) for name, group in (("same", same), ("cross", cross))}
-    chance = quantiles(s.median for n in same + cross for s in (n.out_chance, n.inner_chance) if s.median is not None)
-    text = f"Bases from two halves of one attribute's adapters overlap by {short(mean['same'].median)} (mean cos²)"
+    of_one = quantiles(median for n in same for median in (n.out.median, n.inner.median)).median or 0.0
+    of_two = quantiles(median for n in cross for median in (n.out.median, n.inner.median)).median
+    chance = quantiles(m for n in same + cross for m in (n.out_chance.median, n.inner_chance.median))
+    text = f"Bases from two halves of one attribute's adapters overlap by {short(of_one)} (mean cos²)"
     if cross:
-        text += f", halves of two attributes by {short(mean['cross'].median)}"
+        text += f", halves of two attributes by {short(of_two)}"
     text += f"; chance gives {short(chance.median)}."
-    if cross and (mean["same"].median or 0) <= (mean["cross"].median or 0):
+    if of_two is not None and of_one <= of_two:
         text += (
             " Halves of one attribute are thus no closer than halves of two: no subspaces of their own are seen here."
         )
     return text
-
-
-def _both(splits: Sequence[SplitNumbers]) -> Quantiles:
-    return quantiles(side.median for n in splits for side in (n.out, n.inner) if side.median is not None)
 
 
 def _overlap(pairs: Sequence[PairNumbers]) -> str | None:
@@ -107,10 +105,6 @@ def _overlap(pairs: Sequence[PairNumbers]) -> str | None:
     ]
     text = ", ".join(f"{short(ratio.median)} ({pair.name})" for ratio, pair in zip(ratios, pairs, strict=True))
     return f"Smallest λ of two attributes relative to chance, median over layers and sides (below 1: closer): {text}."
-
-
-def _listed(found: object) -> str:
-    return ", ".join(f"{short(s.median)} ({name})" for name, s in found)  # type: ignore[attr-defined]
 
 
 def chapter(analysis: Analysis, folder: Path) -> Chapter:
@@ -173,16 +167,11 @@ def _attribute_table(numbers: Sequence[AttributeNumbers]) -> Table:
                 str(n.adapters),
                 short(n.coherence.median),
                 short(n.significant.median),
-                short(basis_energy(n).median),
+                short(n.basis_energy.median),
             )
             for n in numbers
         ),
     )
-
-
-def basis_energy(numbers: AttributeNumbers) -> Quantiles:
-    """Return the energy inside the basis that is used: that of the first extractor."""
-    return next(iter(numbers.energy.values()), quantiles(()))
 
 
 def _pair_table(pairs: Sequence[PairNumbers]) -> Table:
