@@ -9,15 +9,14 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import OpenEXR
+from common import median_ms, print_table
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import EnvironmentProblem, run_main
@@ -28,8 +27,21 @@ from megasynth_attr.dataset.export.__main__ import Options as ExportOptions
 from megasynth_attr.dataset.export.__main__ import export_dataset
 from megasynth_attr.dataset.reader import open_dataset
 
-EXR_COMPRESSIONS = ("NO", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "ZSTD")  # PXR24 keeps 24 of float32's bits
-LOSSY = ("PXR24",)
+EXR_COMPRESSIONS = ("NO", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "ZSTD")
+LOSSY = ("PXR24",)  # it keeps 24 of float32's bits
+EXPORTS = {
+    "paper": {},
+    "paper, link=true": {"link": True},
+    "colmap": {},
+    "nerfstudio, depth=png": {"depth": "png"},
+    "nerfstudio, depth=npy": {"depth": "npy"},
+    "webdataset": {},
+}
+HELP = Help(
+    usage="python benchmarks/disk_formats.py [dataset=FOLDER] [key=value ...]",
+    explanation="Measures what a frame costs on disk and in time, by format.",
+    examples=("python benchmarks/disk_formats.py dataset=runs/demo/texture_00",),
+)
 
 
 @dataclass(frozen=True)
@@ -40,13 +52,6 @@ class Sample:
     depth_z: np.ndarray
     normal: np.ndarray
     position: np.ndarray
-
-
-HELP = Help(
-    usage="python benchmarks/disk_formats.py [dataset=FOLDER] [key=value ...]",
-    explanation="Measures what a frame costs on disk and in time, by format.",
-    examples=("python benchmarks/disk_formats.py dataset=runs/demo/texture_00",),
-)
 
 
 @dataclass(frozen=True)
@@ -60,133 +65,111 @@ class Options:
 
 def main(words: list[str]) -> None:
     """Measure and print all tables."""
-    arguments = parse(Options, words, HELP)
-    dataset = Path(arguments.dataset)
-    if not arguments.dataset:
-        samples, origin = synthetic_samples(arguments.frames, arguments.size), "synthetic ray-cast frames"
-    else:
-        samples, origin = dataset_samples(dataset, arguments.frames), f"frames of {dataset.name}"
-    height, width = samples[0].depth_z.shape
-    print(f"{len(samples)} {origin}, {width} × {height} px; kB = 1000 bytes per frame, ms per frame\n")
-    with scratch_folder() as folder:
-        png_table(samples, folder)
-        depth_table(samples, folder)
-        layer_table(samples, folder)
-        made = dataset if arguments.dataset else synthetic_dataset(folder, arguments.frames, arguments.size)
-        export_table(made, folder)
+    options = parse(Options, words, HELP)
+    dataset = Path(options.dataset)
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+        folder = Path(name)
+        if options.dataset:
+            samples, origin = dataset_samples(dataset, options.frames), f"frames of {dataset.name}"
+        else:
+            (samples, dataset), origin = synthetic_samples(options, folder), "synthetic ray-cast frames"
+        height, width = samples[0].depth_z.shape
+        print(f"{len(samples)} {origin}, {width} × {height} px; kB = 1000 bytes per frame, ms per frame\n")
+        png_table(samples, folder / "a.png")
+        depth_table([sample.depth_z for sample in samples], folder / "a.exr")
+        layer_table(samples, folder / "a.exr")
+        export_table(dataset, folder)
 
 
-def png_table(samples: list[Sample], folder: Path) -> None:
+def png_table(samples: list[Sample], file: Path) -> None:
     """Print size and time by PNG compression level."""
-    print("| RGBA PNG, level | kB | write ms | read ms |\n|---|---|---|---|")
+    rows = []
     for level in range(10):
-        file = folder / "a.png"
-
-        def write(sample: Sample, level: int = level, file: Path = file) -> None:
-            file.write_bytes(images.png_bytes(sample.rgba, level))
-
-        size, written, read = measure(samples, write, lambda file=file: images.read_image(file), file)
-        mark = " (used)" if level == images.PNG_LEVEL else ""
-        print(f"| {level}{mark} | {size / 1e3:.0f} | {written:.1f} | {read:.1f} |")
-    print()
+        cost = disk_cost([s.rgba for s in samples], partial(write_png, file, level), images.read_image, file)
+        rows.append([f"{level}{' (used)' if level == images.PNG_LEVEL else ''}", *cost])
+    print_table("RGBA PNG, level", "kB | write ms | read ms", rows)
 
 
-def depth_table(samples: list[Sample], folder: Path) -> None:
+def write_png(file: Path, level: int, rgba: np.ndarray) -> None:
+    """Write a picture at a compression level."""
+    file.write_bytes(images.png_bytes(rgba, level))
+
+
+def depth_table(depths: list[np.ndarray], file: Path) -> None:
     """Print size, time and error of depth by precision and EXR compression; OpenEXR's encoder next to ours."""
-    print("| depth EXR | kB | write ms | read ms | largest relative error |\n|---|---|---|---|---|")
-    file = folder / "a.exr"
+    codecs = {
+        "ZIP (used)": (partial(write_ours, file, images.EXR_COMPRESSION), images.read_depth),
+        "none": (partial(write_ours, file, "none"), images.read_depth),
+    }
+    for name in EXR_COMPRESSIONS:
+        if hasattr(OpenEXR, f"{name}_COMPRESSION"):
+            label = f"{name} by OpenEXR{', lossy' if name in LOSSY else ''}"
+            codecs[label] = (partial(write_openexr, file, name), read_openexr)
+    rows = []
+    hit = depths[-1] > 0
     for precision in ("float32", "float16"):
-        codecs: dict[str, tuple[Callable[[np.ndarray], None], Callable[[], np.ndarray]]] = {
-            "ZIP (used)": (
-                lambda depth: file.write_bytes(encode_exr({"Z": depth}, images.EXR_COMPRESSION)),
-                lambda: images.read_exr(file)["Z"],
-            )
-        }
-        for name in EXR_COMPRESSIONS:
-            if hasattr(OpenEXR, f"{name}_COMPRESSION"):
-                label = f"{name} by OpenEXR{', lossy' if name in LOSSY else ''}"
-                codecs[label] = (partial(openexr_write, file, name), partial(openexr_read, file))
         for name, (write, read) in codecs.items():
-            encode = partial(write_converted, write, precision)
-            size, written, reading = measure(samples, encode, read, file)
-            hit = samples[-1].depth_z > 0
-            error = np.abs(read()[hit].astype(np.float64) / samples[-1].depth_z[hit] - 1).max()
-            shown = "0" if error == 0 else f"{error:.0e}"
-            print(f"| {precision} {name} | {size / 1e3:.0f} | {written:.1f} | {reading:.1f} | {shown} |")
-    print()
+            cost = disk_cost([depth.astype(precision) for depth in depths], write, read, file)
+            error = np.abs(read(file)[hit].astype(np.float64) / depths[-1][hit] - 1).max()
+            rows.append([f"{precision} {name}", *cost, "0" if error == 0 else f"{error:.0e}"])
+    print_table("depth EXR", "kB | write ms | read ms | largest relative error", rows)
 
 
-def write_converted(write: Callable[[np.ndarray], None], precision: str, sample: Sample) -> None:
-    """Write a sample's depth at a precision."""
-    write(sample.depth_z.astype(precision))
+def write_ours(file: Path, compression: str, depth: np.ndarray) -> None:
+    """Write depth as the generator does."""
+    file.write_bytes(encode_exr({"Z": depth}, compression))
 
 
-def openexr_write(file: Path, compression: str, depth: np.ndarray) -> None:
+def write_openexr(file: Path, compression: str, depth: np.ndarray) -> None:
     """Write depth with the OpenEXR library."""
     header = {"compression": getattr(OpenEXR, f"{compression}_COMPRESSION"), "type": OpenEXR.scanlineimage}
     OpenEXR.File(header, {"Z": depth}).write(str(file))
 
 
-def openexr_read(file: Path) -> np.ndarray:
+def read_openexr(file: Path) -> np.ndarray:
     """Read depth with the OpenEXR library."""
     return OpenEXR.File(str(file), separate_channels=True).channels()["Z"].pixels
 
 
-def layer_table(samples: list[Sample], folder: Path) -> None:
+def layer_table(samples: list[Sample], file: Path) -> None:
     """Print size and time of the optional layers."""
-    print("| optional layer | kB | write ms | read ms |\n|---|---|---|---|")
-    layers = {"normal": "float16", "position": "float32"}
-    for layer, precision in layers.items():
-        file = folder / "a.exr"
-
-        def write(sample: Sample, layer: str = layer, precision: str = precision, file: Path = file) -> None:
-            images.write_vectors(file, getattr(sample, layer), precision)
-
-        size, written, read = measure(samples, write, lambda file=file: images.read_vectors(file), file)
-        print(f"| {layer}, {precision} ZIP | {size / 1e3:.0f} | {written:.1f} | {read:.1f} |")
-    print()
+    rows = []
+    for layer, precision in {"normal": "float16", "position": "float32"}.items():
+        write = partial(images.write_vectors, file, precision=precision)
+        cost = disk_cost([getattr(sample, layer) for sample in samples], write, images.read_vectors, file)
+        rows.append([f"{layer}, {precision} ZIP", *cost])
+    print_table("optional layer", "kB | write ms | read ms", rows)
 
 
 def export_table(dataset: Path, folder: Path) -> None:
     """Print size and time of the dataset itself and of every export of its first scene."""
     scene = open_dataset(dataset).scenes[0]
     frames = len(scene.views)
-    print("| one scene as | kB per frame | export ms per frame |\n|---|---|---|")
-    print(f"| dataset | {folder_bytes(scene.path) / frames / 1e3:.0f} | – |")
-    for name, words in (
-        ("paper", {}),
-        ("paper, link=true", {"link": True}),
-        ("colmap", {}),
-        ("nerfstudio, depth=png", {"depth": "png"}),
-        ("nerfstudio, depth=npy", {"depth": "npy"}),
-        ("webdataset", {}),
-    ):
+    rows = [("dataset", f"{folder_bytes(scene.path) / frames / 1e3:.0f}", "–")]
+    for name, words in EXPORTS.items():
         out = folder / f"export {name}"
         options = ExportOptions(name.split(",")[0], str(dataset), str(out), scenes=str(scene.index), **words)
-        start = time.process_time()
         try:
-            export_dataset(options, progress=False)
+            elapsed = median_ms(lambda options: export_dataset(options, progress=False), [options])
         except EnvironmentProblem as error:  # no hard links from here to the scratch folder
-            print(f"| {name} | – | not possible here: {error} |")
+            rows.append((name, "–", f"not possible here: {error}"))
             continue
-        elapsed = (time.process_time() - start) * 1e3 / frames
-        print(f"| {name} | {folder_bytes(out) / frames / 1e3:.0f} | {elapsed:.0f} |")
+        rows.append((name, f"{folder_bytes(out) / frames / 1e3:.0f}", f"{elapsed / frames:.0f}"))
+    print_table("one scene as", "kB per frame | export ms per frame", rows)
 
 
-def measure(
-    samples: list[Sample], write: Callable[[Sample], None], read: Callable[[], object], file: Path
-) -> tuple[float, float, float]:
-    """Return (mean bytes, median write time in ms, median read time in ms)."""
+def disk_cost(
+    items: list[np.ndarray], write: Callable[[np.ndarray], object], read: Callable[[Path], object], file: Path
+) -> tuple[str, str, str]:
+    """Return the mean size in kB and the median times in ms of writing items to ``file`` and of reading it."""
     sizes, written, read_times = [], [], []
-    for sample in samples:
-        start = time.process_time()
-        write(sample)
-        middle = time.process_time()
-        read()
-        read_times.append((time.process_time() - middle) * 1e3)
-        written.append((middle - start) * 1e3)
+    for item in items:
+        written.append(median_ms(write, [item]))
+        read_times.append(median_ms(read, [file]))
         sizes.append(file.stat().st_size)
-    return statistics.mean(sizes), statistics.median(written), statistics.median(read_times)
+    times = (f"{statistics.median(times):.1f}" for times in (written, read_times))
+    return f"{statistics.mean(sizes) / 1e3:.0f}", *times
 
 
 def dataset_samples(path: Path, count: int) -> list[Sample]:
@@ -205,40 +188,23 @@ def dataset_samples(path: Path, count: int) -> list[Sample]:
     return samples
 
 
-def synthetic_module() -> object:
-    """Return tests/dataset/synthetic.py, which makes frames without Blender."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "dataset"))
+def synthetic_samples(options: Options, folder: Path) -> tuple[list[Sample], Path]:
+    """Return ray-cast frames, and a dataset of the same scene in ``folder``.
+
+    The frames have a fine colour texture and sensor-like noise of one level, as path tracing leaves.
+    """
     import synthetic
 
-    return synthetic
-
-
-def synthetic_samples(count: int, size: int) -> list[Sample]:
-    """Return ray-cast frames with a fine colour texture and sensor-like noise of one level, as path tracing leaves."""
-    synthetic = synthetic_module()
-    settings = synthetic.config(f"render.width_px={size}", f"render.height_px={size}", f"frames={count}")
+    size = options.size
+    words = (f"render.width_px={size}", f"render.height_px={size}", f"frames={options.frames}", "scene_count=1")
+    settings = synthetic.config(*words)
     samples = []
     for frame in synthetic.frames(settings, synthetic.scene(settings, 0)):
         noise = np.random.default_rng(len(samples)).integers(-1, 2, (size, size, 3))
         rgba = frame.rgba.copy()
         rgba[..., :3] = np.where(frame.rgba[..., 3:] > 0, np.clip(frame.rgba[..., :3] + noise, 0, 255), 0)
         samples.append(Sample(rgba, frame.depth_z, frame.normal, frame.position))
-    return samples
-
-
-def synthetic_dataset(folder: Path, frames: int, size: int) -> Path:
-    """Write one ray-cast scene and return its dataset."""
-    synthetic = synthetic_module()
-    words = (f"render.width_px={size}", f"render.height_px={size}", f"frames={frames}", "scene_count=1")
-    return synthetic.write_dataset(synthetic.config(*words), folder / "dataset")
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Give a temporary folder, in memory where possible."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        yield Path(name)
+    return samples, synthetic.write_dataset(settings, folder / "dataset")
 
 
 def folder_bytes(folder: Path) -> int:

@@ -1,19 +1,6 @@
 """Time of sampling one scene and building its meshes, and how much a rendering changes when tessellation doubles.
 
-Measured on one core of a shared x86-64 server (NumPy 1.26), tessellation 36 (the default), 4 scenes of each:
-
-                             primitives  vertices   sample     build meshes   describe
-objects                       40 (≤ 55)      354k     9 ms   148 ms (≤ 176)      20 ms
-objects, largest grid cell    63 (≤ 64)      555k    12 ms   185 ms (≤ 213)      24 ms
-room                          87 (≤ 99)      569k    11 ms   189 ms (≤ 220)      39 ms
-
-Pixels of a 518 px view that change when tessellation doubles, from the nearest default orbit with the narrowest field
-of view (a pixel changes if it shows another primitive or its depth moves by more than 1 %), mean (largest view):
-
-                                   24 → 48          30 → 60          36 → 72
-objects                      0.80 (1.47) %    0.84 (2.16) %    0.37 (0.53) %
-objects, largest grid cell   0.66 (0.92) %    0.47 (0.67) %    0.31 (0.41) %
-room                         0.15 (0.26) %    0.10 (0.22) %    0.08 (0.14) %
+Prints two Markdown tables; docs/geometry.md holds measured ones and says what they led to.
 """
 
 from __future__ import annotations
@@ -24,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from common import print_table
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
@@ -40,26 +28,24 @@ DEPTH_CHANGE = 0.01  # a pixel has changed if it shows another primitive, or its
 
 @dataclass(frozen=True)
 class Case:
-    name: str
+    """One kind of scene, and from where it is looked at."""
+
     settings: GeometrySettings
     region: CameraRegion
     eye_distance: float  # of the views, scene units from the origin
     fov_x_deg: float
 
 
-CASES = (
-    Case("objects", GeometrySettings(layout="objects"), OutsideBall(2.2), 2.2, 45.0),
-    Case(
-        "objects, largest grid cell",
+CASES = {
+    "objects": Case(GeometrySettings(layout="objects"), OutsideBall(2.2), 2.2, 45.0),
+    "objects, largest grid cell": Case(
         GeometrySettings(layout="objects", grid_box_max=(7,), grid_primitives=(7, 9), large_count=Uniform(7, 7)),
         OutsideBall(2.2),
         2.2,
         45.0,
     ),
-    Case("room", GeometrySettings(layout="room"), InsideBox((0.23, 0.23, 0.1)), 0.2, 60.0),
-)
-
-
+    "room": Case(GeometrySettings(layout="room"), InsideBox((0.23, 0.23, 0.1)), 0.2, 60.0),
+}
 HELP = Help(
     usage="python benchmarks/geometry.py [key=value ...]",
     explanation="Times sampling a scene and building its meshes, and says what doubling the tessellation changes.",
@@ -78,49 +64,49 @@ class Options:
 
 def main(words: list[str]) -> None:
     """Measure and print."""
-    arguments = parse(Options, words, HELP)
-    for case in CASES:
-        print_times(case, arguments.scenes)
-    if arguments.views:
-        for case in CASES:
-            print_changes(case, arguments.scenes, list(arguments.tessellation), arguments.views)
+    options = parse(Options, words, HELP)
+    head = "primitives, mean (most) | vertices | dropped | sample, mean (slowest) | build meshes | describe"
+    print_table("scenes", head, [(name, *times(case, options.scenes)) for name, case in CASES.items()])
+    if options.views:
+        head = " | ".join(f"{n} → {2 * n}" for n in options.tessellation)
+        rows = [(name, *changes(case, options)) for name, case in CASES.items()]
+        print_table(f"changed pixels of {SIZE_PX}², mean (largest view)", head, rows)
 
 
-def print_times(case: Case, scenes: int) -> None:
+def geometry_of(case: Case, seed: int) -> Geometry:
+    """Return the geometry of one scene of a case."""
+    return sample_clear_of(np.random.default_rng(seed), case.settings, case.region, 0.1)
+
+
+def times(case: Case, scenes: int) -> list[str]:
+    """Return a row of the first table: sizes, and milliseconds of every step."""
     rows = []
     for seed in range(scenes):
         start = time.perf_counter()
-        geometry = sample_clear_of(np.random.default_rng(seed), case.settings, case.region, 0.1)
+        geometry = geometry_of(case, seed)
         sampled = time.perf_counter()
         meshes = build_meshes(geometry, 4.0)
         built = time.perf_counter()
         describe(geometry, None)  # type: ignore[arg-type]  # geometry needs no records
-        described = time.perf_counter()
-        vertices = sum(len(m.vertices) for m in meshes)
-        times = (sampled - start, built - sampled, described - built)
-        rows.append((len(meshes), vertices, geometry.dropped_boxes, *times))
-    mean, most = np.mean(rows, axis=0), np.max(rows, axis=0)
-    print(
-        f"{case.name:27s} primitives {mean[0]:5.1f} (max {most[0]:.0f})  vertices {mean[1] / 1e3:5.0f}k  "
-        f"dropped {mean[2]:.1f}  sample {mean[3] * 1e3:4.0f} ms (max {most[3] * 1e3:.0f})  "
-        f"mesh {mean[4] * 1e3:4.0f} ms (max {most[4] * 1e3:.0f})  describe {mean[5] * 1e3:4.0f} ms"
-    )
+        seconds = np.diff([start, sampled, built, time.perf_counter()])
+        rows.append((len(meshes), sum(len(m.vertices) for m in meshes) / 1e3, geometry.dropped_boxes, *seconds * 1e3))
+    units = ("", " k", "", " ms", " ms", " ms")
+    numbers = zip(np.mean(rows, axis=0), np.max(rows, axis=0), units, strict=True)
+    return [f"{mean:.0f} ({most:.0f}){unit}" for mean, most, unit in numbers]
 
 
-def print_changes(case: Case, scenes: int, tessellations: list[int], views: int) -> None:
-    changed: dict[int, list[float]] = {n: [] for n in tessellations}
-    for seed in range(scenes):
-        geometry = sample_clear_of(np.random.default_rng(seed), case.settings, case.region, 0.1)
-        for tessellation in tessellations:
+def changes(case: Case, options: Options) -> list[str]:
+    """Return a row of the second table: the share of the pixels that change when each tessellation doubles."""
+    changed: dict[int, list[float]] = {n: [] for n in options.tessellation}
+    for seed in range(options.scenes):
+        geometry = geometry_of(case, seed)
+        for tessellation, shares in changed.items():
             pair = [curved(replace(geometry, tessellation=n)) for n in (tessellation, 2 * tessellation)]
-            for world_from_camera in poses(case, views):
-                (depth_a, id_a), (depth_b, id_b) = [rasterise(m, *world_from_camera, case.fov_x_deg) for m in pair]
+            for pose in poses(case, options.views):
+                (depth_a, id_a), (depth_b, id_b) = [rasterise(meshes, *pose, case.fov_x_deg) for meshes in pair]
                 moved = np.abs(depth_a - depth_b) > DEPTH_CHANGE * depth_a
-                changed[tessellation].append(float(((id_a != id_b) | moved).mean()))
-    shares = "  ".join(
-        f"{n}→{2 * n}: {100 * np.mean(c):.2f} % (max {100 * np.max(c):.2f} %)" for n, c in changed.items()
-    )
-    print(f"{case.name:27s} changed pixels of {SIZE_PX}²: {shares}")
+                shares.append(100 * float(((id_a != id_b) | moved).mean()))
+    return [f"{np.mean(shares):.2f} ({np.max(shares):.2f}) %" for shares in changed.values()]
 
 
 def curved(geometry: Geometry) -> list[MeshArrays]:
@@ -159,17 +145,16 @@ def rasterise(
     first = np.ceil(pixels.min(axis=1) - 0.5).clip(0, SIZE_PX).astype(int)
     last = np.floor(pixels.max(axis=1) - 0.5).clip(-1, SIZE_PX - 1).astype(int)
     extent = (last - first + 1).max(axis=1) * ((last >= first).all(axis=1))
-    depth, shown = np.full(SIZE_PX**2, np.inf), np.zeros(SIZE_PX**2, dtype=int)
     hits = []
     for side in (2**k for k in range(11)):  # triangles of similar size together
         for chunk in np.array_split(np.flatnonzero((extent > side // 2) & (extent <= side)), 1 + len(extent) // 50_000):
             for y in range(side if len(chunk) else 0):
                 hits.append(_row(points[chunk], pixels[chunk], first[chunk], y, side, number[chunk]))
-    for at, z, _ in hits:
-        np.minimum.at(depth, at, z)
-    for at, z, owner in hits:
-        shown[at[z == depth[at]]] = owner[z == depth[at]]
-    return np.where(shown, depth, 0).reshape(SIZE_PX, -1), shown.reshape(SIZE_PX, -1)
+    at, z, owner = map(np.concatenate, zip(*hits, strict=True))
+    order = np.argsort(-z, kind="stable")  # the nearest is written last
+    depth, shown = np.zeros(SIZE_PX**2), np.zeros(SIZE_PX**2, dtype=int)
+    depth[at[order]], shown[at[order]] = z[order], owner[order]
+    return depth.reshape(SIZE_PX, -1), shown.reshape(SIZE_PX, -1)
 
 
 def _row(

@@ -17,20 +17,20 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "train"), str(ROOT)]  # a checkout needs no installation
 
 try:
     import numpy as np
     import psutil
+    from common import ROOT
     from safetensors.numpy import save_file
 
     from megasynth_attr.core.command.program import Help, parse
-    from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
-    from megasynth_attr.core.fields import setting
+    from megasynth_attr.core.errors import EnvironmentProblem, run_main
+    from megasynth_attr.core.fields import REQUIRED, setting
+    from megasynth_attr.core.temporary import replacing_folder
     from megasynth_train.subspace.core import Update, core_coordinates
     from megasynth_train.subspace.extract import Options, extract
     from megasynth_train.subspace.parallel import BLAS_THREADS
@@ -52,7 +52,7 @@ GIB = 2**30
 class BenchmarkSettings:
     """All keys of the benchmark."""
 
-    out: str = setting("", "folder for the cluster and what is mined")
+    out: str = setting(REQUIRED, "folder for the cluster and what is mined")
     size: str = setting("vggt-1b", "model whose layers' shapes are used", options=list(SIZES))
     attributes: int = setting(4, "attributes", minimum=1)
     adapters: int = setting(10, "adapters per attribute", minimum=1)
@@ -62,15 +62,6 @@ class BenchmarkSettings:
     whole: bool = setting(True, "mine the whole cluster")
     dense: bool = setting(True, "compare with dense matrices on one layer (a minute at vggt-1b)")
     seed: int = setting(0, "seed of the adapters", minimum=0)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One run of a program with all its processes."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int  # the sum of resident sets, so that shared libraries count once per process
 
 
 def layer_shapes(config: VGGTConfig) -> dict[str, tuple[int, int]]:
@@ -98,45 +89,36 @@ def write_cluster(folder: Path, settings: BenchmarkSettings) -> None:
             target = folder / f"attribute{chr(ord('a') + attribute)}_{number:02d}"
             if target.exists():
                 continue
-            partial = folder / "partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
             rng = np.random.default_rng([settings.seed, attribute, number])
             tensors = {}
             for module, (outputs, inputs) in shapes.items():
                 prefix = f"base_model.model.{module}"
                 tensors[f"{prefix}.lora_A.weight"] = rng.standard_normal((settings.rank, inputs), dtype=np.float32)
                 tensors[f"{prefix}.lora_B.weight"] = rng.standard_normal((outputs, settings.rank), dtype=np.float32)
-            save_file(tensors, partial / "adapter_model.safetensors")
             config = {"peft_type": "LORA", "r": settings.rank, "lora_alpha": settings.rank}
-            (partial / "adapter_config.json").write_text(json.dumps(config))
-            partial.rename(target)
+            with replacing_folder(target, "an adapter") as new:
+                save_file(tensors, new / "adapter_model.safetensors")
+                (new / "adapter_config.json").write_text(json.dumps(config))
 
 
-def measure(command: list[str]) -> Measured:
-    """Return what a command took; EnvironmentProblem if it fails."""
+def measure(command: list[str]) -> tuple[float, float, int]:
+    """Return seconds, processor seconds and peak bytes of a command with all its processes.
+
+    Bytes are the sum of resident sets, so that shared libraries count once per process. EnvironmentProblem if it fails.
+    """
     before, started, peak = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic(), 0
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "train"), str(ROOT)])}
     with subprocess.Popen(command, env=environment) as running:
         tree = psutil.Process(running.pid)
         while running.poll() is None:
-            peak = max(peak, _resident(tree))
+            with suppress(psutil.NoSuchProcess):  # it ended between two questions
+                peak = max(peak, sum(p.memory_info().rss for p in (tree, *tree.children(recursive=True))))
             time.sleep(POLL_S)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if running.returncode:
         raise EnvironmentProblem(f"{' '.join(command)} ended with exit code {running.returncode}; see above")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Measured(time.monotonic() - started, cpu, peak)
-
-
-def _resident(tree: psutil.Process) -> int:
-    total = 0
-    try:
-        for process in (tree, *tree.children(recursive=True)):
-            total += process.memory_info().rss
-    except psutil.NoSuchProcess:  # it ended between two questions
-        return 0
-    return total
+    return time.monotonic() - started, cpu, peak
 
 
 def dense_irls(matrices: list[np.ndarray], dimension: int, options: Options, iterations: int) -> np.ndarray:
@@ -183,13 +165,13 @@ def mine_whole(settings: BenchmarkSettings, out: Path) -> str:
         f"cluster={cluster}", f"out={result}", f"dimension={settings.dimension}", f"workers={settings.workers}",
         "run.figures=false", "run.progress=false",
     ]  # fmt: skip
-    found = measure([sys.executable, "-m", "megasynth_train.mine", *words])
+    seconds, cpu_seconds, peak = measure([sys.executable, "-m", "megasynth_train.mine", *words])
     files = sum(path.stat().st_size for path in result.iterdir() if path.is_file())
     layers = len(layer_shapes(SIZES[settings.size]))
     return (
         f"{settings.size}: {layers} layers x {settings.attributes} attributes x {settings.adapters} adapters of rank "
-        f"{settings.rank}, dimension {settings.dimension}, {settings.workers} processes: {found.seconds:.1f} s, "
-        f"{found.cpu_seconds:.1f} s of processor time, at most {found.peak_bytes / GIB:.2f} GiB in all processes, "
+        f"{settings.rank}, dimension {settings.dimension}, {settings.workers} processes: {seconds:.1f} s, "
+        f"{cpu_seconds:.1f} s of processor time, at most {peak / GIB:.2f} GiB in all processes, "
         f"{files / GIB:.2f} GiB of results"
     )
 
@@ -197,8 +179,6 @@ def mine_whole(settings: BenchmarkSettings, out: Path) -> str:
 def main(words: list[str]) -> None:
     """Measure what the words say."""
     settings = parse(BenchmarkSettings, words, HELP)
-    if not settings.out:
-        raise ConfigError("out= is missing, e.g. out=runs/mining")
     if any(os.environ.get(name) != "1" for name in BLAS_THREADS[:2]):
         os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
         os.execv(sys.executable, [sys.executable, *sys.argv])  # NumPy reads them when it is loaded

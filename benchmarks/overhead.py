@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,19 +16,28 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import ROOT, print_table
+
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.command.words import split, wants_help
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.machine import available_cores
 
-ROOT = Path(__file__).resolve().parents[1]
 HELP = Help(
     usage="python benchmarks/overhead.py [out=FOLDER] [part=single|layouts] [preset=NAME] [key=value ...]",
     explanation="Measures where the time goes that Cycles does not use. Other words are those of the pipeline.",
     examples=("python benchmarks/overhead.py part=layouts frames=5",),
 )
 DEFAULTS = ("preset=geometry", "datasets=0", "frames=100")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the scenes go, and what is measured."""
+
+    out: str = setting("", "folder for the scenes; empty: a temporary one")
+    part: str = setting("", "only this table; empty: both", options=["", "single", "layouts"])
 
 
 @dataclass(frozen=True)
@@ -47,19 +55,14 @@ class Run:
     frames: int
 
     @property
-    def frame_rest_s(self) -> float:
-        """Around Cycles' own time in a render call: scene update, writing the EXR to memory, reading, colour."""
-        return self.scenes_s - self.build_s - self.cycles_s - self.write_s - self.commit_s
-
-    @property
-    def overhead(self) -> float:
+    def overhead(self) -> str:
         """The share of the worker time, from start to end of the command, that was not Cycles'."""
-        return 1 - self.cycles_s / (self.wall_s * self.workers)
+        return f"{100 * (1 - self.cycles_s / (self.wall_s * self.workers)):.1f} %"
 
     @property
-    def steady_overhead(self) -> float:
+    def steady_overhead(self) -> str:
         """The same within scenes: what a long run tends to."""
-        return 1 - self.cycles_s / self.scenes_s
+        return f"{100 * (1 - self.cycles_s / self.scenes_s):.1f} %"
 
 
 def measure(words: list[str], out: Path, workers: int, threads: int, scenes: str) -> Run:
@@ -75,82 +78,57 @@ def measure(words: list[str], out: Path, workers: int, threads: int, scenes: str
     events = [json.loads(line) for line in file.read_text().splitlines()]
     done = [event for event in events if event["event"] == "scene_done"]
     first = min(event["time"] for event in events if event["event"] == "scene_start") - before
-    sums = {part: sum(e["seconds"][part] for e in done) for part in done[0]["seconds"]}
-    parts = (sums[part] for part in ("wall_s", "build_s", "cycles_s", "write_s", "commit_s"))
-    return Run(wall_s, first, *parts, workers=workers, frames=sum(e["frames"] for e in done))
-
-
-def parts_table(run: Run) -> str:
-    """Return the table of one run with one worker."""
-    end_s = run.wall_s - run.start_s - run.scenes_s
-    rows = [
-        ("Cycles' own render time", run.cycles_s),
-        ("starting Python and Blender, first materials", run.start_s),
-        ("building the scene in Blender", run.build_s),
-        ("around each render call: update, EXR, colour", run.frame_rest_s),
-        ("waiting for the encoder", run.write_s),
-        ("commit", run.commit_s),
-        ("hand-out, finishing dataset.json, exit", end_s),
-        ("whole command", run.wall_s),
-    ]
-    lines = ["| part | seconds | share |", "|---|---:|---:|"]
-    lines += [f"| {name} | {seconds:.2f} | {100 * seconds / run.wall_s:.1f} % |" for name, seconds in rows]
-    return "\n".join(lines)
-
-
-def layout_table(runs: list[tuple[str, Run]]) -> str:
-    """Return the table that compares layouts on the same scenes."""
-    lines = [
-        "| layout | wall s | s per frame | overhead of the command | overhead inside scenes |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for name, run in runs:
-        shares = f"{100 * run.overhead:.1f} % | {100 * run.steady_overhead:.1f} %"
-        lines.append(f"| {name} | {run.wall_s:.1f} | {run.wall_s / run.frames:.3f} | {shares} |")
-    return "\n".join(lines)
+    parts = ("wall_s", "build_s", "cycles_s", "write_s", "commit_s")
+    sums = (sum(event["seconds"][part] for event in done) for part in parts)
+    return Run(wall_s, first, *sums, workers=workers, frames=sum(event["frames"] for event in done))
 
 
 def measure_single(words: list[str], folder: Path, cores: int) -> None:
     """One scene, one worker with all cores: where its time goes."""
     run = measure(words, folder / "single", 1, cores, "0")
-    print(f"\n## One scene of {run.frames} frames, one worker\n\n{parts_table(run)}\n")
-    print(f"Overhead: {100 * run.overhead:.1f} % of the command, {100 * run.steady_overhead:.1f} % inside the scene.")
+    parts = {
+        "Cycles' own render time": run.cycles_s,
+        "starting Python and Blender, first materials": run.start_s,
+        "building the scene in Blender": run.build_s,
+        "around each render call: update, EXR, colour": (
+            run.scenes_s - run.build_s - run.cycles_s - run.write_s - run.commit_s
+        ),
+        "waiting for the encoder": run.write_s,
+        "commit": run.commit_s,
+        "hand-out, finishing dataset.json, exit": run.wall_s - run.start_s - run.scenes_s,
+        "whole command": run.wall_s,
+    }
+    print(f"\n## One scene of {run.frames} frames, one worker\n")
+    rows = [(name, f"{seconds:.2f}", f"{100 * seconds / run.wall_s:.1f} %") for name, seconds in parts.items()]
+    print_table("part", "seconds | share", rows)
+    print(f"Overhead: {run.overhead} of the command, {run.steady_overhead} inside the scene.")
 
 
 def measure_layouts(words: list[str], folder: Path, cores: int) -> None:
     """Two scenes per core: one worker with all cores against one worker per core."""
-    runs = []
+    rows = []
     for workers, threads in ((1, cores), (cores, 1)):
-        name = f"{workers} × {threads}"
-        runs.append((name, measure(words, folder / f"{workers}x{threads}", workers, threads, f"0-{2 * cores - 1}")))
-    print(f"\n## Workers × threads, {2 * cores} scenes\n\n{layout_table(runs)}")
-
-
-PARTS = {"single": measure_single, "layouts": measure_layouts}
-
-
-@dataclass(frozen=True)
-class Options:
-    """Where the scenes go, and what is measured."""
-
-    out: str = setting("", "folder for the scenes; empty: a temporary one")
-    part: str = setting("", "only this table; empty: both", options=["", *PARTS])
+        run = measure(words, folder / f"{workers}x{threads}", workers, threads, f"0-{2 * cores - 1}")
+        times = f"{run.wall_s:.1f}", f"{run.wall_s / run.frames:.3f}"
+        rows.append((f"{workers} × {threads}", *times, run.overhead, run.steady_overhead))
+    print(f"\n## Workers × threads, {2 * cores} scenes\n")
+    print_table("layout", "wall s | s per frame | overhead of the command | overhead inside scenes", rows)
 
 
 def main(words: list[str]) -> None:
     """Measure and print."""
     own = [word for word in words if wants_help([word]) or split(word)[0] in ("out", "part")]
     options = parse(Options, own, HELP)
-    folder = Path(options.out or tempfile.mkdtemp(prefix="overhead-"))
-    folder.mkdir(parents=True, exist_ok=True)
     words = [*DEFAULTS, *(word for word in words if word not in own)]
     cores = available_cores()
     print(f"{' '.join(words)}, {cores} cores, load {os.getloadavg()[0]:.1f}", flush=True)
-    for name, function in PARTS.items():
-        if options.part in ("", name):
-            function(words, folder, cores)
-    if not options.out:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="overhead-") as temporary:
+        folder = Path(options.out or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        if options.part != "layouts":
+            measure_single(words, folder, cores)
+        if options.part != "single":
+            measure_layouts(words, folder, cores)
 
 
 if __name__ == "__main__":

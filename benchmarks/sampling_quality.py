@@ -19,9 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import common  # noqa: F401  the checkout's path
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from megasynth_attr.blender.build import build_scene
 from megasynth_attr.blender.quality import QUALITIES, Quality, apply_quality
@@ -29,6 +28,8 @@ from megasynth_attr.blender.render import render_view
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
+from megasynth_attr.core.pages.figures import new_figure, save_png
+from megasynth_attr.core.pages.words import markdown_table
 from megasynth_attr.farm.library import open_library
 from megasynth_attr.scene.config import resolve
 from megasynth_attr.scene.sample import sample_scene
@@ -114,13 +115,12 @@ def measure(log: Path, options: Options) -> None:
             continue
         stage, frame = load(scene_name, options, log.parent)
         target = converged(stage, frame, scene_name, log.parent, options.size)
-        if not any(scene == scene_name and name == "converged" for scene, name, _ in done):
-            row = {"scene": scene_name, "name": "converged", "repeat": 0, "psnr": target["floor_db"]}
-            append(log, row | {"wall_s": 0, "cpu_s": 0, "quality": {}})
-        if not any(scene == scene_name and name == FULL_TRANSPORT for scene, name, _ in done):
-            row = {"scene": scene_name, "name": FULL_TRANSPORT, "repeat": 0, "quality": {}}
+        limits = {"scene": scene_name, "repeat": 0, "quality": {}, "wall_s": 0, "cpu_s": 0}
+        if (scene_name, "converged", 0) not in done:
+            append(log, limits | {"name": "converged", "psnr": target["floor_db"]})
+        if (scene_name, FULL_TRANSPORT, 0) not in done:
             rgba = render_full_transport(stage, frame, CONVERGED_SAMPLES[scene_name])
-            append(log, row | {"psnr": psnr(rgba, target), "wall_s": 0, "cpu_s": 0})
+            append(log, limits | {"name": FULL_TRANSPORT, "psnr": psnr(rgba, target)})
         render(stage, frame, BASE, 99)  # loads meshes and textures
         for repeat, name, quality in todo:
             if time.monotonic() > deadline:
@@ -200,8 +200,12 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     table: dict[str, list[dict[str, Any]]] = {}
     for scene in dict.fromkeys(row["scene"] for row in rows):
         mine = [row for row in rows if row["scene"] == scene]
-        names = dict.fromkeys(row["name"] for row in mine)
-        entries = [merged([row for row in mine if row["name"] == name]) for name in names]
+        entries = []
+        for name in dict.fromkeys(row["name"] for row in mine):
+            same = [row for row in mine if row["name"] == name]
+            best = {key: min(row[key] for row in same) for key in ("wall_s", "cpu_s")}
+            mean = float(np.mean([row["psnr"] for row in same]))
+            entries.append({"name": name, "quality": same[0]["quality"], "psnr": mean, **best, "repeats": len(same)})
         reference = next((e for e in entries if e["name"].startswith("reference")), None)
         for entry in entries if reference else ():
             entry["gain_db"] = entry["psnr"] - reference["psnr"]
@@ -210,40 +214,27 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return table
 
 
-def merged(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "name": rows[0]["name"],
-        "quality": rows[0]["quality"],
-        "psnr": float(np.mean([row["psnr"] for row in rows])),
-        "wall_s": min(row["wall_s"] for row in rows),
-        "cpu_s": min(row["cpu_s"] for row in rows),
-        "repeats": len(rows),
-    }
-
-
 def markdown(table: dict[str, list[dict[str, Any]]], scene: str) -> str:
-    lines = [f"### {scene}", "", "| setting | PSNR dB | to reference dB | s (wall) | s (processor) | of reference |"]
-    lines.append("|---|---|---|---|---|---|")
+    """Return the table of one scene, the quickest setting first."""
+    rows = [["setting", "PSNR dB", "to reference dB", "s (wall)", "s (processor)", "of reference"]]
     for e in sorted(table[scene], key=lambda e: e["cpu_s"]):
         if e["cpu_s"] == 0:
             what = "the converged picture's own noise" if e["name"] == "converged" else e["name"]
-            lines.append(f"| *{what}* | {e['psnr']:.2f} | | | | |")
+            rows.append([f"*{what}*", f"{e['psnr']:.2f}", "", "", "", ""])
             continue
-        relative = f"{e['gain_db']:+.2f}", f"{e['time_share']:.0%}"
-        lines.append(
-            f"| {e['name']} | {e['psnr']:.2f} | {relative[0]} | {e['wall_s']:.2f} | {e['cpu_s']:.2f} | {relative[1]} |"
-        )
-    return "\n".join(lines)
+        relative = (f"{e['gain_db']:+.2f}", f"{e['time_share']:.0%}") if "gain_db" in e else ("", "")
+        times = f"{e['wall_s']:.2f}", f"{e['cpu_s']:.2f}"
+        rows.append([e["name"], f"{e['psnr']:.2f}", relative[0], *times, relative[1]])
+    return f"### {scene}\n\n{markdown_table(rows, aligned=False)}"
 
 
 def plot(table: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Draw PSNR over time, one panel per scene, one line per prefilter."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(table), figsize=(5 * len(table), 4.2), squeeze=False)
+    """Draw PSNR over time, one panel per scene whose reference was measured, one line per prefilter."""
+    table = {scene: entries for scene, entries in table.items() if "gain_db" in entries[0]}
+    if not table:
+        return
+    figure = new_figure(5 * len(table), 4.2)
+    axes = figure.subplots(1, len(table), squeeze=False)
     for axis, (scene, entries) in zip(axes[0], table.items(), strict=True):
         for label, chosen in families(entries):
             axis.plot([e["cpu_s"] for e in chosen], [e["psnr"] for e in chosen], "o-", label=label, markersize=4)
@@ -255,7 +246,8 @@ def plot(table: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0][0].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.set_dpi(110)
+    save_png(figure, path)
 
 
 def families(entries: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:

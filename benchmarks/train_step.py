@@ -15,22 +15,21 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import product, starmap
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "train"), str(ROOT)]  # a checkout needs no installation
-
 try:
+    import common  # noqa: F401  the checkout's path
     import torch
+    import train_step_run as stepping
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from train_step_run import Trainee, build, random_batch, step, timed, waits_of, write_profile
-    from train_step_tables import MEAN_VIEWS, Row, Variant, analytic_table, mean_lines, table, tuning_of
+    from train_step_tables import MEAN_VIEWS, Row, analytic_table, mean_lines, table
 
     from megasynth_attr.core.command.program import Help, parse
     from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
@@ -38,8 +37,7 @@ try:
     from megasynth_attr.core.temporary import replace_atomically
     from megasynth_train.cost.memory import GIB, memory_bytes
     from megasynth_train.cost.step import StepShape, step_cost
-    from megasynth_train.vggt.config import named_config
-    from megasynth_train.vggt.model import compile_blocks
+    from megasynth_train.vggt.config import VGGTConfig, named_config
     from megasynth_train.vggt.precision import resolve_precision, set_backends
 except ModuleNotFoundError as missing:
     print(f"EnvironmentProblem: {missing}; the benchmark needs pip install -e '.[train]'", file=sys.stderr)
@@ -95,7 +93,7 @@ class Options:
 
 
 def shapes_of(options: Options, size_px: int) -> list[StepShape]:
-    """Return the shapes to time; ConfigError for one that is none."""
+    """Return the shapes to time; ConfigError for a word that is no shape."""
     shapes = []
     for word in options.shapes:
         if word == "mean":
@@ -108,23 +106,20 @@ def shapes_of(options: Options, size_px: int) -> list[StepShape]:
     return shapes
 
 
-def measure(trainee: Trainee, row: Row, options: Options, device: torch.device) -> Row:
+def measure(trainee: stepping.Trainee, row: Row, options: Options, device: torch.device) -> Row:
     """Return ``row`` with what was measured; out of memory is a result, not an error."""
     cuda, precision = device.type == "cuda", resolve_precision("auto", device)
-    raw = random_batch(row.shape, options.seed, pin=cuda)
-
-    def run(mark: Callable[[], None]) -> None:
-        step(trainee, raw, device, precision, mark)
-
+    raw = stepping.random_batch(row.shape, options.seed, pin=cuda)
+    run: stepping.Run = partial(stepping.step, trainee, raw, device, precision)
     try:
         if cuda:
             torch.cuda.reset_peak_memory_stats()
-        seconds = timed(run, device, options.warmup, options.steps)
+        seconds = stepping.timed(run, device, options.warmup, options.steps)
         peak = torch.cuda.max_memory_allocated() / GIB if cuda else None
-        waits = waits_of(run, device)
+        waits = stepping.waits_of(run, device)
         if options.profile:
             name = f"profile_{row.shape.scenes}x{row.shape.views}_{str(row.variant).replace(', ', '_')}.txt"
-            write_profile(run, Path(options.out) / name, device)
+            stepping.write_profile(run, Path(options.out) / name, device)
     except torch.cuda.OutOfMemoryError:
         return replace(row, problem="out of memory")
     finally:
@@ -134,38 +129,32 @@ def measure(trainee: Trainee, row: Row, options: Options, device: torch.device) 
 
 
 def release(device: torch.device) -> None:
-    """Give memory back that nothing refers to, so that rows do not fragment each other's."""
+    """Give back the memory that nothing refers to, so that one row does not fragment the memory of the next."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
-def rows(options: Options, size: str, device: torch.device) -> Iterator[Row]:
+def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator[Row]:
     """Yield every row, measured or with the reason why not; variants without recomputation and compilation first."""
     began = time.monotonic()
-    config = named_config(size, point_head=False)
-    size_px = options.size_px or config.image_size_px
-    variants = [
-        Variant(adapter, checkpointing, compiled)
-        for checkpointing in options.checkpointing
-        for compiled in options.compile or ((False, True) if device.type == "cuda" else (False,))
-        for adapter in options.adapters
-    ]
-    for variant in variants:
-        trainee = None
+    cuda, size_px = device.type == "cuda", options.size_px or config.image_size_px
+    compiled = options.compile or ((False, True) if cuda else (False,))
+    for variant in starmap(stepping.Variant, product(options.checkpointing, compiled, options.adapters)):
+        trainee, tuning, recompute = None, variant.tuning, variant.checkpointing
         for shape in shapes_of(options, size_px):
-            cost = step_cost(config, shape, variant.tuning, recompute=variant.checkpointing).total
-            bf16 = options.frozen_bf16 and device.type == "cuda"
-            memory = memory_bytes(config, shape, variant.tuning, recompute=variant.checkpointing, frozen_bf16=bf16)
-            row = Row(variant, shape, cost / 1e12, sum(memory.values()) / GIB)
-            if variant.tuning.kind == "basis" and variant.tuning.rank > config.width:
+            flop = step_cost(config, shape, tuning, recompute=recompute).total
+            bf16 = options.frozen_bf16 and cuda
+            memory = memory_bytes(config, shape, tuning, recompute=recompute, frozen_bf16=bf16)
+            row = Row(variant, shape, flop / 1e12, sum(memory.values()) / GIB)
+            if tuning.kind == "basis" and tuning.rank > config.width:
                 yield replace(row, problem=f"D > width {config.width}")
                 continue
             if options.budget_s and time.monotonic() - began > options.budget_s:
                 yield replace(row, problem="not run: out of time")
                 continue
             try:
-                trainee = trainee or prepared(variant, options, size, device)
+                trainee = trainee or stepping.build(config, variant, device, options.frozen_bf16, options.seed)
             except torch.cuda.OutOfMemoryError:
                 yield replace(row, problem="out of memory (weights)")
                 continue
@@ -175,83 +164,55 @@ def rows(options: Options, size: str, device: torch.device) -> Iterator[Row]:
         release(device)
 
 
-def prepared(variant: Variant, options: Options, size: str, device: torch.device) -> Trainee:
-    """Return the model of a variant, ready to be timed."""
-    trainee = build(
-        named_config(size, point_head=False),
-        variant.tuning,
-        device,
-        precision=resolve_precision("auto", device),
-        peft=variant.adapter == "full" or variant.adapter.startswith("lora"),
-        frozen_bf16=options.frozen_bf16,
-        seed=options.seed,
-    )
-    trainee.model.gradient_checkpointing = variant.checkpointing
-    if variant.compiled:
-        compile_blocks(trainee.model)
-    return trainee
-
-
-def device_of(wanted: str) -> torch.device:
-    """Return the device; EnvironmentProblem without a GPU where one is asked for."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentProblem("device=cuda, but PyTorch sees no CUDA GPU; check nvidia-smi, or use device=cpu")
-    return torch.device("cpu" if wanted == "cpu" or not torch.cuda.is_available() else "cuda")
-
-
-def where(device: torch.device) -> str:
-    """Return a line about device and software."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return f"{name}, PyTorch {torch.__version__}"
-
-
 def check(options: Options) -> None:
-    """Raise for what would fail only after minutes: an adapter or shape that is none, or PEFT missing."""
+    """Raise for what would fail only after minutes: an unknown adapter, a word that is no shape, no PEFT, no GPU."""
     for adapter in options.adapters:
-        tuning_of(adapter)
+        stepping.tuning_of(adapter)
     shapes_of(options, 14)
     if options.profile and not options.out:
         raise ConfigError("profile=true writes files: name a folder with out=")
-    with_peft = [name for name in options.adapters if name == "full" or name.startswith("lora")]
+    with_peft = [name for name in options.adapters if stepping.needs_peft(name)]
     if with_peft and importlib.util.find_spec("peft") is None:
         raise EnvironmentProblem(
             f"adapters={with_peft[0]} needs the package peft: pip install 'peft>=0.21,<0.22', or time the stand-ins: "
             "adapters=[lean-16,basis-32,basis-256]"
         )
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentProblem("device=cuda, but PyTorch sees no CUDA GPU; check nvidia-smi, or use device=cpu")
 
 
 def main(words: list[str]) -> None:
     """Measure, print and, with ``out=``, write train_step.md and train_step.json after every row."""
     options = parse(Options, words, HELP)
     check(options)
-    device = device_of(options.device)
-    size = options.model if options.model != "auto" else ("vggt-1b" if device.type == "cuda" else "vggt-tiny")
+    cuda = options.device != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    size = options.model if options.model != "auto" else ("vggt-1b" if cuda else "vggt-tiny")
     set_backends()
     torch.backends.cudnn.benchmark = options.cudnn_benchmark
-    title = f"{size} on {where(device)}; attention {options.attention}, median of {options.steps} steps"
+    name = torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads"
+    where = f"{size} on {name}, PyTorch {torch.__version__}"
+    title = f"{where}; attention {options.attention}, median of {options.steps} steps"
     print(title, flush=True)
     done: list[Row] = []
     prefer = ATTENTION[options.attention]
     with sdpa_kernel(list(prefer), set_priority=True) if prefer else nullcontext():
-        for row in rows(options, size, device):
+        for row in rows(options, named_config(size, point_head=False), device):
             done.append(row)
             figures = row.problem or f"{row.seconds['step']:.3f} s a step"
             print(f"{row.variant}, {row.shape.scenes} × {row.shape.views}: {figures}", flush=True)
             if options.out:
-                save(Path(options.out), title, words, options, done, device)
-    if options.out:
-        shutil.rmtree(Path(options.out) / "tmp", ignore_errors=True)  # emptied by now
-    print(f"\n{report(title, words, done, device)}")
+                record = {"title": title, "options": asdict(options), "rows": [asdict(row) for row in done]}
+                replace_atomically(Path(options.out) / "train_step.json", json.dumps(record, indent=1).encode())
+                replace_atomically(Path(options.out) / "train_step.md", report(title, words, done, cuda).encode())
+    print(f"\n{report(title, words, done, cuda)}")
 
 
-def report(title: str, words: list[str], done: list[Row], device: torch.device) -> str:
+def report(title: str, words: list[str], done: list[Row], cuda: bool) -> str:
     """Return the page."""
     command = " ".join(["python benchmarks/train_step.py", *words])
-    parts = [
-        f"# Time of one training step\n\n`{command}`\n\n## Measured\n\n{title}.",
-        table(done, device.type == "cuda"),
-    ]
-    if device.type != "cuda":
+    parts = [f"# Time of one training step\n\n`{command}`\n\n## Measured\n\n{title}.", table(done, cuda)]
+    if not cuda:
         parts.append("Measured on a CPU: these times say nothing about a GPU, only that the whole step runs.")
     parts += ["\n".join(mean_lines(done))] if mean_lines(done) else []
     parts.append(
@@ -260,14 +221,6 @@ def report(title: str, words: list[str], done: list[Row], device: torch.device) 
         "TFLOP/s."
     )
     return "\n\n".join([*parts, analytic_table()]) + "\n"
-
-
-def save(out: Path, title: str, words: list[str], options: Options, done: list[Row], device: torch.device) -> None:
-    """Write the page and its numbers, whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    record = {"title": title, "options": asdict(options), "rows": [asdict(row) for row in done]}
-    replace_atomically(out / "train_step.json", json.dumps(record, indent=1).encode())
-    replace_atomically(out / "train_step.md", report(title, words, done, device).encode())
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from torch import nn
 from train_step_adapters import insert, trained_groups
 
+from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.cost.step import StepShape, Tuning
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.colour import draw_jitter
@@ -23,12 +26,44 @@ from megasynth_train.training.optimiser import build_optimiser, clip_by_group, s
 from megasynth_train.training.settings import AdapterSettings, DataSettings, LossSettings, OptimSettings
 from megasynth_train.vggt.config import VGGTConfig
 from megasynth_train.vggt.initialise import random_model
-from megasynth_train.vggt.model import VGGT
-from megasynth_train.vggt.precision import autocast, store_frozen_in_bf16
+from megasynth_train.vggt.model import VGGT, compile_blocks
+from megasynth_train.vggt.precision import autocast, resolve_precision, store_frozen_in_bf16
 
 PARTS = ("prepare", "forward", "backward", "clip, AdamW")
-Mark = Callable[[], None]
-Run = Callable[[Mark], None]
+Run = Callable[[], Iterator[None]]  # yields before each of ``PARTS``
+
+
+def tuning_of(adapter: str) -> Tuning:
+    """Return what ``adapter`` trains; ConfigError for an unknown one."""
+    if adapter == "full":
+        return Tuning("full")
+    kind, _, number = adapter.partition("-")
+    if kind not in ("lora", "lean", "basis") or not number.isdigit() or int(number) < 1:
+        raise ConfigError(f"adapters={adapter}: write lora-R, lean-R, basis-D (e.g. basis-32) or full")
+    rank = int(number)
+    return Tuning("basis", rank, 16) if kind == "basis" else Tuning("lora", rank, rank)
+
+
+def needs_peft(adapter: str) -> bool:
+    """Return whether an adapter is the product's, and not a stand-in."""
+    return adapter == "full" or adapter.startswith("lora")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model: what all shapes of it have in common."""
+
+    checkpointing: bool
+    compiled: bool
+    adapter: str
+
+    @property
+    def tuning(self) -> Tuning:
+        return tuning_of(self.adapter)
+
+    def __str__(self) -> str:
+        extras = ["recomputed"] * self.checkpointing + ["compiled"] * self.compiled
+        return ", ".join([self.adapter, *extras])
 
 
 @dataclass(frozen=True)
@@ -40,57 +75,30 @@ class Trainee:
     optimiser: torch.optim.AdamW
 
 
-class Clock:
-    """Marks between the parts of steps: events of the device, or the processor's time."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._marks: list[Any] = []
-
-    def mark(self) -> None:
-        if self._cuda:
-            self._marks.append(torch.cuda.Event(enable_timing=True))
-            self._marks[-1].record()
-        else:
-            self._marks.append(time.perf_counter())
-
-    def seconds(self) -> list[float]:
-        """Return the seconds between successive marks; waits for the device."""
-        if self._cuda:
-            torch.cuda.synchronize()
-            return [a.elapsed_time(b) / 1e3 for a, b in zip(self._marks, self._marks[1:], strict=False)]
-        return [b - a for a, b in zip(self._marks, self._marks[1:], strict=False)]
-
-
-def build(
-    config: VGGTConfig,
-    tuning: Tuning,
-    device: torch.device,
-    *,
-    precision: str,
-    peft: bool,
-    frozen_bf16: bool,
-    seed: int,
-) -> Trainee:
-    """Return a model with random weights on ``device``, adapted by the product (``peft``) or by the stand-ins."""
-    model = random_model(config, seed, device)
-    if peft:
+def build(config: VGGTConfig, variant: Variant, device: torch.device, frozen_bf16: bool, seed: int) -> Trainee:
+    """Return a model with random weights on ``device``, adapted by the product or by the stand-ins."""
+    model, tuning = random_model(config, seed, device), variant.tuning
+    bf16 = resolve_precision("auto", device) == "bf16"
+    if needs_peft(variant.adapter):
         from megasynth_train.adapters import adapt  # the only part that needs PEFT
         from megasynth_train.adapters.adapted import make_lean
 
         adapted = adapt(model, AdapterSettings(mode=tuning.kind, rank=tuning.rank), total_steps=24_000)
-        if frozen_bf16 and precision == "bf16":
+        if frozen_bf16 and bf16:
             make_lean(adapted)
         model.to(device)
         groups = adapted.groups
     else:
-        insert(model, tuning, torch.bfloat16 if precision == "bf16" else torch.float32, seed)
+        insert(model, tuning, torch.bfloat16 if bf16 else torch.float32, seed)
         groups = trained_groups(model)
-        if frozen_bf16 and precision == "bf16":
+        if frozen_bf16 and bf16:
             store_frozen_in_bf16(model)
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimiser = build_optimiser(trainable, OptimSettings())
     set_learning_rate(optimiser, 1e-5)
+    model.gradient_checkpointing = variant.checkpointing
+    if variant.compiled:
+        compile_blocks(model)
     return Trainee(model.train(), groups, optimiser)
 
 
@@ -125,18 +133,18 @@ def random_batch(shape: StepShape, seed: int, pin: bool) -> RawBatch:
     return batch.pin_memory() if pin else batch
 
 
-def step(trainee: Trainee, raw: RawBatch, device: torch.device, precision: str, mark: Mark) -> None:
-    """One training step as loop.py does it; ``mark`` is called before each of ``PARTS``."""
-    mark()
+def step(trainee: Trainee, raw: RawBatch, device: torch.device, precision: str) -> Iterator[None]:
+    """Do one training step as loop.py does it; yields before each of ``PARTS``."""
+    yield
     trainee.optimiser.zero_grad(set_to_none=True)
     target = prepare(raw, device, DataSettings())
-    mark()
+    yield
     with autocast(device, precision):
         prediction = trainee.model(target.images)
     objective = losses(prediction, target, LossSettings()).objective
-    mark()
+    yield
     objective.backward()
-    mark()
+    yield
     norms = clip_by_group(trainee.groups, OptimSettings().clip)
     finite = torch.isfinite(torch.stack([objective.detach(), *norms.values()])).all()
     step_unless(trainee.optimiser, (~finite).to(torch.float32))
@@ -145,14 +153,25 @@ def step(trainee: Trainee, raw: RawBatch, device: torch.device, precision: str, 
 def timed(run: Run, device: torch.device, warmup: int, steps: int) -> dict[str, float]:
     """Return the median seconds of every part, and ``step``: of all parts together."""
     for _ in range(warmup):
-        run(no_mark)
-    clock = Clock(device)
-    for _ in range(steps):
-        run(clock.mark)
-    clock.mark()
-    every = np.array(clock.seconds()).reshape(steps, len(PARTS))
+        list(run())
+    marks = [_mark(device) for _ in range(steps) for _ in run()] + [_mark(device)]
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        seconds = [a.elapsed_time(b) / 1e3 for a, b in pairwise(marks)]
+    else:
+        seconds = [b - a for a, b in pairwise(marks)]
+    every = np.array(seconds).reshape(steps, len(PARTS))
     medians = dict(zip(PARTS, np.median(every, axis=0).tolist(), strict=True))
     return medians | {"step": float(np.median(every.sum(axis=1)))}
+
+
+def _mark(device: torch.device) -> Any:
+    """Return this moment: an event of the device, or the processor's time."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
 
 
 def waits_of(run: Run, device: torch.device) -> int | None:
@@ -163,12 +182,13 @@ def waits_of(run: Run, device: torch.device) -> int | None:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            run(no_mark)
+            list(run())
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    for place in sorted({f"{w.filename}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)}):
+    places = [f"{w.filename}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)]
+    for place in sorted(set(places)):
         print(f"  the host waits for the device at {place}", flush=True)
-    return sum("synchroniz" in str(warning.message) for warning in caught)
+    return len(places)
 
 
 def write_profile(run: Run, path: Path, device: torch.device) -> None:
@@ -177,10 +197,7 @@ def write_profile(run: Run, path: Path, device: torch.device) -> None:
     if device.type == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=kinds) as profile:
-        run(no_mark)
+        list(run())
     order = f"self_{device.type}_time_total"
-    path.write_text(profile.key_averages().table(sort_by=order, row_limit=60, max_name_column_width=90))
-
-
-def no_mark() -> None:
-    """Mark nothing."""
+    text = profile.key_averages().table(sort_by=order, row_limit=60, max_name_column_width=90)
+    replace_atomically(path, text.encode())

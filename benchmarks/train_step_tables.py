@@ -6,35 +6,18 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from train_step_run import PARTS
+from train_step_run import PARTS, Variant, tuning_of
 
-from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.pages.words import markdown_table
 from megasynth_train.cost.memory import GIB, memory_bytes
 from megasynth_train.cost.run import mean_over_views
-from megasynth_train.cost.step import StepShape, Tuning, expected_s, step_cost
+from megasynth_train.cost.step import StepShape, expected_s, step_cost
 from megasynth_train.training.settings import DataSettings
 from megasynth_train.vggt.config import named_config
 
 TFLOPS = 790.0  # the densest bf16 products an H200 reaches
 GOAL_S = 0.8  # mean over 4 … 16 views on one H200
 MEAN_VIEWS = tuple(range(4, 17))
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One model: what all shapes of it have in common."""
-
-    adapter: str
-    checkpointing: bool
-    compiled: bool
-
-    @property
-    def tuning(self) -> Tuning:
-        return tuning_of(self.adapter)
-
-    def __str__(self) -> str:
-        extras = ["recomputed"] * self.checkpointing + ["compiled"] * self.compiled
-        return ", ".join([self.adapter, *extras])
 
 
 @dataclass(frozen=True)
@@ -55,51 +38,34 @@ class Row:
         return self.tflop / TFLOPS
 
 
-def tuning_of(adapter: str) -> Tuning:
-    """Return what ``adapter`` trains; ConfigError for an unknown one."""
-    if adapter == "full":
-        return Tuning("full")
-    kind, _, number = adapter.partition("-")
-    if kind not in ("lora", "lean", "basis") or not number.isdigit() or int(number) < 1:
-        raise ConfigError(f"adapters={adapter}: write lora-R, lean-R, basis-D (e.g. basis-32) or full")
-    rank = int(number)
-    return Tuning("basis", rank, 16) if kind == "basis" else Tuning("lora", rank, rank)
-
-
 def table(rows: Sequence[Row], on_gpu: bool) -> str:
     """Return one line per row. The bound is that of one H200, so ratios to it are left out on another device."""
     head = ["adapter", "scenes × views", *(f"{part} s" for part in PARTS), "**step s**", "images/s", "TFLOP"]
     head += ["TFLOP/s", "peak GiB", "estimated GiB", "waits", "bound s", "× bound"]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
-    lines += [f"| {' | '.join(_cells(row, on_gpu))} |" for row in rows]
-    return "\n".join(lines)
+    return markdown_table([head, *(_cells(row, on_gpu) for row in rows)], aligned=False)
 
 
 def _cells(row: Row, on_gpu: bool) -> list[str]:
     cells = [str(row.variant), f"{row.shape.scenes} × {row.shape.views}"]
+    step_s = row.seconds.get("step", float("nan"))
     if row.problem:
         cells += [row.problem, *[""] * len(PARTS), "", f"{row.tflop:.4g}", "", ""]
     else:
-        step_s = row.seconds["step"]
         cells += [f"{row.seconds[part]:.3f}" for part in PARTS]
         cells += [f"**{step_s:.3f}**", f"{row.shape.images / step_s:.1f}", f"{row.tflop:.4g}"]
         cells += [f"{row.tflop / step_s:.3g}", "–" if row.peak_gib is None else f"{row.peak_gib:.1f}"]
     cells += [f"{row.estimated_gib:.3g}", "–" if row.waits is None else str(row.waits)]
     if not on_gpu:
         return [*cells, "–", "–"]
-    ratio = "" if row.problem else f"{row.seconds['step'] / row.bound_s:.2f}"
-    return [*cells, f"{row.bound_s:.3f}", ratio]
+    return [*cells, f"{row.bound_s:.3f}", "" if row.problem else f"{step_s / row.bound_s:.2f}"]
 
 
 def mean_lines(rows: Sequence[Row]) -> list[str]:
     """Return a sentence for every variant of which all steps of a run (4 … 16 views) were timed."""
     lines = []
     for variant in dict.fromkeys(row.variant for row in rows):
-        mine = {
-            row.shape.views: row
-            for row in rows
-            if row.variant == variant and row.seconds and row.shape.scenes == 32 // row.shape.views
-        }
+        timed = [row for row in rows if row.variant == variant and row.seconds]
+        mine = {row.shape.views: row for row in timed if row.shape.scenes == 32 // row.shape.views}
         if set(mine) >= set(MEAN_VIEWS):
             step_s = statistics.mean(mine[n].seconds["step"] for n in MEAN_VIEWS)
             bound = statistics.mean(mine[n].bound_s for n in MEAN_VIEWS)
@@ -113,34 +79,29 @@ def mean_lines(rows: Sequence[Row]) -> list[str]:
 def analytic_table() -> str:
     """Return what one step of vggt-1b at 518 px takes at least, and at estimated rates; nothing here is measured."""
     config = named_config("vggt-1b", point_head=False)
-    lines = [
-        "| adapter | scenes × views | TFLOP | recomputed | bound at 790 / 700 TFLOP/s | estimate / recomputed | "
-        "memory / recomputed |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
+    head = ["adapter", "scenes × views", "TFLOP", "recomputed", "bound at 790 / 700 TFLOP/s"]
+    lines = [[*head, "estimate / recomputed", "memory / recomputed"]]
+
+    def add(adapter: str, shapes: str, plain: float, again: float, estimate: str, memory: str) -> None:
+        bounds = f"{plain / 790e12:.2f} / {plain / 700e12:.2f} s"
+        lines.append([adapter, shapes, f"{plain / 1e12:.0f}", f"{again / 1e12:.0f}", bounds, estimate, memory])
+
     for adapter in ("lora-16", "basis-32", "basis-256"):
         tuning = tuning_of(adapter)
         for scenes, views in ((8, 4), (4, 8), (2, 16)):
             shape = StepShape(scenes, views)
             plain, again = (step_cost(config, shape, tuning, recompute=r) for r in (False, True))
-            gib = [
-                sum(memory_bytes(config, shape, tuning, recompute=r, frozen_bf16=True).values()) / GIB
-                for r in (False, True)
-            ]
-            lines.append(
-                f"| {adapter} | {scenes} × {views} | {plain.total / 1e12:.0f} | {again.total / 1e12:.0f} | "
-                f"{plain.total / 790e12:.2f} / {plain.total / 700e12:.2f} s | "
-                f"{expected_s(plain):.2f} / {expected_s(again):.2f} s | {gib[0]:.0f} / {gib[1]:.0f} GiB |"
-            )
+            memory = [memory_bytes(config, shape, tuning, recompute=r, frozen_bf16=True) for r in (False, True)]
+            add(
+                adapter, f"{scenes} × {views}", plain.total, again.total,
+                f"{expected_s(plain):.2f} / {expected_s(again):.2f} s",
+                " / ".join(f"{sum(parts.values()) / GIB:.0f}" for parts in memory) + " GiB",
+            )  # fmt: skip
         costs = (
             lambda s, t=tuning: step_cost(config, s, t).total,
             lambda s, t=tuning: step_cost(config, s, t, recompute=True).total,
             lambda s, t=tuning: expected_s(step_cost(config, s, t)),
         )
-        *means, expected = (mean_over_views(cost, DataSettings(), (518, 518)) for cost in costs)
-        lines.append(
-            f"| {adapter} | mean of 4 … 16 views | {means[0] / 1e12:.0f} | {means[1] / 1e12:.0f} | "
-            f"{means[0] / 790e12:.2f} / {means[0] / 700e12:.2f} s | "
-            f"{expected:.2f} s | |"
-        )
-    return "\n".join(lines)
+        *means, estimate = (mean_over_views(cost, DataSettings(), (518, 518)) for cost in costs)
+        add(adapter, "mean of 4 … 16 views", *means, f"{estimate:.2f} s", "")
+    return markdown_table(lines, aligned=False)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
+from megasynth_attr.core.pages.words import markdown_table
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.subspace.angles import principal_angles
 from megasynth_train.subspace.basis import haar_frame
@@ -84,22 +85,15 @@ def layer_cluster(
         fixed = np.diag([1.0, 0.7])
         updates = []
         for index in range(ADAPTERS):
-            row_space = (
-                start
-                if condition.same_start
-                else rng.standard_normal((INPUTS, RANK - DIMENSION * bool(condition.share)))
-            )
+            columns = RANK - DIMENSION * bool(condition.share)
+            row_space = start if condition.same_start else rng.standard_normal((INPUTS, columns))
             noise = _unit(Update(rng.standard_normal((OUTPUTS, row_space.shape[1])), row_space))
             share = 0.0 if index >= ADAPTERS - condition.outliers else condition.share
             middle = fixed if condition.coefficients == "same" else rng.standard_normal((DIMENSION, DIMENSION))
             signal = _unit(Update(_wobbled(left, rng) @ middle, _wobbled(right, rng)))
             parts = [(signal, share), (noise, 1 - share)] if share else [(noise, 1.0)]
-            updates.append(
-                Update(
-                    np.hstack([np.sqrt(part) * update.left for update, part in parts]),
-                    np.hstack([update.right for update, _ in parts]),
-                )
-            )
+            scaled = np.hstack([np.sqrt(part) * update.left for update, part in parts])
+            updates.append(Update(scaled, np.hstack([update.right for update, _ in parts])))
         cores.append(core_coordinates(updates))
         truths.append((left, right))
     return cores, truths
@@ -136,11 +130,7 @@ def measure(condition: Condition, seed: int) -> dict[str, Any]:
                 if name == "irls" and condition.outliers:
                     add("outlier_weight", mined.weights[-condition.outliers :].mean() * ADAPTERS)
         _add_overlaps(cores, add)
-        together = [
-            Update(core.left @ f, core.right @ g)
-            for core in cores
-            for f, g in zip(core.factors_left, core.factors_right, strict=True)
-        ]
+        together = [update for core in cores for update in _updates(core)]
         matrices.append(overlaps(core_coordinates(together), OUTPUTS, INPUTS))
     labels = [str(a) for a in range(ATTRIBUTES) for _ in range(ADAPTERS)]
     for side in ("out", "inner"):
@@ -149,19 +139,17 @@ def measure(condition: Condition, seed: int) -> dict[str, Any]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
+def _updates(core: Core) -> list[Update]:
+    pairs = zip(core.factors_left, core.factors_right, strict=True)
+    return [Update(core.left @ left, core.right @ right) for left, right in pairs]
+
+
 def _add_overlaps(cores: list[Core], add: Callable[[str, float], None]) -> None:
     """Add mean cos² of bases from halves of one attribute, and of two, relative to chance (d / m)."""
     halves = []
-    for core in cores:
-        updates = [
-            Update(core.left @ f, core.right @ g) for f, g in zip(core.factors_left, core.factors_right, strict=True)
-        ]
-        halves.append(
-            [
-                extract(core_coordinates(half), DIMENSION, "irls", Options()).left
-                for half in (updates[::2], updates[1::2])
-            ]
-        )
+    for updates in map(_updates, cores):
+        both = map(core_coordinates, (updates[::2], updates[1::2]))
+        halves.append([extract(half, DIMENSION, "irls", Options()).left for half in both])
     chance = DIMENSION / OUTPUTS
     for first, second in halves:
         add("same_attribute", np.mean(np.cos(principal_angles(first, second)) ** 2) / chance)
@@ -182,32 +170,25 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def table(results: Mapping[str, Mapping[str, Any]], seeds: int) -> str:
     """Return the markdown table."""
+    head = ["cluster", "dimensions found (truth 2)", *(f"{name}°" for name in EXTRACTORS)]
+    head += ["overlap, one attribute", "overlap, two attributes", "label test, outputs", "inputs"]
+
+    def cell(row: Mapping[str, Any], key: str, digits: int = 1) -> str:
+        return f"{row[key]['mean']:.{digits}f} ± {row[key]['std']:.{digits}f}" if key in row else ""
+
+    keys = [*(f"angle_{name}" for name in EXTRACTORS), "same_attribute", "two_attributes"]
+    rows = [head]
+    for name, row in results.items():
+        fired = (f"{row[key]['fired']:.2f}" for key in ("p_out", "p_inner"))
+        rows.append([name, cell(row, "significant", 2), *(cell(row, key) for key in keys), *fired])
     lines = [
         f"{seeds} clusters per row; mean ± standard deviation over them. Angles: worst principal angle, of both sides,",
         "between the mined basis and the truth, degrees (random: about 89). Overlap: mean cos² of 2-dimensional bases,",
         "each from half of an attribute's adapters, relative to chance. Label test: share of clusters with",
-        f"p ≤ {LEVEL}, which chance gives to {LEVEL} of them.",
-        "",
-        "| cluster | dimensions found (truth 2) | "
-        + " | ".join(f"{name}°" for name in EXTRACTORS)
-        + " | overlap, one attribute | overlap, two attributes | label test, outputs | inputs |",
-        "|" + "---|" * (len(EXTRACTORS) + 6),
+        f"p ≤ {LEVEL}, which chance gives to {LEVEL} of them.\n\n{markdown_table(rows, aligned=False)}\n",
     ]
-    for name, row in results.items():
-        angles = [
-            f"{row[f'angle_{e}']['mean']:.1f} ± {row[f'angle_{e}']['std']:.1f}" if f"angle_{e}" in row else ""
-            for e in EXTRACTORS
-        ]
-        cells = [
-            name,
-            f"{row['significant']['mean']:.2f} ± {row['significant']['std']:.2f}",
-            *angles,
-            *(f"{row[key]['mean']:.1f} ± {row[key]['std']:.1f}" for key in ("same_attribute", "two_attributes")),
-            *(f"{row[key]['fired']:.2f}" for key in ("p_out", "p_inner")),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
     outliers = [(name, row["outlier_weight"]["mean"]) for name, row in results.items() if "outlier_weight" in row]
-    lines += [""] + [f"{name}: irls gives an outlier {weight:.2f} of an equal share." for name, weight in outliers]
+    lines += [f"{name}: irls gives an outlier {weight:.2f} of an equal share." for name, weight in outliers]
     return "\n".join(lines) + "\n"
 
 
@@ -215,40 +196,27 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draw recovery and overlap by condition."""
     from matplotlib.figure import Figure
 
-    shared = [c for c in CONDITIONS if c.share]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.4, 1])
-    places = np.arange(len(shared))
-    markers = "osD^v"
-    for offset, name in enumerate(EXTRACTORS):
-        rows = [results[c.name][f"angle_{name}"] for c in shared]
-        left.errorbar(
-            places + (offset - 2) * 0.12,
-            [r["mean"] for r in rows],
-            [r["std"] for r in rows],
-            fmt=markers[offset],
-            label=name,
-            ms=5,
-        )
-    left.set(xticks=places, ylabel="worst angle to the truth (°)", ylim=(0, 92), title="Is what is there found?")
-    left.set_xticklabels([c.name for c in shared], rotation=40, ha="right", fontsize=8)
-    left.legend(frameon=False, fontsize=8)
-    everywhere = np.arange(len(CONDITIONS))
-    for key, label, marker in (
-        ("same_attribute", "halves of one attribute", "o"),
-        ("two_attributes", "two attributes", "s"),
-    ):
-        rows = [results[c.name][key] for c in CONDITIONS]
-        right.errorbar(everywhere, [r["mean"] for r in rows], [r["std"] for r in rows], fmt=marker, label=label, ms=5)
+
+    def points(axes: Any, names: list[str], offset: float, key: str, label: str, marker: str) -> None:
+        rows = [results[name][key] for name in names]
+        spread = [row["std"] for row in rows]
+        places = np.arange(len(names))
+        axes.errorbar(places + offset, [row["mean"] for row in rows], spread, fmt=marker, label=label, ms=5)
+        axes.set_xticks(places, names, rotation=40, ha="right", fontsize=8)
+
+    shared = [c.name for c in CONDITIONS if c.share]
+    for index, (name, marker) in enumerate(zip(EXTRACTORS, "osD^v", strict=False)):
+        points(left, shared, (index - 2) * 0.12, f"angle_{name}", name, marker)
+    left.set(ylabel="worst angle to the truth (°)", ylim=(0, 92), title="Is what is there found?")
+    everyone = [c.name for c in CONDITIONS]
+    points(right, everyone, 0, "same_attribute", "halves of one attribute", "o")
+    points(right, everyone, 0, "two_attributes", "two attributes", "s")
     right.axhline(1, color="0.5", ls="--", lw=1, label="chance")
-    right.set(
-        yscale="log",
-        ylabel="mean cos² relative to chance, outputs",
-        title="And nothing where nothing is?",
-        xticks=everywhere,
-    )
-    right.set_xticklabels([c.name for c in CONDITIONS], rotation=40, ha="right", fontsize=8)
-    right.legend(frameon=False, fontsize=8)
+    right.set(yscale="log", ylabel="mean cos² relative to chance, outputs", title="And nothing where nothing is?")
+    for axes in (left, right):
+        axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)
 
 
@@ -256,7 +224,6 @@ def main(words: list[str]) -> None:
     """Run every condition with every seed and write the results."""
     settings = parse(Settings, words, HELP)
     out = Path(settings.out)
-    out.mkdir(parents=True, exist_ok=True)
     results = {}
     with tqdm(total=len(CONDITIONS) * settings.seeds, desc="planted", unit="cluster") as bar:
         for condition in CONDITIONS:

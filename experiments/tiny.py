@@ -23,6 +23,7 @@ import numpy as np
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
+from megasynth_attr.core.pages.words import markdown_table
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.pipeline import __main__ as pipeline
 from megasynth_train import cluster, mine
@@ -35,15 +36,7 @@ from megasynth_train.subspace.updates import open_cluster
 ATTRIBUTES = ("texture", "geometry", "camera", "lighting")
 MEASURES = {"out": "column spaces", "inner": "row spaces", "coherence": "coherence of dW"}
 WIDE = "heads-wide"  # heads only, with about as many parameters as the subspace methods
-METHODS = (
-    "base",
-    "heads",
-    WIDE,
-    "random",
-    "subspace",
-    "subspace-block",
-    "lora-4",
-)
+METHODS = ("base", "heads", WIDE, "random", "subspace", "subspace-block", "lora-4")
 SMALL = ["render.width_px=126", "render.height_px=126", "texture.bank_size_px=256", "stages=generate"]
 TRAINING = [
     "model=vggt-tiny", "data.width_px=98", "data.views=[2,4]", "data.images_per_step=8", "data.validation_share=0",
@@ -113,13 +106,8 @@ def sharing(adapters: Path, permutations: int, seed: int) -> dict[str, Any]:
             test = label_test(matrix[np.ix_(chosen, chosen)], [labels[i] for i in chosen], permutations, rng)
             pairs[f"{one}, {other}"] = asdict(test)
         whole = asdict(label_test(matrix, labels, permutations, rng))
-        result[name] = {
-            "all": whole,
-            "chance": float(chance[name]),
-            "pairs": pairs,
-            "matrix": matrix.tolist(),
-            "labels": labels,
-        }
+        result[name] = {"all": whole, "chance": float(chance[name]), "pairs": pairs, "matrix": matrix.tolist()}
+        result[name]["labels"] = labels
     return result
 
 
@@ -173,38 +161,22 @@ def main(words: list[str]) -> None:
 def write(out: Path, results: Mapping[str, Any]) -> None:
     """Write what there is so far."""
     replace_atomically(out / "results.json", (json.dumps(results, indent=1) + "\n").encode())
-    lines = [*_sharing_lines(results["clusters"]), *_halves_lines(results["clusters"])]
-    lines.append(results.get("downstream", ""))
-    replace_atomically(out / "results.md", ("\n".join(lines) + "\n").encode())
-
-
-def _sharing_lines(clusters: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "| cluster | overlap of | same attribute | different attributes | chance | p (relabelling) |",
-        "|---|---|---|---|---|---|",
-    ]
+    clusters = results["clusters"]
+    sharing_rows = [["cluster", "overlap of", "same attribute", "different attributes", "chance", "p (relabelling)"]]
     for seed, found in clusters.items():
         for name, text in MEASURES.items():
             row = found["sharing"][name]
-            whole = row["all"]
-            numbers = (whole["within"], whole["between"], row["chance"], whole["p_value"])
-            lines.append(f"| {seed} | {text} | " + " | ".join(f"{number:.4f}" for number in numbers) + " |")
-    return [*lines, ""]
-
-
-def _halves_lines(clusters: Mapping[str, Any]) -> list[str]:
-    keys = list(next(iter(clusters.values()))["halves"])
-    lines = [
-        "| bases from halves of | "
-        + " | ".join(f"cluster {s}, {side}" for s in clusters for side in ("out", "in"))
-        + " |"
-    ]
-    lines.append("|---|" + "---|" * (2 * len(clusters)))
-    for key in keys:
-        cells = [f"{found['halves'][key][side]:.2f}" for found in clusters.values() for side in ("out", "in")]
-        lines.append(f"| {key} | " + " | ".join(cells) + " |")
+            numbers = (row["all"]["within"], row["all"]["between"], row["chance"], row["all"]["p_value"])
+            sharing_rows.append([seed, text, *(f"{number:.4f}" for number in numbers)])
+    sides = [(seed, side) for seed in clusters for side in ("out", "in")]
+    halves_rows = [["bases from halves of", *(f"cluster {seed}, {side}" for seed, side in sides)]]
+    for key in next(iter(clusters.values()))["halves"]:
+        halves_rows.append([key, *(f"{clusters[seed]['halves'][key][side]:.2f}" for seed, side in sides)])
     shares = ", ".join(f"{found['significant']:.2f} (cluster {seed})" for seed, found in clusters.items())
-    return [*lines, "", f"Dimensions above the null spectrum, mean over layers and attributes: {shares}.", ""]
+    parts = [markdown_table(rows, aligned=False) for rows in (sharing_rows, halves_rows)]
+    parts.append(f"Dimensions above the null spectrum, mean over layers and attributes: {shares}.")
+    parts.append(results.get("downstream", ""))
+    replace_atomically(out / "results.md", ("\n\n".join(parts) + "\n").encode())
 
 
 if __name__ == "__main__":

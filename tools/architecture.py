@@ -15,6 +15,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+
 ROOT = Path(__file__).resolve().parents[1]
 GENERATOR, TRAINING = "megasynth_attr", "megasynth_train"
 PACKAGES = {GENERATOR: ROOT / GENERATOR, TRAINING: ROOT / "train" / TRAINING}
@@ -66,31 +69,12 @@ def part_of(module: str) -> str:
 
 
 def circles(graph: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
-    """Return the groups of modules that import each other, directly or around corners (Tarjan's components)."""
-    index: dict[str, int] = {}
-    lowest: dict[str, int] = {}
-    stack: list[str] = []
-    found: list[list[str]] = []
-
-    def visit(node: str) -> None:
-        index[node] = lowest[node] = len(index)
-        stack.append(node)
-        for other in graph[node]:
-            if other not in index:
-                visit(other)
-                lowest[node] = min(lowest[node], lowest[other])
-            elif other in stack:
-                lowest[node] = min(lowest[node], index[other])
-        if lowest[node] == index[node]:
-            group = stack[stack.index(node) :]
-            del stack[stack.index(node) :]
-            if len(group) > 1 or node in graph[node]:
-                found.append(sorted(group))
-
-    for node in graph:
-        if node not in index:
-            visit(node)
-    return sorted(found)
+    """Return the groups of modules that import each other, directly or around corners."""
+    names = list(graph)
+    linked = [[other in graph[name] for other in names] for name in names]
+    _, labels = connected_components(np.array(linked), connection="strong")
+    groups = [[name for name, label in zip(names, labels, strict=True) if label == one] for one in set(labels)]
+    return sorted(sorted(group) for group in groups if len(group) > 1 or group[0] in graph[group[0]])
 
 
 def climbing(graph: Mapping[str, Mapping[str, int]]) -> list[str]:

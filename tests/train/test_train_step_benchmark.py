@@ -12,7 +12,8 @@ from megasynth_attr.core.errors import ConfigError
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import train_step
 from train_step_adapters import FrozenBasis, LowRank
-from train_step_tables import MEAN_VIEWS, Row, Variant, mean_lines, tuning_of
+from train_step_run import Variant, tuning_of
+from train_step_tables import MEAN_VIEWS, Row, mean_lines
 
 SMALL = ["model=vggt-tiny", "device=cpu", "size_px=70", "shapes=1x2", "checkpointing=[false]", "steps=1", "warmup=1"]
 
@@ -40,7 +41,7 @@ def test_refuses_at_once(word):
 
 
 def test_mean_needs_every_number_of_views():
-    variant = Variant("lora-16", checkpointing=False, compiled=False)
+    variant = Variant(adapter="lora-16", checkpointing=False, compiled=False)
     rows = [
         Row(variant, train_step.StepShape(32 // n, n), tflop=100.0, estimated_gib=1.0, seconds={"step": n / 10})
         for n in MEAN_VIEWS
