@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import runs
+from runs import Reference
 
 
 def need(present: bool, what: str) -> None:
@@ -18,15 +17,6 @@ def need(present: bool, what: str) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI=true, but there is no {what}")
         pytest.skip(f"no {what} on this machine")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """An uninterrupted run: its folder, the hash of its files and what it printed."""
-
-    out: Path
-    hash: str
-    text: str
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,15 @@ TINY = (
     "texture.bank_size_px=64",
 )
 LIMIT_S = 120
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An uninterrupted run: its folder, the hash of its files and what it printed."""
+
+    out: Path
+    hash: str
+    text: str
 
 
 def environment(**values: str) -> dict[str, str]:

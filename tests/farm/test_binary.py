@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import runs
-from conftest import Reference
+from runs import Reference
 
 SCRIPT = runs.ROOT / "blender_scripts" / "render.py"
 WORDS = [word for word in runs.TINY if not word.startswith("stages=")]

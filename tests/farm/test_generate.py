@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import runs
-from conftest import Reference
+from runs import Reference
 
 MISCHIEF = (
     *runs.TINY,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import runs
-from conftest import Reference
+from runs import Reference
 
 
 def test_the_openjd_template_is_valid_and_runs(reference: Reference, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import runs
 import slurm_cluster
-from conftest import Reference
+from runs import Reference
 
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_attr.pipeline.__main__ import main
