@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import portraits
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ from megasynth_attr.pipeline import __main__ as pipeline
 from megasynth_attr.pipeline import open_scene
 from megasynth_attr.scene.config import Experiment, resolve
 from megasynth_attr.textures import contact_sheet, matsynth
-from megasynth_attr.textures.procedural import bank, portraits
+from megasynth_attr.textures.procedural import bank
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {

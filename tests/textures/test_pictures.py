@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from portraits import draw_portrait, read_portraits
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.textures.pictures import list_pictures
-from megasynth_attr.textures.procedural.portraits import draw_portrait, read_portraits
 
 SHIPPED = resource_dir("assets") / "pictures"
 PORTRAITS = read_portraits(SHIPPED / "portraits.yaml")

@@ -1,6 +1,6 @@
 """Six synthetic portraits for tests and demos of the plane layout, drawn with NumPy; nobody is depicted.
 
-    python -m megasynth_attr.textures.procedural.portraits out=assets/pictures
+    python tools/portraits.py out=assets/pictures
 
 The faces are shaded ellipsoids with hair, eyes, nose and mouth. They are asymmetric on purpose (a hair parting on one
 side, a badge with a letter), so that a mirrored or turned picture is seen at once. CC0-1.0.
@@ -27,9 +27,9 @@ from megasynth_attr.textures.procedural.noise import Array, Tile, fbm
 from megasynth_attr.textures.surface import linear_from_srgb, mix, rgb, smooth, srgb_from_linear, to_bytes
 
 HELP = Help(
-    usage="python -m megasynth_attr.textures.procedural.portraits out=FOLDER [quality=90]",
+    usage="python tools/portraits.py out=FOLDER [quality=90]",
     explanation="Paints the portraits that the spoof scenes show, as JPEG files.",
-    examples=("python -m megasynth_attr.textures.procedural.portraits out=assets/pictures",),
+    examples=("python tools/portraits.py out=assets/pictures",),
 )
 WIDTH_PX, HEIGHT_PX = 360, 480
 _SUPERSAMPLING = 2
