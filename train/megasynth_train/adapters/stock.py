@@ -15,6 +15,7 @@ from peft.utils import CONFIG_NAME
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.files import sha256_of
+from megasynth_train.adapters import drift
 from megasynth_train.adapters.adapted import Adapted
 from megasynth_train.adapters.inject import base_of
 from megasynth_train.adapters.methods import MAIN
@@ -28,8 +29,8 @@ _WRAPPERS = re.compile(r"(?<=base_model\.model\.)(module\.)+|_orig_mod\.")  # of
 
 
 def is_stock(folder: Path) -> bool:
-    """Return whether a folder holds PEFT's configuration and no record of ours."""
-    return (folder / CONFIG_NAME).is_file() and not (folder / RECORD).exists()
+    """Return whether a folder holds PEFT's configuration and nothing that only this package writes."""
+    return (folder / CONFIG_NAME).is_file() and not any((folder / name).exists() for name in (RECORD, drift.FILE))
 
 
 def load_stock(model: VGGT, folder: Path) -> Adapted:
