@@ -31,6 +31,7 @@ try:
     from megasynth_attr.core.errors import EnvironmentProblem, run_main
     from megasynth_attr.core.fields import REQUIRED, setting
     from megasynth_attr.core.temporary import replacing_folder
+    from megasynth_train.cost.layers import block_layers
     from megasynth_train.subspace.core import Update, core_coordinates
     from megasynth_train.subspace.extract import Options, extract
     from megasynth_train.subspace.parallel import BLAS_THREADS
@@ -66,13 +67,9 @@ class BenchmarkSettings:
 
 def layer_shapes(config: VGGTConfig) -> dict[str, tuple[int, int]]:
     """Return outputs and inputs of the aggregator's linears by module."""
-    width, hidden = config.width, int(config.width * config.mlp_ratio)
-    kinds = {
-        "attn.qkv": (3 * width, width),
-        "attn.proj": (width, width),
-        "mlp.fc1": (hidden, width),
-        "mlp.fc2": (width, hidden),
-    }
+    names = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    layers = block_layers(1, config.width, config.mlp_ratio)
+    kinds = {name: (layer.out, layer.fan_in) for name, layer in zip(names, layers, strict=True)}
     return {
         f"aggregator.{attention}_blocks.{depth}.{kind}": shape
         for attention in ("frame", "global")
