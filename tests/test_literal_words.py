@@ -64,7 +64,7 @@ def test_the_pipeline_and_what_it_hands_words_to(word: str, tmp_path: Path, monk
     assert found(experiment) == [word] * len(PIPELINE_KEYS)
     assert experiment.out == Path.cwd() / word
 
-    shard = resolve(shard_command(experiment, 1, 2)[3:])  # what an array job of Slurm runs
+    shard = resolve(shard_command(experiment, "1/2")[3:])  # what an array job of Slurm runs
     assert found(shard) == [str(experiment.out), *[word] * (len(PIPELINE_KEYS) - 1)]
     assert (shard.run.shard, shard.run.stages, shard.run.executor) == ("1/2", "generate", "local")
 
@@ -105,14 +105,14 @@ def words_of_render_script(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=200))
 def test_any_text_passes_shards_and_templates(text: str) -> None:
     experiment = resolve(["preset=texture", "scene_count=1", f"texture.pictures={text}", "out=x"])
-    for words in (shard_command(experiment, 1, 1)[3:], template_arguments(openjd.template_text(experiment))):
+    for words in (shard_command(experiment, "1/1")[3:], template_arguments(openjd.template_text(experiment))):
         assert resolve(words).members[0].factors["texture"].pictures == text
 
 
 def test_what_a_template_cannot_hold_is_refused(tmp_path: Path) -> None:
     for word in (os.fsdecode(b"pictures-\xff"), "x" * 2000 + "{{"):
         experiment = resolve(["preset=texture", "scene_count=1", f"texture.pictures={word}"])
-        assert resolve(shard_command(experiment, 1, 1)[3:]).members[0].factors["texture"].pictures == word
+        assert resolve(shard_command(experiment, "1/1")[3:]).members[0].factors["texture"].pictures == word
         with pytest.raises(ConfigError, match="job template"):
             openjd.template(experiment)
 
