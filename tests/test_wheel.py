@@ -30,6 +30,7 @@ def test_the_wheel_holds_what_a_run_needs(wheel):
         "blender_scripts/render.py",
         "assets/materials/procedural_index.json",
         "assets/materials/recipes.yaml",
+        "assets/models/sizes.yaml",
         "assets/models/vggt-tiny.safetensors",
         "report/templates/dataset.html",
         "core/pages/templates/base.html",
@@ -39,6 +40,7 @@ def test_the_wheel_holds_what_a_run_needs(wheel):
         "megasynth_train/finetune.py",
         "megasynth_train/evaluate/templates/points.html",
         "megasynth_train/subspace/figures/templates/analysis.html",
+        "megasynth_train/evaluate/results.yaml",
         "megasynth_train/subspace/figures/texts.yaml",
         "megasynth_train/compare/templates/comparison.html",
     } <= names

@@ -135,8 +135,13 @@ def draw(path: Path, known: Mapping[str, Path], graph: Mapping[str, Mapping[str,
             axes.text(x, y + 0.17, f"{counts[name]:,} lines", ha="center", va="center", fontsize=8, zorder=4)
     for (above, below), number in arrows.items():
         (x0, y0), (x1, y1) = centre[above], centre[below]
-        style = {"color": "#7a8699", "lw": 0.6 + number / 25, "mutation_scale": 12, "zorder": 2}
-        axes.add_patch(FancyArrowPatch((x0, y0), (x1, y1 + 0.76), arrowstyle="-|>", shrinkA=6, shrinkB=2, **style))
+        bend = -0.12 * max(0, round((y0 - y1) / 1.6) - 1) * (1 if x0 >= x1 else -1)  # around the boxes in between
+        style = {"color": "#7a8699", "lw": 0.5 + number**0.5 / 5, "mutation_scale": 10, "zorder": 2}
+        axes.add_patch(
+            FancyArrowPatch(
+                (x0, y0), (x1, y1 + 0.76), arrowstyle="-|>", connectionstyle=f"arc3,rad={bend}", shrinkB=2, **style
+            )
+        )
     axes.set_xlim(-0.2, 10.2)
     axes.set_ylim(-0.4, 7.5)
     axes.axis("off")

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from megasynth_attr.core.errors import DatasetError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is looked for in a folder of pictures
-OTHER_SUFFIXES = frozenset(
+OTHER_SUFFIXES = frozenset(  # pictures that are left out, and said to be
     [
         ".heic",
         ".heif",
