@@ -18,30 +18,10 @@ from PIL import ExifTags, Image
 from megasynth_attr.core.errors import DatasetError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is looked for in a folder of pictures
-OTHER_SUFFIXES = frozenset(  # pictures that are left out, and said to be
-    [
-        ".heic",
-        ".heif",
-        ".avif",
-        ".tif",
-        ".tiff",
-        ".bmp",
-        ".gif",
-        ".jp2",
-        ".jxl",
-        ".tga",
-        ".ppm",
-        ".pgm",
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".raf",
-        ".rw2",
-        ".orf",
-    ]
-)
+OTHER_SUFFIXES = (  # pictures that are left out, and said to be
+    ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".jxl", ".tga",
+    ".ppm", ".pgm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf",
+)  # fmt: skip
 _ALPHA_MODES = ("LA", "PA", "RGBA", "RGBa")
 _NAMED = 4  # files that a message names
 _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose "I" (32 bits in memory) holds 16 bits of the file
