@@ -33,7 +33,7 @@ def storage_problem(error: OSError, what: str, path: Path) -> MegaSynthError:
     ConfigError for a name that no file system takes.
     """
     if error.errno == errno.ENAMETOOLONG:
-        return ConfigError(f"{what} cannot be written: a name in {str(path)[:80]}… is too long; choose a shorter out=")
+        return ConfigError(f"{what} cannot be written: a name in {str(path)[:80]}… is too long; choose a shorter one")
     advice = _ADVICE.get(error.errno or 0, "check the disk, then run the same command again")
     return EnvironmentProblem(f"{what} cannot be written to {path}: {error.strerror or error}; {advice}")
 

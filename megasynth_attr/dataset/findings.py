@@ -82,13 +82,14 @@ class VerifyReport:
         """Return a short text for people: one line per measure, then the findings."""
         agreeing = "–" if self.agreeing_share is None else f"{self.agreeing_share:.3%}"
         surface = "–" if self.nearest_surface is None else f"{self.nearest_surface:.3f}"
+        exposure = f"{self.clipped_share:.2%} of frames clipped, {self.black_share:.2%} black (expected < 1 %)"
         rows = [
             ("dataset", f"{self.dataset}: {self.verdict}"),
             ("scenes", f"{self.scenes} of {self.scene_count}, {self.frames} frames, {self.bytes / 1e6:.1f} MB"),
             ("different", ", ".join(f"{name} {count}" for name, count in sorted(self.distinct_hashes.items()))),
             ("equal depth", depth_in_words(self.depth_groups, self.depth_compared) or NOTHING_COMPARED),
             ("clearance", f"nearest surface {surface}, required {self.clearance_required:g}"),
-            ("exposure", f"{self.clipped_share:.2%} of frames clipped, {self.black_share:.2%} black (expected < 1 %)"),
+            ("exposure", exposure if self.frames else "– (no frame was read)"),
             ("reprojection", f"{agreeing} of {self.covisible_pixels} co-visible pixels agree (required 99 %)"),
             ("cameras", f"common shift {_shown(self.shift_x_px)}, {_shown(self.shift_y_px)} px; "
              f"depth factor {_shown(self.depth_factor, 5)}"),

@@ -35,7 +35,7 @@ def test_a_path_that_is_not_utf8_survives_json(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long_is_a_mistake_of_the_words(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 300)
     with (
-        pytest.raises(ConfigError, match=r"a thing cannot be written: a name in .* is too long; choose a shorter out="),
+        pytest.raises(ConfigError, match=r"a thing cannot be written: a name in .* is too long; choose a shorter one"),
         storage_errors("a thing", path),
     ):
         path.mkdir()

@@ -189,6 +189,7 @@ def test_a_dataset_without_scenes_has_not_passed(tmp_path: Path) -> None:
     assert not quiet(folder, scenes=[1], write=False).passed
     done = run_verify(f"dataset={folder}")
     assert done.returncode == 2 and "there is nothing to verify" in done.stdout
+    assert "– (no frame was read)" in done.stdout and "0.00% of frames" not in done.stdout
 
 
 def test_a_factor_that_should_stand_still_is_caught(tmp_path: Path) -> None:

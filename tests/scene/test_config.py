@@ -130,6 +130,13 @@ def test_preset_that_extends_itself(tmp_path):
         resolve([f"preset={tmp_path / 'a.yaml'}"])
 
 
+@pytest.mark.parametrize("parents", ["5", "null", "{a: b}", "[texture, 7]"])
+def test_preset_that_extends_no_name(parents, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"extends: {parents}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: extends names one preset or a list of them"):
+        resolve([f"preset={tmp_path / 'a.yaml'}"])
+
+
 def test_broken_yaml_names_the_file(tmp_path):
     (tmp_path / "a.yaml").write_text("frames: [1\n")
     with pytest.raises(ConfigError, match=r"a\.yaml"):

@@ -61,9 +61,12 @@ def read_preset(
     path = find(name)
     layer = read_yaml(path)
     parents = layer.pop("extends", [])
+    parents = parents if isinstance(parents, list) else [parents]
+    if not all(isinstance(parent, str) for parent in parents):
+        raise ConfigError(f"{path}: extends names one preset or a list of them; a number needs quotes")
     base: dict[str, Any] = {}
-    for parent in [parents] if isinstance(parents, str) else parents:
-        base = merge(base, read_preset(_beside(path, str(parent)), find, files, (*_chain, name)))
+    for parent in parents:
+        base = merge(base, read_preset(_beside(path, parent), find, files, (*_chain, name)))
     for key in files:
         if isinstance(layer.get(key), list):
             layer[key] = [_beside(path, str(item)) for item in layer[key]]

@@ -90,10 +90,11 @@ def _whole(text: str) -> int:
 
 
 def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        raise Unreadable("expected a finite number, e.g. 0.5 or 1e-3") from None
+    if text.lower().strip("+-") in ("inf", "infinity", "nan"):
+        raise Unreadable("only finite numbers are possible")
+    if not _NUMBER.fullmatch(text):
+        raise Unreadable("expected a finite number, e.g. 0.5 or 1e-3")
+    number = float(text)
     if not math.isfinite(number):
         raise Unreadable("only finite numbers are possible")
     return number

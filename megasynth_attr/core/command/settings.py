@@ -38,7 +38,10 @@ def _filled(kind: Any, values: Mapping[str, Any], prefix: str, known: Callable[[
     """
     keys = declared(kind)
     if unknown := [f"{prefix}{key}" for key in values if key not in {field.name for field, _ in keys}]:
-        raise ConfigError(f"unknown key {shown(unknown[0])}{nearest(unknown[0], known())}; --help lists all keys")
+        advice = nearest(unknown[0], known())
+        if unknown[0] in known():  # a file's key with dots in it
+            advice = " (in a file, write the key under its section, not with dots)"
+        raise ConfigError(f"unknown key {shown(unknown[0])}{advice}; --help lists all keys")
     given = {}
     for field, hint in keys:
         key = f"{prefix}{field.name}"

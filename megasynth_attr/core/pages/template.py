@@ -31,7 +31,8 @@ def require_report_libraries(*names: str, what: str = "reports", otherwise: str 
 def render(folder: Path, template: str, **values: Any) -> str:
     """Return ``template`` of ``folder`` filled with ``values``; it may extend and include the shared ones.
 
-    Text is escaped, and a name that is not given is an error. The filters are the words of ``pages/words.py``.
+    Text is escaped, what is not UTF-8 in it (folders may be called so) becomes "?", and a name that is not given is an
+    error. The filters are the words of ``pages/words.py``.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -44,4 +45,4 @@ def render(folder: Path, template: str, **values: Any) -> str:
     )
     environment.filters |= {"size": size_text, "number": number_text, "count": count_text, "words": in_words}
     environment.filters |= {"short": short, "signed": signed_text}
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template).render(**values).encode("utf-8", "replace").decode()

@@ -108,8 +108,10 @@ def _ignored(tensors: Mapping[str, Tensor], config: VGGTConfig) -> tuple[str, ..
 def _check(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
     """Raise DatasetError unless ``weights`` has exactly the names and shapes of ``expected``, and finite numbers."""
     if problem := misfit(weights, expected):
-        missing = [name for name in expected if name not in weights]
-        raise DatasetError(f"{path} does not fit the model: {problem}; {_advice(missing, expected)}")
+        advice = _advice([name for name in expected if name not in weights], expected)
+        if wrapped := next((w for w in _WRAPPERS if any(name.startswith(w) for name in weights)), ""):
+            advice = f"some of its names begin with {wrapped}, others do not: save the wrapped model's own state dict"
+        raise DatasetError(f"{path} does not fit the model: {problem}; {advice}")
     types = sorted({str(tensor.dtype) for tensor in weights.values() if not tensor.is_floating_point()})
     if types:
         raise DatasetError(f"{path} holds {', '.join(types)} where weights must be floating point; it is no checkpoint")
