@@ -12,12 +12,8 @@ from megasynth_attr.core.machine import available_cores
 from megasynth_attr.core.pages.chapters import ChapterPlace
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.selection import parse_indices
-from megasynth_attr.core.stages import Stage, StageGroup, StageRun, installed_groups, missing_stage
+from megasynth_attr.core.stages import CostLine, Stage, StageGroup, StageRun, installed_groups, missing_stage
 from megasynth_attr.dataset.paths import dataset_dir, dataset_name
-from megasynth_attr.farm.generate import check_machine, generate
-from megasynth_attr.farm.isolation import record_isolation
-from megasynth_attr.farm.slurm import check_shard
-from megasynth_attr.farm.tasks import describe, make_plan
 from megasynth_attr.scene.config import Config, Experiment
 
 MANY_FRAMES = 400  # below that, starting processes takes longer than checking
@@ -134,9 +130,34 @@ def _selected(config: Config) -> list[int]:
     return parse_indices(config.run.datasets, config.content.dataset_count, "datasets")
 
 
+def _generate(run: PipelineRun) -> None:
+    from megasynth_attr.farm.generate import generate
+
+    generate(run.experiment)
+
+
+def _check_shard(run: PipelineRun) -> None:
+    from megasynth_attr.farm.slurm import check_shard
+
+    check_shard(run.experiment.run)
+
+
+def _check_machine(run: PipelineRun) -> None:
+    from megasynth_attr.farm.generate import check_machine
+
+    check_machine(run.experiment)
+
+
+def _rendering_cost(run: PipelineRun) -> list[CostLine]:
+    from megasynth_attr.farm.tasks import describe, make_plan
+
+    return describe(make_plan(run.experiment))
+
+
 def _verify(run: PipelineRun) -> None:
     """Record the isolation of every selected dataset and check it; VerificationFailed if one is wrong."""
-    from megasynth_attr.dataset.verify import verify_dataset  # loads what --help can do without
+    from megasynth_attr.dataset.verify import verify_dataset  # here and below: what --help can do without
+    from megasynth_attr.farm.isolation import record_isolation
 
     failed = []
     for config in run.experiment.configs:
@@ -168,10 +189,10 @@ def _report(run: PipelineRun) -> None:
 GENERATE = Stage[PipelineRun](
     "generate",
     "render every scene that does not exist yet",
-    lambda run: generate(run.experiment),
-    check=lambda run: check_shard(run.experiment.run),
-    ready=lambda run: check_machine(run.experiment),
-    cost=lambda run: describe(make_plan(run.experiment)),
+    _generate,
+    check=_check_shard,
+    ready=_check_machine,
+    cost=_rendering_cost,
 )
 VERIFY = Stage[PipelineRun](
     "verify", "record the isolation of the datasets and check them from their files", _verify, despite_failure=True

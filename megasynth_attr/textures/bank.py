@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_attr.textures.procedural.bank import ProceduralBank
 from megasynth_attr.textures.records import INDEX_NAME, Bank, MaterialRecord, files_identity, read_index, read_record
 from megasynth_attr.textures.surface import MAPS
 
@@ -83,4 +82,6 @@ def open_bank(spec: str, *, cache_dir: Path, size_px: int) -> Bank:
     """
     if not 16 <= size_px <= 8192:
         raise ConfigError(f"texture size {size_px} px is outside 16 … 8192; 512 is the default, 256 is quick")
+    from megasynth_attr.textures.procedural.bank import ProceduralBank  # painting: loaded when it is asked for
+
     return ProceduralBank(Path(cache_dir), size_px) if spec == "procedural" else DiskBank(Path(spec))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
+from unittest import mock
 
 import old_folders
 
@@ -24,7 +26,8 @@ def record() -> dict[str, Any]:
 
 def help_of(program: str) -> list[str]:
     """Return the lines of a program's --help."""
-    said = old_folders.call(program, ("--help",))
+    with mock.patch.dict(os.environ, COLUMNS="120"):  # test processes say that their terminal is narrow
+        said = old_folders.call(program, ("--help",))
     return said.out.splitlines()
 
 

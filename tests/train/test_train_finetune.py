@@ -67,7 +67,7 @@ def test_the_base_model_is_the_files_and_otherwise_a_random_one_with_a_loud_note
     settings = runs.settings_of(trained, trained, f"checkpoint={trained / 'base.safetensors'}")
     expected = weights_hash(random_model(named_config("vggt-tiny", point_head=False), seed=3))
     loaded = base_model(settings.model, notes)
-    assert loaded.point_head is None and len(notes) == 1 and "not trained are ignored" in notes[0]
+    assert loaded.point_head is None and len(notes) == 1 and "untrained parts are ignored" in notes[0]
     other = base_model(runs.settings_of(trained, trained, "model.seed=3").model, notes)
     assert "RANDOM" in notes[1]
     assert weights_hash(other) == expected

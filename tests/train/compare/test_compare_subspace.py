@@ -59,7 +59,7 @@ def test_mined_and_random_bases_are_compared(experiment: Path, mined: Path, tmp_
     assert {outcome.status for outcome in again.outcomes} == {"done before"}
     assert read_basis(out / "bases" / "random_0.safetensors").sha256 == bases[0].sha256
     write_tiny_basis(tmp_path / "other.safetensors", seed=6)
-    with pytest.raises(ConfigError, match="method subspace: basis_sha256"):
+    with pytest.raises(ConfigError, match=r"method subspace\.basis_sha256"):
         compare(settings(experiment, out, "methods=[subspace]", f"basis={tmp_path / 'other.safetensors'}", "steps=1"))
 
 

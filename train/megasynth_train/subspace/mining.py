@@ -20,7 +20,7 @@ from megasynth_train.subspace.basis import Basis, ranks_of
 from megasynth_train.subspace.core import Update, core_coordinates
 from megasynth_train.subspace.half_splits import Halves, draw_halves
 from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, write_layer
-from megasynth_train.subspace.mine_layer import WHOLE, LayerRows, LayerTask, layer_budget, mine_layer
+from megasynth_train.subspace.mine_layer import WHOLE, LayerRows, LayerTask, MinedLayer, layer_budget, mine_layer
 from megasynth_train.subspace.parallel import for_each
 from megasynth_train.subspace.result_folder import LAYERS
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
@@ -33,21 +33,19 @@ PACKAGES = ("numpy", "scipy")
 
 @dataclass(frozen=True)
 class LayerMiner:
-    """Mines a layer and writes its file; layers of equal sizes share their random frames."""
+    """Mines a layer; layers of equal sizes share their random frames."""
 
     cluster: Cluster
     settings: MiningSettings
     frames: FrameBank
-    folder: Path  # of the layers' files
     dimensions: Dimensions
     halves: Mapping[str, Sequence[Halves]]
     base_ranks: Mapping[str, float]  # module → effective rank of its base weight, where it was asked for
 
-    def __call__(self, module: str) -> None:
-        """Mine one layer."""
+    def __call__(self, module: str) -> MinedLayer:
+        """Return one layer, mined."""
         task = LayerTask(self.settings, self.dimensions[module], self.halves, self.base_ranks.get(module))
-        mined = mine_layer(module, updates_by_attribute(self.cluster, module), task, self.frames)
-        write_layer(layer_file(self.folder, module), mined)
+        return mine_layer(module, updates_by_attribute(self.cluster, module), task, self.frames)
 
 
 def _survey(cluster: Cluster, settings: MiningSettings, frames: FrameBank, module: str) -> dict[str, LayerBudget]:
@@ -85,14 +83,17 @@ def mine_layers(
     frames = FrameBank(settings.null_draws, settings.seed)
     dimensions = _dimensions(cluster, settings, frames, base_ranks, processes, stop)
     halves = draw_halves(counts, settings.splits, settings.seed)
-    miner = LayerMiner(cluster, settings, frames, folder, dimensions, halves, base_ranks)
+    miner = LayerMiner(cluster, settings, frames, dimensions, halves, base_ranks)
     done = len(cluster.modules) - len(missing)
     with tqdm(total=len(cluster.modules), initial=done, unit="layer", disable=not run.progress) as bar:
 
-        def advance(module: str, nothing: None) -> None:
+        def keep(module: str, mined: MinedLayer) -> None:
+            # only this process holds the folder: those that mine may outlive it by a layer, which the next run
+            # with other settings must not find among its own
+            write_layer(layer_file(folder, module), mined)
             bar.update()
 
-        for_each(miner, missing, processes, stop, advance)
+        for_each(miner, missing, processes, stop, keep)
 
 
 def _dimensions(
