@@ -125,9 +125,9 @@ CANNOT_ALLOCATE = (
         (lambda: Path("a\0b").read_bytes(), ExitCode.USAGE, "NUL character"),
         (lambda: os.fsdecode(b"caf\xe9").encode(), ExitCode.USAGE, r"'caf\udce9' is not UTF-8"),
         (
-            lambda: throw(PermissionError(errno.EACCES, "Permission denied", "/root/x")),
+            lambda: throw(PermissionError(errno.EACCES, "Permission denied", "/elsewhere/x")),
             ExitCode.ENVIRONMENT,
-            "/root/x: Permission denied",
+            "/elsewhere/x: Permission denied",
         ),
     ],
 )
