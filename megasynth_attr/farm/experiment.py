@@ -1,4 +1,4 @@
-"""experiment.json: what an output folder holds. Written before anything runs, compared by every later run."""
+"""experiment.json: what an output folder holds. Written by the stage generate, compared by every other run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import scipy
 
 from megasynth_attr import __version__
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.machine import check_writable
-from megasynth_attr.core.run_folder import Kind, differences, refusal, share
-from megasynth_attr.core.selection import parse_indices
+from megasynth_attr.core.run_folder import Kind, differences, read_record, refusal, share
 from megasynth_attr.core.temporary import remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, EXPERIMENT_FILE, TMP, dataset_dir, dataset_name
 from megasynth_attr.dataset.record import check_dataset
@@ -25,32 +23,31 @@ EXPERIMENT = Kind(
 )  # other things may lie beside its datasets
 
 
-def open_experiment_for_writing(experiment: Experiment) -> None:
-    """Create or extend ``<out>/experiment.json``.
+def open_experiment(experiment: Experiment) -> None:
+    """Create or extend ``<out>/experiment.json``; raises what ``check_experiment`` raises.
 
-    A folder may be continued with more scenes or datasets, or with another member of the same experiment. Raises
-    ConfigError, with everything left as it was, if an attribute or one of its datasets was made with other settings or
-    if the folder has no attribute in common with this experiment; EnvironmentProblem if it cannot be written.
+    A folder may be continued with more scenes or datasets, or with another member of the same experiment.
     """
-    if not (experiment.out / EXPERIMENT_FILE).is_file():
-        check_writable(experiment.out)
-        _check_datasets(experiment)
-    fresh = _record(experiment)
-
-    def continued(existing: dict[str, Any]) -> dict[str, Any]:
-        record = _extended(existing, fresh, experiment.out)
-        if record != existing:
-            _check_datasets(experiment)
-        return record
-
-    share(experiment.out, EXPERIMENT, fresh, continued)
+    fresh = check_experiment(experiment)
+    share(experiment.out, EXPERIMENT, fresh, lambda existing: _extended(existing, fresh, experiment.out))
     remove_leftovers(experiment.out / TMP)
 
 
-def _check_datasets(experiment: Experiment) -> None:
+def check_experiment(experiment: Experiment) -> dict[str, Any]:
+    """Return the record of an experiment that ``out`` can hold, and change nothing.
+
+    Raises ConfigError if an attribute or one of its datasets was made with other settings, or if the folder has no
+    attribute in common with this experiment.
+    """
+    fresh = _record(experiment)
+    if (experiment.out / EXPERIMENT_FILE).is_file():
+        existing = read_record(experiment.out, EXPERIMENT)
+        if _extended(existing, fresh, experiment.out) == existing:
+            return fresh
     for config in experiment.configs:
         for index in range(config.content.dataset_count):
             check_dataset(config, experiment.out, index)
+    return fresh
 
 
 def _extended(existing: dict[str, Any], fresh: Mapping[str, Any], out: Path) -> dict[str, Any]:
@@ -74,23 +71,18 @@ def _extended(existing: dict[str, Any], fresh: Mapping[str, Any], out: Path) -> 
 
 
 def require_experiment(experiment: Experiment) -> None:
-    """Raise DatasetError unless ``out`` holds an experiment, or at least one of this experiment's datasets."""
-    if (experiment.out / EXPERIMENT_FILE).is_file():
-        return
-    for config in experiment.configs:
-        for index in range(config.content.dataset_count):
-            if (dataset_dir(experiment.out, config.attribute, index) / DATASET_FILE).is_file():
-                return
-    raise DatasetError(f"out={experiment.out}: there is no experiment here; run the stage generate first")
+    """Raise DatasetError unless ``out`` holds this experiment or one of its datasets.
 
-
-def require_datasets(experiment: Experiment) -> None:
-    """Raise DatasetError unless every selected dataset has been begun."""
-    for config in experiment.configs:
-        for index in parse_indices(config.run.datasets, config.content.dataset_count, "datasets"):
-            folder = dataset_dir(experiment.out, config.attribute, index)
-            if not (folder / DATASET_FILE).is_file():
-                raise DatasetError(f"{folder} does not exist yet; run the stage generate first")
+    Raises what ``check_experiment`` raises, too.
+    """
+    held = (
+        dataset_dir(experiment.out, config.attribute, index) / DATASET_FILE
+        for config in experiment.configs
+        for index in range(config.content.dataset_count)
+    )
+    if not any(file.is_file() for file in (experiment.out / EXPERIMENT_FILE, *held)):
+        raise DatasetError(f"out={experiment.out}: there is no experiment here; run the stage generate first")
+    check_experiment(experiment)
 
 
 def _record(experiment: Experiment) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from megasynth_attr.core.temporary import remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file, finished_scenes, scene_dir, scene_name
 from megasynth_attr.dataset.record import finalise, open_for_writing
 from megasynth_attr.farm.events import EventLog, host_name
+from megasynth_attr.farm.experiment import open_experiment
 from megasynth_attr.farm.launch import find_blender
 from megasynth_attr.farm.library import Library, cache_dir, open_library
 from megasynth_attr.farm.local import LocalPool
@@ -46,6 +47,7 @@ def generate(experiment: Experiment) -> None:
     ``max_runtime_s`` is over, EnvironmentProblem or ConfigError if a worker says that nothing can be rendered.
     """
     with StopRequest(experiment.run.max_runtime_s) as stop:
+        open_experiment(experiment)
         plan = make_plan(experiment)
         print(f"preset    {experiment.preset} → {experiment.out}", *describe(plan), sep="\n", flush=True)
         libraries = {config.attribute: open_library(config, cache_dir(experiment)) for config in experiment.configs}

@@ -10,7 +10,6 @@ from dataclasses import replace
 from megasynth_attr.core.errors import ExitCode, Interrupted, MegaSynthError, print_help, run_main
 from megasynth_attr.core.stages import StageRun
 from megasynth_attr.core.stop import StopRequest
-from megasynth_attr.farm.experiment import open_experiment_for_writing
 from megasynth_attr.pipeline.check import check_machine, check_settings
 from megasynth_attr.pipeline.help import wanted_text
 from megasynth_attr.pipeline.plan import plan_text
@@ -38,7 +37,6 @@ def main(words: list[str]) -> None:
         if experiment.run.plan:
             return
         check_machine(experiment, steps)
-        open_experiment_for_writing(experiment)
         run_steps(steps, started)
 
 

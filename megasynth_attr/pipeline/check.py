@@ -7,8 +7,8 @@ from typing import Any
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.stages import StageGroup, read_section, require_modules
-from megasynth_attr.farm.experiment import require_datasets, require_experiment
-from megasynth_attr.pipeline.stages import Stages, Step
+from megasynth_attr.farm.experiment import require_experiment
+from megasynth_attr.pipeline.stages import GENERATE, Stages, Step
 from megasynth_attr.scene.config import Experiment
 
 
@@ -25,12 +25,9 @@ def check_settings(experiment: Experiment, stages: Stages, steps: Sequence[Step]
 
 
 def check_machine(experiment: Experiment, steps: Sequence[Step]) -> None:
-    """Raise EnvironmentProblem or DatasetError for what a chosen stage needs and this machine or folder lacks."""
-    names = {stage.name for stage, _ in steps}
-    if "generate" not in names:
+    """Raise what ``require_experiment`` raises, or EnvironmentProblem, for what a chosen stage needs and lacks here."""
+    if steps[0].stage is not GENERATE:
         require_experiment(experiment)
-        if "verify" in names:
-            require_datasets(experiment)
     for stage, run in steps:
         require_modules(stage)
         stage.ready(run)

@@ -13,7 +13,7 @@ from megasynth_attr.core.pages.chapters import ChapterPlace
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.core.stages import CostLine, Stage, StageGroup, StageRun, installed_groups, missing_stage
-from megasynth_attr.dataset.paths import dataset_dir, dataset_name
+from megasynth_attr.dataset.paths import DATASET_FILE, dataset_dir, dataset_name
 from megasynth_attr.scene.config import Config, Experiment
 
 MANY_FRAMES = 400  # below that, starting processes takes longer than checking
@@ -162,6 +162,9 @@ def _verify(run: PipelineRun) -> None:
     failed = []
     for config in run.experiment.configs:
         folders = {index: dataset_dir(run.out, config.attribute, index) for index in _selected(config)}
+        for folder in folders.values():
+            if not (folder / DATASET_FILE).is_file():
+                raise DatasetError(f"{folder} does not exist yet; run the stage generate first")
         record_isolation(run.experiment, config, folders)
         scenes = parse_indices(config.run.scenes, config.content.scene_count, "scenes")
         partial = config.run.scenes.strip() != "all" or config.run.shard != "1/1"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from megasynth_attr.dataset.writer import finalise, open_for_writing
+from megasynth_attr.farm.experiment import open_experiment
 from megasynth_attr.scene.config import resolve
 
 sys.path.append(str(Path(__file__).parents[2] / "dataset"))
@@ -45,7 +46,9 @@ def write_preset(folder: Path) -> Path:
 
 def write_datasets(preset: Path, out: Path) -> None:
     """Write all datasets of the preset, as rendering would leave them."""
-    for config in resolve([f"preset={preset}"]).configs:
+    experiment = resolve([f"preset={preset}", f"out={out}"])
+    open_experiment(experiment)
+    for config in experiment.configs:
         for index in range(config.content.dataset_count):
             folder = open_for_writing(config, out, index)
             for scene in range(config.content.scene_count):

@@ -242,7 +242,6 @@ def test_training_stages_need_the_datasets(tmp_path: Path) -> None:
 def test_a_cluster_of_the_experiment_leaves_the_downstream_data_alone(tmp_path: Path) -> None:
     preset, out = small_experiment.write_preset(tmp_path), tmp_path / "out"
     small_experiment.write_datasets(preset, out)
-    main([f"preset={preset}", "stages=pretrain", f"out={out}"])  # which writes experiment.json and trains nothing
     manifest = new_manifest(ClusterSettings(experiment=str(out), model=ModelSettings(size="vggt-tiny")))
     assert sorted(manifest["adapters"]) == ["camera_00", "camera_01", "texture_00", "texture_01"]
 
