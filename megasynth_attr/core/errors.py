@@ -28,6 +28,10 @@ class MegaSynthError(Exception):
 
     exit_code: ExitCode = ExitCode.CRASH
 
+    def __str__(self) -> str:
+        """The message in one line; control characters, which would reach the terminal, are escaped."""
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+
 
 class ConfigError(MegaSynthError):
     """A preset, a key, a value or a selection that cannot be used."""
@@ -72,7 +76,10 @@ class Interrupted(MegaSynthError):
 
 
 _SHOWN = 80  # characters of a path or text that a message shows
-_MISTYPED = (errno.ENAMETOOLONG, errno.ELOOP)  # no such path can exist
+_MISTYPED = {  # no such path can exist
+    errno.ENAMETOOLONG: " (most file systems take 255 bytes a name and 4,096 a path)",
+    errno.ELOOP: "",
+}
 _OF_THE_MACHINE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
@@ -100,11 +107,12 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
             raise
         return int(lost)
     except Exception as raised:
-        # unbuffered, a stdout that takes no more shows only with something to write
-        if isinstance(raised, OSError) and (lost := _output_lost("\n")) is not None:
-            return int(lost or ExitCode.INTERRUPTED)  # main did not come to its end
         if (error := expected(raised)) is None:
-            raise
+            # unbuffered, a stdout that takes no more shows only with something to write; its errors name no file
+            unnamed = isinstance(raised, OSError) and raised.filename is None
+            if not unnamed or (lost := _output_lost("\n")) is None:
+                raise
+            return int(lost or ExitCode.INTERRUPTED)  # main did not come to its end
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         code = error.exit_code
     lost = _output_lost()
@@ -132,7 +140,7 @@ def expected(error: BaseException) -> MegaSynthError | None:
         if error.errno in _MISTYPED:
             name = os.fsdecode(error.filename)
             shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
-            return ConfigError(f"{shown!r}: {error.strerror}; give another path")
+            return ConfigError(f"{shown!r}: {error.strerror}{_MISTYPED[error.errno]}; give another path")
         if error.errno in _OF_THE_MACHINE:
             return EnvironmentProblem(f"{error.filename}: {error.strerror}; mend this, then run the same command again")
     return None

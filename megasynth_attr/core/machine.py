@@ -33,10 +33,17 @@ def available_memory() -> int:
     return 0
 
 
+def existing_parent(folder: Path) -> Path:
+    """Return the nearest of ``folder`` and its parents that exists; OSError if a name is too long to exist below it."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    for name in folder.relative_to(existing).parts:
+        (existing / name).exists()
+    return existing
+
+
 def free_bytes(folder: Path) -> int:
     """Return the free bytes of the file system that holds ``folder`` or will hold it."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(existing_parent(folder)).free
 
 
 def missing_bytes(folder: Path, needed: float) -> float:
@@ -56,7 +63,7 @@ def check_disk(folder: Path, needed: float, what: str) -> None:
 
 def check_writable(folder: Path) -> None:
     """Raise EnvironmentProblem unless ``folder`` can be created or written; creates nothing."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    existing = existing_parent(folder)
     if not existing.is_dir():
         raise EnvironmentProblem(f"out={folder}: {existing} is a file, not a folder; choose another out=")
     stats = os.statvfs(existing) if hasattr(os, "statvfs") else None

@@ -160,14 +160,18 @@ def require_modules(stage: Stage[Any]) -> None:
 
 def missing_stage(name: str, broken: Mapping[str, str]) -> EnvironmentProblem | None:
     """Return the error for a stage that one of the project's extras would bring; None for any other name."""
-    for section, extra in EXTRAS.items():
-        if name in extra.stages:
-            reason = broken.get(section, "the part that has it is not installed")
-            return EnvironmentProblem(
-                f"stage {name}: {reason}; `pip install megasynth-attr[{extra.name}]` "
-                f"(in a checkout `pip install -e '.[{extra.name}]'`), or leave it out of stages="
-            )
-    return None
+    section = next((section for section, extra in EXTRAS.items() if name in extra.stages), None)
+    return missing_extra(f"stage {name}", section, broken) if section else None
+
+
+def missing_extra(wanted: str, section: str, broken: Mapping[str, str]) -> EnvironmentProblem:
+    """Return the error for what was asked for and belongs to a section that one of the project's extras would bring."""
+    reason = broken.get(section, "the part that has it is not installed")
+    extra = f"[{EXTRAS[section].name}]"
+    return EnvironmentProblem(
+        f"{wanted}: {reason}; `pip install megasynth-attr{extra}` (in a checkout `pip install -e '.{extra}'`), "
+        "or leave it out"
+    )
 
 
 def _entry_points() -> Any:

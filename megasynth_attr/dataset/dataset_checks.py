@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from megasynth_attr.core.streams import Scope
 from megasynth_attr.dataset.findings import ERROR, WARNING, Finding, SceneFacts
+from megasynth_attr.dataset.images import RENDER_REST
 from megasynth_attr.dataset.reader import Dataset
 from megasynth_attr.dataset.reprojection import PairResult, Systematic, solve_systematic
 from megasynth_attr.scene.factor import registered, unloadable_plugins
@@ -31,7 +32,7 @@ def check_completeness(dataset: Dataset, facts: Sequence[SceneFacts], partial: b
         asked = "of the scenes asked for exists" if partial else f"of {dataset.scene_count} scenes exists"
         findings.append(Finding(ERROR, "completeness", dataset.name, f"none {asked}: there is nothing to verify"))
     elif not partial and len(facts) < dataset.scene_count:
-        missing = f"{len(facts)} of {dataset.scene_count} scenes exist; run the same command again to make the rest"
+        missing = f"{len(facts)} of {dataset.scene_count} scenes exist; {RENDER_REST}"
         findings.append(Finding(WARNING, "completeness", dataset.name, missing))
     recorded = dataset.record.get("scenes", {})
     for fact in facts:

@@ -21,9 +21,12 @@ from megasynth_attr.core.pictures import decode_whole_numbers, read_content, rea
 PNG_LEVEL = 4
 EXR_COMPRESSION = "zip"
 RENDER_ANEW = (
-    "if you made this dataset, delete the scene's folder and run the same command again to render it anew; if you were "
-    "given it, fetch the scene again"
+    "if you made this dataset, delete the scene's folder and run the command that made it to render it anew; if you "
+    "were given it, fetch the scene again"
 )  # what to do about a damaged file of a dataset; readers of other data pass advice of their own
+RENDER_REST = (
+    "if you made this dataset, the command that made it renders the missing scenes; if you were given it, fetch them"
+)
 
 
 def png_bytes(array: np.ndarray, level: int = PNG_LEVEL) -> bytes:

@@ -132,11 +132,10 @@ HELP = Help(
     usage="python -m megasynth_attr.dataset.verify dataset=<dir> [scenes=0-9] [workers=4]",
     explanation="""
 Reads every file of a dataset and checks: checksums, counts, finite values, camera matrices, scene hashes, that
-nothing but the intended factors varies, byte-equal depth where scenes differ only in factors that cannot change it
-(texture, lighting, haze, sensor), the distance between cameras and surfaces, exposure, and that the depth maps of
-different views agree. Writes <dataset>/verify.json and prints a table; a dataset that cannot be written to gets the
-table alone. Exit code 0: passed, as far as its scenes exist (the table says how many of them); 2: something is wrong,
-or none of the scenes exists.
+nothing but the intended factors varies, byte-equal depth where scenes differ only in factors that cannot change it,
+the distance between cameras and surfaces, exposure, and that the depth maps of different views agree. Writes
+<dataset>/verify.json and prints a table; a dataset that cannot be written to gets the table alone. Exit code 0: passed,
+as far as its scenes exist (the table says how many of them); 2: something is wrong, or none of the scenes exists.
 """,
     examples=(
         "python -m megasynth_attr.dataset.verify dataset=runs/demo",

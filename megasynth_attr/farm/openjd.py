@@ -19,6 +19,7 @@ from megasynth_attr.core.command.words import shown, split, wants_help
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.files import storage_errors
+from megasynth_attr.core.stages import section_names
 from megasynth_attr.farm.slurm import MOST_JOBS, SCENES_PER_JOB
 from megasynth_attr.farm.tasks import select
 from megasynth_attr.scene.config import Experiment, resolve
@@ -67,7 +68,8 @@ def template(experiment: Experiment) -> dict[str, Any]:
 
     Raises ConfigError for words that the format cannot carry.
     """
-    given = [word for word in experiment.words if split(word)[0] not in OWN_KEYS]
+    unwanted = {*OWN_KEYS, *section_names()}  # machines that render may lack the packages of other stages
+    given = [word for word in experiment.words if split(word)[0].partition(".")[0] not in unwanted]
     words, held = _carried(given)
     shards = min(MOST_JOBS, math.ceil(len(select(experiment)) / SCENES_PER_JOB))
     parameters: list[dict[str, Any]] = [

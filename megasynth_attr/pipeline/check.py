@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from megasynth_attr.core.command.words import split
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.core.stages import StageGroup, read_section, require_modules
+from megasynth_attr.core.machine import existing_parent
+from megasynth_attr.core.stages import EXTRAS, StageGroup, missing_extra, read_section, require_modules
 from megasynth_attr.farm.experiment import require_experiment
 from megasynth_attr.pipeline.stages import GENERATE, Stages, Step
 from megasynth_attr.scene.config import Experiment
@@ -16,7 +18,13 @@ def check_settings(experiment: Experiment, stages: Stages, steps: Sequence[Step]
     """Raise ConfigError or DatasetError for settings that cannot work, in any section and of any chosen stage.
 
     Sections of stages that are not chosen are checked too: a key misspelt there would go unnoticed until later.
+    EnvironmentProblem for a typed key of an extra that is not installed; presets and files may have such sections.
     """
+    existing_parent(experiment.out)
+    for word in experiment.words:
+        key, _ = split(word)
+        if (section := key.partition(".")[0]) in EXTRAS.keys() - stages.groups.keys():
+            raise missing_extra(f"{key}=", section, stages.broken)
     for section, group in stages.groups.items():
         if section in experiment.sections:
             _check_keys(section, group, experiment.sections[section])

@@ -108,6 +108,11 @@ def test_other_errors_keep_their_traceback() -> None:
     assert run_main(wrong, []) == ExitCode.USAGE
 
 
+def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(lambda words: throw(ConfigError("out=é\n\x1b[31m\u202e is wrong")), []) == ExitCode.USAGE
+    assert capsys.readouterr() == ("", "ConfigError: out=é\\n\\x1b[31m\\u202e is wrong\n")
+
+
 CANNOT_ALLOCATE = (
     "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
 )
@@ -120,7 +125,11 @@ CANNOT_ALLOCATE = (
         (lambda: [0] * 2**62, ExitCode.ENVIRONMENT, "memory is exhausted (MemoryError)"),
         (lambda: throw(RuntimeError(CANNOT_ALLOCATE)), ExitCode.ENVIRONMENT, "fewer workers"),
         (lambda: throw(BrokenProcessPool("abruptly")), ExitCode.ENVIRONMENT, "a worker process was killed"),
-        (lambda: Path("x" * 300).stat(), ExitCode.USAGE, "File name too long; give another path"),
+        (
+            lambda: Path("x" * 300).stat(),
+            ExitCode.USAGE,
+            "File name too long (most file systems take 255 bytes a name and 4,096 a path); give another path",
+        ),
         (lambda: Path("a\0b").mkdir(), ExitCode.USAGE, "NUL character"),
         (lambda: Path("a\0b").read_bytes(), ExitCode.USAGE, "NUL character"),
         (lambda: os.fsdecode(b"caf\xe9").encode(), ExitCode.USAGE, r"'caf\udce9' is not UTF-8"),
@@ -135,8 +144,8 @@ def test_what_only_the_machine_or_the_words_can_cause(
     cause: Callable[[], object], code: ExitCode, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_main(lambda words: cause(), []) == code
-    message = capsys.readouterr().err
-    assert said in message and message.count("\n") == 1
+    out, message = capsys.readouterr()
+    assert said in message and message.count("\n") == 1 and out == ""
 
 
 @pytest.mark.parametrize(

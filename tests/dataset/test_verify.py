@@ -174,7 +174,10 @@ def test_missing_scenes_are_told(dataset: Path) -> None:
         file.unlink() if file.is_file() else file.rmdir()
     paths.scene_dir(dataset, 2).rmdir()
     report = quiet(dataset)
-    assert found(report, "completeness", "2 of 3 scenes exist")
+    advice = (
+        "if you made this dataset, the command that made it renders the missing scenes; if you were given it, fetch"
+    )
+    assert found(report, "completeness", f"2 of 3 scenes exist; {advice}")
     assert found(report, "completeness", "its folder is missing", "000002")
     partly = quiet(dataset, scenes=[0, 1], write=False)
     assert partly.passed and partly.findings == ()

@@ -11,6 +11,14 @@ import pytest
 import runs
 from runs import Reference
 
+from megasynth_attr.farm.openjd import template_text
+from megasynth_attr.scene.config import resolve
+
+
+def test_keys_of_stages_that_a_job_does_not_run_stay_here() -> None:
+    text = template_text(resolve(["preset=demo", "frames=3", "training.optim.steps=9"]))
+    assert "frames=3" in text and "training" not in text
+
 
 def test_the_openjd_template_is_valid_and_runs(reference: Reference, tmp_path: Path) -> None:
     openjd = shutil.which("openjd") or str(Path(sys.executable).with_name("openjd"))

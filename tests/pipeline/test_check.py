@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import runs
 
-from megasynth_attr.core.errors import EnvironmentProblem, MegaSynthError
+from megasynth_attr.core.errors import EnvironmentProblem, ExitCode, MegaSynthError, run_main
 from megasynth_attr.farm.experiment import open_experiment
 from megasynth_attr.pipeline.__main__ import main
 from megasynth_attr.scene.config import resolve
@@ -69,6 +69,15 @@ def test_a_place_where_nothing_can_be_created() -> None:
         EnvironmentProblem, match=r"out=/proc/megasynth: .* cannot store files, such as /proc; choose another out="
     ):
         main([*runs.TINY, "out=/proc/megasynth"])
+
+
+@pytest.mark.parametrize(
+    "words", [("out=new/" + "n" * 300, "plan=true"), ("config=" + "ä" * 200,), ("config=" + "a/" * 2500,)]
+)
+def test_a_path_that_is_too_long(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(main, [*runs.TINY, *words]) == ExitCode.USAGE
+    out, message = capsys.readouterr()
+    assert "File name too long (most file systems take 255 bytes" in message and len(message) < 250 and out == ""
 
 
 @pytest.mark.parametrize("word", ["scenes=4", "scenes=0-4", "datasets=1", "shard=3/2", "scenes=a"])

@@ -171,6 +171,8 @@ def test_without_the_training_half_its_stages_say_which_extra_brings_them(
     assert find_stages().names == ["generate", "verify", "report"]
     with pytest.raises(EnvironmentProblem, match=r"stage cluster: .* not installed; `pip .* megasynth-attr\[train\]"):
         main(["preset=demo", "stages=generate,cluster", f"out={tmp_path / 'out'}"])
+    with pytest.raises(EnvironmentProblem, match=r"training\.optim\.steps=: .* not installed; `pip .* or leave it out"):
+        main(["preset=demo", "stages=generate", "training.optim.steps=9", f"out={tmp_path / 'out'}"])
     main(["preset=demo", "stages=generate", "plan=true", f"out={tmp_path / 'out'}"])  # its section is left alone
     assert "frames" in capsys.readouterr().out and not (tmp_path / "out").exists()
     assert "install the extra [train] to see them" in help_text(["--help", "training"])

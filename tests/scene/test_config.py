@@ -130,6 +130,16 @@ def test_preset_that_extends_itself(tmp_path):
         resolve([f"preset={tmp_path / 'a.yaml'}"])
 
 
+def test_preset_that_names_another_as_a_command_line_does(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: demo\npreset: texture\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    for name in ("a", "b"):
+        with pytest.raises(
+            ConfigError, match=r"a\.yaml: a preset names the one it builds on with extends:, not with pre"
+        ):
+            resolve([f"preset={tmp_path / name}.yaml"])
+
+
 @pytest.mark.parametrize("parents", ["5", "null", "{a: b}", "[texture, 7]"])
 def test_preset_that_extends_no_name(parents, tmp_path):
     (tmp_path / "a.yaml").write_text(f"extends: {parents}\n")

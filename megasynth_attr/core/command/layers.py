@@ -14,10 +14,10 @@ from megasynth_attr.core.ranges import is_range_table
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the nested settings of a YAML file; ConfigError if it is missing or holds something else."""
+    if not path.exists():  # OSError for a name that is too long
+        raise ConfigError(f"{path}: there is no such file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file") from None
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, a NUL in the name, 2024-02-31
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict | None):
@@ -54,12 +54,15 @@ def read_preset(
     """Return a preset's settings, those it ``extends`` (one name or a list) merged in; ``find`` maps names to files.
 
     A name ending in .yaml is looked for beside the file that names it, then as it is; so are the ``.py`` files in the
-    lists called ``files``. Raises ConfigError for a preset that extends itself, and what ``find`` raises.
+    lists called ``files``. Raises ConfigError for a preset that extends itself or has the key ``preset``, and
+    what ``find`` raises.
     """
     if name in _chain:
         raise ConfigError(f"preset {name}: it extends itself ({' → '.join((*_chain, name))})")
     path = find(name)
     layer = read_yaml(path)
+    if "preset" in layer:
+        raise ConfigError(f"{path}: a preset names the one it builds on with extends:, not with preset:")
     parents = layer.pop("extends", [])
     parents = parents if isinstance(parents, list) else [parents]
     if not all(isinstance(parent, str) for parent in parents):

@@ -18,6 +18,7 @@ from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.dataset.export import colmap, nerfstudio, paper, webdataset
 from megasynth_attr.dataset.export.target import claim, new_piece
+from megasynth_attr.dataset.images import RENDER_REST
 from megasynth_attr.dataset.reader import open_dataset
 
 
@@ -70,7 +71,7 @@ def export_dataset(options: Options, progress: bool = True) -> None:
     selected = set(parse_indices(options.scenes, dataset.scene_count, "scenes"))
     scenes = [scene for scene in dataset.scenes if scene.index in selected]
     if not scenes:
-        raise ConfigError(f"scenes={options.scenes}: none of these scenes exists in {dataset.path} yet")
+        raise ConfigError(f"scenes={options.scenes}: none of these scenes exists in {dataset.path}; {RENDER_REST}")
     own: dict[str, Any] = {name: getattr(options, name) for name in OWN_OPTIONS[options.format]}
     write = WRITERS[options.format]
     pieces: dict[str, Callable[[Path], None]]

@@ -158,7 +158,7 @@ def test_truth_is_true_or_false() -> None:
         ("a..b=x", "'a..b=x' is not of the form key=value"),
         ("config=nowhere.yaml", "nowhere.yaml: there is no such file"),
         ("config=", "config= is empty"),
-        ("config=a\0b", "cannot be read"),
+        ("config=a\0b", "a\\x00b: there is no such file"),
     ],
 )
 def test_mistakes_name_themselves_in_one_line(word: str, message: str) -> None:

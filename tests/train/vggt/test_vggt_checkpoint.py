@@ -180,6 +180,27 @@ def test_what_wrappers_put_before_the_names_is_removed(tmp_path: Path, prefix: s
     assert weights_hash(loaded.model) == weights_hash(reference_model())
 
 
+@pytest.mark.parametrize("key", ["model", "module", "state_dict", "model_state_dict", "ema"])
+def test_the_only_state_dict_in_a_file_of_training_is_opened(tmp_path: Path, key: str) -> None:
+    weights = {f"module.{name}": tensor for name, tensor in fixture("tiny_model_state").items()}
+    torch.save({"epoch": 3, "optimizer": {"state": {}}, key: weights}, tmp_path / "run.pt")
+    loaded = load_pretrained(str(tmp_path / "run.pt"), CONFIG)
+    assert loaded.removed == f"{key}.module." and loaded.ignored == ()
+    assert weights_hash(loaded.model) == weights_hash(reference_model())
+
+
+@pytest.mark.parametrize("key", ["", "ema"])
+def test_an_average_of_models_loads_without_its_counter(tmp_path: Path, key: str) -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(reference_model()).state_dict()
+    torch.save({key: averaged} if key else averaged, tmp_path / "model.pt")
+    loaded = load_pretrained(str(tmp_path / "model.pt"), CONFIG)
+    assert loaded.ignored == ("n_averaged",)
+    assert weights_hash(loaded.model) == weights_hash(reference_model())
+    torch.save({"n_averaged": torch.tensor(3)}, tmp_path / "model.pt")
+    with pytest.raises(DatasetError, match="lacks aggregator"):
+        load_pretrained(str(tmp_path / "model.pt"), CONFIG)
+
+
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_old_files_and_arrays_of_numpy_are_read(tmp_path: Path, is_zip: bool) -> None:
     weights = fixture("tiny_model_state")
@@ -257,8 +278,9 @@ def test_files_cut_short(tmp_path: Path, file: str, share: float) -> None:
 
 
 def test_what_is_no_state_dict(tmp_path: Path) -> None:
-    torch.save({"model": dict(fixture("tiny_model_state")), "epoch": 3}, tmp_path / "run.pt")
-    with pytest.raises(DatasetError, match="it holds model, epoch"):
+    weights = dict(fixture("tiny_model_state"))
+    torch.save({"epoch": 3, "ema": weights, "optimizer": {}, "model": weights}, tmp_path / "run.pt")
+    with pytest.raises(DatasetError, match=r"it holds model, ema\); save the model's state dict alone"):
         load_pretrained(str(tmp_path / "run.pt"), CONFIG)
     torch.save(Path("/"), tmp_path / "code.pt")  # unpickling this would run code of its choice
     with pytest.raises(DatasetError, match="cannot be read as weights"):

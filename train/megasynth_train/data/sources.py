@@ -17,6 +17,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.dataset import paths
+from megasynth_attr.dataset.images import RENDER_REST
 from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
 from megasynth_train.data import paper_layout
 from megasynth_train.data.plan import available_views, usable_views
@@ -137,11 +138,9 @@ def _scenes_of(dataset: Dataset, settings: DataSettings, notes: list[str]) -> li
     wanted = set(parse_indices(settings.scenes, dataset.scene_count, "data.scenes"))
     folders = [scene.path for scene in dataset.scenes if scene.index in wanted]
     if not folders:
-        raise DatasetError(
-            f"{dataset.path} has no complete scene yet (data.scenes={settings.scenes}); generate it first"
-        )
+        raise DatasetError(f"{dataset.path} has no complete scene (data.scenes={settings.scenes}); {RENDER_REST}")
     if len(folders) < len(wanted):
-        notes.append(f"{dataset.path} is incomplete: {len(folders)} of {len(wanted)} scenes")
+        notes.append(f"{dataset.path} is incomplete: {len(folders)} of {len(wanted)} scenes; {RENDER_REST}")
     return [_named(our_scene, dataset.path.name, folder) for folder in folders]
 
 

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.vggt.config import HEADS, VGGTConfig, config_from_record
 from megasynth_train.vggt.model import VGGT
+from megasynth_train.vggt.torch_files import NESTED
 from megasynth_train.vggt.weight_files import locate, misfit, read_weights, write_tensor_file
 
 FORMAT = "megasynth-vggt"  # in the metadata of the files save_model writes
 _COMPILED = "_orig_mod."  # by torch.compile, of the whole model or of a part
-_WRAPPERS = ("module.", _COMPILED)
+_WRAPPERS = (_COMPILED, *(f"{key}." for key in NESTED))
+_COUNTER = "n_averaged"  # by torch.optim.swa_utils.AveragedModel, beside the names that it begins with module.
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,16 @@ class LoadedModel:
     """A model with the weights of a file, and what is to be recorded about them."""
 
     model: VGGT
-    ignored: tuple[str, ...]  # keys of the file that belong to the track head or to heads that are switched off
-    removed: str  # what DistributedDataParallel or torch.compile had put before every name in the file
+    ignored: tuple[str, ...]  # keys of the file of the track head, of heads that are off, and an average's counter
+    removed: str  # what wrappers (DistributedDataParallel, torch.compile, a training program) put before every name
 
 
 def load_pretrained(source: str, config: VGGTConfig | None = None) -> LoadedModel:
     """Return the model of ``config`` with the float32 weights of ``source``, on the CPU.
 
     ``source`` is a file (``.pt`` or ``.safetensors``), a folder with ``model.safetensors`` or ``model.pt``, or a hub
-    id such as ``facebook/VGGT-1B`` (``@revision`` may follow); if all names in it begin with ``module.`` or
-    ``_orig_mod.``, that is removed. ``config`` None means the sizes a file of ``save_model`` records, or those of
+    id such as ``facebook/VGGT-1B`` (``@revision`` may follow); if all names in it begin with ``module.`` or what else
+    wrappers put there, that is removed. ``config`` None means the sizes a file of ``save_model`` records, or those of
     vggt-1b. Weights are mapped from the file, not copied. Raises DatasetError for a file that is damaged, holds NaN or
     infinity, or does not fit in any other way than by heads that ``config`` switches off; EnvironmentProblem where the
     hub cannot be reached.
@@ -93,15 +95,17 @@ def _recorded_config(metadata: Mapping[str, str], path: Path) -> VGGTConfig | No
 def _unwrapped(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
     """Return the tensors without what wrappers put before all their names or inside them, and what stood before."""
     removed = ""
-    while tensors and (common := next((w for w in _WRAPPERS if all(name.startswith(w) for name in tensors)), "")):
+    while (names := tensors.keys() - {_COUNTER}) and (
+        common := next((wrapper for wrapper in _WRAPPERS if all(name.startswith(wrapper) for name in names)), "")
+    ):
         tensors = {name.removeprefix(common): tensor for name, tensor in tensors.items()}
         removed += common
     return {name.replace(f".{_COMPILED}", "."): tensor for name, tensor in tensors.items()}, removed
 
 
 def _ignored(tensors: Mapping[str, Tensor], config: VGGTConfig) -> tuple[str, ...]:
-    """Return the keys that are known and not wanted: those of the track head and of heads that are off."""
-    unwanted = ["track_head", *(head for head in HEADS if not getattr(config, head))]
+    """Return the keys that are known and not wanted: of the track head, of heads that are off, an average's counter."""
+    unwanted = ["track_head", _COUNTER, *(head for head in HEADS if not getattr(config, head))]
     return tuple(sorted(name for name in tensors if name.partition(".")[0] in unwanted))
 
 

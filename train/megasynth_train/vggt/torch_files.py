@@ -16,6 +16,7 @@ from megasynth_attr.core.errors import DatasetError, is_out_of_memory
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how files of torch.save begin: since PyTorch 1.6, and before
 _CLASS = re.compile(r"Unsupported global: GLOBAL (\S+)|but got <class '([^']+)'>")
+NESTED = ("model", "module", "state_dict", "model_state_dict", "ema")  # where checkpoints of training keep a state dict
 _NAMED = 4  # names a message gives
 _NUMBERS = "?bBhHiIlLqQefd"  # NumPy's types that PyTorch has, or can be made of
 
@@ -23,6 +24,7 @@ _NUMBERS = "?bBhHiIlLqQefd"  # NumPy's types that PyTorch has, or can be made of
 def read_state_dict(path: Path, is_zip: bool) -> dict[str, Tensor]:
     """Return the tensors of a state dict, mapped from the file where its kind allows that; arrays become tensors.
 
+    If the file holds a state dict in exactly one of the keys ``NESTED``, that key and a dot come before its names.
     Only tensors, NumPy's arrays and plain values are unpickled. DatasetError for anything else, saying what it is.
     """
     try:
@@ -32,12 +34,22 @@ def read_state_dict(path: Path, is_zip: bool) -> dict[str, Tensor]:
         if is_out_of_memory(error):
             raise
         raise DatasetError(f"{path} cannot be read as weights ({_reason(error)}") from error
-    if isinstance(record, Mapping):
-        tensors = {name: _as_tensor(value) for name, value in record.items()}
-        if all(isinstance(value, Tensor) for value in tensors.values()):
-            return tensors
-    held = ", ".join(map(str, list(record)[:_NAMED])) if isinstance(record, Mapping) else type(record).__name__
+    if not isinstance(record, Mapping):
+        held = type(record).__name__
+    elif (tensors := _tensors(record)) or not record:
+        return tensors
+    else:
+        nested = {key: tensors for key in NESTED if (tensors := _tensors(record.get(key)))}
+        if len(nested) == 1:
+            return {f"{key}.{name}": tensor for key, found in nested.items() for name, tensor in found.items()}
+        held = ", ".join(map(str, nested or list(record)[:_NAMED]))
     raise DatasetError(f"{path} is no state dict (it holds {held}); save the model's state dict alone")
+
+
+def _tensors(record: Any) -> dict[str, Tensor]:
+    """Return a state dict with arrays as tensors; empty for anything else."""
+    tensors = {name: _as_tensor(value) for name, value in record.items()} if isinstance(record, Mapping) else {}
+    return tensors if all(isinstance(value, Tensor) for value in tensors.values()) else {}
 
 
 def _as_tensor(value: Any) -> Any:
