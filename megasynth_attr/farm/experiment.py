@@ -54,7 +54,7 @@ def _check_datasets(experiment: Experiment) -> None:
 
 
 def _extended(existing: dict[str, Any], fresh: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """Return ``existing`` with what ``fresh`` has more of."""
+    """Return ``existing`` extended by what ``fresh`` adds; ConfigError if they have different settings."""
     attributes = dict(existing["attributes"])
     common = attributes.keys() & fresh["attributes"].keys()
     if not common:
