@@ -43,7 +43,7 @@ def main(words: list[str]) -> None:
 
 
 def run_steps(steps: Sequence[Step], started: float) -> None:
-    """Run one stage after another; ``main`` says what happens after a failure. ``started``: time.monotonic() then."""
+    """Run one stage after another; ``main`` says what happens after a failure. ``started``: when, monotonic."""
     failed: MegaSynthError | None = None
     for stage, run in steps:
         if failed is not None and not stage.despite_failure:
