@@ -21,7 +21,7 @@ class HazeSettings:
 
     scope: str = scope()
     variants: int = variants()
-    density: Range[float] = span(0.0, 0.0, "extinction coefficient, 1 / scene unit; 0: off", minimum=0, maximum=10)
+    density: Range[float] = span(0.0, 0.0, "extinction coefficient, 1 / scene unit; 0: no haze", minimum=0, maximum=10)
     colour: Range[float] = span(
         0.7, 1.0, "share of the scattered light that is not absorbed; each of red, green, blue", minimum=0, maximum=1
     )
