@@ -17,7 +17,7 @@ PROBES = np.array([0.5, 1.0, 2.0, 4.0])  # distances at which two hazes are comp
 
 @dataclass(frozen=True)
 class HazeSettings:
-    """Scattering air, off where its density is 0."""
+    """Scattering air; none by default."""
 
     scope: str = scope()
     variants: int = variants()
