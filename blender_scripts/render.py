@@ -3,7 +3,7 @@
     blender -b --factory-startup --python-exit-code 1 -P blender_scripts/render.py -- preset=geometry scenes=0-1
 
 The words after ``--`` are those of ``python -m megasynth_attr.pipeline`` (``--help`` lists them); by default only the
-stage ``generate`` runs. The Blender started here only schedules: it starts further ones of its kind, which render.
+stage ``generate`` runs. The Blender started here only schedules: it starts further Blender processes, which render.
 Also runs as ``python blender_scripts/render.py preset=geometry`` in an environment with the bpy module.
 """
 
@@ -28,7 +28,7 @@ def find_project() -> None:
 def main() -> int:
     """Return the exit code of the pipeline, see ``--help``."""
     find_project()
-    bpy = sys.modules.get("bpy")  # Blender has imported it; plain Python has not, and the scheduler does without
+    bpy = sys.modules.get("bpy")  # Blender has imported it; plain Python has not, and the scheduler does not need it
     binary = bpy.app.binary_path if bpy is not None else ""
     own = ["stages=generate"]
     if binary:

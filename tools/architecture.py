@@ -1,10 +1,10 @@
-"""The structure of the project, read from its imports: which part stands on which, circles, and a picture of it.
+"""The structure of the project, read from its imports: which part depends on which, circles, and a picture of it.
 
-    python tools/architecture.py                                    say what stands on what, and what breaks the floors
+    python tools/architecture.py                                          print it, and what breaks the rules
     python tools/architecture.py picture=docs/images/architecture.png     draw it
 
-Every import counts, also those inside functions and those for type checkers only. ``tests/test_floors.py`` holds the
-project to ``FLOORS``.
+Every import counts, also those inside functions and those for type checkers only. ``tests/test_floors.py`` checks
+``FLOORS``: the parts lie on floors, and imports only point down.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 ROOT = Path(__file__).resolve().parents[1]
 GENERATOR, TRAINING = "megasynth_attr", "megasynth_train"
 PACKAGES = {GENERATOR: ROOT / GENERATOR, TRAINING: ROOT / "train" / TRAINING}
-# the parts, from the ground up, and the parts each may import; the first row of each half is its ground
+# the parts, from the lowest floor up, and the parts that each may import
 FLOORS: dict[str, set[str]] = {
     "core": set(),
     "scene": {"core"},
@@ -69,7 +69,7 @@ def part_of(module: str) -> str:
 
 
 def circles(graph: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
-    """Return the groups of modules that import each other, directly or around corners."""
+    """Return the groups of modules that import each other, directly or indirectly."""
     names = list(graph)
     linked = [[other in graph[name] for other in names] for name in names]
     _, labels = connected_components(np.array(linked), connection="strong")
@@ -108,7 +108,7 @@ def line_counts(known: Mapping[str, Path]) -> Counter[str]:
 
 
 def draw(path: Path, known: Mapping[str, Path], graph: Mapping[str, Mapping[str, int]]) -> None:
-    """Draw the parts as boxes on their floors, as wide as they are long, and an arrow per import between two parts."""
+    """Draw the parts as boxes on their floors, wider for more lines, with an arrow to every part that one imports."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -159,7 +159,7 @@ def main(words: list[str]) -> int:
         draw(Path(word.partition("=")[2]), known, graph)
     for name, count in line_counts(known).items():
         below = ", ".join(sorted(FLOORS.get(name, ()))) or "nothing"
-        print(f"{name or '(package)':16} {count:6,} lines, stands on {below}")
+        print(f"{name or '(package)':16} {count:6,} lines, depends on {below}")
     broken = [*climbing(graph), *parts_using_programs(graph)]
     for text in broken:
         print(f"points upwards: {text}")

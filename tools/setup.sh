@@ -1,6 +1,7 @@
 #!/bin/sh
 # Sets up everything for `make demo` (and training) or `make test` on a Debian machine with Python 3.11: system libraries,
-# virtual environment, packages. As root it installs what is missing; otherwise it names it and stops.
+# virtual environment, packages. As root it installs missing system libraries; otherwise it names them, and stops if it
+# cannot do without.
 # usage: tools/setup.sh demo|test
 set -eu
 what=$1

@@ -11,7 +11,7 @@ from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 from megasynth_attr.scene.spec import Assets, Scene
 
 FILTER_WIDTH_PX = 1.5
-NORMAL_AOV = "surface_normal"  # name of the output materials write their mesh's normal to
+NORMAL_AOV = "surface_normal"  # name of the custom output to which materials write their mesh's normal
 VISIBLE_TYPES = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "POINTCLOUD", "CURVES")
 
 
@@ -21,7 +21,7 @@ class BlenderScene:
 
     ``primitives`` holds one object per ``Geometry.primitives`` entry once geometry is built, ``camera`` the camera
     object once the camera is built, ``beside_geometry`` the objects left out of depth, normals, ids and positions.
-    ``shared`` is for what builders make only once, under keys of their own.
+    ``shared`` is for what builders make only once, each under its own keys.
     """
 
     bpy: Any

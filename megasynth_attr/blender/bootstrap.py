@@ -21,7 +21,7 @@ PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 def find_packages() -> None:
     """Extend ``sys.path`` until the project and its packages import; otherwise say what to do and exit with code 4.
 
-    Looked through, in this order: what is there already, ``PYTHONPATH`` (which Blender ignores), the active virtual
+    Searched in this order: ``sys.path`` as it is, ``PYTHONPATH`` (which Blender ignores), the active virtual
     environment (``VIRTUAL_ENV``), ``.venv`` in the checkout and in the current folder. A virtual environment of another
     Python version is of no use: its compiled packages do not load.
     """
@@ -44,14 +44,14 @@ def find_packages() -> None:
 
 
 def _missing() -> str:
-    """Return which packages are not there, as text; empty if none."""
+    """Return which packages are missing, as text; empty if none is."""
     names = sorted({name.partition(".")[0] for name in NEEDED})
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     return f"cannot find {', '.join(missing)}" if missing else ""
 
 
 def _broken() -> str:
-    """Return which package is there but does not load, and why; empty if all load."""
+    """Return which package does not load, and why; empty if all load."""
     for name in NEEDED:
         try:
             importlib.import_module(name)

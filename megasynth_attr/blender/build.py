@@ -75,7 +75,7 @@ def builder(factor: Factor) -> Callable[[Any, Any], None] | None:
         return build
     if factor.develop is None:
         raise RenderError(
-            f"no picture can show the factor {factor.name!r}: it has neither build nor develop, and no {name}"
+            f"no picture can show the factor {factor.name!r}: it has neither build nor develop, nor a module {name}"
         )
     return None
 
@@ -134,4 +134,4 @@ def _set_passes(stage: BlenderScene) -> None:
         aov = layer.aovs.add()
         aov.name, aov.type = NORMAL_AOV, "COLOR"
     layer.pass_alpha_threshold = 0.5
-    layer.cycles.use_denoising = True  # where the scene does
+    layer.cycles.use_denoising = True  # if the scene does

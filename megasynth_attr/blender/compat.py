@@ -102,7 +102,7 @@ def set_linear_colour_space(image: Any) -> None:
 
 
 def set_sampling_pattern(cycles: Any) -> None:
-    """Choose tabulated Sobol points, in 3.4 what came before them."""
+    """Choose tabulated Sobol points, or their predecessor in 3.4."""
     set_first_known(cycles, "sampling_pattern", ("TABULATED_SOBOL", "PROGRESSIVE_MULTI_JITTER"))
 
 
@@ -136,8 +136,8 @@ def has_open_image_denoise(bpy: Any) -> bool:
 def area_light_energy(power_w: float) -> float:
     """Return the energy setting of an area light that emits ``power_w`` watt as a Lambertian surface of area A.
 
-    Such a surface has the radiance P / (pi A), and so has Blender's light of that energy, but P / (4 A) in the old
-    versions (measured: 3.4 is old, 4.2 is new).
+    Such a surface has the radiance P / (pi A). So has Blender's light of energy P since 4.0; before, it had P / (4 A)
+    (measured on 3.4 and 4.2).
     """
     return power_w if load_bpy().app.version >= (4, 0, 0) else power_w * 4 / math.pi
 
@@ -153,9 +153,9 @@ def add_polygons(mesh: Any, face_sizes: Any, starts: Any) -> None:
 def shade_smooth(mesh: Any, vertex_normals: Callable[[], Any]) -> None:
     """Shade all faces smooth, with the same normals in every run.
 
-    Before 4.1 Blender sums the normals of the faces around a vertex in whatever order its threads come, so their last
-    bits change from run to run, and now and then a pixel. There the result of ``vertex_normals()`` (V×3) is stored as
-    custom normals instead, whose resolution is 0.006°.
+    Before 4.1 Blender sums the normals of the faces around a vertex in the order in which its threads finish, so their
+    last bits, and now and then a pixel, change from run to run. There the result of ``vertex_normals()`` (V×3) is
+    stored as custom normals instead, whose resolution is 0.006°.
     """
     mesh.polygons.foreach_set("use_smooth", [True] * len(mesh.polygons))
     if hasattr(mesh, "use_auto_smooth"):  # removed in 4.1

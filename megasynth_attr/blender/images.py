@@ -1,4 +1,4 @@
-"""Image files into Blender, each once, and never one that cannot be read: Cycles would paint it magenta and go on."""
+"""Loading image files into Blender, each once, and none that cannot be read: Cycles would paint it magenta."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ RADIANCE_SUFFIXES = (".hdr", ".exr")  # checked when the library was opened
 def load_image(stage: BlenderScene, path: str, what: str, *, is_colour: bool, sha256: str | None = None) -> Any:
     """Return the Blender image of a file; the second call for a file returns the first one's.
 
-    ``is_colour``: sRGB values, else numbers. ``sha256``: what the file must be. Raises DatasetError naming ``what``.
+    ``is_colour``: sRGB values, else numbers. ``sha256``: of a user's file; None for one of a bank. Raises DatasetError
+    naming ``what``.
     """
     key = ("image", path)
     if key not in stage.shared:
@@ -34,7 +35,7 @@ def load_image(stage: BlenderScene, path: str, what: str, *, is_colour: bool, sh
 
 
 def _of_bank(bpy: Any, path: Path, what: str) -> Any:
-    """Return the image of a bank's file, which is what the bank's program wrote, if it is whole."""
+    """Return the image of a bank's file; DatasetError if it is damaged."""
     try:
         with Image.open(path) as image:
             image.verify()
@@ -44,7 +45,7 @@ def _of_bank(bpy: Any, path: Path, what: str) -> Any:
 
 
 def _of_user(bpy: Any, path: Path, what: str, sha256: str) -> Any:
-    """Return the image of a user's file: by Blender's reader where that shows what ``core/pictures.py`` says."""
+    """Return the image of a user's file, read by Blender itself if it decodes it as ``core/pictures.py`` does."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DatasetError(f"{what}: {path} is not the file the scene was made with (its SHA-256 differs)")
@@ -53,7 +54,7 @@ def _of_user(bpy: Any, path: Path, what: str, sha256: str) -> Any:
         if not decoded.is_as_stored:
             return _made(bpy, path.name, np.asarray(decoded.image.convert("RGBA")))
     image = _opened(bpy, path, what)
-    if not all(image.size) or not image.has_data:  # it only looks when asked for the size
+    if not all(image.size) or not image.has_data:  # Blender reads the file only when asked for the size
         raise DatasetError(f"{what}: Blender cannot read {path}; convert or replace it")
     image.buffers_free()
     return image

@@ -1,4 +1,4 @@
-"""From the float image Cycles made to arrays in our conventions, and the checks that it is a picture at all."""
+"""From the float image that Cycles made to arrays in our conventions, and checks that it is a usable picture."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def facing_normals(normal: np.ndarray, hit: np.ndarray, towards_camera: np.ndarr
     leaning = np.minimum(cosine, 0)[..., None]
     turned = normal - leaning * towards_camera
     length = np.linalg.norm(turned, axis=-1, keepdims=True)
-    unit = np.where(length > 1e-6, turned / np.maximum(length, 1e-6), towards_camera)  # nothing left: looked away
+    unit = np.where(
+        length > 1e-6, turned / np.maximum(length, 1e-6), towards_camera
+    )  # no length is left if it pointed away
     return np.where(hit[..., None], unit, 0).astype(np.float32)
 
 
@@ -90,5 +92,5 @@ def picture_problem(passes: Passes) -> str | None:
     colours = passes.combined[hit][:, :3]
     if hit.sum() > 1 and np.all(colours == colours[0]):
         colour = colours[0].round(4).tolist()
-        return f"all {int(hit.sum())} surface pixels have the same linear colour {colour}; a light is missing?"
+        return f"all {int(hit.sum())} surface pixels have the same linear colour {colour}; is a light missing?"
     return None

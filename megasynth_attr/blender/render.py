@@ -35,7 +35,7 @@ SEED_LIMIT = 2**31  # Cycles' seed is a signed 32-bit number
 
 @dataclass(frozen=True)
 class RenderedView:
-    """A frame, and the seconds Cycles itself says it took (sampling, denoising, synchronisation; in steps of 0.01)."""
+    """A frame, and the seconds it took by Cycles' own record (sampling, denoising, synchronisation; steps of 0.01)."""
 
     frame: Frame
     cycles_s: float
@@ -88,9 +88,9 @@ def _developed(linear: np.ndarray, factor: Factor, scene: Scene, frame_index: in
 def _render_passes(stage: BlenderScene) -> Passes:
     """Return what one view shows: the picture, and the geometry at the pixel centres.
 
-    Depth, ids and positions come with the picture, exact, unless something hangs in the air that light meets before
-    a surface: then they are rendered apart, without it. So are normals, always: Cycles averages a custom output over a
-    pixel's samples, and only the first of them falls on the centre.
+    Depth, ids and positions come with the picture, exact, unless there is a volume or another object that must not
+    change them: then they are rendered separately, without it. Normals always are: Cycles averages a custom output over
+    a pixel's samples, and only the first of them falls on the centre.
     """
     write, apart = stage.write, bool(stage.beside_geometry) or world_has_volume(stage)
     passes = _read(stage, instance=write.instance and not apart, position=write.position and not apart)

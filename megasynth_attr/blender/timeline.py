@@ -1,4 +1,4 @@
-"""A built scene made pleasant for people: the camera's path as an animation with a marker per view, a .blend file."""
+"""A built scene prepared for viewing: the camera's path as an animation with a marker per view, a .blend file."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _visible_points(stage: BlenderScene) -> np.ndarray | None:
 
 
 def world_has_volume(stage: BlenderScene) -> bool:
-    """Return whether the world is filled with something."""
+    """Return whether the world itself has a volume."""
     world = stage.blender_scene.world
     nodes = world.node_tree.nodes if world is not None and world.node_tree is not None else ()
     return any(node.inputs["Volume"].is_linked for node in nodes if node.bl_idname == "ShaderNodeOutputWorld")

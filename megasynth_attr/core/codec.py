@@ -33,7 +33,10 @@ def rounded(values: Any) -> Any:
 
 
 def to_plain(value: Any) -> Any:
-    """Return ``value`` as dicts, lists, strings, numbers and None, ready for JSON; raises on non-finite floats."""
+    """Return ``value`` as dicts, lists, strings, numbers, bools and None, ready for JSON.
+
+    ValueError for a float that is not finite, TypeError for any other type.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if isinstance(value, Range):
             return to_plain(value.plain())
@@ -119,7 +122,7 @@ def is_range_type(hint: Any) -> bool:
 
 
 def plain_text(value: Any) -> str:
-    """Return a plain value as one writes it in YAML, on one line: [1,2], {log: [1,10]}, true, text."""
+    """Return a plain value as it is written in YAML, on one line: [1,2], {log: [1,10]}, true, text."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {plain_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, tuple | list):

@@ -40,7 +40,7 @@ class ConfigError(MegaSynthError):
 
 
 class DatasetError(MegaSynthError):
-    """A dataset, bank or picture on disk that is missing, damaged or not what it was said to be."""
+    """A dataset, bank or picture on disk that is missing, damaged or not what was expected."""
 
     exit_code = ExitCode.USAGE
 
@@ -108,11 +108,11 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
         return int(lost)
     except Exception as raised:
         if (error := expected(raised)) is None:
-            # unbuffered, a stdout that takes no more shows only with something to write; its errors name no file
+            # an unbuffered stdout that is closed or full only fails when something is written; its errors name no file
             unnamed = isinstance(raised, OSError) and raised.filename is None
             if not unnamed or (lost := _output_lost("\n")) is None:
                 raise
-            return int(lost or ExitCode.INTERRUPTED)  # main did not come to its end
+            return int(lost or ExitCode.INTERRUPTED)  # main did not finish
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         code = error.exit_code
     lost = _output_lost()
@@ -147,7 +147,7 @@ def expected(error: BaseException) -> MegaSynthError | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether the memory of the machine or of a device did not suffice."""
+    """Return whether ``error`` means that the memory of the machine or of a device is exhausted."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     text = str(error)
@@ -173,7 +173,7 @@ def print_help(text: str) -> None:
 
 
 def _output_lost(more: str = "") -> ExitCode | None:
-    """Return None if stdout takes everything printed, and ``more``; else what to exit with, and print no more there."""
+    """Return None if stdout takes everything printed, and ``more``; else the exit code, after silencing stdout."""
     try:
         print(more, end="", flush=True)
         return None
@@ -182,7 +182,7 @@ def _output_lost(more: str = "") -> ExitCode | None:
     except OSError as error:
         print(f"EnvironmentProblem: stdout takes no more output: {error.strerror}; send it elsewhere", file=sys.stderr)
         code = ExitCode.ENVIRONMENT
-    # what is still in the buffer goes nowhere, or the interpreter would complain about it at its end
+    # what is still in the buffer is discarded, or the interpreter would complain about it at exit
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,7 +1,7 @@
 """OpenEXR files in NumPy and zlib: scanline images, one part or several, float16, float32 or uint32 channels.
 
 The ``OpenEXR`` package cannot be used inside every Blender: in a Blender that is linked with the system's libOpenEXR
-(Debian's 3.4) its C functions are mistaken for the system's of another version, and reading crashes the process. So
+(Debian's 3.4) its C functions resolve to those of the system's other version, and reading crashes the process. So
 whatever may run inside Blender uses this module. It reads what Blender writes and writes what every EXR reader reads.
 Format: https://openexr.com/en/latest/OpenEXRFileLayout.html
 """
@@ -48,8 +48,8 @@ class _Part:
 def decode_exr(data: bytes) -> dict[str, np.ndarray]:
     """Return H×W arrays by channel name, row 0 at the top; raises ExrError.
 
-    In a file with several parts a channel ``Z`` of the part ``ViewLayer.Depth`` is called ``ViewLayer.Depth.Z``, unless
-    its own name says so already.
+    In a file with several parts a channel ``Z`` of the part ``ViewLayer.Depth`` is called ``ViewLayer.Depth.Z``; a
+    channel whose own name begins with the part's keeps it.
     """
     try:
         parts, position, is_multi_part = _read_headers(data)
@@ -179,7 +179,7 @@ def _read_rows(data: bytes, part: _Part, offsets: np.ndarray, head: int) -> np.n
 
 
 def _compress(raw: np.ndarray, compression: str) -> bytes:
-    """Return a chunk: even bytes before odd ones, then differences, deflated; unchanged where that is shorter."""
+    """Return a chunk: even bytes before odd ones, then differences, deflated; stored raw where that is shorter."""
     if compression == "none":
         return raw.tobytes()
     split = np.concatenate([raw[0::2], raw[1::2]])

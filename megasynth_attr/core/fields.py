@@ -53,7 +53,7 @@ def range_setting(
 ) -> Any:
     """Return a field for a range, typed ``Range[float]``, ``Range[int]`` or, with None for "not given", ``… | None``.
 
-    Limits apply to every number of the range. The kind of ``default`` is what a range given as ``[low, high]`` is, too.
+    Limits apply to every number of the range. A range given as ``[low, high]`` is of the same kind as ``default``.
     """
     pair = LogUniform if isinstance(default, LogUniform) else Uniform
     meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": (), "pair": pair}
@@ -80,7 +80,7 @@ def identity_of(settings: Any) -> dict[str, Any]:
 
 
 def recorded_identity(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``identity_of`` would of settings of this dataclass that are known as plain data only."""
+    """Return what ``identity_of`` returns, for settings of the dataclass ``kind`` that are known only as plain data."""
     hints = typing.get_type_hints(kind)
     free = {field.name for field in dataclasses.fields(kind) if not field.metadata.get("identity", True)}
     return {
@@ -106,7 +106,7 @@ def check(settings: Any, where: str) -> None:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
             if isinstance(number, float) and not math.isfinite(number):
-                raise ConfigError(f"{key}={shown}: only finite numbers are possible")
+                raise ConfigError(f"{key}={shown}: only finite numbers are allowed")
             if meta.get("minimum") is not None and number < meta["minimum"]:
                 raise ConfigError(f"{key}={shown}: must be at least {meta['minimum']}")
             if meta.get("maximum") is not None and number > meta["maximum"]:

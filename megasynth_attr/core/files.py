@@ -1,4 +1,4 @@
-"""Writing files so that they are whole or absent, and naming what went wrong when that is impossible."""
+"""Writing files so that they are whole or absent, and saying what went wrong when they cannot be written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ADVICE = {
     errno.EACCES: "no permission to write there; change the folder's rights or choose another out=",
     errno.EPERM: "no permission to write there; change the folder's rights or choose another out=",
     errno.EFBIG: "the file-size limit of this process (ulimit -f) or of the file system is too small",
-    errno.ENOENT: "a folder on the way there is missing and cannot be created; choose another out=",
+    errno.ENOENT: "a folder of this path is missing and cannot be created; choose another out=",
     errno.ENOTDIR: "a part of this path is a file; choose another out=",
     errno.EEXIST: "a file is where a folder is needed; choose another out=",
     errno.EISDIR: "a folder is where a file is needed; choose another out=",

@@ -47,17 +47,17 @@ def free_bytes(folder: Path) -> int:
 
 
 def missing_bytes(folder: Path, needed: float) -> float:
-    """Return how many bytes the disk of ``folder`` lacks for ``needed`` ones and some spare; 0: none."""
+    """Return how many bytes the disk of ``folder`` lacks for ``needed`` bytes and a reserve; 0 if it has enough."""
     return max(needed + SPARE_BYTES - free_bytes(folder), 0.0)
 
 
 def check_disk(folder: Path, needed: float, what: str) -> None:
-    """Raise EnvironmentProblem unless ``needed`` bytes and some spare ones are free below ``folder``."""
+    """Raise EnvironmentProblem unless ``needed`` bytes and a reserve are free on the disk of ``folder``."""
     free = free_bytes(folder)
     if missing_bytes(folder, needed):
         raise EnvironmentProblem(
             f"the disk of {folder} is too small: {what} need about {size_text(needed)} and {size_text(SPARE_BYTES)} "
-            f"stay free, but only {size_text(free)} are; free some space, choose another out=, or fewer scenes="
+            f"must stay free, but only {size_text(free)} are; free some space, choose another out= or fewer scenes="
         )
 
 

@@ -18,14 +18,14 @@ from PIL import ExifTags, Image
 from megasynth_attr.core.errors import DatasetError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is looked for in a folder of pictures
-OTHER_SUFFIXES = (  # pictures that are left out, and said to be
+OTHER_SUFFIXES = (  # pictures that are left out, and reported
     ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".jxl", ".tga",
     ".ppm", ".pgm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf",
 )  # fmt: skip
 _ALPHA_MODES = ("LA", "PA", "RGBA", "RGBa")
 _NAMED = 4  # files that a message names
 _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose "I" (32 bits in memory) holds 16 bits of the file
-_FLOAT_TOLERANCE = 1e-3  # beyond 0 … 1: what resampling overshoots
+_FLOAT_TOLERANCE = 1e-3  # beyond 0 … 1: the overshoot of resampling
 _UPRIGHT = {  # EXIF orientation → what turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,7 +39,7 @@ _UPRIGHT = {  # EXIF orientation → what turns the picture upright
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture file: ``image`` has mode RGB, or RGBA (straight alpha) if the file knows transparency."""
+    """A picture file: ``image`` has mode RGB, or RGBA (straight alpha) if the file has transparency."""
 
     image: Image.Image
     is_as_stored: bool  # the file's own pixels: eight bits of grey, RGB or RGBA, not turned
@@ -52,7 +52,7 @@ def read_picture(path: Path, advice: str) -> Decoded:
 
 
 def decode_picture(content: bytes, name: str, advice: str) -> Decoded:
-    """Return the picture in a file's bytes; DatasetError, from ``name`` to ``advice``, if it cannot be read."""
+    """Return the picture in a file's bytes; DatasetError, with ``name`` and ``advice``, if it cannot be read."""
     file = _opened(content, name, advice)
     if (levels := _deep_levels(file, name, advice)) is not None:
         grey = Image.fromarray(np.rint(levels * 255).astype(np.uint8))
@@ -77,7 +77,7 @@ def decode_whole_numbers(content: bytes, name: str, advice: str) -> np.ndarray:
     """Return a grey picture's numbers as H×W uint16, not scaled; DatasetError as in ``decode_picture``."""
     image = _opened(content, name, advice).image
     if image.mode not in ("L", "I") and not image.mode.startswith("I;16"):
-        raise DatasetError(f"{name} has the colour mode {image.mode}, it holds no numbers in grey; {advice}")
+        raise DatasetError(f"{name} has the colour mode {image.mode} and holds no grey numbers; {advice}")
     numbers = np.asarray(image)
     if numbers.min() < 0 or numbers.max() > np.iinfo(np.uint16).max:
         raise DatasetError(f"{name} holds numbers from {numbers.min()} to {numbers.max()}, beyond 16 bits; {advice}")
@@ -85,9 +85,9 @@ def decode_whole_numbers(content: bytes, name: str, advice: str) -> np.ndarray:
 
 
 def picture_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the pictures in ``folder`` that are read, and those that are not, for their format; each sorted by name.
+    """Return the pictures in ``folder`` that can be read, and those whose format is not read, both sorted by name.
 
-    Subfolders, hidden files and what is no picture are in neither. OSError if the folder cannot be listed.
+    Subfolders, hidden files and other files are in neither. OSError if the folder cannot be listed.
     """
     files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
     read = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
@@ -95,7 +95,7 @@ def picture_files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def left_out(files: Sequence[Path], before: str) -> str:
-    """Return ``before`` and the names of pictures in formats that are not read, the first few; nothing for none."""
+    """Return ``before`` and the first few names of ``files``, whose formats are not read; "" if there are none."""
     if not files:
         return ""
     more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
@@ -126,7 +126,7 @@ def _opened(content: bytes, name: str, advice: str) -> _Opened:
         with Image.open(io.BytesIO(content)) as file:
             # a JPEG of several pictures (MPO) holds previews of the first one, not an animation
             frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
-            # ImageOps.exif_transpose also writes all other tags anew, and fails at those that are odd
+            # ImageOps.exif_transpose also rewrites all other tags, and fails on malformed ones
             turn = _UPRIGHT.get(file.getexif().get(ExifTags.Base.Orientation, 1))
             is_sixteen = file.mode == "I" and file.format in _SIXTEEN_BITS
             image = file.copy() if turn is None else file.transpose(turn)

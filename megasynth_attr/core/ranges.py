@@ -68,7 +68,7 @@ class _Interval(Range[Number]):
 
     def __post_init__(self) -> None:
         if self.low > self.high:
-            raise ValueError("the range is empty, its first number must not exceed its second")
+            raise ValueError("the range is empty: its first number must not exceed its second")
 
     def __str__(self) -> str:
         return f"{self.low:g}" if self.low == self.high else f"{self.low:g} … {self.high:g}"
@@ -100,7 +100,7 @@ class Uniform(_Interval[Number]):
 
 @dataclass(frozen=True)
 class LogUniform(_Interval[Number]):
-    """Every ratio equally often: as much between 1 and 10 as between 10 and 100. Whole numbers are rounded ones."""
+    """Every ratio equally often: as much between 1 and 10 as between 10 and 100. Whole numbers are rounded draws."""
 
     word = "log"
 
@@ -165,12 +165,12 @@ _INTERVALS: dict[str, type[_Interval[Any]]] = {kind.word: kind for kind in (Unif
 
 
 def is_range_table(value: Any) -> bool:
-    """Return whether ``value`` is a whole range as YAML has it, not a section: replaced, never merged."""
+    """Return whether ``value`` is a range written as a YAML table, e.g. ``{log: [1, 10]}``: replaced, never merged."""
     return isinstance(value, Mapping) and len(value) == 1 and set(value) <= {*_INTERVALS, OneOf.word}
 
 
 def range_from_plain(data: Any, *, whole: bool, pair: type[Range[Any]] | None = None) -> Range[Any]:
-    """Return the range that JSON or YAML ``data`` describes; ValueError, without the key's name, if there is none.
+    """Return the range that JSON or YAML ``data`` describes; ValueError, without the key's name, if it describes none.
 
     ``whole``: only whole numbers are allowed. ``pair`` is the kind that ``[low, high]`` stands for (None: Uniform).
     """

@@ -1,8 +1,8 @@
 """The folder a program writes into: is it one of ours, made with the same settings, finished, in use by another?
 
-Every program of both halves asks here. A folder is *free* if it is absent or holds at most what is left by a process
-that ended before its first file. It is of a *kind* if it holds the kind's record: a JSON file with a format. Anything
-else is refused, and nothing in it is changed.
+Every program of both halves asks here. A folder is *free* if it is absent or holds at most the leftovers of a process
+that ended before it wrote its first file. It is of a *kind* if it holds the kind's record: a JSON file with a format.
+Anything else is refused, and nothing in it is changed.
 
 ``claim`` is for what one process at a time may make (a training run), ``share`` for what many make together (a
 dataset).
@@ -44,7 +44,7 @@ class Kind:
     alone: bool = True  # the folder must be free before it becomes one of this kind
     known_by: Callable[[Path], bool] | None = None  # whether a folder that lost its record is one all the same
     defaults: Identity = field(default_factory=dict)  # what a key meant that an older identity does not have
-    # of those that ``claim`` serves
+    # only for kinds used with ``claim``:
     done: Kind | None = None  # the record written last, with the identity of the finished result
     begun_with: Callable[[Path], Identity | None] | None = None  # identity of unfinished work, if it must be continued
     later: tuple[str, ...] = ()  # keys of an identity that are known only once work has begun
@@ -54,8 +54,8 @@ class Kind:
 def claim(folder: Path, kind: Kind, identity: Identity) -> Iterator[bool]:
     """Hold ``folder`` alone, created if need be, and yield whether the result of ``identity`` in it is finished.
 
-    The kernel lets go when the process ends, even by -9. ConfigError, with nothing changed, if another process holds
-    it, if it is something else, or if its work has another identity, naming the first differences.
+    The kernel releases it when the process ends, even by kill -9. ConfigError, with nothing changed, if another process
+    holds it, if it is something else, or if its work has another identity, naming the first differences.
     """
     check(folder, kind)
     with locked(folder, kind.name):
@@ -79,10 +79,10 @@ def share(
     *,
     lock: bool = False,
 ) -> dict[str, Any]:
-    """Return the record of a folder that several processes write into: ``fresh``, or what comes of the one there.
+    """Return the record of a folder that several processes write into: ``fresh``, or what becomes of an existing one.
 
-    Of several that begin at once, one creates the record. ``continued`` is given an existing one and returns the record
-    that shall take its place, or raises; ``lock`` holds the folder from reading to writing, waiting for others.
+    Of several processes that begin at once, one creates the record. ``continued`` is given an existing record and
+    returns its replacement, or raises; ``lock`` holds the folder from reading to writing, waiting for others.
     ConfigError, with nothing changed, if the folder is something else; DatasetError if its record is damaged.
     """
     file = folder / kind.record
@@ -138,7 +138,7 @@ def check(folder: Path, kind: Kind) -> None:
 
 
 def is_free(folder: Path) -> bool:
-    """Return whether ``folder`` is absent, or holds only what a process left that ended before its first file."""
+    """Return whether ``folder`` is absent, or holds only leftovers of a process that ended before its first file."""
     return not _contents(folder)
 
 
@@ -184,7 +184,7 @@ def refusal(folder: Path, kind: Kind, why: str) -> ConfigError:
 
 
 def differences(before: Identity, now: Identity, defaults: Identity | None = None) -> str:
-    """Return the first keys in which two identities differ, with both values, and how many more; empty if none does.
+    """Return the first keys in which two identities differ, with both values, and how many more; "" if they are equal.
 
     ``defaults``: what a key meant that did not exist when ``before`` was written.
     """
@@ -204,13 +204,13 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _contents(folder: Path) -> list[str]:
-    """Return the names in ``folder`` that are not merely left by a process without a result."""
+    """Return the names in ``folder``, without the leftovers of processes that wrote no result."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     return [name for name in names if name != LOCK and not (name == TMP and _is_work(folder / TMP))]
 
 
 def _is_work(tmp: Path) -> bool:
-    """Return whether all in ``tmp`` is what ``new_temporary_folder`` made, for a process that lives or lived."""
+    """Return whether ``new_temporary_folder`` made everything in ``tmp``, for processes that run or have ended."""
     try:
         return all(_LEFTOVER.fullmatch(path.name) for path in tmp.iterdir())
     except FileNotFoundError:  # that process has just ended
@@ -220,7 +220,7 @@ def _is_work(tmp: Path) -> bool:
 
 
 def _completed(before: Identity, defaults: Identity, now: Identity) -> dict[str, Any]:
-    """Return ``before`` with the ``defaults`` of keys that only ``now`` has, in tables of all three too."""
+    """Return ``before`` with the ``defaults`` of keys that only ``now`` has, also inside tables that all three have."""
     completed = {**{key: value for key, value in defaults.items() if key in now}, **before}
     for key, value in completed.items():
         if all(isinstance(one, Mapping) for one in (value, defaults.get(key), now.get(key))):

@@ -11,14 +11,14 @@ from megasynth_attr.core.errors import ConfigError
 T = TypeVar("T")
 _PART = re.compile(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?")
 _SHARD = re.compile(r"\s*([0-9]+)\s*/\s*([0-9]+)\s*")
-_MOST_DIGITS = 18  # of a number with a meaning here
+_MOST_DIGITS = 18  # more than any index or count has
 
 
 def parse_indices(text: str, count: int, key: str) -> list[int]:
     """Return the sorted indices selected by ``text`` among ``count``: ``all``, or numbers and ranges ``0-9,12``.
 
     Numbers are decimal, with or without leading zeros: 000010 is the scene in the folder of that name. ConfigError
-    for one that is out of range, and for anything else.
+    for an index out of range and for any other text.
     """
     if text.strip().lower() == "all":
         return list(range(count))
@@ -39,7 +39,7 @@ def parse_indices(text: str, count: int, key: str) -> list[int]:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Return (index from 0, count) of a shard ``i/n`` counted from 1."""
+    """Return (index from 0, count) of a shard ``i/n`` counted from 1; ConfigError for any other text."""
     found = _SHARD.fullmatch(text)
     if found is None or not 1 <= (index := _number(found[1])) <= (count := _number(found[2])):
         raise ConfigError(f"shard={shown(text)}: write i/n with 1 ≤ i ≤ n, e.g. shard=2/64")

@@ -1,11 +1,11 @@
-"""The contract of a pipeline stage, and how stages are found that the generator does not know.
+"""The contract of a pipeline stage, and how stages that the generator does not know are found.
 
 A package joins the pipeline with an entry point of the group ``megasynth_attr.stages``::
 
     [project.entry-points."megasynth_attr.stages"]
     sharpness = "my_package.stages:SHARPNESS"
 
-The entry point's name is the name of its settings section (``sharpness.radius_px=3`` on the command line) and of its
+The entry point's name is the name of its settings section (``sharpness.step_px=4`` on the command line) and of its
 folder ``<out>/sharpness``; it loads a ``Stage`` or, for several that share both, a ``StageGroup``. The module named
 there is imported with every run, so it imports only what is quick; the rest is imported when a stage runs.
 """
@@ -25,7 +25,7 @@ GROUP = "megasynth_attr.stages"
 
 
 class Extra(NamedTuple):
-    """What one of this project's extras brings to the pipeline, for messages where it is not installed."""
+    """What one of this project's extras brings to the pipeline, for messages when it is not installed."""
 
     name: str
     stages: tuple[str, ...]
@@ -64,7 +64,7 @@ class StageRun:
 
 
 class CostLine(NamedTuple):
-    """A line of the plan: what is done, how long it takes (None: little, not estimated) and how that is known."""
+    """A line of the plan: a name, what is done, and how long it takes (None: little, not estimated)."""
 
     name: str
     text: str
@@ -95,9 +95,9 @@ class Stage(Generic[Run]):
     cost: Callable[[Run], Sequence[CostLine]] = field(default=lambda run: ())
     needs: tuple[str, ...] = ()  # modules it imports when it runs
     install: str = ""  # the command that brings them
-    despite_failure: bool = False  # it also runs after a stage that did not end well
+    despite_failure: bool = False  # it also runs after a stage has failed
     chapter: str = ""  # the folder, run.folder(chapter), into which it may write a chapter of the summary page
-    question: str = ""  # that the chapter answers, for readers who have not met it before
+    question: str = ""  # that the chapter answers, for new readers
     section: str = ""  # the entry point's name, filled in when it is loaded
 
 

@@ -1,4 +1,4 @@
-"""Being asked to stop: signals and the time limit, turned into one question the scheduler asks in its loop."""
+"""Requests to stop: signals and the time limit, turned into one question that the scheduler asks in its loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESUME = "run the same command again to resume"
 class StopRequest:
     """Context manager: while it is open, signals are remembered instead of ending the process.
 
-    ``patient=False`` raises Interrupted inside the handler: for work that keeps nothing half done and has no loop.
+    ``patient=False`` raises Interrupted inside the handler: for work that leaves nothing half done and has no loop.
     ``advice`` ends the message: what running again does.
     """
 
@@ -35,7 +35,7 @@ class StopRequest:
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
-            # a handler that was not set from Python reads as None and cannot be given back
+            # a handler that was not set from Python reads as None and cannot be restored
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

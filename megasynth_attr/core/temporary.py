@@ -1,4 +1,4 @@
-"""Work in progress: temporary folders, the removal of those whose process died, and files that appear at once."""
+"""Work in progress: temporary folders, removal of those whose process died, and files that appear in one step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from megasynth_attr.core.files import storage_errors, sync_folder, write_durably
 
-TMP = "tmp"  # where what is being written lies, beside its final place
+TMP = "tmp"  # holds what is being written, beside its final place
 REPLACED = "replaced"  # what replace_folder keeps until the new folder is there
 
 
@@ -72,14 +72,14 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def replace_atomically(path: Path, content: bytes) -> None:
-    """Write a file at once: readers see the old bytes or the new ones. Works in ``tmp`` beside ``path``."""
+    """Write a file in one step: readers see the old bytes or the new ones. Works in ``tmp`` beside ``path``."""
     with written_beside(path, "file") as temporary:
         write_durably(temporary, content)
 
 
 @contextmanager
 def written_beside(path: Path, stem: str) -> Iterator[Path]:
-    """Yield a path to write a file to; at the end it takes the place of ``path``, after an error nothing changed.
+    """Yield a path to write a file to; at the end it takes the place of ``path``, after an error nothing is changed.
 
     Works in ``tmp`` beside ``path``, whose folder is created if need be.
     """
@@ -92,7 +92,7 @@ def written_beside(path: Path, stem: str) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(final: Path, what: str) -> Iterator[Path]:
-    """Yield an empty folder to fill; it takes the place of ``final`` when the block ends well, else nothing changes.
+    """Yield an empty folder to fill; it replaces ``final`` when the block ends without an error, else nothing changes.
 
     Works in ``tmp`` beside ``final``. EnvironmentProblem naming ``what`` if the disk refuses.
     """
@@ -108,7 +108,7 @@ def replacing_folder(final: Path, what: str) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, final: Path) -> None:
-    """Let the complete folder ``new`` take the place of ``final``; if that fails, the old folder is there again.
+    """Let the complete folder ``new`` take the place of ``final``; if that fails, the old folder is put back.
 
     ``new`` lies on the same disk. A folder cannot be exchanged in one step: a process killed in between leaves the old
     one in ``tmp`` beside ``final``, from where ``remove_leftovers`` puts it back.
@@ -142,7 +142,7 @@ def publish(new: Path, final: Path) -> bool:
 
 
 def create_exclusively(path: Path, content: bytes) -> bool:
-    """Create ``path`` with ``content`` at once; False (and nothing changed) if somebody else has already created it.
+    """Create ``path`` with ``content`` in one step; False, with nothing changed, if it has been created already.
 
     Works in ``tmp`` beside ``path``.
     """

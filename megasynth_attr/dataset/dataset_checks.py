@@ -23,9 +23,9 @@ MAX_DEPTH_FACTOR = 0.0025
 
 
 def check_completeness(dataset: Dataset, facts: Sequence[SceneFacts], partial: bool) -> list[Finding]:
-    """Compare the scenes that exist with dataset.json: their number, and the hashes it lists.
+    """Return where the scenes that exist do not match dataset.json: their number, and the hashes it lists.
 
-    ``partial``: only some were asked for. That there is none at all is an error: nothing was verified.
+    ``partial``: only some were asked for. If there is none at all that is an error: nothing was verified.
     """
     findings = []
     if not facts:
@@ -42,13 +42,13 @@ def check_completeness(dataset: Dataset, facts: Sequence[SceneFacts], partial: b
     if not partial:
         for name in sorted(set(recorded) - {fact.name for fact in facts}):
             findings.append(
-                Finding(ERROR, "completeness", name, "dataset.json lists this scene, its folder is missing")
+                Finding(ERROR, "completeness", name, "dataset.json lists this scene, but its folder is missing")
             )
     return findings
 
 
 def check_isolation(dataset: Dataset, facts: Sequence[SceneFacts]) -> list[Finding]:
-    """Only factors of scope ``scene`` may differ from scene to scene; others repeat after ``variants`` scenes."""
+    """Return errors for factors that differ between scenes where scope and ``variants`` forbid it, or never vary."""
     findings = []
     config = dataset.record["config"]
     factors = dict(config.get("factors", {}))
@@ -89,10 +89,10 @@ def depth_promises(dataset: Dataset) -> tuple[frozenset[str], list[Finding]]:
 def check_equal_depth(
     facts: Sequence[SceneFacts], still: frozenset[str]
 ) -> tuple[int, Mapping[str, int], list[Finding]]:
-    """Scenes that differ in nothing but the factors ``still`` have byte-equal depth files.
+    """Check that scenes which differ only in the factors ``still`` have byte-equal depth files.
 
     Returns the number of groups with at least two scenes; how many of them differ in each factor; and a finding per
-    scene whose depth is another.
+    scene whose depth differs.
     """
     groups: dict[tuple[tuple[str, str], ...], list[SceneFacts]] = defaultdict(list)
     for fact in facts:
@@ -109,8 +109,8 @@ def check_equal_depth(
             frames = zip(first.depth_digests, other.depth_digests, strict=True)
             if different := [i for i, (a, b) in enumerate(frames) if a != b]:
                 message = (
-                    f"all that changes depth is as in scene {first.name}, but depth differs in {len(different)} "
-                    f"frames, first in frame {different[0]}"
+                    f"no factor that changes depth differs from scene {first.name}, but depth differs in "
+                    f"{len(different)} frames, first in frame {different[0]}"
                 )
                 findings.append(Finding(ERROR, EQUAL_DEPTH, other.name, message))
     return len(compared), differing, findings
@@ -145,7 +145,7 @@ def check_reprojection(facts: Sequence[SceneFacts]) -> tuple[int, float | None, 
         return covisible, None, systematic, findings
     share = sum(pair.agreeing for pair in pairs) / covisible
     if share < AGREEING_SHARE:
-        message = f"{share:.2%} of {covisible} co-visible pixels agree within 0.5 %, at least 99 % should"
+        message = f"{share:.2%} of {covisible} co-visible pixels agree within 0.5 %; at least 99 % should"
         findings.append(Finding(ERROR, "reprojection", "", message))
     for fact in facts:
         for a, b, pair in fact.pairs:
@@ -158,12 +158,12 @@ def check_reprojection(facts: Sequence[SceneFacts]) -> tuple[int, float | None, 
 
 
 def _overlap_findings(pairs: Sequence[PairResult]) -> list[Finding]:
-    """Views that look in nearly the same direction must share surfaces; if none do, the poses are wrong."""
+    """Return an error if views that look in nearly the same direction share almost no surfaces."""
     tested = sum(pair.tested for pair in pairs if pair.overlapping)
     shared = sum(pair.covisible for pair in pairs if pair.overlapping)
     if tested < MIN_COVISIBLE or shared >= MIN_SHARED * tested:
         return []
-    message = f"of {tested} pixels only {shared} are seen by a view in nearly the same direction: the poses are wrong"
+    message = f"only {shared} of {tested} pixels are seen by a view in nearly the same direction: the poses are wrong"
     return [Finding(ERROR, "reprojection", "", message)]
 
 

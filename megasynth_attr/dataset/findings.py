@@ -19,7 +19,7 @@ class Finding:
     """One thing that is wrong (``severity`` "error") or worth knowing ("warning")."""
 
     severity: str
-    check: str  # a key of report/checks.py: files, scene, cameras, …
+    check: str  # files, scene, cameras, …: a key of MEANING in report/checks.py, which explains it
     where: str  # scene name, file or ""
     message: str
 
@@ -43,7 +43,7 @@ class SceneFacts:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """The outcome for one dataset. ``passed``: no finding is an error; that no scene is there is one."""
+    """The outcome for one dataset. ``passed`` if no finding is an error; having no scene is one."""
 
     dataset: str
     scenes: int
@@ -60,7 +60,7 @@ class VerifyReport:
     shift_x_px: float | None  # common error of all principal points; None: cannot be told from these views
     shift_y_px: float | None
     depth_factor: float | None
-    depth_groups: int  # groups of scenes whose depth must be, byte for byte, equal
+    depth_groups: int  # groups of scenes whose depth must be equal byte for byte
     depth_compared: dict[str, int]  # factor → in how many of these groups it differs between scenes
     distinct_hashes: dict[str, int]  # factor → number of different values among the scenes
 

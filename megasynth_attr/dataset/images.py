@@ -49,8 +49,8 @@ def write_exr(path: Path, channels: Mapping[str, np.ndarray]) -> None:
 
 
 def read_image(path: Path, advice: str = RENDER_ANEW) -> np.ndarray:
-    """Return a picture as uint8 H×W×3, H×W×4 if it knows transparency; DatasetError, ending with ``advice``, if it is
-    missing or damaged. ``core/pictures.py`` says what becomes of unusual ones.
+    """Return a picture as uint8 H×W×3, or H×W×4 if it has transparency; DatasetError, ending with ``advice``, if it is
+    missing or damaged. ``core/pictures.py`` says how unusual ones are converted.
     """
     return np.array(read_picture(path, advice).image)
 

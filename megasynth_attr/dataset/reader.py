@@ -28,7 +28,7 @@ from megasynth_attr.scene.spec import Scene, read_scene
 
 @dataclass(frozen=True)
 class View:
-    """One frame. Arrays are H×W(×channels), row 0 at the top, read anew at each access."""
+    """One frame. Arrays are H×W(×channels), row 0 at the top, read from disk at each access."""
 
     scene_path: Path
     index: int
@@ -48,7 +48,7 @@ class View:
 
     @property
     def image(self) -> np.ndarray:
-        """H×W×4 uint8: sRGB with straight alpha; 0 where nothing is hit (in haze, 255 everywhere)."""
+        """H×W×4 uint8: sRGB with straight alpha; alpha is 0 where nothing is hit (in haze, 255 everywhere)."""
         return self._shaped(read_image(self.file("rgb")), "rgb", 4)
 
     @property
@@ -87,7 +87,7 @@ class View:
     def _shaped(self, array: np.ndarray, layer: str, channels: int | None = None) -> np.ndarray:
         expected = (self.height_px, self.width_px) + ((channels,) if channels else ())
         if array.shape != expected:
-            raise DatasetError(f"{self.file(layer)} has shape {array.shape}, cameras.json says {expected}")
+            raise DatasetError(f"{self.file(layer)} has shape {array.shape}, but cameras.json says {expected}")
         return array
 
 
@@ -174,7 +174,7 @@ class Dataset:
 
     @property
     def plugins(self) -> tuple[str, ...]:
-        """Files or modules that define factors beyond the four built in."""
+        """Files or modules that define factors beyond the shipped ones."""
         return tuple(self.record["config"].get("content", {}).get("plugins", ()))
 
     @property
@@ -204,7 +204,7 @@ def open_dataset(path: str | Path) -> Dataset:
             raise DatasetError(f"there is no folder {folder}")
         inside = [p.parent.name for p in sorted(folder.glob(f"*/{paths.DATASET_FILE}"))]
         hint = f"it holds the datasets {', '.join(inside)}: name one of them" if inside else "generate one first"
-        raise DatasetError(f"{folder} is no dataset, it has no {paths.DATASET_FILE}; {hint}")
+        raise DatasetError(f"{folder} is no dataset: it has no {paths.DATASET_FILE}; {hint}")
     record = read_json(file, DATASET_FORMAT)
     for key, kind in (("attribute", str), ("dataset_index", int), ("scene_count", int), ("config", dict)):
         if not isinstance(found := record.get(key), kind):

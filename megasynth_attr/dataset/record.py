@@ -25,7 +25,7 @@ DATASET = Kind(
 
 
 def check_dataset(config: Config, out: Path, dataset_index: int) -> None:
-    """Raise, and change nothing, where ``open_for_writing`` would refuse the folder for what it holds."""
+    """Raise, and change nothing, if ``open_for_writing`` would refuse the folder for what it holds."""
     folder = paths.dataset_dir(out, config.attribute, dataset_index)
     check(folder, DATASET)
     if (folder / DATASET.record).is_file():
@@ -45,7 +45,7 @@ def open_for_writing(config: Config, out: Path, dataset_index: int) -> Path:
 
     def continued(existing: dict[str, Any]) -> dict[str, Any]:
         require_same(folder, DATASET, _identity(existing), _identity(fresh))
-        return existing | fresh if existing["scene_count"] < fresh["scene_count"] else existing  # to more scenes
+        return existing | fresh if existing["scene_count"] < fresh["scene_count"] else existing  # with more scenes
 
     share(folder, DATASET, fresh, continued)
     remove_leftovers(folder / paths.TMP)

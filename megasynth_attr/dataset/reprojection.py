@@ -1,6 +1,6 @@
 """Unprojection, projection, and the test that depth maps of different views describe the same surfaces.
 
-A pixel of view A, with its depth, is a point X of the world. View B sees along the ray to X some surface. The test
+A pixel of view A, with its depth, is a point X of the world. Along the ray to X, view B sees some surface. The test
 compares the predicted depth of X in B with B's depth map, sampled there. Four things need care:
 
 * *Sampling.* X falls between B's pixel centres. Inverse depth is exactly affine in the image of a plane, so B is
@@ -11,15 +11,15 @@ compares the predicted depth of X in B with B's depth map, sampled there. Four t
   than a pixel are left out.
 * *Occlusion.* X may lie behind what B sees. It then belongs to a back side (its normal in A points away from B), to
   another surface (normals differ), or it is far behind (more than ``OCCLUSION_MARGIN``): none of these is co-visible.
-  In front of what B sees, X cannot be: B would have seen it. Nor can B see the background through X. Both count as
-  disagreement, whatever the normals. So a wrong camera cannot hide behind "occlusion".
-* *Slant.* Seen at less than ``MIN_COSINE``, a surface turns rounding into large depth differences; left out.
+  X cannot lie in front of what B sees, since B would have seen it; nor can B see the background through X. Both count
+  as disagreement, whatever the normals, so a wrong camera cannot pass as "occlusion".
+* *Slant.* A surface seen at less than ``MIN_COSINE`` turns rounding into large depth differences and is left out.
 
 **Co-visible** are the pixels of A that fall on one smooth surface (or on plain background) of B and are not occluded.
 
-A constant error of all cameras (half a pixel, 1 % of scale) may change depth by less than the tolerance; so the same
-residuals are also fitted by three numbers, a shift of the principal point in pixels and a factor of depth
-(``Systematic``), which a correct dataset has at 0, 0 and 1.
+A constant error of all cameras (half a pixel, 1 % of scale) may change depth by less than the tolerance. So three
+numbers are also fitted to the same residuals, a shift of the principal point in pixels (x, y) and a factor of depth
+(``Systematic``); for a correct dataset they are 0, 0 and 1.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PairResult:
 
 @dataclass(frozen=True)
 class Systematic:
-    """What all cameras have in common that is wrong; None where these views cannot tell (tiny baselines)."""
+    """The error that all cameras have in common; None where these views cannot tell (tiny baselines)."""
 
     shift_x_px: float | None
     shift_y_px: float | None

@@ -95,7 +95,7 @@ class _SceneCheck:
             if entry is None:
                 self.error("files", "the file is not listed in checksums.json", name)
             elif size != entry.get("bytes"):
-                self.error("files", f"the file has {size} bytes, {entry.get('bytes')} were written", name)
+                self.error("files", f"the file has {size} bytes, but {entry.get('bytes')} were written", name)
             elif sha256_of(folder / name) != entry.get("sha256"):
                 self.error("files", "the file was changed after it was written: its checksum differs", name)
             else:
@@ -128,7 +128,7 @@ class _SceneCheck:
         scene, expected = self.scene, self.expected
         size = (scene.cameras["width_px"], scene.cameras["height_px"])
         if size != (expected.width_px, expected.height_px):
-            self.error("cameras", f"image size {size}, dataset.json says {(expected.width_px, expected.height_px)}")
+            self.error("cameras", f"image size {size}, but dataset.json says {(expected.width_px, expected.height_px)}")
         matrices = scene.camera_from_world
         if matrices.shape != (expected.frames, 4, 4) or not np.isfinite(matrices).all():
             self.error("cameras", f"{matrices.shape} poses, expected {(expected.frames, 4, 4)}, all finite")
@@ -198,14 +198,14 @@ class _SceneCheck:
         if (normal := view.normal) is not None:
             unit = np.abs(np.linalg.norm(normal[hit], axis=-1) - 1) < 5e-3
             if not unit.mean() > 0.999:
-                self.error("layers", f"{(~unit).mean():.1%} of the normals have not length 1", where)
+                self.error("layers", f"{(~unit).mean():.1%} of the normals do not have length 1", where)
             centre = -view.camera_from_world[:3, :3].T @ view.camera_from_world[:3, 3]
             away = np.einsum("nc,nc->n", normal[hit], centre - points[hit]) < -0.05
             if away.mean() > 0.01:
                 self.error("layers", f"{away.mean():.1%} of the normals point away from the camera", where)
         if (instance := view.instance) is not None:
             if primitives is not None and instance.max() > primitives:
-                self.error("layers", f"instance id {instance.max()}, the scene has {primitives} primitives", where)
+                self.error("layers", f"instance id {instance.max()}, but the scene has {primitives} primitives", where)
             if ((instance > 0) != hit).mean() > 1e-3:
                 self.error("layers", "instance ids and depth cover different pixels", where)
         if (position := view.position) is not None:

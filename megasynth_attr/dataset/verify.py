@@ -134,8 +134,8 @@ HELP = Help(
 Reads every file of a dataset and checks: checksums, counts, finite values, camera matrices, scene hashes, that
 nothing but the intended factors varies, byte-equal depth where scenes differ only in factors that cannot change it,
 the distance between cameras and surfaces, exposure, and that the depth maps of different views agree. Writes
-<dataset>/verify.json and prints a table; a dataset that cannot be written to gets the table alone. Exit code 0: passed,
-as far as its scenes exist (the table says how many of them); 2: something is wrong, or none of the scenes exists.
+<dataset>/verify.json and prints a table; if the dataset cannot be written to, only the table is printed. Exit code 0:
+the scenes that exist passed (the table says how many); 2: something is wrong, or none of the scenes exists.
 """,
     examples=(
         "python -m megasynth_attr.dataset.verify dataset=runs/demo",
@@ -156,7 +156,7 @@ def main(words: list[str]) -> None:
         print(report.table(), flush=True)
         try:
             write_verification(dataset.path, report)
-        except EnvironmentProblem as error:  # of a released dataset, say; the verdict is the same
+        except EnvironmentProblem as error:  # e.g. a read-only released dataset; the verdict is the same
             reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
             print(f"{dataset.path / paths.VERIFY_FILE} was not written: {reason}", file=sys.stderr, flush=True)
         if not report.passed:

@@ -51,7 +51,7 @@ def check_experiment(experiment: Experiment) -> dict[str, Any]:
 
 
 def _extended(existing: dict[str, Any], fresh: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """Return ``existing`` with what ``fresh`` has more of."""
+    """Return ``existing`` extended by what ``fresh`` adds; ConfigError if they have different settings."""
     attributes = dict(existing["attributes"])
     common = attributes.keys() & fresh["attributes"].keys()
     if not common:

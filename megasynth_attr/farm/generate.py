@@ -29,7 +29,7 @@ from megasynth_attr.scene.config import Experiment
 
 
 def check_machine(experiment: Experiment) -> None:
-    """Raise EnvironmentProblem unless what is missing of the selected scenes can be rendered on this machine."""
+    """Raise EnvironmentProblem unless the selected scenes that do not exist yet can be rendered on this machine."""
     plan = make_plan(experiment)
     if plan.todo:
         if experiment.run.executor == "local":
@@ -41,7 +41,7 @@ def check_machine(experiment: Experiment) -> None:
 
 
 def generate(experiment: Experiment) -> None:
-    """Render what is missing of the selected scenes and complete each dataset.json.
+    """Render the selected scenes that do not exist yet and complete each dataset.json.
 
     Raises ScenesFailed if some could not be rendered (all others then exist), Interrupted after a signal or when
     ``max_runtime_s`` is over, EnvironmentProblem or ConfigError if a worker says that nothing can be rendered.
@@ -97,7 +97,7 @@ def _render_here(
 def _finalise(plan: Plan, libraries: Mapping[str, Library]) -> None:
     """Complete every dataset.json that does not list its scenes yet.
 
-    Of many shards only those do it that find all scenes of a dataset: reading them all once per shard takes long.
+    A shard does so only if it finds all scenes of a dataset: reading them all once per shard takes long.
     """
     wanted: dict[Path, set[int]] = {folder: set() for folder in plan.datasets}
     for task in select_all_shards(plan.experiment):
@@ -120,5 +120,5 @@ def _raise_for_missing(plan: Plan) -> None:
     reason = read_json(record)["message"] if record.is_file() else "it left no failure record"
     raise ScenesFailed(
         f"{len(missing)} of {len(plan.selected)} scenes could not be rendered, e.g. {missing[0].key}: {reason} "
-        f"(see {record.parent}); the others are complete, the same command tries these again"
+        f"(see {record.parent}); the others are complete; the same command tries these again"
     )

@@ -16,8 +16,8 @@ from megasynth_attr.scene.sample import sample_scene
 def record_isolation(experiment: Experiment, config: Config, folders: Mapping[int, Path]) -> None:
     """Write into each dataset.json how much every factor varies, relative to the reference.
 
-    ``folders``: those of the datasets of ``config``, by index. The scenes are drawn anew from the configuration, so a
-    part of a dataset has the row of the whole.
+    ``folders``: those of the datasets of ``config``, by index. The scenes are drawn again from the configuration, so a
+    dataset that is only partly rendered gets the same row as a complete one.
     """
     library = open_library(config, cache_dir(experiment))
     reference = reference_of(config)

@@ -59,7 +59,7 @@ class LocalPool:
 
     @property
     def idle(self) -> int:
-        """How many scenes the pool would start on at once."""
+        """How many more scenes the pool could start now."""
         return self._count.workers - len(self._waiting) - sum(worker.scene is not None for worker in self._workers)
 
     def submit(self, key: str, job: RenderJob) -> None:
@@ -123,7 +123,7 @@ class LocalPool:
         self._hand_out()
 
     def _died(self, worker: WorkerProcess) -> None:
-        """A worker closed its socket without being asked to."""
+        """Handle a worker that closed its socket without being asked to."""
         code = worker.reap(LINGER_S)
         ending = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         if worker.is_ready:
@@ -166,7 +166,7 @@ class LocalPool:
 
 def _signal_name(number: int) -> str:
     if number == signal.SIGKILL:
-        return "SIGKILL (by somebody, or by the system for lack of memory; then use fewer workers)"
+        return "SIGKILL (sent by a user, or by the system for lack of memory; then use fewer workers)"
     with contextlib.suppress(ValueError):
         return signal.Signals(number).name
     return f"signal {number}"

@@ -31,7 +31,7 @@ HELP = Help(
     usage="python -m megasynth_attr.farm.openjd preset=NAME out=FOLDER [file=FILE] [key=value ...]",
     explanation="""
 Writes a job template in the Open Job Description format: a step with a task per shard, then verify and report. Shards,
-Out and Python are job parameters. All further words are those of python -m megasynth_attr.pipeline, see its --help.
+Out and Python are job parameters. All other words are those of python -m megasynth_attr.pipeline; see its --help.
 """,
     examples=("python -m megasynth_attr.farm.openjd preset=geometry out=/shared/geometry file=geometry.openjd.yaml",),
 )
@@ -40,7 +40,7 @@ OWN_KEYS = ("shard", "stages", "from", "from_stage", "executor", "out", "openjd_
 
 @dataclass(frozen=True)
 class Options:
-    """What is written, besides what the pipeline's keys say."""
+    """The program's own key, beside those of the pipeline."""
 
     file: str = setting("", "the template; empty: <preset>.openjd.yaml in the current folder")
 
@@ -59,7 +59,7 @@ def main(words: list[str]) -> None:
 
 
 def template_text(experiment: Experiment) -> str:
-    """Return the file's text: ASCII, since YAML would fold some characters that it allows beyond."""
+    """Return the file's text, in ASCII: YAML would take some other characters for line breaks and fold them."""
     return yaml.safe_dump(template(experiment), sort_keys=False, width=120)
 
 

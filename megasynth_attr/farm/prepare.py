@@ -19,7 +19,7 @@ from megasynth_attr.scene.spec import scene_to_json
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task with its job, or with the problem that there can be none."""
+    """A task with its job, or with the problem that prevents one."""
 
     task: Task
     job: RenderJob | Problem

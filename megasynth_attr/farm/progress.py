@@ -20,7 +20,7 @@ BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} frames [{elapsed}{po
 
 
 class Pace:
-    """Frames per second over a sliding window that begins with the first frame: starting Blender is no pace.
+    """Frames per second over a sliding window that begins with the first frame: starting Blender does not count.
 
     Everything that happens between frames counts, also building and finishing scenes.
     """
@@ -86,7 +86,7 @@ class Progress:
         self._count(scene, self._by_scene[scene] + 1)
 
     def scene(self, scene: str, frames: int) -> None:
-        """Count all ``frames`` of a scene that was rendered elsewhere; again is harmless."""
+        """Count all ``frames`` of a scene that was rendered elsewhere; counting it again changes nothing."""
         if self._by_scene[scene] != frames:
             self._count(scene, frames)
 

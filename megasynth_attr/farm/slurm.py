@@ -40,7 +40,7 @@ GONE_POLLS = 3  # polls without a result after a job left the queue: files may a
 
 
 def check_shard(run: RunSettings) -> None:
-    """Raise ConfigError for a shard of the shards that Slurm makes itself."""
+    """Raise ConfigError for ``shard=`` with ``executor=slurm``, which makes its own shards."""
     if run.executor == "slurm" and run.shard != "1/1":
         raise ConfigError(f"executor=slurm makes its own shards, one per job; leave out shard={run.shard} or set jobs=")
 
@@ -115,7 +115,7 @@ class SlurmJobs:
     """Runs commands, each an element of an array job."""
 
     def __init__(self, run: RunSettings, folder: Path) -> None:
-        import submitit  # of an extra
+        import submitit  # from the extra [farm]
 
         self._jobs: dict[str, Any] = {}
         self._gone: Counter[str] = Counter()

@@ -110,7 +110,7 @@ def make_plan(experiment: Experiment) -> Plan:
 
 
 def describe(plan: Plan) -> list[CostLine]:
-    """Return the plan for people, one line per fact; the duration is that of the line ``rendering``."""
+    """Return the plan in words, one line per fact; only the line ``rendering`` has a duration."""
     run, content = plan.experiment.run, plan.experiment.members[0].content
     render, todo = plan.experiment.members[0].render, len(plan.todo)
     names = [dataset_name(task.config.attribute, task.dataset_index) for task in plan.datasets.values()]
@@ -128,7 +128,7 @@ def describe(plan: Plan) -> list[CostLine]:
     size = f"{render.width_px}×{render.height_px} px, quality {content.quality}"
     hours = hours_text(plan.worker_seconds * (plan.pool.threads if run.device == "cpu" else 1) / 3600)
     measured = all(plan.seconds_per_frame[name].measured for name in frames)
-    source = "measured here" if measured else "at rates measured on another machine, docs/overhead.md"
+    source = "measured here" if measured else "at assumed rates, not measured on this machine"
     free, missing = free_bytes(plan.experiment.out), missing_bytes(plan.experiment.out, plan.bytes_needed)
     advice = "generate will not start; free some space, choose another out=, or render in parts (scenes=)"
     return [

@@ -28,7 +28,7 @@ def choose_workers(run: RunSettings, scenes: int, cores: int, memory_bytes: int)
     On the CPU: two threads per worker while there are scenes for all of them; with fewer scenes, or little memory, the
     cores are shared out. One thread each would leave no core idle in the parts of a frame that use only one, but with
     one thread Blender's task scheduler keeps a second one spinning: it costs more than it saves, see docs/overhead.md.
-    More threads per worker idle more. A GPU gets one worker, which has all the threads.
+    The more threads a worker has, the more of them idle. A GPU gets one worker, which has all the threads.
     """
     if run.device != "cpu":
         workers = run.workers or 1

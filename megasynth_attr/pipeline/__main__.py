@@ -41,7 +41,7 @@ def main(words: list[str]) -> None:
 
 
 def run_steps(steps: Sequence[Step], started: float) -> None:
-    """Run one stage after another; ``main`` says what happens after a failure. ``started``: time.monotonic() then."""
+    """Run one stage after another; see ``main`` for failures. ``started``: time.monotonic() when the run began."""
     failed: MegaSynthError | None = None
     for stage, run in steps:
         if failed is not None and not stage.despite_failure:

@@ -51,7 +51,7 @@ def help_text(words: list[str]) -> str:
 
 
 def stage_sections(stages: Stages) -> dict[str, str]:
-    """Return the keys of the sections of stages that are not built in; where some are missing, why that is."""
+    """Return the keys of the sections of stages that are not built in, or why a section is missing."""
     texts = {
         section: "\n\n".join(section_text(name, f"{name}.", kind, {}) for name, kind in group.sections.items())
         for section, group in stages.groups.items()

@@ -36,7 +36,7 @@ Opens a scene file in Blender's window, with its camera path as an animation and
 
 @dataclass(frozen=True)
 class Options:
-    """What is opened; where images and plugins are, if that is not what the scene's dataset says."""
+    """What is opened; where its images and plugins are, if not where the scene's dataset says."""
 
     scene: str = setting(REQUIRED, "the scene file, or the scene's folder")
     save: str = setting("", "write a .blend file; required where Blender has no window")
@@ -106,7 +106,7 @@ def find_assets(scene: Scene, options: Options) -> Assets:
         pictures = {p.name: str(p.path) for p in list_pictures(pictures_folder(options.pictures))}
     if lighting.hdri is not None:
         if not options.hdris:
-            raise ConfigError(f"hdris= is missing: the scene is lit by {lighting.hdri.name}, name the folder it is in")
+            raise ConfigError(f"hdris= is missing: the scene is lit by {lighting.hdri.name}; name the folder it is in")
         hdris = {h.name: h.path for h in list_hdris(Path(options.hdris))}
     return Assets({name: {m: str(p) for m, p in files.items()} for name, files in maps.items()}, pictures, hdris)
 

@@ -25,7 +25,7 @@ class VerificationFailed(DatasetError):
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineRun(StageRun):
-    """What built-in stages are given in addition: the whole experiment, and where chapters may have been written."""
+    """What built-in stages are also given: the whole experiment, and where chapters may have been written."""
 
     experiment: Experiment
     chapters: tuple[ChapterPlace, ...] = ()
@@ -86,7 +86,7 @@ class Stages:
 
 
 def find_stages() -> Stages:
-    """Return all stages; ConfigError if two have one name or wait for each other."""
+    """Return all stages; ConfigError if two have the same name or wait for each other."""
     groups, broken = installed_groups()
     others = [stage for group in groups.values() for stage in group.stages]
     return Stages((GENERATE, VERIFY, *_ordered(others), REPORT), groups, broken)
@@ -202,7 +202,7 @@ VERIFY = Stage[PipelineRun](
 )
 REPORT = Stage[PipelineRun](
     "report",
-    "write pages about all that is there",
+    "write pages about everything in the output folder",
     _report,
     ready=lambda run: require_report_libraries(),
     despite_failure=True,

@@ -96,7 +96,7 @@ def _check(name: str, findings: list[dict[str, str]], measured: str | None) -> C
 
 
 def _as_far_as_seen(check: Check, scenes: int, planned: int) -> Check:
-    """Return the line without a pass that its scenes do not bear out: none of them, or not all that are planned."""
+    """Return the line, its pass withdrawn if no scene was checked or, for completeness, not every planned one."""
     is_completeness = check.name == "completeness"
     if scenes == 0:
         return replace(check, passed=False if is_completeness else None, open="no scene")

@@ -56,7 +56,7 @@ class Facts:
     materials: tuple[Mapping[str, Any], ...]
     failures: tuple[Mapping[str, Any], ...]
     layers: tuple[LayerSize, ...]
-    renderers: Mapping[str, int]  # "Blender 5.0.1 · cpu · default" → scenes rendered so
+    renderers: Mapping[str, int]  # "Blender 5.0.1 · cpu · default" → scenes rendered that way
 
     @property
     def name(self) -> str:

@@ -202,7 +202,7 @@ def save_depth(path: Path, depth_z: np.ndarray) -> None:
 def save_isolation(path: Path, measured: Sequence[Facts], factors: Sequence[str]) -> None:
     """Write the heat map: rows = datasets whose isolation was measured, columns = factors, colours from 0 to 1.
 
-    A number is the spread relative to the reference: – where only the reference is still, 0 where the factor is off;
+    A number is the spread relative to the reference: – where the reference does not vary, 0 where the factor is off;
     above 1 it gets the colour of 1. The cells of factors that are meant to vary are outlined; rows are ordered so that
     these form the diagonal.
     """

@@ -1,4 +1,4 @@
-"""Views as 8-bit pictures on one common paper: thumbnails, false colours, contact sheets, strips.
+"""Views as 8-bit pictures on one light background, called paper: thumbnails, false colours, contact sheets, strips.
 
 Everything here is NumPy and Pillow; H×W×3 uint8 arrays, sRGB, row 0 at the top.
 """

@@ -46,7 +46,7 @@ class ChapterPart:
 
     @property
     def name(self) -> str:
-        """Return what the page calls it in addresses; no two chapters share it."""
+        """Return the name of the chapter's anchor on the page; no two chapters share one."""
         return self.place.folder.replace("/", "-")
 
     @property
@@ -64,9 +64,9 @@ def write_report(
     """Write ``<dataset>/report/`` for every dataset of ``out`` and ``<out>/report/``; return the summary's index.html.
 
     ``out`` may also be one dataset's folder: then only its page is written, and returned. An older report is replaced
-    as a whole. Stages that have not run are named on the page; ``chapters`` says where others may have written one, in
-    the order to read them in, and any more of them follow. Raises DatasetError if ``out`` holds no dataset or a
-    file of one is damaged, EnvironmentProblem if matplotlib or jinja2 is missing or the disk refuses.
+    as a whole. Stages that have not run are named on the page. ``chapters``: where other stages may have written one,
+    in reading order; chapters found elsewhere follow. Raises DatasetError if ``out`` holds no dataset or a file of one
+    is damaged, EnvironmentProblem if matplotlib or jinja2 is missing or the report cannot be written.
     """
     require_report_libraries()
     out, limits = Path(out), limits or Limits()

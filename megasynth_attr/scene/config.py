@@ -39,7 +39,7 @@ class Config:
     isolation: IsolationSettings
     run: RunSettings
     factors: Mapping[str, Any]  # factor name → its settings; a factor that is off is absent
-    plugin_hashes: Mapping[str, str]  # of plugins that have a factor which is not off
+    plugin_hashes: Mapping[str, str]  # of plugins that declare a factor which is on
 
     @property
     def attribute(self) -> str:
@@ -68,7 +68,7 @@ class Config:
 
 
 def dataset_identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides a dataset's bytes, by the command line's keys; ``record`` is a ``to_record`` as read."""
+    """Return what decides a dataset's bytes, by the command line's keys; ``record``: a ``to_record`` read back."""
     content = recorded_identity(ContentSettings, record.get("content", {}))
     rest = {key: record.get(key) for key in ("version", "render", "write", "plugins")}
     known = {name: factor.settings for name, factor in registered().items()}
@@ -115,7 +115,7 @@ def resolve(words: Sequence[str]) -> Experiment:
     attributes = [c.attribute for c in configs]
     if len(set(attributes)) != len(attributes):
         raise ConfigError(
-            f"preset={preset_name}: two members vary the same attribute ({', '.join(attributes)}), "
+            f"preset={preset_name}: two members vary the same attribute ({', '.join(attributes)}); "
             "one folder cannot hold both"
         )
     out = Path(configs[0].run.out or Path("runs") / Path(preset_name).stem).absolute()
@@ -134,7 +134,7 @@ class Layers:
 
 
 def read_layers(words: Sequence[str]) -> Layers:
-    """Return what the words and the presets they name say, unchecked; loads their plugins.
+    """Return the unchecked settings of the words and of the presets they name; loads their plugins.
 
     Plugins declare keys of their own, so they are loaded before any key is checked.
     """
@@ -166,7 +166,7 @@ def _chosen(layer: Mapping[str, Any], *keys: str) -> ContentSettings:
 
 
 def preset_names() -> list[str]:
-    """Return the names of the presets that ship."""
+    """Return the names of the shipped presets."""
     return sorted(p.stem for p in resource_dir("presets").glob("*.yaml"))
 
 
@@ -176,7 +176,7 @@ def load_preset(name: str) -> dict[str, Any]:
 
 
 def preset_file(name: str) -> Path:
-    """Return the file of a preset that ships, or that a name ending in .yaml is; ConfigError if there is none."""
+    """Return the file of a shipped preset, or the file a name ending in .yaml names; ConfigError if there is none."""
     is_path = name.endswith((".yaml", ".yml"))
     path = Path(name) if is_path else resource_dir("presets") / f"{name}.yaml"
     if path.is_file():
@@ -225,7 +225,7 @@ def _check_config(config: Config) -> None:
     if not content.attribute:
         raise ConfigError(f"preset={content.preset}: it names no attribute; add `attribute: <name>` to the preset")
     if not content.attribute.replace("_", "").isalnum():
-        raise ConfigError(f"attribute={content.attribute}: use letters, digits and _, it becomes a folder name")
+        raise ConfigError(f"attribute={content.attribute}: use letters, digits and _; it becomes a folder name")
     if content.training_layout and (render.width_px % PATCH_PX or render.height_px % PATCH_PX):
         raise ConfigError(
             f"render.width_px={render.width_px}, render.height_px={render.height_px}: the training layout needs "
@@ -233,8 +233,8 @@ def _check_config(config: Config) -> None:
         )
     if content.attribute in registered().keys() - config.factors.keys():
         raise ConfigError(
-            f"attribute={content.attribute}: the factor of that name is off: all its settings are defaults; give "
-            f"it some, e.g. in the preset's section `{content.attribute}:`"
+            f"attribute={content.attribute}: the factor of that name is off because all its settings are defaults; "
+            f"set some of them, e.g. in the preset's section `{content.attribute}:`"
         )
     for name, settings in config.factors.items():
         validate = getattr(settings, "validate", None)

@@ -1,7 +1,7 @@
-"""What a factor is, and which there are: those of ``scene/factors/``, and those of the plugins that were loaded.
+"""What a factor is, and which exist: those in ``scene/factors/``, and those of the plugins that were loaded.
 
 A factor is one module that declares ``FACTOR = Factor(...)``: put it into ``scene/factors/`` or name it with
-``plugins=[path/to/fog.py]``. Nothing else needs to know it (``docs/adding-a-factor.md``).
+``plugins=[path/to/fog.py]``. Nothing else has to change (``docs/adding-a-factor.md``).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Factor:
 
     ``changes_depth`` False is a promise, which ``verify`` checks byte for byte: visible objects that such a factor
     builds are left out of depth, normals, ids and positions. ``optional``: with default settings (whatever the scope)
-    the factor is off, which is to say absent from scenes and from what identifies a dataset.
+    the factor is off, that is, absent from scenes and from what identifies a dataset.
     """
 
     name: str
@@ -109,7 +109,7 @@ _plugin_factors: dict[str, Factor] = {}  # of this process; only load_plugins ad
 
 
 def registered() -> dict[str, Factor]:
-    """Return all factors by name, in drawing order: those that ship, and those of the plugins loaded so far."""
+    """Return all factors by name, in drawing order: the shipped ones, and those of the plugins loaded so far."""
     return dict(sorted((_shipped() | _plugin_factors).items(), key=lambda item: (item[1].order, item[0])))
 
 
@@ -127,8 +127,8 @@ def _declared(module: ModuleType) -> list[Factor]:
 
 
 def load_plugins(paths: Iterable[str]) -> dict[str, Plugin]:
-    """Import each file (``fog.py``) or module (``my_package.fog``), add the factors it declares, and return plugins by
-    name (a file's is its stem).
+    """Import each file (``fog.py``) or module (``my_package.fog``), add the factors it declares, and return the plugins
+    by name (a file's name is its stem).
 
     ConfigError if one is missing, does not import, declares no factor, or one whose name is taken.
     """
@@ -137,10 +137,10 @@ def load_plugins(paths: Iterable[str]) -> dict[str, Plugin]:
         module = _module_of(item)
         factors = _declared(module)
         if not factors:
-            raise ConfigError(f"plugins: {item} declares no factor, it needs FACTOR = Factor(...) at module level")
+            raise ConfigError(f"plugins: {item} declares no factor; it needs FACTOR = Factor(...) at module level")
         for factor in factors:
             if registered().get(factor.name, factor) is not factor:
-                raise ConfigError(f"plugins: {item} declares a factor {factor.name!r}, which exists; rename one")
+                raise ConfigError(f"plugins: {item} declares a factor {factor.name!r}, which exists already; rename it")
             _plugin_factors[factor.name] = factor
         name = Path(item).stem if item.endswith(".py") else item
         sha256 = hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
@@ -160,7 +160,7 @@ def unloadable_plugins(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _module_of(item: str) -> ModuleType:
-    """Return the imported module; a file's has a name of its own per content, so that equal stems do not meet."""
+    """Return the imported module; a file's module is named after its content too, so that equal stems do not clash."""
     path = Path(item)
     if path.suffix == ".py" and not path.is_file():
         raise ConfigError(f"plugins: there is no file {item}")

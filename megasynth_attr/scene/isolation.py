@@ -1,8 +1,8 @@
 """The isolation matrix: how much each factor really varies between the scenes of a dataset.
 
 A row is measured from scene files alone: the mean distance between all pairs of scenes, factor by factor, divided by
-the same spread in a reference where everything varies: a preset for the factors that every dataset has, and for any
-other the ranges the dataset itself gives. The attribute's own entry should be near 1, all others 0.
+the same mean in a reference where everything varies: a preset for the factors that every dataset has, and the dataset's
+own ranges for any other. The attribute's own entry should be near 1, all others 0.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from megasynth_attr.scene.spec import Scene
 @dataclass(frozen=True)
 class IsolationRow:
     """Spread of every factor in one dataset, in the reference, and their ratio: 0 where nothing varies, None where
-    only the reference is still."""
+    only the dataset varies."""
 
     reference: str
     scenes: int
@@ -39,7 +39,9 @@ def factor_spread(scenes: Sequence[Scene], records: Records) -> dict[str, float]
         items = [scene.factors[name] for scene in scenes if name in scene.factors]
         if not items:  # it is off
             continue
-        distinct = [item for i, item in enumerate(items) if item not in items[:i]]  # a still factor is described once
+        distinct = [
+            item for i, item in enumerate(items) if item not in items[:i]
+        ]  # a constant factor is described once
         described = [factor.describe(item, records) for item in distinct]
         which = [distinct.index(item) for item in items]
         between = np.zeros((len(distinct), len(distinct)))
@@ -51,8 +53,8 @@ def factor_spread(scenes: Sequence[Scene], records: Records) -> dict[str, float]
 
 
 def reference_of(config: Config) -> Config:
-    """Return the configuration in which all factors of ``config`` vary: the reference preset, to which the factors
-    that it does without are added, drawn for every scene."""
+    """Return the configuration in which all factors of ``config`` vary: the reference preset, with the factors that it
+    lacks added and drawn for every scene."""
     reference = resolve([f"preset={config.isolation.reference}"]).members[0]
     added = {name: settings for name, settings in config.factors.items() if name not in reference.factors}
     varying = {name: replace(settings, scope=Scope.SCENE.value, variants=1) for name, settings in added.items()}
@@ -65,7 +67,7 @@ def reference_spread(reference: Config, config: Config, records: Records) -> dic
 
 
 def compare(spread: dict[str, float], full: dict[str, float], config: Config, scenes: int) -> IsolationRow:
-    """Return the row made of a measured ``spread`` and the reference's ``full`` spread."""
+    """Return the row for a measured ``spread`` and the reference's ``full`` spread."""
     relative = {name: _ratio(value, full.get(name, 0.0)) for name, value in spread.items()}
     return IsolationRow(config.isolation.reference, scenes, spread, full, relative)
 

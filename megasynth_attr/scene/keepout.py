@@ -1,7 +1,7 @@
-"""Where cameras may be, as far as it is known before any camera or geometry is drawn.
+"""Where cameras may be, as far as this is known before any camera or geometry is drawn.
 
-Geometry is drawn against this region, cameras inside it: so neither factor depends on the other, and clearance
-still holds.
+Geometry is drawn to keep away from this region and cameras stay inside it, so neither factor depends on the other and
+the clearance holds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every layout is made of: boxes placed by bounded rejection so that they keep clear of each other and of cameras.
 
-Layout units; the inside of the layout is [0, extent]. A layout never hangs: each box has a stated number of trials, is
-dropped after them, and counted.
+Layout units; the inside of the layout is [0, extent]. Placing always ends: each box has a stated number of trials,
+after which it is dropped and counted.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Layout:
 
 def keepout(region: CameraRegion | None, clearance: float, low: np.ndarray, high: np.ndarray) -> Keepout | None:
     """Return the test of which boxes of a layout that fills [low, high] stay ``clearance`` (scene units) away from
-    where cameras may be; None if they stay outside."""
+    where cameras may be; None unless cameras stay in a box."""
     if not isinstance(region, InsideBox):
         return None
     scale, centre = 2 / float((high - low).max()), (low + high) / 2
@@ -157,6 +157,6 @@ def either(
 
 
 def anywhere(rng: np.random.Generator, sizes: np.ndarray, extent: np.ndarray) -> np.ndarray:
-    """Return T×3 centres uniform where boxes of T×3 ``sizes`` stay inside the extent (a box too large: its middle)."""
+    """Return T×3 centres, uniform where boxes of T×3 ``sizes`` stay inside the extent; too large a box is centred."""
     slack = np.maximum(extent - sizes, 0)
     return (extent - slack) / 2 + slack * rng.random(sizes.shape)

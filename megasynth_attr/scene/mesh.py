@@ -17,7 +17,7 @@ from megasynth_attr.scene.heightfield import CONTROL
 from megasynth_attr.scene.primitives import KINDS, Template, coarse_edges
 from megasynth_attr.scene.spec import Geometry, Primitive
 
-FRAME_CELLS = 3  # cells of the coarse surface whose edges become struts; not the tessellation, which must not matter
+FRAME_CELLS = 3  # cells of the coarse surface whose edges become struts, independent of the tessellation
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ def _posed(patches: Template, primitives: list[Primitive]) -> np.ndarray:
 
 
 def _fit_into_boxes(posed: list[np.ndarray], geometry: Geometry) -> None:
-    """Replace each entry of ``posed`` by its scene-unit vertices, the primitives of a box filling the box together."""
+    """Replace each entry of ``posed`` by its vertices in scene units; the primitives of a box fill it together."""
     count = len(geometry.boxes)
     low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
-    room = np.zeros(count)  # per side, left to the struts around their axes
+    room = np.zeros(count)  # per side, left free for the thickness of the struts
     for primitive, vertices in zip(geometry.primitives, posed, strict=True):
         low[primitive.box] = np.minimum(low[primitive.box], vertices.min(axis=0))
         high[primitive.box] = np.maximum(high[primitive.box], vertices.max(axis=0))

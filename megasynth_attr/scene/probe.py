@@ -77,7 +77,7 @@ def irradiance(lighting: Lighting, hdris: Mapping[str, Any], normals: np.ndarray
         squared = max(float(offset @ offset), bulb.radius**2)
         cosine = np.maximum(normals @ offset / np.sqrt(squared), 0)
         total += bulb.power_w / (4 * np.pi * squared) * cosine[:, None] * np.asarray(bulb.rgb)
-    for area in lighting.areas:  # they stand at the origin: seen from one edge length in front of them
+    for area in lighting.areas:  # they stand at the origin: measured one edge length in front of them
         cosine = np.maximum(-normals @ np.asarray(area.direction), 0)
         total += area.power_w / (np.pi * area.edge**2) * cosine[:, None] * np.asarray(area.rgb)
     return total

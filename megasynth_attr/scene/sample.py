@@ -13,8 +13,8 @@ from megasynth_attr.scene.spec import Scene
 def sample_scene(config: Config, dataset_index: int, scene_index: int, records: Records) -> Scene:
     """Return scene ``scene_index`` of dataset ``dataset_index``; the same arguments always give the same scene.
 
-    Factors are drawn in their order, those that are off not at all; each sees only those whose scope is at least as
-    coarse as its own. Raises SceneRejected when a factor's constraints cannot be met, ConfigError when settings and
+    Factors are drawn in their order, except those that are off; each sees only those whose scope is at least as coarse
+    as its own. Raises SceneRejected when a factor's constraints cannot be met, ConfigError when settings and
     ``records`` do not fit.
     """
     content = config.content
@@ -52,7 +52,7 @@ def sample_scene(config: Config, dataset_index: int, scene_index: int, records: 
 def _is_visible(config: Config, other: str, name: str) -> bool:
     """Return whether factor ``name`` may look at ``other``: only if that cannot make it vary more often.
 
-    Equal scopes with different numbers of variants do not line up, unless the one looking has a multiple.
+    Different numbers of variants do not line up, unless ``name`` has a multiple of the variants of ``other``.
     """
     mine, theirs = config.factors[name], config.factors[other]
     if Scope(mine.scope) is Scope.SCENE:

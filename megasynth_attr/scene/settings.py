@@ -15,10 +15,10 @@ class RenderSettings:
     width_px: int = setting(518, "image width", minimum=8, maximum=8192)
     height_px: int = setting(518, "image height", minimum=8, maximum=8192)
     exposure_stops: float = setting(0.0, "fixed exposure: linear colour times 2^stops", minimum=-10, maximum=10)
-    samples: int = setting(0, "Cycles samples per pixel; 0: as the quality says", minimum=0, maximum=65536)
+    samples: int = setting(0, "Cycles samples per pixel; 0: set by quality", minimum=0, maximum=65536)
     denoiser: str = setting(
         "best",
-        "best: OpenImageDenoise where Blender has it, else none, with a warning; oidn: or fail",
+        "best: OpenImageDenoise if Blender has it, else none with a warning; oidn: fail without it; none: off",
         options=["best", "oidn", "none"],
     )
     max_bounces: int = setting(6, "light path length", minimum=0, maximum=64)
@@ -26,7 +26,7 @@ class RenderSettings:
 
 @dataclass(frozen=True)
 class WriteSettings:
-    """What is written per frame; part of the dataset's identity. RGB and depth always are."""
+    """What is written per frame, besides RGB and depth; part of the dataset's identity."""
 
     depth: str = setting("float32", "depth precision on disk", options=["float32", "float16"])
     normal: bool = setting(False, "write world-space normals (EXR, 3 channels)")
@@ -44,16 +44,16 @@ class IsolationSettings:
 
 @dataclass(frozen=True)
 class ContentSettings:
-    """What the dataset is. Changing one of these makes another dataset."""
+    """What the datasets contain."""
 
     preset: str = setting("demo", "name of a file in presets/, or a path to a YAML file", identity=False)
     members: tuple[str, ...] = setting(
         (), "presets that together make one experiment, one attribute each", identity=False
     )
-    plugins: tuple[str, ...] = setting((), "Python files or modules that register further factors", identity=False)
+    plugins: tuple[str, ...] = setting((), "Python files or modules that declare further factors", identity=False)
     downstream: str = setting(
         "",
-        "preset of the data on which adaptation is compared: all its datasets but the last train, the last tests",
+        "preset of the data on which adaptation is compared: its last dataset is for testing, the others for training",
         identity=False,
     )
     downstream_count: int = setting(2, "datasets of the downstream preset", minimum=2, maximum=100, identity=False)
@@ -63,7 +63,7 @@ class ContentSettings:
     scene_count: int = setting(200, "scenes per dataset", minimum=1, maximum=1_000_000, identity=False)
     frames: int = setting(100, "frames (views) per scene", minimum=1, maximum=10_000)
     quality: str = setting("default", "sampling quality", options=["draft", "default", "reference"])
-    training_layout: bool = setting(True, "demand image sizes that are multiples of 14 px")
+    training_layout: bool = setting(True, "require image sizes that are multiples of 14 px")
     noise_scope: str = setting("experiment", "how often Cycles' seed is drawn anew", options=[s.value for s in Scope])
 
 
@@ -80,7 +80,7 @@ class RunSettings:
         "generate,verify,report", "stages to run, of generate, verify, pretrain, cluster, mine, compare, report"
     )
     from_stage: str = setting("", "skip the stages before this one", short="from")
-    plan: bool = setting(False, "only say what the chosen stages would cost; nothing is written")
+    plan: bool = setting(False, "only print what the chosen stages would cost; nothing is written")
     executor: str = setting("local", "who renders", options=["local", "slurm"])
     blender: str = setting("auto", "auto, module (pip install bpy), or the path of a Blender binary")
     device: str = setting(

@@ -205,8 +205,8 @@ def scene_to_json(scene: Scene) -> str:
 def scene_from_json(text: str, where: str = "scene.json", *, keep_unknown: bool = False) -> Scene:
     """Return the Scene stored in ``text``; raises DatasetError if it is damaged, foreign or its hashes do not match.
 
-    A factor that no module or loaded plugin defines is such an error too, or kept as plain data if ``keep_unknown``:
-    that is enough for everything but rendering.
+    A factor that no module or loaded plugin defines is an error too, unless ``keep_unknown`` keeps it as plain data,
+    which is enough for everything but rendering.
     """
     try:
         record = json.loads(text)
@@ -241,7 +241,7 @@ def read_scene(path: Path, *, keep_unknown: bool = False) -> Scene:
 class Assets:
     """The files a scene refers to by name: ``materials[name][map]``, ``pictures[name]``, ``hdris[name]`` are paths.
 
-    They stand beside the scene, so that a scene file itself never contains one.
+    They are kept apart from the scene, so that a scene file never contains a path.
     """
 
     materials: dict[str, dict[str, str]] = field(default_factory=dict)

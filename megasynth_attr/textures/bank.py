@@ -1,4 +1,4 @@
-"""The door to the material images: the procedural bank, or a bank in a folder."""
+"""Opening a bank of material images: the procedural one, or one in a folder."""
 
 from __future__ import annotations
 

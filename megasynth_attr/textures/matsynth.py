@@ -1,4 +1,4 @@
-"""MatSynth → a disk bank: choose materials by class and licence, scale them once, keep where they come from.
+"""MatSynth → a disk bank: choose materials by class and licence, scale them once, record where they come from.
 
 MatSynth: G. Vecchio and V. Deschaintre, "MatSynth: A Modern PBR Materials Dataset", CVPR 2024. Its materials are CC0 or
 CC-BY; the index keeps licence, source, authors and link of each, so that a CC-BY material can be credited.
@@ -41,10 +41,10 @@ from megasynth_attr.textures.surface import COLOR_MAPS, MAPS, Bytes, linear_from
 HELP = Help(
     usage="python -m megasynth_attr.textures.matsynth source=FOLDER out=FOLDER [key=value ...]",
     explanation="""
-Chooses materials of MatSynth by class and licence, scales them once and keeps where they come from.
+Chooses materials of MatSynth by class and licence, scales them once and records where they come from.
 source is a folder of parquet shards, a glob of them, or the hub id gvecchio/MatSynth, which is streamed over the
 network (about 80 MB per material; the network is used in this case only).
-A killed run loses nothing: the same command goes on where it stopped. Other materials can be added by a later run.
+A killed run loses nothing: the same command continues where it stopped. A later run can add other materials.
 """,
     examples=(
         "python -m megasynth_attr.textures.matsynth source=gvecchio/MatSynth out=banks/matsynth "
@@ -66,7 +66,7 @@ class MatsynthOptions:
     categories: tuple[str, ...] = setting((), "only these classes, e.g. [wood,metal]; empty: all 13")
     licenses: tuple[str, ...] = setting((), "only these licences, e.g. [CC0]; empty: all")
     size_px: int = setting(512, "width and height of the maps in the bank (MatSynth: 4096)", minimum=16, maximum=4096)
-    limit: int = setting(0, "stop after so many materials; 0: no limit", minimum=0)
+    limit: int = setting(0, "stop after this many materials; 0: no limit", minimum=0)
     split: str = setting("train", "split on the hub, train (5700) or test (89); local shards are read as they are")
 
 
@@ -97,7 +97,7 @@ def _check(options: MatsynthOptions) -> None:
 
 
 def _shards(source: str) -> list[str]:
-    """Return the parquet files of a folder (searched in depth) or a glob, sorted; DatasetError when there is none."""
+    """Return the parquet files of a folder (and its subfolders) or a glob, sorted; DatasetError if there is none."""
     folder = Path(source)
     if folder.is_dir():
         found = sorted(str(path) for path in folder.rglob("*.parquet"))
@@ -149,7 +149,7 @@ def open_rows(source: str, split: str) -> Iterator[Mapping[str, Any]]:
         if is_hub:
             raise EnvironmentProblem(
                 f"cannot read {HUB_ID} from the hub ({type(error).__name__}: {error}); check the network and run the "
-                "same command again, it goes on where it stopped, or download the shards and give their folder"
+                "same command again, which continues where it stopped, or download the shards and give their folder"
             ) from error
         raise DatasetError(
             f"cannot read the shards in {source} ({type(error).__name__}: {error}); download the broken one again"
@@ -157,7 +157,7 @@ def open_rows(source: str, split: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _resized(image: np.ndarray, size_px: int) -> np.ndarray:
-    """Return float32 (size_px, size_px, C) from (N, N, C), Lanczos with wrap-around borders: a tile stays a tile."""
+    """Return float32 (size_px, size_px, C) from (N, N, C), Lanczos with wrap-around borders: it still tiles."""
     n = image.shape[0]
     if n == size_px:
         return image

@@ -30,7 +30,7 @@ def list_pictures(folder: Path) -> tuple[PictureRecord, ...]:
 
     Every file is decoded once. Warns of pictures in other formats, which are left out. Raises DatasetError when the
     folder is missing or has no picture, when a file does not decode (it is named), and when two files differ only in
-    their ending, because scenes refer to pictures by name.
+    their extension, because scenes refer to pictures by name.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Reading Radiance ``.hdr`` (RGBE) pictures; no well-kept Python package does without bringing a large library.
+"""Reading Radiance ``.hdr`` (RGBE) pictures: every maintained Python package that does brings a large library.
 
 Format: G. Ward, "Real pixels", Graphics Gems II; run-length coding per scanline and channel.
 """

@@ -1,4 +1,4 @@
-"""What is known about materials without their pixels, and the index file in which a bank on disk says it."""
+"""What is known about materials without their pixels, and the index file that holds it for a bank on disk."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class MaterialRecord:
 
 
 class Bank(ABC):
-    """A set of materials. The ``records``, sorted by name, cost no pixel; files are made or checked on demand."""
+    """A set of materials. The ``records``, sorted by name, need no pixels; files are made or checked on demand."""
 
     def __init__(self, records: Iterable[MaterialRecord]) -> None:
         self.records = tuple(sorted(records, key=lambda record: record.name))

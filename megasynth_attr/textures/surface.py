@@ -140,7 +140,7 @@ def statistics_of(maps: dict[str, Bytes]) -> Statistics:
 
 
 def png_bytes(pixels: Bytes) -> bytes:
-    """Return the PNG file of (N, N) grey or (N, N, 3) colour pixels; low compression, it is read more than sent."""
+    """Return the PNG file of (N, N) grey or (N, N, 3) colour pixels; low compression, since reading speed counts."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=2)
     return buffer.getvalue()

@@ -267,7 +267,7 @@ class TestReaderErrors:
     def test_wrong_size_is_noticed(self, dataset: Path) -> None:
         view = open_dataset(dataset).scenes[0].views[0]
         Image.new("RGBA", (8, 8)).save(view.file("rgb"))
-        with pytest.raises(DatasetError, match=r"shape \(8, 8, 4\), cameras.json says \(56, 70, 4\)"):
+        with pytest.raises(DatasetError, match=r"shape \(8, 8, 4\), but cameras.json says \(56, 70, 4\)"):
             _ = view.image
 
     @pytest.mark.parametrize("content", ["", "[]", '{"format": "other"}', '{"format": "megasynth-attr cameras 1"}'])

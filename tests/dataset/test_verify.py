@@ -156,7 +156,7 @@ def damage_position(scene: Path) -> None:
         (damage_reflection, "cameras", "determinant is negative", "frame 4"),
         (damage_reflection, "cameras", "not those of the scene file", "000001"),
         (damage_scene_file, "scene", "hashes do not match", "000001"),
-        (damage_normals, "layers", "have not length 1", "frame 0"),
+        (damage_normals, "layers", "do not have length 1", "frame 0"),
         (damage_instance, "layers", "instance id 4000", "frame 0"),
         (damage_position, "layers", "positions differ", "frame 0"),
     ],

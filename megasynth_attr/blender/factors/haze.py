@@ -11,8 +11,8 @@ FACES = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (
 
 
 def build(stage: BlenderScene, haze: Haze) -> None:
-    """Add the cube. A world full of haze would be dark instead: ambient light comes from infinitely far away."""
-    # Haze is seen before the sky too. Left transparent, its alpha would be full of noise, which no denoiser touches.
+    """Add the cube. A world filled with haze would be dark: its ambient light comes from infinitely far away."""
+    # Haze hides the sky too. Left transparent, its alpha would be full of noise, which no denoiser touches.
     stage.blender_scene.render.film_transparent = False
     if haze.density == 0:
         return

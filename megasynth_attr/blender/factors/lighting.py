@@ -83,7 +83,7 @@ def _add_bulb(stage: BlenderScene, name: str, bulb: Bulb) -> None:
 
 
 def _build_world(stage: BlenderScene, lighting: Lighting) -> None:
-    """Ambient radiance from everywhere; where the lighting has an HDRI, that instead."""
+    """Add ambient radiance from everywhere, or the HDRI if the lighting has one."""
     world = stage.bpy.data.worlds.new("world")
     stage.blender_scene.world = world
     tree = compat.use_nodes(world)

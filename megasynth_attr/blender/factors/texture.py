@@ -1,4 +1,4 @@
-"""Materials: maps wired for what they are; equal slots share a material, equal files an image."""
+"""Materials: each map wired to its input; equal slots share a material, equal files an image."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 from megasynth_attr.core.codec import field_to_plain, plain_text
 from megasynth_attr.core.command.keys import declared, default_of, is_required, type_text
 
-NO_BREAK = "\u00a0"  # keeps two words in one line
+NO_BREAK = "\u00a0"  # keeps two words on one line
 
 
 def section_text(name: str, prefix: str, kind: Any, short: Mapping[str, str]) -> str:

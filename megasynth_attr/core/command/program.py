@@ -15,13 +15,13 @@ from megasynth_attr.core.errors import ConfigError, ExitCode, print_help
 
 Settings = TypeVar("Settings")
 RULES = """\
-Words are key=value, the last one for a key counts; defaults < config=file.yaml < words. Text is taken exactly as typed.
-Lists are [a,b] or one item; a list of texts "one word each" takes every word for its key as an item, exactly as typed.
+Words are key=value; the last one for a key counts; defaults < config=file.yaml < words. Text is taken exactly as typed.
+Lists are [a,b] or one item. A list of texts "one word each" is given by repeating the key, one item per word: k=a k=b.
 --help SECTION shows the keys of one section."""
 
 EXIT_CODES = {
     ExitCode.DONE: "everything asked for exists and is complete",
-    ExitCode.CRASH: "a defect of this program",
+    ExitCode.CRASH: "a defect in this program",
     ExitCode.USAGE: "wrong configuration or input; running again cannot help",
     ExitCode.SCENES_FAILED: "some parts failed for good and are named; the others are complete",
     ExitCode.ENVIRONMENT: "this machine lacks something: a package, Blender, a GPU, disk space",

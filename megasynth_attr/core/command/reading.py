@@ -19,10 +19,10 @@ class Unreadable(ValueError):
 
 
 def read_text(kind: Any, text: str) -> Any:
-    """Return ``text`` as plain data of the type ``kind``; Unreadable if it is none.
+    """Return ``text`` as plain data of the type ``kind``; raises Unreadable if it cannot be read as one.
 
-    Text is returned as it is. Lists and tables have YAML's brackets and quotes around texts that are read in turn; a
-    list's only item may stand without brackets, and is returned without a list.
+    Text is returned as it is. Lists and tables use YAML's brackets and quotes, and each item is read as its own type;
+    a single item may stand without brackets, and is returned without a list.
     """
     if kind is str or kind is Any:
         return text
@@ -58,7 +58,7 @@ def read_tree(kind: Any, data: Any) -> Any:
 
 
 def without_none(kind: Any) -> Any:
-    """Return X of the type ``X | None``, any other type as it is."""
+    """Return X for the type ``X | None``, any other type as it is."""
     if typing.get_origin(kind) not in (typing.Union, types.UnionType):
         return kind
     (inner,) = [a for a in typing.get_args(kind) if a is not type(None)]
@@ -91,12 +91,12 @@ def _whole(text: str) -> int:
 
 def _number(text: str) -> float:
     if text.lower().strip("+-") in ("inf", "infinity", "nan"):
-        raise Unreadable("only finite numbers are possible")
+        raise Unreadable("only finite numbers are allowed")
     if not _NUMBER.fullmatch(text):
         raise Unreadable("expected a finite number, e.g. 0.5 or 1e-3")
     number = float(text)
     if not math.isfinite(number):
-        raise Unreadable("only finite numbers are possible")
+        raise Unreadable("only finite numbers are allowed")
     return number
 
 

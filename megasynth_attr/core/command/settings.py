@@ -32,7 +32,7 @@ def fill(kind: type[Settings], values: Mapping[str, Any], prefix: str = "") -> S
 
 
 def _filled(kind: Any, values: Mapping[str, Any], prefix: str, known: Callable[[], list[str]]) -> Any:
-    """Return ``kind`` made of ``values``, each read as its type; limits are not checked.
+    """Return ``kind`` filled with ``values``, each read as its type; limits are not checked.
 
     ``known`` returns all keys of the program, to name the one nearest to an unknown key.
     """
@@ -48,7 +48,7 @@ def _filled(kind: Any, values: Mapping[str, Any], prefix: str, known: Callable[[
         if dataclasses.is_dataclass(hint):
             section = values.get(field.name, {})
             if not isinstance(section, Mapping):
-                raise ConfigError(f"{key}={shown(section)}: this is a section, set one of its keys, e.g. {key}.<key>=…")
+                raise ConfigError(f"{key}={shown(section)}: this is a section; set one of its keys, e.g. {key}.<key>=…")
             given[field.name] = _filled(hint, section, f"{key}.", known)
         elif field.name in values:
             given[field.name] = _value(field, hint, values[field.name], key)

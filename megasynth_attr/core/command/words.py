@@ -1,4 +1,4 @@
-"""``key=value`` words, before anybody knows the types of their keys."""
+"""``key=value`` words, before the types of their keys are known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Typed:
 def parse_words(words: Sequence[str], short: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """Return nested dicts from dotted keys to ``Typed`` texts; ``short`` maps short keys to full ones.
 
-    Raises ConfigError for a word that is no pair, and for a key that is given both a value and keys of its own.
+    Raises ConfigError for a word that is not key=value, and for a key that is given both a value and keys of its own.
     """
     settings: dict[str, Any] = {}
     for word in words:
@@ -45,7 +45,7 @@ def parse_words(words: Sequence[str], short: Mapping[str, str] = MappingProxyTyp
 
 
 def split(word: str) -> tuple[str, str]:
-    """Return (key, text) of a word, a leading ``--`` dropped; ConfigError if it is no pair."""
+    """Return (key, text) of a word, a leading ``--`` dropped; ConfigError if it is not key=value."""
     key, equals, text = word.removeprefix("--").partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError(f"{shown(word)!r} is not of the form key=value, e.g. out=runs/new; --help lists the keys")

@@ -1,7 +1,7 @@
 """Chapters: what a stage that is not built in adds to an experiment's summary page, as plain files.
 
 A chapter is a folder with ``chapter.json`` and the pictures and pages it names. The report reads these files only, so
-it needs nothing of the part that wrote them.
+it needs nothing from the part that wrote them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class ChapterPlace:
-    """Where a stage of the pipeline may have written a chapter, and what it is about for a reader new to it."""
+    """Where a stage of the pipeline may have written a chapter, and the question it answers, for a new reader."""
 
     folder: str  # below the output folder
     question: str = ""

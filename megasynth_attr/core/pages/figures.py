@@ -1,4 +1,4 @@
-"""How every figure of the project looks, and its files: the same bytes for the same numbers.
+"""The look of every figure of the project, and its files: the same bytes for the same numbers.
 
 Figures are built on Figure objects, without pyplot: no global state, no window. Most are about 5 inches wide with text
 of 9 points, so that they stay readable on a phone. Colours are those of Okabe and Ito, which the colour-blind can tell
@@ -60,7 +60,7 @@ _STYLE = {
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Draw with the project's style, whatever matplotlib was told elsewhere; afterwards that holds again.
+    """Draw in the project's style, whatever matplotlib's settings are; they are restored afterwards.
 
     Also a decorator of functions that draw: ``@figure_style()``.
     """
@@ -71,7 +71,7 @@ def figure_style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, **options: Any) -> Any:
-    """Return an empty figure."""
+    """Return an empty figure of this size."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -87,7 +87,7 @@ def place(figure: Any, left: float, top: float, width: float, height: float, **o
 
 
 def write(figure: Any, left: float, top: float, text: str, **style: Any) -> None:
-    """Write ``text``, its baseline beginning at a place seen from the upper left corner."""
+    """Write ``text``, its baseline starting ``left`` and ``top`` away from the figure's upper left corner."""
     across, down = figure.get_size_inches()
     figure.text(left / across, 1 - top / down, text, **style)
 
@@ -139,7 +139,7 @@ def panels_for(page: Sheet, items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def scale(low: float, high: float, colours: Any) -> Any:
-    """Return the colours (a colour map or its name) of the numbers from ``low`` to ``high``, for a colour bar."""
+    """Return the mapping of ``low`` to ``high`` onto ``colours`` (a colour map or its name), for a colour bar."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -173,12 +173,12 @@ _PER_LINE = 3  # names beside each other in a legend
 
 
 def legend_room(names: int) -> float:
-    """Return how much room the legend of so many names needs above the panels."""
+    """Return the height that a legend of this many names needs above the panels."""
     return 0.2 * -(-names // _PER_LINE)
 
 
 def top_legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Put a legend along the upper edge, three names in a line, the first line first."""
+    """Put a legend along the upper edge, three names per line, to be read line by line."""
     lines = -(-len(labels) // _PER_LINE)
     columns = -(-len(labels) // lines)
     order = [i for column in range(columns) for i in range(column, len(labels), columns)]  # it fills column by column
@@ -202,7 +202,7 @@ def save(page: Sheet, folder: Path, stem: str) -> None:
 
 
 def attribute_colours(attributes: Sequence[str]) -> dict[str, str]:
-    """Return one colour per attribute; after the eighth they come again."""
+    """Return one colour per attribute; they repeat after the eighth."""
     return {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(attributes)}
 
 
@@ -237,7 +237,7 @@ def log_axis(axes: Any, which: str, values: Sequence[float] | None = None) -> No
 
 
 def evenly(count: int, limit: int) -> list[int]:
-    """Return at most ``limit`` indices below ``count``, evenly spaced, the first and the last among them."""
+    """Return at most ``limit`` indices below ``count``, evenly spaced, the first and the last included."""
     if count <= limit:
         return list(range(count))
     return [round(i * (count - 1) / (limit - 1)) for i in range(limit)] if limit > 1 else [0]

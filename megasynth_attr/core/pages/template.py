@@ -15,8 +15,8 @@ SHARED = Path(__file__).parent / "templates"
 def require_report_libraries(*names: str, what: str = "reports", otherwise: str = "") -> None:
     """Raise EnvironmentProblem naming the first library of the extra ``report`` that cannot be imported.
 
-    They are asked for when a page is written and not before. ``names``: all if none is given; ``what`` needs them;
-    ``otherwise``: what to do without.
+    To be called only when a page is written. Without ``names`` all are checked; ``what`` is what needs them;
+    ``otherwise`` ends the message with an alternative.
     """
     for name in names or ("matplotlib", "jinja2"):
         try:
@@ -31,8 +31,8 @@ def require_report_libraries(*names: str, what: str = "reports", otherwise: str 
 def render(folder: Path, template: str, **values: Any) -> str:
     """Return ``template`` of ``folder`` filled with ``values``; it may extend and include the shared ones.
 
-    Text is escaped, what is not UTF-8 in it (folders may be called so) becomes "?", and a name that is not given is an
-    error. The filters are the words of ``pages/words.py``.
+    Text is escaped, what is not UTF-8 in it (as folder names may hold) becomes "?", and an undefined name is an error.
+    The filters are the functions of ``pages/words.py``.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

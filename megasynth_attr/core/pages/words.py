@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 THIN_SPACE = "\u202f"  # between thousands
-MINUS = "−"  # the true one, as wide as a plus
+MINUS = "−"  # the minus sign, as wide as a plus; not a hyphen
 
 
 def duration_text(seconds: float) -> str:
@@ -32,7 +32,7 @@ def size_text(count: float) -> str:
 
 
 def number_text(value: float) -> str:
-    """Return a number with its thousands apart: 12 345."""
+    """Return a number with its thousands separated: 12 345."""
     return f"{value:,}".replace(",", THIN_SPACE)
 
 

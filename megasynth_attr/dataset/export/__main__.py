@@ -63,7 +63,7 @@ of one format; anything else in it is an error, and is left alone.
 
 
 def export_dataset(options: Options, progress: bool = True) -> None:
-    """Export as ``options`` say; ConfigError, DatasetError or EnvironmentProblem say what prevents it."""
+    """Export as ``options`` say; raises ConfigError, DatasetError or EnvironmentProblem if that is impossible."""
     if options.format not in WRITERS:
         hint = nearest(options.format, list(WRITERS))
         raise ConfigError(f"format={options.format}: unknown format{hint}; known: {', '.join(WRITERS)}")
@@ -96,7 +96,7 @@ def export_dataset(options: Options, progress: bool = True) -> None:
 
 
 def main(words: list[str]) -> None:
-    """Export what ``words`` say, or print the help."""
+    """Export as ``words`` say, or print the help."""
     options = parse(Options, words, HELP)
     export_dataset(options)
     print(f"exported to {options.out}")

@@ -26,7 +26,7 @@ from megasynth_attr.dataset.export.target import place_file
 from megasynth_attr.dataset.reader import SceneData, View
 from megasynth_attr.dataset.reprojection import TOLERANCE, Surface, project
 
-POINTS_PER_SCENE = 5000  # aimed at; what silhouettes and single views drop is not replaced
+POINTS_PER_SCENE = 5000  # about; points lost at silhouettes or seen only once are not replaced
 PINHOLE = 1  # COLMAP's number of this camera model; its parameters are fx, fy, cx, cy
 
 

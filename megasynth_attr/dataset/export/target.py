@@ -26,7 +26,7 @@ EXPORT_FORMAT = "megasynth-attr export 1"
 
 @contextmanager
 def new_piece(out: Path, name: str) -> Iterator[Path]:
-    """Give a path to make a file or folder at, which becomes ``out/name`` when the block ends well."""
+    """Yield a path for a new file or folder, which becomes ``out/name`` when the block ends without an error."""
     final = out / name
     with storage_errors("the export", final):
         stem = name.replace("/", "_").replace(".", "_")
@@ -68,7 +68,7 @@ def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any]) 
 
 
 def place_file(source: Path, destination: Path, link: bool) -> None:
-    """Copy ``source`` byte by byte, or hard-link it: no space, but editing one then changes the other."""
+    """Copy ``source`` byte by byte, or hard-link it: that takes no space, but editing one then changes the other."""
     if not source.is_file():
         raise DatasetError(f"{source} is missing; {RENDER_ANEW}")
     if not link:

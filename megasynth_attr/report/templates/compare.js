@@ -1,4 +1,4 @@
-// The slider over "scenes × frames": every scene at the same frame, cut out of the strips that are on the page anyway.
+// The slider over "scenes × frames": every scene at the same frame, cut out of the strips already on the page.
 (function () {
   const box = document.querySelector(".compare");
   if (!box) return;

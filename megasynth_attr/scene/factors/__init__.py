@@ -1,1 +1,1 @@
-"""One module per factor, each registering itself (see ``scene/factor.py``); a new file here is found by itself."""
+"""One module per factor, each declaring its ``FACTOR`` (see ``scene/factor.py``); a new file here needs no entry."""

@@ -19,7 +19,7 @@ FAMILIES = {"orbit": sample_orbit, "micro": sample_micro, "room": sample_room, "
 
 
 def camera_region(settings: CameraSettings) -> CameraRegion | None:
-    """Return where cameras of these settings may be, or None where they are placed by looking at the geometry."""
+    """Return where cameras with these settings may be, or None if they are placed after the geometry is known."""
     if settings.family == "orbit":
         return OutsideBall(settings.distance.low * ORBIT_UNIT)
     if settings.family == "micro":
@@ -37,7 +37,7 @@ def sample(rng: np.random.Generator, settings: CameraSettings, draw: Draw) -> Ca
 
 
 def describe(camera: Camera, records: Records) -> np.ndarray:
-    """Return N×7: position and quaternion of every frame."""
+    """Return N×7: position (scene units) and quaternion (x, y, z, w) of every frame."""
     return np.concatenate([np.asarray(camera.positions), np.asarray(camera.world_from_camera_xyzw)], axis=1)
 
 

@@ -26,7 +26,7 @@ from megasynth_attr.scene.spec import Geometry
 
 LAYOUTS: dict[str, Any] = {"room": room, "objects": objects, "plane": plane}
 SURFACE_POINTS = 512  # of the description that the isolation matrix compares
-SURFACE_TESSELLATION = 8  # enough for it
+SURFACE_TESSELLATION = 8  # enough for that description
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LayoutSettings:
     scope: str = scope()
     variants: int = variants()
     layout: str = setting("objects", "arrangement of the boxes", options=list(LAYOUTS))
-    layout_trials: int = setting(20, "layouts drawn until one keeps clear of the cameras", minimum=1, maximum=10000)
+    layout_trials: int = setting(20, "layouts tried until one keeps clear of the cameras", minimum=1, maximum=10000)
 
 
 # each part of the geometry declares its own settings; their keys come in the order of the bases, last one first

@@ -1,4 +1,4 @@
-"""The haze factor: air that scatters light along the way, so that what is farther away shows less."""
+"""The haze factor: air that scatters light, so that distant surfaces fade."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ PROBES = np.array([0.5, 1.0, 2.0, 4.0])  # distances at which two hazes are comp
 
 @dataclass(frozen=True)
 class HazeSettings:
-    """Scattering air, off where its density is 0."""
+    """Scattering air; none by default."""
 
     scope: str = scope()
     variants: int = variants()
-    density: Range[float] = span(
-        0.0, 0.0, "share of the light scattered per scene unit, as long as that is small", minimum=0, maximum=10
-    )
+    density: Range[float] = span(0.0, 0.0, "extinction coefficient, 1 / scene unit; 0: no haze", minimum=0, maximum=10)
     colour: Range[float] = span(
         0.7, 1.0, "share of the scattered light that is not absorbed; each of red, green, blue", minimum=0, maximum=1
     )
     anisotropy: Range[float] = span(
-        0.0, 0.6, "mean cosine of scattering: 1 forwards, 0 alike everywhere, -1 back", minimum=-0.95, maximum=0.95
+        0.0, 0.6, "mean cosine of scattering: 1 forwards, 0 isotropic, -1 backwards", minimum=-0.95, maximum=0.95
     )
     reach: float = setting(6.0, "the haze fills the cube that reaches from -reach to reach", minimum=1, maximum=100)
 

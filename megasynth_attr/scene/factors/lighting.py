@@ -19,7 +19,7 @@ BULB_BRIGHT_P = 0.15  # this share of the bulbs is drawn from bulb_bright_streng
 
 @dataclass(frozen=True)
 class LightingSettings:
-    """Lights. Strengths are fixed by the preset's exposure, never normalised away."""
+    """Lights. Strengths are absolute, seen at the preset's fixed exposure, and never normalised."""
 
     scope: str = scope()
     variants: int = variants()
@@ -31,7 +31,7 @@ class LightingSettings:
         LogUniform(0.5, 20.0), "angular size of a sun", minimum=0.01, maximum=90
     )
     sun_min_elevation_deg: float = setting(-10.0, "suns stand above this elevation", minimum=-90, maximum=89)
-    area_power_w: float = setting(0.0, "room: power of each of two area lights back to back; 0: none", minimum=0)
+    area_power_w: float = setting(0.0, "room: power (W) of each of two area lights back to back; 0: none", minimum=0)
     area_edge: float = setting(0.25, "room: edge of the area lights (scene units)", minimum=0.01, maximum=1)
     window_sun_p: float = setting(0.0, "room: probability of a sun outside the window", minimum=0, maximum=1)
     window_sun_irradiance: Range[float] = span(0.2, 2.0, "room: W/m² of that sun", minimum=0)
@@ -39,7 +39,7 @@ class LightingSettings:
     bulb_count: Range[int] = range_setting(Uniform(1, 3), "room: number of bulbs", minimum=0, maximum=16)
     bulb_edge: Range[float] = span(0.03, 0.05, "room: diameter of a bulb (scene units)", minimum=0.001, maximum=0.5)
     bulb_strength: Range[float] = span(0.2, 2.0, "room: radiance of a dim bulb, W/m²/sr", minimum=0)
-    bulb_bright_strength: Range[float] = span(5.0, 8.0, "room: radiance of a bright bulb", minimum=0)
+    bulb_bright_strength: Range[float] = span(5.0, 8.0, "room: radiance of a bright bulb, W/m²/sr", minimum=0)
     hdris: str = setting("", "folder of equirectangular .hdr/.exr pictures, one per draw instead of the ambient grey")
     hdri_strength: float = setting(1.0, "factor on the HDRI", minimum=0, maximum=100)
 
@@ -63,7 +63,7 @@ def sample(rng: np.random.Generator, settings: LightingSettings, draw: Draw) -> 
 
 
 def _suns(rng: np.random.Generator, settings: LightingSettings) -> tuple[Sun, ...]:
-    """Directions are uniform on the part of the sphere above the lowest elevation."""
+    """Return suns whose directions are uniform on the part of the sphere above the lowest elevation."""
     lowest, suns = np.sin(np.radians(settings.sun_min_elevation_deg)), []
     for _ in range(settings.sun_count.draw(rng)):
         height, azimuth = rng.uniform(lowest, 1.0), rng.uniform(0, 2 * np.pi)
@@ -76,7 +76,7 @@ def _suns(rng: np.random.Generator, settings: LightingSettings) -> tuple[Sun, ..
 
 
 def _window_sun(rng: np.random.Generator, settings: LightingSettings) -> Sun:
-    """A warm sun 10° to 50° above the horizon and within 50° of the window's normal."""
+    """Return a warm sun 10° to 50° above the horizon and within 50° of the window's normal."""
     elevation, azimuth = np.radians(rng.uniform(10, 50)), np.radians(rng.uniform(-50, 50))
     to_light = [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
     power = settings.window_sun_irradiance.draw(rng)
@@ -84,7 +84,7 @@ def _window_sun(rng: np.random.Generator, settings: LightingSettings) -> Sun:
 
 
 def _areas(settings: LightingSettings) -> tuple[AreaLight, ...]:
-    """Two square emitters back to back at the centre, one shining up and one down."""
+    """Return two square emitters back to back at the centre, one shining up and one down."""
     if settings.area_power_w == 0:
         return ()
     origin, white = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -93,7 +93,7 @@ def _areas(settings: LightingSettings) -> tuple[AreaLight, ...]:
 
 
 def _bulbs(rng: np.random.Generator, settings: LightingSettings) -> tuple[Bulb, ...]:
-    """Small lights with the power of a cube of that edge and radiance: 6·edge²·π·radiance."""
+    """Return small lights with the power of a cube of that edge and radiance: 6·edge²·π·radiance."""
     bulbs = []
     for _ in range(settings.bulb_count.draw(rng)):
         position = rng.uniform([-0.6, -0.6, -0.3], [0.6, 0.6, 0.3])

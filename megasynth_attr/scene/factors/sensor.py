@@ -1,4 +1,4 @@
-"""The sensor factor: what happens to the light after it has entered the camera. It acts on the rendered picture."""
+"""The sensor factor: what happens to light after it has entered the camera. It acts on the rendered picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from megasynth_attr.core.ranges import Range
 from megasynth_attr.scene.factor import Draw, Factor, Records
 from megasynth_attr.scene.spec import Vec3
 
-GREYS = np.array([0.02, 0.18, 0.7])  # linear; what two sensors are shown to compare them
+GREYS = np.array([0.02, 0.18, 0.7])  # linear values at which two sensors are compared
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SensorSettings:
 
 @dataclass(frozen=True)
 class Sensor:
-    """How light becomes numbers; the picture without it is that of the same scene file without this factor."""
+    """How light becomes pixel values."""
 
     exposure_stops: float
     gains: Vec3  # red, green, blue; the smallest is 1, so that what is saturated is white
@@ -67,7 +67,7 @@ def develop(linear_rgb: np.ndarray, sensor: Sensor, frame_index: int, rng: np.ra
 
 
 def describe(sensor: Sensor, records: Records) -> np.ndarray:
-    """Return 3×3×3: what the sensor makes of GREYS, linear RGB, in the middle and in a corner, and its noise there."""
+    """Return 3×3×3: GREYS developed in the middle and in a corner, and the noise in the middle, each as linear RGB."""
     middle = GREYS * 2.0**sensor.exposure_stops
     noise = np.sqrt(sensor.shot_noise**2 * middle + sensor.read_noise**2)
     rows = np.stack([np.minimum(middle, 1), np.minimum(middle * (1 - sensor.vignetting), 1), noise])

@@ -33,13 +33,13 @@ class TextureSettings:
     )
     bump_distance: float = setting(0.0, "relief of the height maps in scene units; 0: off", minimum=0, maximum=0.2)
     override_scene_p: float = setting(0.5, "probability that reflectance is overridden at all", minimum=0, maximum=1)
-    override_slot_p: float = setting(0.4, "then the share of slots it applies to", minimum=0, maximum=1)
-    override_specular_p: float = setting(0.2, "probability of a specular override", minimum=0, maximum=1)
-    specular_metallic: Range[float] = span(0.6, 1.0, "specular override", minimum=0, maximum=1)
-    specular_roughness: Range[float] = span(0.0, 0.05, "specular override", minimum=0, maximum=1)
-    glossy_metallic: Range[float] = span(0.0, 1.0, "override otherwise", minimum=0, maximum=1)
-    glossy_roughness: Range[float] = span(0.0, 0.2, "override otherwise", minimum=0, maximum=1)
-    pictures: str = setting("", "folder of pictures for geometry.layout=plane; empty: the test pictures that ship")
+    override_slot_p: float = setting(0.4, "if so, the share of slots it applies to", minimum=0, maximum=1)
+    override_specular_p: float = setting(0.2, "probability that an override is specular", minimum=0, maximum=1)
+    specular_metallic: Range[float] = span(0.6, 1.0, "metallic of a specular override", minimum=0, maximum=1)
+    specular_roughness: Range[float] = span(0.0, 0.05, "roughness of a specular override", minimum=0, maximum=1)
+    glossy_metallic: Range[float] = span(0.0, 1.0, "metallic of any other override", minimum=0, maximum=1)
+    glossy_roughness: Range[float] = span(0.0, 0.2, "roughness of any other override", minimum=0, maximum=1)
+    pictures: str = setting("", "folder of pictures for geometry.layout=plane; empty: the shipped test pictures")
 
 
 def material_pool(settings: TextureSettings, draw: Draw) -> list[Any]:
@@ -62,7 +62,7 @@ def material_pool(settings: TextureSettings, draw: Draw) -> list[Any]:
 
 
 def sample(rng: np.random.Generator, settings: TextureSettings, draw: Draw) -> Texture:
-    """Return a Texture; one row of draws per slot, so that no slot's material depends on how many there are."""
+    """Return a Texture; one row of draws per slot, so that no slot's material depends on the number of slots."""
     tiles = settings.tiles_per_unit.draw(rng)
     is_overridden, picture_draw = rng.random() < settings.override_scene_p, rng.random()
     rows = rng.random((settings.slot_count, 5))

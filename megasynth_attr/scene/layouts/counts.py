@@ -27,7 +27,7 @@ def _primitives(low: int, high: int, what: str) -> Any:
 
 def _weights(default: tuple[float, ...], what: str) -> Any:
     help = (
-        f"weights of the numbers of primitives per {what} box, from fewest to most; spread over the range; empty: equal"
+        f"weights of the numbers of primitives per {what} box, fewest first; interpolated over the range; empty: equal"
     )
     return setting(default, help, minimum=0)
 
@@ -49,7 +49,10 @@ class CountSettings:
     frame_primitives: Range[int] = _primitives(1, 3, "frame")
     frame_primitive_weights: tuple[float, ...] = _weights((2.0, 1.0, 1.0), "frame")
     grid_box_max: tuple[int, ...] = setting(
-        (), "grid over datasets: most large and most small boxes, e.g. [3,5,7]; empty: no grid", minimum=1, maximum=200
+        (),
+        "grid over datasets: largest number of large and of small boxes, e.g. [3,5,7]; empty: no grid",
+        minimum=1,
+        maximum=200,
     )
     grid_primitives: tuple[int, ...] = setting(
         (),
@@ -79,7 +82,7 @@ class CountSettings:
 
 
 def has_weight(weights: Iterable[float]) -> bool:
-    """Return whether something can be drawn with these weights."""
+    """Return whether one can be drawn with these weights: all finite and not negative, at least one positive."""
     weights = tuple(weights)
     return all(0 <= w < np.inf for w in weights) and sum(weights) > 0
 
@@ -110,8 +113,8 @@ def counts_of(settings: CountSettings, large: Range[int], small: Range[int], dat
 def number_weights(limits: Range[int], weights: tuple[float, ...]) -> np.ndarray:
     """Return the probabilities of the whole numbers of ``limits``, in their order.
 
-    ``weights`` are a profile over the range: where their number is not that of the range (overridden), they are
-    interpolated linearly; if that leaves nothing, all are equal.
+    ``weights`` are a profile over the range: if there are more or fewer of them than numbers, they are interpolated
+    linearly; if all become 0, the numbers are equally likely.
     """
     numbers, often = limits.whole_numbers()
     profile = np.array(weights or (1.0,))

@@ -36,7 +36,7 @@ class PlaneSettings(ShellSettings):
 def sample(rng: np.random.Generator, settings: PlaneSettings, counts: Counts, keepout_of: KeepoutOf) -> Layout:
     """Return an empty room with one thin box against the middle of the wall x = 0, its front face towards +x.
 
-    Nothing in it is random: the picture is the texture factor's.
+    Nothing in it is random: which picture it shows is drawn by the texture factor.
     """
     extent, size = np.array(settings.plane_size), np.array(settings.picture_size)
     site = Site(extent, 0.0, keepout=None)

@@ -40,7 +40,7 @@ class WindowSettings(ShellSettings):
     window_bar_count: Range[int] = range_setting(Uniform(3, 8), "window: bars of a fence", minimum=1, maximum=100)
     window_bar_width: Range[float] = length(0.1, 0.3, "window: width of a bar")
     window_free_depth: float = setting(
-        0.5, "window: space before it without boxes (layout units)", minimum=0, maximum=100
+        0.5, "window: depth of the space in front kept free of boxes (layout units)", minimum=0, maximum=100
     )
 
 
@@ -113,7 +113,7 @@ def draw_window(rng: np.random.Generator, settings: WindowSettings, extent: np.n
 
 
 def fill_window(rng: np.random.Generator, settings: WindowSettings, site: Site, window: Window) -> None:
-    """Add the pane and the bars of a fence, each with its probability, and keep the space before the window free."""
+    """Add the pane and the bars of a fence, each with its probability; keep the space in front of the window free."""
     has_pane, has_fence = rng.random() < settings.window_glass, rng.random() < settings.window_fence
     upright = rng.random() < 0.5
     bars, bar_width = settings.window_bar_count.draw(rng), settings.window_bar_width.draw(rng)

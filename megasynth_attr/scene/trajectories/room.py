@@ -36,7 +36,7 @@ def sample_room(rng: np.random.Generator, settings: CameraSettings, draw: Draw) 
                 break
         else:
             raise SceneRejected(
-                f"camera: no free place for view {index} in {settings.trials} trials; the room is too full, "
+                f"camera: no free place for view {index} in {settings.trials} trials; the room is too full: "
                 "lower the counts of geometry or camera.clearance"
             )
         positions.append(position)

@@ -24,17 +24,21 @@ class CameraSettings:
     distance: Range[float] = span(0.85, 1.5, "orbit: distance from the origin in units of D = 1.5·√3", minimum=0.6)
     elevation_sin: Range[float] = span(-0.3, 0.8, "orbit: sine of the elevation", minimum=-1, maximum=1)
     max_elevation_deg: float = setting(
-        70.0, "orbit: the path stays below; a level camera spins at the pole", minimum=5, maximum=85
+        70.0, "orbit: largest elevation, up or down; a level camera spins at the pole", minimum=5, maximum=85
     )
     target_sigma: float = setting(0.0, "orbit: spread of the look-at target (scene units)", minimum=0, maximum=1)
-    control_points: int = setting(6, "orbit, micro: control points of the path (micro: 7)", minimum=3, maximum=64)
-    max_knot_angle_deg: float = setting(135.0, "orbit: between consecutive control points", minimum=10, maximum=179)
+    control_points: int = setting(6, "orbit, micro: control points of the path", minimum=3, maximum=64)
+    max_knot_angle_deg: float = setting(
+        135.0, "orbit: largest angle between consecutive control points", minimum=10, maximum=179
+    )
     ranges_per_dataset: bool = setting(False, "orbit: every dataset uses its own part of distance, elevation and sigma")
     zone: tuple[float, float, float] = setting(
         (0.2, 0.2, 0.08), "micro: half size of the free centre where paths start (scene units)", minimum=0, maximum=0.6
     )
-    max_translation: float = setting(0.03, "micro: between any two control poses (scene units)", minimum=0, maximum=0.5)
-    max_rotation_deg: float = setting(1.0, "micro: between any two control poses", minimum=0, maximum=30)
+    max_translation: float = setting(
+        0.03, "micro: largest distance between any two control poses (scene units)", minimum=0, maximum=0.5
+    )
+    max_rotation_deg: float = setting(1.0, "micro: largest angle between any two control poses", minimum=0, maximum=30)
     min_free_view: float = setting(0.25, "room: free distance ahead of each camera (scene units)", minimum=0, maximum=2)
     max_step: float = setting(0.01, "plane: longest step of the walk (scene units)", minimum=0, maximum=0.05)
     trials: int = setting(2000, "orbit, room: paths or places tried before the scene is rejected", minimum=1)

@@ -58,7 +58,7 @@ def _is_whole_png(path: Path) -> bool:
 
 
 def _painting_code() -> str:
-    """Return the SHA-256 (hex) of the source files beside this one: a developer's change must not meet old files."""
+    """Return the SHA-256 (hex) of the source files beside this one, so that changed code does not use old files."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())

@@ -83,7 +83,7 @@ def _painters() -> dict[str, Callable[..., Surface]]:
 
 
 def _recipe(name: str, category: str, how: Any, painters: Mapping[str, Callable[..., Surface]], where: str) -> Recipe:
-    """Return a recipe of which it is certain that its function takes its parameters."""
+    """Return a recipe whose function takes its parameters; DatasetError, beginning with ``where``, if it is wrong."""
     if category not in CATEGORIES:
         raise DatasetError(f"{where} is in the unknown class {category!r}; known: {', '.join(CATEGORIES)}")
     if not isinstance(how, dict) or len(how) != 1:
