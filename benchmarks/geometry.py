@@ -10,14 +10,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import bpy  # noqa: F401  mathutils comes with it
 import numpy as np
 from common import print_table
+from mathutils.bvhtree import BVHTree
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.scene.factors.geometry import GeometrySettings, describe, sample_clear_of
+from megasynth_attr.scene.frame import intrinsics
 from megasynth_attr.scene.keepout import CameraRegion, InsideBox, OutsideBall
 from megasynth_attr.scene.mesh import MeshArrays, build_meshes, is_plain_box
 from megasynth_attr.scene.spec import Geometry
@@ -101,9 +104,9 @@ def changes(case: Case, options: Options) -> list[str]:
     for seed in range(options.scenes):
         geometry = geometry_of(case, seed)
         for tessellation, shares in changed.items():
-            pair = [curved(replace(geometry, tessellation=n)) for n in (tessellation, 2 * tessellation)]
+            pair = [search_tree(curved(replace(geometry, tessellation=n))) for n in (tessellation, 2 * tessellation)]
             for pose in poses(case, options.views):
-                (depth_a, id_a), (depth_b, id_b) = [rasterise(meshes, *pose, case.fov_x_deg) for meshes in pair]
+                (depth_a, id_a), (depth_b, id_b) = [seen(*tree, *pose, case.fov_x_deg) for tree in pair]
                 moved = np.abs(depth_a - depth_b) > DEPTH_CHANGE * depth_a
                 shares.append(100 * float(((id_a != id_b) | moved).mean()))
     return [f"{np.mean(shares):.2f} ({np.max(shares):.2f}) %" for shares in changed.values()]
@@ -125,56 +128,29 @@ def poses(case: Case, views: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield eye, np.stack([right, np.cross(forward, right), forward])
 
 
-def rasterise(
-    meshes: list[MeshArrays], eye: np.ndarray, camera_from_world: np.ndarray, fov_x_deg: float
+def search_tree(meshes: list[MeshArrays]) -> tuple[BVHTree, np.ndarray]:
+    """Return the faces of all meshes to shoot rays at, and the number of each face's mesh, counted from 1."""
+    faces, offset = [], 0
+    for mesh in meshes:
+        faces += [face.tolist() for face in np.split(mesh.corner_vertices + offset, np.cumsum(mesh.face_sizes)[:-1])]
+        offset += len(mesh.vertices)
+    vertices = np.concatenate([mesh.vertices for mesh in meshes]).tolist()
+    numbers = np.repeat(np.arange(len(meshes)) + 1, [len(mesh.face_sizes) for mesh in meshes])
+    return BVHTree.FromPolygons(vertices, faces), numbers
+
+
+def seen(
+    tree: BVHTree, numbers: np.ndarray, eye: np.ndarray, camera_from_world: np.ndarray, fov_x_deg: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (depth, id) images: a z-buffer at pixel centres; triangles that cross the camera's plane are left out."""
-    triangles, ids = [], []
-    for index, mesh in enumerate(meshes):
-        starts = np.cumsum(mesh.face_sizes) - mesh.face_sizes
-        quads = starts[mesh.face_sizes == 4]
-        corners = np.concatenate([starts[:, None] + [0, 1, 2], quads[:, None] + [0, 2, 3]])
-        triangles.append(mesh.vertices[mesh.corner_vertices[corners]])
-        ids.append(np.full(len(corners), index + 1))
-    points = (np.concatenate(triangles).astype(np.float64) - eye) @ camera_from_world.T
-    number = np.concatenate(ids)
-    visible = (points[..., 2] > 1e-3).all(axis=1)
-    points, number = points[visible], number[visible]
-    focal_px = SIZE_PX / 2 / np.tan(np.radians(fov_x_deg) / 2)
-    pixels = points[..., :2] / points[..., 2:] * focal_px + SIZE_PX / 2
-    first = np.ceil(pixels.min(axis=1) - 0.5).clip(0, SIZE_PX).astype(int)
-    last = np.floor(pixels.max(axis=1) - 0.5).clip(-1, SIZE_PX - 1).astype(int)
-    extent = (last - first + 1).max(axis=1) * ((last >= first).all(axis=1))
-    hits = []
-    for side in (2**k for k in range(11)):  # triangles of similar size together
-        for chunk in np.array_split(np.flatnonzero((extent > side // 2) & (extent <= side)), 1 + len(extent) // 50_000):
-            for y in range(side if len(chunk) else 0):
-                hits.append(_row(points[chunk], pixels[chunk], first[chunk], y, side, number[chunk]))
-    at, z, owner = map(np.concatenate, zip(*hits, strict=True))
-    order = np.argsort(-z, kind="stable")  # the nearest is written last
+    """Return the depth and the number of what the ray through each pixel's centre meets first; 0 where nothing is."""
+    centres = np.stack([*np.mgrid[:SIZE_PX, :SIZE_PX][::-1] + 0.5, np.ones((SIZE_PX, SIZE_PX))], axis=-1)
+    rays = centres.reshape(-1, 3) @ np.linalg.inv(intrinsics(fov_x_deg, SIZE_PX, SIZE_PX)).T @ camera_from_world
     depth, shown = np.zeros(SIZE_PX**2), np.zeros(SIZE_PX**2, dtype=int)
-    depth[at[order]], shown[at[order]] = z[order], owner[order]
-    return depth.reshape(SIZE_PX, -1), shown.reshape(SIZE_PX, -1)
-
-
-def _row(
-    points: np.ndarray, pixels: np.ndarray, first: np.ndarray, y: int, side: int, number: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (pixel index, depth, id) where row ``y`` of each triangle's bounding square is covered."""
-    column, row = first[:, 0, None] + np.arange(side), np.broadcast_to(first[:, 1, None] + y, (len(first), side))
-    at = np.stack([column + 0.5, row + 0.5], axis=-1)  # (T, side, 2)
-
-    def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
-
-    a, b, c = (pixels[:, k, None] for k in range(3))
-    area = cross(b - a, c - a)
-    area = np.where(area == 0, np.nan, area)
-    weights = np.stack([cross(c - b, at - b), cross(a - c, at - c), cross(b - a, at - a)]) / area  # (3, T, side)
-    inverse = (weights / points[:, :, 2].T[:, :, None]).sum(axis=0)  # 1/z is linear in the image
-    inside = (weights >= 0).all(axis=0) & (column < SIZE_PX) & (row < SIZE_PX)
-    which = np.broadcast_to(number[:, None], inside.shape)
-    return (row * SIZE_PX + column)[inside], 1 / inverse[inside], which[inside]
+    for pixel, ray in enumerate(rays.tolist()):
+        place, _, face, _ = tree.ray_cast(eye.tolist(), ray)
+        if place is not None:
+            depth[pixel], shown[pixel] = camera_from_world[2] @ np.subtract(place, eye), numbers[face]
+    return depth, shown
 
 
 if __name__ == "__main__":

@@ -6,14 +6,12 @@
 
 One step: uint8 images and fp32 depth go to the device, are cropped, scaled, jittered and normalised there; forward,
 losses, backward; the three groups are clipped; AdamW. Weights and pictures are random: only the time is of interest.
-``lora-R`` is the product's adapter, through PEFT. ``lean-R`` (dW = s·B·A) and ``basis-D`` (dW = s·A·M·Bᵀ with A and B
-frozen on the aggregator's linears, rank-16 updates on the heads) are stand-ins from train_step_adapters.py.
+``lora-R`` is mode=lora, ``basis-D`` mode=subspace in D random directions (rank-16 updates on the heads).
 """
 
 from __future__ import annotations
 
 import gc
-import importlib.util
 import json
 import sys
 import time
@@ -75,9 +73,7 @@ class Options:
     shapes: tuple[str, ...] = setting(
         ("8x4", "4x8", "2x16"), "scenes × views of a step; mean: 32 // n scenes of each n from 4 to 16, and their mean"
     )
-    adapters: tuple[str, ...] = setting(
-        ("lora-16", "basis-32", "basis-256"), "lora-R (PEFT), lean-R, basis-D (stand-ins) or full"
-    )
+    adapters: tuple[str, ...] = setting(("lora-16", "basis-32", "basis-256"), "lora-R, basis-D or full")
     checkpointing: tuple[bool, ...] = setting((False, True), "with blocks recomputed in backward, without, or both")
     compile: tuple[bool, ...] = setting(
         (), "with torch.compile of every block, without, or both; empty: both on a GPU, without on a CPU"
@@ -165,18 +161,12 @@ def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator
 
 
 def check(options: Options) -> None:
-    """Raise for what would fail only after minutes: an unknown adapter, a word that is no shape, no PEFT, no GPU."""
+    """Raise for what would fail only after minutes: an unknown adapter, a word that is no shape, no GPU."""
     for adapter in options.adapters:
         stepping.tuning_of(adapter)
     shapes_of(options, 14)
     if options.profile and not options.out:
         raise ConfigError("profile=true writes files: name a folder with out=")
-    with_peft = [name for name in options.adapters if stepping.needs_peft(name)]
-    if with_peft and importlib.util.find_spec("peft") is None:
-        raise EnvironmentProblem(
-            f"adapters={with_peft[0]} needs the package peft: pip install 'peft>=0.21,<0.22', or time the stand-ins: "
-            "adapters=[lean-16,basis-32,basis-256]"
-        )
     if options.device == "cuda" and not torch.cuda.is_available():
         raise EnvironmentProblem("device=cuda, but PyTorch sees no CUDA GPU; check nvidia-smi, or use device=cpu")
 

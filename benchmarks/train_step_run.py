@@ -13,21 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from train_step_adapters import insert, trained_groups
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.temporary import replace_atomically
+from megasynth_train.adapters.adapted import Adapted, make_lean
+from megasynth_train.adapters.inject import base_of
+from megasynth_train.adapters.inject import prepare as prepare_adapters
+from megasynth_train.adapters.targets import find_targets
 from megasynth_train.cost.step import StepShape, Tuning
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.colour import draw_jitter
 from megasynth_train.data.device import prepare
+from megasynth_train.subspace.basis import Basis, haar_frame
+from megasynth_train.subspace.join import float32_layer
 from megasynth_train.training.losses import losses
 from megasynth_train.training.optimiser import build_optimiser, clip_by_group, set_learning_rate, step_unless
 from megasynth_train.training.settings import AdapterSettings, DataSettings, LossSettings, OptimSettings
 from megasynth_train.vggt.config import VGGTConfig
 from megasynth_train.vggt.initialise import random_model
 from megasynth_train.vggt.model import VGGT, compile_blocks
-from megasynth_train.vggt.precision import autocast, resolve_precision, store_frozen_in_bf16
+from megasynth_train.vggt.precision import autocast, resolve_precision
 
 PARTS = ("prepare", "forward", "backward", "clip, AdamW")
 Run = Callable[[], Iterator[None]]  # yields before each of ``PARTS``
@@ -38,15 +43,10 @@ def tuning_of(adapter: str) -> Tuning:
     if adapter == "full":
         return Tuning("full")
     kind, _, number = adapter.partition("-")
-    if kind not in ("lora", "lean", "basis") or not number.isdigit() or int(number) < 1:
-        raise ConfigError(f"adapters={adapter}: write lora-R, lean-R, basis-D (e.g. basis-32) or full")
+    if kind not in ("lora", "basis") or not number.isdigit() or int(number) < 1:
+        raise ConfigError(f"adapters={adapter}: write lora-R, basis-D (e.g. basis-32) or full")
     rank = int(number)
     return Tuning("basis", rank, 16) if kind == "basis" else Tuning("lora", rank, rank)
-
-
-def needs_peft(adapter: str) -> bool:
-    """Return whether an adapter is the product's, and not a stand-in."""
-    return adapter == "full" or adapter.startswith("lora")
 
 
 @dataclass(frozen=True)
@@ -76,30 +76,30 @@ class Trainee:
 
 
 def build(config: VGGTConfig, variant: Variant, device: torch.device, frozen_bf16: bool, seed: int) -> Trainee:
-    """Return a model with random weights on ``device``, adapted by the product or by the stand-ins."""
+    """Return a model with random weights on ``device``, adapted as in training; a basis is random as well."""
     model, tuning = random_model(config, seed, device), variant.tuning
-    bf16 = resolve_precision("auto", device) == "bf16"
-    if needs_peft(variant.adapter):
-        from megasynth_train.adapters import adapt  # the only part that needs PEFT
-        from megasynth_train.adapters.adapted import make_lean
-
-        adapted = adapt(model, AdapterSettings(mode=tuning.kind, rank=tuning.rank), total_steps=24_000)
-        if frozen_bf16 and bf16:
-            make_lean(adapted)
-        model.to(device)
-        groups = adapted.groups
-    else:
-        insert(model, tuning, torch.bfloat16 if bf16 else torch.float32, seed)
-        groups = trained_groups(model)
-        if frozen_bf16 and bf16:
-            store_frozen_in_bf16(model)
-    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    optimiser = build_optimiser(trainable, OptimSettings())
+    basis = random_directions(model, tuning.rank, seed) if tuning.kind == "basis" else None
+    settings = AdapterSettings(mode="subspace" if basis else tuning.kind, rank=tuning.rank)
+    base, steps = base_of(model), OptimSettings().steps
+    adapted = Adapted(model, settings, base, seed, steps, prepare_adapters(model, settings, steps, seed, basis))
+    if frozen_bf16 and resolve_precision("auto", device) == "bf16":
+        make_lean(adapted)
+    model.to(device)
+    optimiser = build_optimiser(adapted.trainable, OptimSettings())
     set_learning_rate(optimiser, 1e-5)
     model.gradient_checkpointing = variant.checkpointing
     if variant.compiled:
         compile_blocks(model)
-    return Trainee(model.train(), groups, optimiser)
+    return Trainee(model.train(), adapted.groups, optimiser)
+
+
+def random_directions(model: VGGT, dimension: int, seed: int) -> Basis:
+    """Return a basis of so many random columns for every linear of the aggregator."""
+    rng, layers = np.random.default_rng(seed), {}
+    for name in find_targets(model).aggregator:
+        left, right = (haar_frame(size, dimension, rng) for size in model.get_submodule(name).weight.shape)
+        layers[name] = float32_layer(left, right, np.ones(dimension))
+    return Basis(layers, {name: {"random": (0, dimension)} for name in layers}, ("random",), {}, {})
 
 
 def random_batch(shape: StepShape, seed: int, pin: bool) -> RawBatch:

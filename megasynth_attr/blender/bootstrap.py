@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-NEEDED = ("numpy", "scipy.spatial", "PIL", "imageio", "yaml", "tqdm")
+NEEDED = ("numpy", "scipy.spatial", "PIL", "yaml", "tqdm")
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXIT_ENVIRONMENT = 4  # errors.ExitCode.ENVIRONMENT, which cannot be imported yet
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"

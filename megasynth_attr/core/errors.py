@@ -128,7 +128,7 @@ def expected(error: BaseException) -> MegaSynthError | None:
     if isinstance(error, MegaSynthError):
         return error
     if is_out_of_memory(error):
-        return EnvironmentProblem(f"memory is exhausted ({_first_line(error)}); {LESS_MEMORY}")
+        return EnvironmentProblem(f"memory is exhausted ({first_line(error)}); {LESS_MEMORY}")
     if isinstance(error, BrokenExecutor):
         return EnvironmentProblem(f"a worker process was killed, most often because memory ran out; {LESS_MEMORY}")
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
@@ -162,7 +162,8 @@ def choices(names: Iterable[str]) -> str:
     return f"known: {listed}" if listed else "there is none to choose from"
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return how the message of ``error`` begins, or its type where it has none."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.pages.words import listed
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is looked for in a folder of pictures
 OTHER_SUFFIXES = (  # pictures that are left out, and reported
@@ -23,7 +24,6 @@ OTHER_SUFFIXES = (  # pictures that are left out, and reported
     ".ppm", ".pgm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf",
 )  # fmt: skip
 _ALPHA_MODES = ("LA", "PA", "RGBA", "RGBa")
-_NAMED = 4  # files that a message names
 _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose "I" (32 bits in memory) holds 16 bits of the file
 _FLOAT_TOLERANCE = 1e-3  # beyond 0 … 1: the overshoot of resampling
 _UPRIGHT = {  # EXIF orientation → what turns the picture upright
@@ -98,9 +98,8 @@ def left_out(files: Sequence[Path], before: str) -> str:
     """Return ``before`` and the first few names of ``files``, whose formats are not read; "" if there are none."""
     if not files:
         return ""
-    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
-    names = ", ".join(path.name for path in files[:_NAMED])
-    return f"{before}{names}{more} (only {', '.join(PICTURE_SUFFIXES)} are read; convert them to one of these)"
+    names = listed(path.name for path in files)
+    return f"{before}{names} (only {', '.join(PICTURE_SUFFIXES)} are read; convert them to one of these)"
 
 
 def read_content(path: Path, advice: str) -> bytes:

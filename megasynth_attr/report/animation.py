@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 from PIL import Image
 
@@ -49,18 +48,20 @@ def _encode(frames: Sequence[np.ndarray], order: Sequence[int]) -> bytes:
     paper = np.abs(colours.astype(int) - PAPER_RGB).sum(axis=1).argmin()
     colours[paper] = PAPER_RGB
     palette.putpalette(colours.tobytes())
-    indices = []
+    pictures = []
     for frame in frames:
         index = np.array(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE))
         index[np.all(frame == PAPER_RGB, axis=-1)] = paper  # exactly: Pillow's search is approximate
-        indices.append(index)
+        pictures.append(Image.fromarray(index, mode="P"))
+        pictures[-1].putpalette(colours.tobytes())
+    first, *others = (pictures[i] for i in order)
     buffer = io.BytesIO()
-    iio.imwrite(
+    first.save(
         buffer,
-        np.stack([indices[i] for i in order]),
-        extension=".gif",
-        mode="P",
-        palette=colours.tobytes(),
+        "GIF",
+        save_all=True,
+        append_images=others,
+        palette=colours.tobytes(),  # once for all frames
         loop=0,
         duration=FRAME_MS,
         optimize=False,  # Pillow would renumber the colours of single frames

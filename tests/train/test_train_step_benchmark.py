@@ -11,9 +11,10 @@ from megasynth_attr.core.errors import ConfigError
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import train_step
-from train_step_adapters import FrozenBasis, LowRank
-from train_step_run import Variant, tuning_of
+from train_step_run import Variant, build, tuning_of
 from train_step_tables import MEAN_VIEWS, Row, mean_lines
+
+from megasynth_train.vggt.config import named_config
 
 SMALL = ["model=vggt-tiny", "device=cpu", "size_px=70", "shapes=1x2", "checkpointing=[false]", "steps=1", "warmup=1"]
 
@@ -51,26 +52,11 @@ def test_mean_needs_every_number_of_views():
     assert mean_lines(rows[1:]) == []
 
 
-@pytest.mark.parametrize("kind", ["basis", "conv", "lean"])
-def test_standins_start_at_the_base_and_add_their_product(kind):
-    generator = torch.Generator().manual_seed(0)
-    base = torch.nn.Conv2d(6, 5, 3, stride=2, padding=1) if kind == "conv" else torch.nn.Linear(6, 5)
-    x = torch.randn((2, 6, 8, 8) if kind == "conv" else (3, 6), generator=generator)
-    adapter = FrozenBasis(base, 4, torch.float32, generator) if kind == "basis" else LowRank(base, 4, generator)
-    assert torch.equal(adapter(x), base(x))
-    last = adapter.middle if kind == "basis" else adapter.up
-    torch.nn.init.normal_(last, generator=generator)
-    if kind == "basis":
-        delta = adapter.left @ last @ adapter.right_t  # out × in
-        torch.testing.assert_close(adapter.left.T @ adapter.left, torch.eye(4))
-    else:
-        delta = torch.einsum("or...,ri...->oi...", last.flatten(1), adapter.down)
-    with torch.no_grad():
-        base.weight += 2.0 * delta
-    moved = base(x)
-    with torch.no_grad():
-        base.weight -= 2.0 * delta
-    torch.testing.assert_close(adapter(x), moved, rtol=1e-4, atol=1e-5)
+def test_a_basis_trains_one_matrix_per_linear_of_the_aggregator():
+    config = named_config("vggt-tiny", point_head=False)
+    variant = Variant(adapter="basis-8", checkpointing=False, compiled=False)
+    trainee = build(config, variant, torch.device("cpu"), frozen_bf16=True, seed=0)
+    assert [tuple(matrix.shape) for matrix in trainee.groups["aggregator"]] == [(8, 8)] * (4 * 2 * config.depth)
 
 
 def test_knows_its_adapters():

@@ -128,7 +128,9 @@ def _train(
     if settings.model.compile:
         compile_blocks(adapted.model)
     identity |= {TRAINING_DATA: data.fingerprint, BASE_MODEL: adapted.base.weights_sha256}
-    on_main(accelerator, lambda: begin(out, settings, identity, _needed_bytes(adapted)))
+    # of one checkpoint and the result: weights, two moments, and the weights again
+    needed_bytes = 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())
+    on_main(accelerator, lambda: begin(out, settings, identity, needed_bytes))
     if accelerator.is_main_process:
         for note in (*notes, *adapted.notes):
             say(note)
@@ -157,11 +159,6 @@ def _result(out: Path, done: Mapping[str, Any], *, already_done: bool) -> TrainR
     counts = {key: done[key] for key in ("skipped_steps", "bad_files", "objective", "best_step", "best_objective")}
     folders = {"out": out, "result": out / done["result"], "best": out / done["best"]}
     return TrainResult(**folders, steps=done["step"], **counts, already_done=already_done)
-
-
-def _needed_bytes(adapted: Adapted) -> int:
-    """Return the size of one checkpoint and the result: weights, two moments, and the weights again."""
-    return 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())
 
 
 def _finish(

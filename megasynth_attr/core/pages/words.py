@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 THIN_SPACE = "\u202f"  # between thousands
 MINUS = "−"  # the minus sign, as wide as a plus; not a hyphen
@@ -45,6 +45,12 @@ def in_words(items: Sequence[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
     items = list(items)
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """Return "a, b", the first few of many names as "a, b, c, d and 3 more"."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def short(value: float | None) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from megasynth_attr.core.errors import ConfigError
+from megasynth_train.adapters.inject import prepare
 from megasynth_train.cost import step
 from megasynth_train.cost.memory import GIB, memory_bytes
 from megasynth_train.cost.run import mean_over_views
@@ -22,12 +23,12 @@ from megasynth_train.cost.step import (
 )
 from megasynth_train.training.losses import losses
 from megasynth_train.training.normalisation import Target
-from megasynth_train.training.settings import DataSettings, LossSettings
+from megasynth_train.training.settings import AdapterSettings, DataSettings, LossSettings
 from megasynth_train.vggt.config import named_config
-from megasynth_train.vggt.model import VGGT, freeze_encoder
+from megasynth_train.vggt.model import VGGT
 
 sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
-from train_step_adapters import insert
+from train_step_run import random_directions
 
 LARGE = named_config("vggt-1b", point_head=False)
 TERA = 1e12
@@ -106,13 +107,15 @@ def test_reproduces_the_memory_estimates():
 
 def counted(config, shape, tuning, recompute=False):
     """Forward and backward operations of one step as torch counts them on the meta device, which computes nothing."""
+    mode = {"basis": "subspace", "all": "full"}.get(tuning.kind, tuning.kind)
+    settings = AdapterSettings(
+        mode=mode, rank=tuning.rank, head_rank=tuning.head_rank, train_encoder=tuning.kind == "all"
+    )
     with torch.device("meta"):
         model = VGGT(config)
+        basis = random_directions(model, tuning.rank, seed=0) if tuning.kind == "basis" else None
+        prepare(model, settings, 1000, 0, basis)
     model = model.to("meta")  # the image statistics are made on the CPU
-    if tuning.adapted:
-        insert(model, tuning, torch.float32, seed=0)
-    elif tuning.kind == "full":
-        freeze_encoder(model)
     model.gradient_checkpointing = recompute
     size = (shape.scenes, shape.views, shape.height_px, shape.width_px)
     images = torch.empty(shape.scenes, shape.views, 3, shape.height_px, shape.width_px, device="meta")

@@ -15,6 +15,7 @@ from peft.utils import CONFIG_NAME
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.files import sha256_of
+from megasynth_attr.core.pages.words import listed
 from megasynth_train.adapters import drift
 from megasynth_train.adapters.adapted import Adapted
 from megasynth_train.adapters.inject import base_of
@@ -59,8 +60,7 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
     missing = sorted(saved.keys() - tensors.keys())
     for what, names in (("holds", result.unexpected_keys), ("lacks", missing)):
         if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise DatasetError(f"{folder} does not fit this model: it {what} {names[0]}{more}; {_OTHER_MODEL}")
+            raise DatasetError(f"{folder} does not fit this model: it {what} {listed(names, 1)}; {_OTHER_MODEL}")
     note = (
         f"{folder} was saved by PEFT alone (type {kind}, base_model_name_or_path={config.base_model_name_or_path}): "
         "whether it was trained from this base model's weights is not recorded and not checked"

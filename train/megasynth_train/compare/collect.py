@@ -11,13 +11,13 @@ from typing import Any
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_train.adapters.storage import RECORD
-from megasynth_train.compare.manifest import BASE_MODEL, EVALUATION, TEST_DATA, Run, runs_of
+from megasynth_train.compare.manifest import EVALUATION, TEST_DATA, Run, runs_of
 from megasynth_train.compare.prepare import by_part
 from megasynth_train.compare.statistics import METRICS
 from megasynth_train.evaluate.results import FORMAT as EVALUATION_FORMAT
 from megasynth_train.training.metrics import FILE as METRICS_FILE
 from megasynth_train.training.metrics import read_metrics
-from megasynth_train.training.run_folder import read_done
+from megasynth_train.training.run_folder import BASE_MODEL, read_done
 
 RESULTS, PAGE = "results.json", "index.html"
 

@@ -23,15 +23,11 @@ from megasynth_train.evaluate.inputs import select_scenes
 from megasynth_train.evaluate.options import MeasureSettings
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.loop import say
-from megasynth_train.training.run_folder import DEFAULTS
+from megasynth_train.training.run_folder import BASE_MODEL, DEFAULTS, TRAINING_DATA
 from megasynth_train.vggt.checkpoint import weights_hash
 
 MANIFEST, RUNS, EVALUATION = "compare.json", "runs", "evaluation"
-TRAINING_DATA, TEST_DATA, BASE_MODEL = (
-    "the content of data.sources (SHA-256)",
-    "the content of test.data (SHA-256)",
-    "the base model of model.checkpoint and model.seed (SHA-256)",
-)
+TEST_DATA = "the content of test.data (SHA-256)"
 FORMAT = "megasynth-attr comparison manifest 1"
 COMPARISON = Kind(
     "comparison",

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, MegaSynthError
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, MegaSynthError, first_line
 from megasynth_train.data.batch import RawBatch, load_step
 from megasynth_train.data.plan import Sampling
 
@@ -82,43 +82,29 @@ class StepLoader:
         if self._loader is None:
             raise ValueError("the loader is closed")
         self.reads = self.bad_reads = 0
-        problem: MegaSynthError | None = None
         try:
-            for item in self._loader:
-                problem = item if isinstance(item, MegaSynthError) else self._too_many_bad(item)
-                if problem is not None:
-                    break
-                yield item
-        except RuntimeError as error:
-            if (problem := worker_death(error)) is None:
-                raise
-        if problem is not None:
+            with dead_workers_named():
+                for item in self._loader:
+                    if isinstance(item, MegaSynthError):
+                        raise item
+                    self._refuse_too_many_bad(item)
+                    yield item
+        except MegaSynthError:
             self.close()
-            raise problem
+            raise
 
     def close(self) -> None:
         """Stop the worker processes."""
         self._loader = None
 
-    def _too_many_bad(self, batch: RawBatch) -> DatasetError | None:
+    def _refuse_too_many_bad(self, batch: RawBatch) -> None:
         self.reads += batch.reads
         self.bad_reads += len(batch.skipped)
-        if self.bad_reads <= self.max_bad_share * max(self.reads, _GRACE_READS):
-            return None
-        return DatasetError(
-            f"{self.bad_reads} of {self.reads} scenes could not be read, more than data.max_bad_share="
-            f"{self.max_bad_share:g} allows; the last: {batch.skipped[-1].reason}"
-        )
-
-
-def worker_death(error: RuntimeError) -> EnvironmentProblem | None:
-    """Return what to raise in place of torch's ``error`` if that tells of a dead loader process, else None."""
-    if "DataLoader worker" not in str(error):
-        return None
-    return EnvironmentProblem(
-        f"a loader process died ({str(error).splitlines()[0]}): most likely memory or shared memory "
-        f"({_SHARED_MEMORY}) ran out; lower data.workers or data.prefetch, or use data.workers=0"
-    )
+        if self.bad_reads > self.max_bad_share * max(self.reads, _GRACE_READS):
+            raise DatasetError(
+                f"{self.bad_reads} of {self.reads} scenes could not be read, more than data.max_bad_share="
+                f"{self.max_bad_share:g} allows; the last: {batch.skipped[-1].reason}"
+            )
 
 
 @contextmanager
@@ -127,9 +113,12 @@ def dead_workers_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if (problem := worker_death(error)) is None:
+        if "DataLoader worker" not in str(error):
             raise
-        raise problem from error
+        raise EnvironmentProblem(
+            f"a loader process died ({first_line(error)}): most likely memory or shared memory "
+            f"({_SHARED_MEMORY}) ran out; lower data.workers or data.prefetch, or use data.workers=0"
+        ) from error
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:

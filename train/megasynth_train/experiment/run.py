@@ -26,14 +26,16 @@ from megasynth_train.experiment.cluster_chapter import write_cluster_chapter
 from megasynth_train.experiment.settings import CLUSTER, PRETRAIN, SUBSPACES, StageSettings, stage_settings
 from megasynth_train.training.cluster_manifest import MANIFEST, ClusterSettings
 from megasynth_train.training.run_folder import DONE
-from megasynth_train.training.settings import ModelSettings, TrainSettings
+from megasynth_train.training.settings import ModelSettings
 
 
 def pretrain(run: StageRun) -> None:
     """Train the base model on the members' datasets, if training.pretrain.optim.steps is given."""
     settings = stage_settings(run)
     if settings.pretrain is None:
-        print(f"pretrain  none: the base model is {base_name(settings.cluster)}", flush=True)
+        model = settings.cluster.model
+        base = model.checkpoint or f"{model.size} with random weights (seed {model.seed})"
+        print(f"pretrain  none: the base model is {base}", flush=True)
         return
     _require(run, run.datasets)
     result = finetune.run(settings.pretrain)
@@ -84,11 +86,6 @@ def compare(run: StageRun) -> None:
     assert settings.compare is not None
     _require(run, run.downstream)
     run_comparison(replace(settings.compare, shard=run.shard))
-
-
-def base_name(settings: TrainSettings) -> str:
-    """Return the base model's name for messages."""
-    return settings.model.checkpoint or f"{settings.model.size} with random weights (seed {settings.model.seed})"
 
 
 def _with_base(run: StageRun) -> StageSettings:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError, first_line
 
 _IN_NUMPY = ("F64", "F32", "F16")
 _BEYOND_NUMPY = ("BF16", "F8_E4M3", "F8_E5M2")  # PyTorch has them
@@ -25,9 +25,8 @@ def opened(path: Path, advice: str) -> Iterator[Any]:
         with safe_open(path, framework="np") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(
-            f"{path} cannot be read as safetensors ({reason}); it is cut short or something else: {advice}"
+            f"{path} cannot be read as safetensors ({first_line(error)}); it is cut short or something else: {advice}"
         ) from None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.files import read_json
+from megasynth_attr.core.pages.words import listed
 from megasynth_train.subspace.analysis import AdapterRow, DriftRow, layer_key
 from megasynth_train.subspace.core import Update
 from megasynth_train.subspace.dora import BaseWeights, with_row_scales
@@ -22,7 +23,6 @@ from megasynth_train.subspace.peft_updates import StoredAdapter, is_zero
 MANIFEST, ADAPTER, DRIFT = "cluster.json", "adapter", "drift.json"
 DEFAULT_PREFIX = "aggregator."  # the layers that are mined unless others are named
 OPENED_AT_ONCE = 4
-_NAMED = 4  # adapters an error message names
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def _chosen(folder: Path, attributes: Sequence[str]) -> list[tuple[str, str, Pat
     unfinished = [name for _, name, _, path in chosen if not _is_adapter(path)]
     if unfinished:
         raise ConfigError(
-            f"{len(unfinished)} of {len(chosen)} adapters in {folder} are not finished: {_listed(unfinished)}; run the "
+            f"{len(unfinished)} of {len(chosen)} adapters in {folder} are not finished: {listed(unfinished)}; run the "
             f"same python -m megasynth_train.cluster … out={folder} again, which finishes them, or choose attributes= "
             "that are"
         )
@@ -184,12 +184,12 @@ def _check_layers(stored: Sequence[StoredAdapter], modules: str) -> None:
         advice = (
             f"modules={modules} fits none of the linear layers it adapts" if modules else "choose some with modules="
         )
-        raise ConfigError(f"{first.folder} adapts no such layer of the aggregator; {advice}: {_listed(others)}")
+        raise ConfigError(f"{first.folder} adapts no such layer of the aggregator; {advice}: {listed(others)}")
     for adapter in stored[1:]:
         for one, other in ((first, adapter), (adapter, first)):
             if missing := sorted(one.keys.keys() - other.keys.keys()):
                 raise DatasetError(
-                    f"{other.folder} does not adapt {_listed(missing)}, which {one.name} does; all adapters of a "
+                    f"{other.folder} does not adapt {listed(missing)}, which {one.name} does; all adapters of a "
                     "cluster need the same layers, choose common ones with modules="
                 )
         for module, shape in adapter.shapes.items():
@@ -239,29 +239,24 @@ def _notes(stored: Sequence[StoredAdapter], idle: Sequence[str]) -> tuple[str, .
     for seed in sorted(seed for seed, count in seeds.items() if count > 1):
         same = [adapter.name for adapter in stored if adapter.seed == seed]
         notes.append(
-            f"{_listed(same)} started from the same seed {seed}: they share the row space of their start, which "
+            f"{listed(same)} started from the same seed {seed}: they share the row space of their start, which "
             "shows in spectra and angles whatever they learned"
         )
     if unknown := [adapter.name for adapter in stored if adapter.seed is None]:
         notes.append(
-            f"the seeds of {_listed(unknown)} are not recorded: if they started alike, they share the row space of "
+            f"the seeds of {listed(unknown)} are not recorded: if they started alike, they share the row space of "
             "their start whatever they learned"
         )
     if idle:
-        notes.append(f"{_listed(idle)} did not move from the base model: all updates are zero")
+        notes.append(f"{listed(idle)} did not move from the base model: all updates are zero")
     for left_out in dict.fromkeys(adapter.left_out for adapter in stored if adapter.left_out):
         same = [adapter.name for adapter in stored if adapter.left_out == left_out]
         notes.append(
-            f"{_listed(same)}: {len(left_out)} trained tensors are no part of the updates that are mined (whole "
-            f"modules, biases, layers that are not linear): {_listed(left_out)}"
+            f"{listed(same)}: {len(left_out)} trained tensors are no part of the updates that are mined (whole "
+            f"modules, biases, layers that are not linear): {listed(left_out)}"
         )
     if stored[0].base.get("weights_sha256") is None and stored[0].base.get("base_model_name_or_path") is None:
         notes.append(
             "the adapters do not say which base model they belong to; that it is one and the same is not checked"
         )
     return tuple(notes)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

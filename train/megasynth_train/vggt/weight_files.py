@@ -21,15 +21,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, choices
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, choices, first_line
 from megasynth_attr.core.files import storage_errors
+from megasynth_attr.core.pages.words import listed
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.temporary import written_beside
 from megasynth_train.vggt.source_names import ADAPTER_WEIGHTS, SHIPPED, hub_id
 from megasynth_train.vggt.torch_files import PICKLE, ZIP, read_state_dict
 
 NAMES = ("model.safetensors", "model.pt")  # in a folder and on the hub, in this order
-_NAMED = 4  # tensors an error message names
 _ADAPTER_NAMES = ("adapter.json", "adapter_config.json", *ADAPTER_WEIGHTS)
 _NO_WEIGHTS = {  # what is often found in place of a download → how it begins, what to do
     "a pointer of Git LFS": (b"version https://git-lfs", "fetch it with git lfs pull"),
@@ -90,9 +90,9 @@ def read_weights(path: Path) -> StoredWeights:
             names = opened.keys()
             return StoredWeights({name: opened.get_tensor(name) for name in names}, opened.metadata() or {})
     except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(
-            f"{path} cannot be read as weights ({reason}); it is cut short or no checkpoint: download it again"
+            f"{path} cannot be read as weights ({first_line(error)}); it is cut short or no checkpoint: download it "
+            "again"
         ) from error
 
 
@@ -107,8 +107,7 @@ def misfit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     ]
     for what, names in (("lacks", lacking), ("has unknown", unknown), ("has other shapes:", shapes)):
         if names:
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            return f"it {what} {', '.join(names[:_NAMED])}{more}"
+            return f"it {what} {listed(names)}"
     return ""
 
 
