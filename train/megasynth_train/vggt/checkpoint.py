@@ -24,11 +24,11 @@ _WRAPPERS = ("module.", _COMPILED)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with the weights of a file, and what is to be recorded about them."""
+    """A model with the weights of a file, and notes about that file."""
 
     model: VGGT
     ignored: tuple[str, ...]  # keys of the file that belong to the track head or to heads that are switched off
-    removed: str  # what DistributedDataParallel or torch.compile had put before every name in the file
+    removed: str  # prefix that DistributedDataParallel or torch.compile had put before every name in the file
 
 
 def load_pretrained(source: str, config: VGGTConfig | None = None) -> LoadedModel:
@@ -91,7 +91,7 @@ def _recorded_config(metadata: Mapping[str, str], path: Path) -> VGGTConfig | No
 
 
 def _unwrapped(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
-    """Return the tensors without what wrappers put before all their names or inside them, and what stood before."""
+    """Return the tensors without the prefixes that wrappers put before or inside their names, and the common prefix."""
     removed = ""
     while tensors and (common := next((w for w in _WRAPPERS if all(name.startswith(w) for name in tensors)), "")):
         tensors = {name.removeprefix(common): tensor for name, tensor in tensors.items()}
@@ -114,7 +114,9 @@ def _check(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: 
         raise DatasetError(f"{path} does not fit the model: {problem}; {advice}")
     types = sorted({str(tensor.dtype) for tensor in weights.values() if not tensor.is_floating_point()})
     if types:
-        raise DatasetError(f"{path} holds {', '.join(types)} where weights must be floating point; it is no checkpoint")
+        raise DatasetError(
+            f"{path} holds {', '.join(types)} where weights must be floating point; it is not a checkpoint"
+        )
     for name, tensor in weights.items():
         # One pass without a temporary, NaN wins both: the published file has 1.2 billion numbers.
         numbers = tensor.float() if tensor.element_size() == 1 else tensor  # PyTorch compares no float8
