@@ -1,6 +1,6 @@
-"""Adapters as small as they can be, to time a training step with: a frozen basis and a plain low-rank update.
+"""Minimal adapters for timing a training step: a frozen basis and a plain low-rank update.
 
-Both compute in the type autocast asks for and read their input once; the trained matrices are fp32.
+Both compute in autocast's dtype and cast their input only once; the trained matrices are fp32.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LowRank(nn.Module):
         self.base = base
         down_shape = (rank, *base.weight.shape[1:])
         up_shape = (base.weight.shape[0], rank, *(1 for _ in base.weight.shape[2:]))
-        limit = 1.0 / math.sqrt(math.prod(down_shape[1:]))  # Kaiming-uniform with a = √5, as PEFT
+        limit = 1.0 / math.sqrt(math.prod(down_shape[1:]))  # Kaiming-uniform with a = √5, as in PEFT
         down = torch.empty(down_shape).uniform_(-limit, limit, generator=generator)
         self.down = nn.Parameter(down.to(base.weight.device))  # A
         self.up = nn.Parameter(torch.zeros(up_shape, device=base.weight.device))  # B
@@ -60,8 +60,8 @@ class LowRank(nn.Module):
 def insert(model: nn.Module, tuning: Tuning, dtype: torch.dtype, seed: int) -> None:
     """Freeze ``model`` and put adapters on its linears and convolutions outside the encoder, in place.
 
-    tuning.kind basis: a frozen basis, stored as ``dtype``, on the aggregator's linears; lora: low rank there; heads:
-    nothing there. Low rank on the heads always.
+    On the aggregator's linears, tuning.kind basis puts a frozen basis, stored as ``dtype``, lora a low-rank update,
+    heads nothing. The heads always get low-rank updates.
     """
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
@@ -89,9 +89,9 @@ def trained_groups(model: nn.Module) -> Mapping[str, list[nn.Parameter]]:
 
 
 def _for_products(x: Tensor) -> Tensor:
-    """Return ``x`` in autocast's type: converted once, not by the base and by the adapter."""
+    """Return ``x`` in autocast's dtype, so that base and adapter do not both cast it."""
     kind = x.device.type
-    if kind != "meta" and torch.is_autocast_enabled(kind):  # the meta device knows no autocast
+    if kind != "meta" and torch.is_autocast_enabled(kind):  # the meta device has no autocast
         return x.to(torch.get_autocast_dtype(kind))
     return x
 
