@@ -1,6 +1,6 @@
-"""What the benchmarks share: a checkout that runs without installation, clocks, depth as EXR, and Markdown tables.
+"""Shared by the benchmarks: a checkout that runs without installation, a clock, and Markdown tables.
 
-Imported first: it puts the checkout and the ray-cast test data (``import synthetic``) on the path.
+Import this first: it puts the checkout and the ray-cast test data (``import synthetic``) on the path.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from megasynth_attr.core.pages.words import markdown_table  # noqa: E402
 
 
 def print_table(title: str, head: str, rows: Iterable[Sequence[Any]]) -> None:
-    """Print a Markdown table and an empty line; ``head`` holds the columns after ``title``, apart by " | "."""
+    """Print a Markdown table and an empty line; ``head`` holds the columns after ``title``, separated by " | "."""
     cells = [[title, *head.split(" | ")], *([str(cell) for cell in row] for row in rows)]
     print(markdown_table(cells, aligned=False) + "\n", flush=True)
 
@@ -27,7 +27,7 @@ def print_table(title: str, head: str, rows: Iterable[Sequence[Any]]) -> None:
 def median_ms(
     function: Callable[..., object], items: Sequence[object], clock: Callable[[], float] = time.process_time
 ) -> float:
-    """Return the median time of ``function(item)`` by ``clock``, by default this process's own time; milliseconds."""
+    """Return the median time of ``function(item)`` in milliseconds by ``clock``, by default CPU time of the process."""
     times = []
     for item in items:
         start = clock()

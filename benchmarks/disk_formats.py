@@ -1,7 +1,7 @@
-"""What a frame costs on disk and in time, by format.
+"""Size on disk and time of a frame, by format.
 
-Prints Markdown tables (docs/formats.md holds a copy). Times are processor time, so that other work on the machine
-does not count (medians over the frames); files go to a temporary folder, in memory where /dev/shm exists.
+Prints Markdown tables (docs/formats.md holds a copy). Times are CPU time, so that other work on the machine does not
+count (medians over the frames); files go to a temporary folder, in memory if /dev/shm exists.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EXPORTS = {
 }
 HELP = Help(
     usage="python benchmarks/disk_formats.py [dataset=FOLDER] [key=value ...]",
-    explanation="Measures what a frame costs on disk and in time, by format.",
+    explanation="Measures the size on disk and the read and write times of a frame, by format.",
     examples=("python benchmarks/disk_formats.py dataset=runs/demo/texture_00",),
 )
 
@@ -97,7 +97,7 @@ def write_png(file: Path, level: int, rgba: np.ndarray) -> None:
 
 
 def depth_table(depths: list[np.ndarray], file: Path) -> None:
-    """Print size, time and error of depth by precision and EXR compression; OpenEXR's encoder next to ours."""
+    """Print size, time and error of depth by precision and EXR compression, with our encoder and OpenEXR's."""
     codecs = {
         "ZIP (used)": (partial(write_ours, file, images.EXR_COMPRESSION), images.read_depth),
         "none": (partial(write_ours, file, "none"), images.read_depth),
@@ -191,7 +191,7 @@ def dataset_samples(path: Path, count: int) -> list[Sample]:
 def synthetic_samples(options: Options, folder: Path) -> tuple[list[Sample], Path]:
     """Return ray-cast frames, and a dataset of the same scene in ``folder``.
 
-    The frames have a fine colour texture and sensor-like noise of one level, as path tracing leaves.
+    The frames have a fine colour texture and noise of ±1 level, similar to what path tracing leaves.
     """
     import synthetic
 
@@ -208,7 +208,7 @@ def synthetic_samples(options: Options, folder: Path) -> tuple[list[Sample], Pat
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files, hard links to elsewhere not counted."""
+    """Return the bytes of all files, without hard links."""
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and p.stat().st_nlink == 1)
 
 

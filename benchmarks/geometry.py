@@ -1,6 +1,6 @@
-"""Time of sampling one scene and building its meshes, and how much a rendering changes when tessellation doubles.
+"""Time to sample one scene and build its meshes, and how much a rendering changes when the tessellation doubles.
 
-Prints two Markdown tables; docs/geometry.md holds measured ones and says what they led to.
+Prints two Markdown tables; docs/geometry.md holds measured ones and the conclusions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEPTH_CHANGE = 0.01  # a pixel has changed if it shows another primitive, or its
 
 @dataclass(frozen=True)
 class Case:
-    """One kind of scene, and from where it is looked at."""
+    """One kind of scene, and its viewpoints."""
 
     settings: GeometrySettings
     region: CameraRegion
@@ -51,7 +51,7 @@ CASES = {
 }
 HELP = Help(
     usage="python benchmarks/geometry.py [key=value ...]",
-    explanation="Times sampling a scene and building its meshes, and says what doubling the tessellation changes.",
+    explanation="Times sampling a scene and building its meshes, and measures what doubling the tessellation changes.",
     examples=("python benchmarks/geometry.py scenes=4 views=1 tessellation=[24,36]",),
 )
 
@@ -62,7 +62,7 @@ class Options:
 
     scenes: int = setting(3, "scenes of each case", minimum=1)
     tessellation: tuple[int, ...] = setting((24, 36), "values whose doubling is measured", minimum=1)
-    views: int = setting(1, "views per scene for that; 0: times only", minimum=0)
+    views: int = setting(1, "views per scene for the tessellation table; 0: times only", minimum=0)
 
 
 def main(words: list[str]) -> None:

@@ -3,9 +3,9 @@
     python benchmarks/mining.py out=runs/mining                       # vggt-1b, 4 attributes x 10 rank-16 adapters
     python benchmarks/mining.py out=runs/mining size=vggt-tiny dense=false
 
-Adapters are Gaussian noise: the slowest content, as nothing converges early. They are written to ``<out>/cluster`` once
-(2 GB for vggt-1b) and mined by ``python -m megasynth_train.mine`` with its default settings in a process of its own.
-What counts on a machine that others use too is the processor time of all processes.
+Adapters are Gaussian noise, the slowest content, because nothing converges early. They are written to ``<out>/cluster``
+once (2 GB for vggt-1b) and mined by ``python -m megasynth_train.mine`` with its default settings in a separate process.
+On a shared machine the CPU time of all processes is the number to compare.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ except ModuleNotFoundError as missing:
 
 HELP = Help(
     usage="python benchmarks/mining.py out=FOLDER [key=value ...]",
-    explanation="Mines a cluster of random adapters and prints seconds, processor seconds and memory.",
+    explanation="Mines a cluster of random adapters and prints wall time, CPU time and memory.",
 )
 POLL_S = 0.1
 GIB = 2**30
@@ -53,7 +53,7 @@ GIB = 2**30
 class BenchmarkSettings:
     """All keys of the benchmark."""
 
-    out: str = setting(REQUIRED, "folder for the cluster and what is mined")
+    out: str = setting(REQUIRED, "folder for the cluster and the mined subspaces")
     size: str = setting("vggt-1b", "model whose layers' shapes are used", options=list(SIZES))
     attributes: int = setting(4, "attributes", minimum=1)
     adapters: int = setting(10, "adapters per attribute", minimum=1)
@@ -66,7 +66,7 @@ class BenchmarkSettings:
 
 
 def layer_shapes(config: VGGTConfig) -> dict[str, tuple[int, int]]:
-    """Return outputs and inputs of the aggregator's linears by module."""
+    """Return (outputs, inputs) of the aggregator's linears by module."""
     names = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
     layers = block_layers(1, config.width, config.mlp_ratio)
     kinds = {name: (layer.out, layer.fan_in) for name, layer in zip(names, layers, strict=True)}
@@ -79,7 +79,7 @@ def layer_shapes(config: VGGTConfig) -> dict[str, tuple[int, int]]:
 
 
 def write_cluster(folder: Path, settings: BenchmarkSettings) -> None:
-    """Write the adapters as PEFT does, unless they are there."""
+    """Write the adapters as PEFT does, unless they exist."""
     shapes = layer_shapes(SIZES[settings.size])
     for attribute in range(settings.attributes):
         for number in range(settings.adapters):
@@ -99,16 +99,17 @@ def write_cluster(folder: Path, settings: BenchmarkSettings) -> None:
 
 
 def measure(command: list[str]) -> tuple[float, float, int]:
-    """Return seconds, processor seconds and peak bytes of a command with all its processes.
+    """Return wall seconds, CPU seconds and peak bytes of a command with all its processes.
 
-    Bytes are the sum of resident sets, so that shared libraries count once per process. EnvironmentProblem if it fails.
+    Bytes are the sum of resident sets, so shared libraries count once per process. EnvironmentProblem if the command
+    fails.
     """
     before, started, peak = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic(), 0
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "train"), str(ROOT)])}
     with subprocess.Popen(command, env=environment) as running:
         tree = psutil.Process(running.pid)
         while running.poll() is None:
-            with suppress(psutil.NoSuchProcess):  # it ended between two questions
+            with suppress(psutil.NoSuchProcess):  # it ended between two polls
                 peak = max(peak, sum(p.memory_info().rss for p in (tree, *tree.children(recursive=True))))
             time.sleep(POLL_S)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -119,7 +120,7 @@ def measure(command: list[str]) -> tuple[float, float, int]:
 
 
 def dense_irls(matrices: list[np.ndarray], dimension: int, options: Options, iterations: int) -> np.ndarray:
-    """Return the singular values that ``iterations`` of the paper's IRLS find, with nothing but m × n matrices."""
+    """Return the singular values that ``iterations`` of the paper's IRLS find with plain m × n matrices."""
     epsilon = options.epsilon * float(np.median([np.linalg.norm(matrix) for matrix in matrices]))
     weights = np.ones(len(matrices))
     for _ in range(iterations):
@@ -132,7 +133,7 @@ def dense_irls(matrices: list[np.ndarray], dimension: int, options: Options, ite
 
 
 def compare_one_layer(settings: BenchmarkSettings) -> str:
-    """Return a line on one qkv layer of one attribute: seconds dense and in core coordinates, and the difference."""
+    """Return a line on one qkv layer of one attribute: seconds in core coordinates and dense, and their difference."""
     width = SIZES[settings.size].width
     rng, shape = np.random.default_rng(settings.seed), (3 * width, width)
     factors = [[rng.standard_normal((size, settings.rank)) for size in shape] for _ in range(settings.adapters)]
@@ -148,7 +149,7 @@ def compare_one_layer(settings: BenchmarkSettings) -> str:
     error = float(np.max(np.abs(values - found.singular_values)) / values[0])
     return (
         f"one layer {shape[0]} x {shape[1]}, {settings.adapters} adapters, irls, {found.iterations} iterations: "
-        f"core coordinates {core_s:.3f} s, dense {dense_s:.1f} s of processor time ({dense_s / core_s:.0f} times); "
+        f"core coordinates {core_s:.3f} s, dense {dense_s:.1f} s of CPU time ({dense_s / core_s:.0f} times); "
         f"singular values agree to {error:.1e}"
     )
 
@@ -168,13 +169,13 @@ def mine_whole(settings: BenchmarkSettings, out: Path) -> str:
     return (
         f"{settings.size}: {layers} layers x {settings.attributes} attributes x {settings.adapters} adapters of rank "
         f"{settings.rank}, dimension {settings.dimension}, {settings.workers} processes: {seconds:.1f} s, "
-        f"{cpu_seconds:.1f} s of processor time, at most {peak / GIB:.2f} GiB in all processes, "
+        f"{cpu_seconds:.1f} s of CPU time, at most {peak / GIB:.2f} GiB in all processes, "
         f"{files / GIB:.2f} GiB of results"
     )
 
 
 def main(words: list[str]) -> None:
-    """Measure what the words say."""
+    """Measure what the command line asks for."""
     settings = parse(BenchmarkSettings, words, HELP)
     if any(os.environ.get(name) != "1" for name in BLAS_THREADS[:2]):
         os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))

@@ -1,7 +1,7 @@
-"""Where the time goes that Cycles does not use.
+"""The time spent outside Cycles.
 
-Renders one 100-frame scene at default quality with one worker, and twice as many scenes as cores with many workers of
-one thread against few workers of many threads; prints tables in Markdown. Overhead is the wall time that a worker, or
+Renders one 100-frame scene at default quality with one worker, and twice as many scenes as cores, once with one worker
+of all threads and once with one worker per core; prints tables in Markdown. Overhead is the wall time that a worker, or
 the whole machine, spends outside Cycles' own render time. Run it on an idle machine.
 """
 
@@ -26,7 +26,7 @@ from megasynth_attr.core.machine import available_cores
 
 HELP = Help(
     usage="python benchmarks/overhead.py [out=FOLDER] [part=single|layouts] [preset=NAME] [key=value ...]",
-    explanation="Measures where the time goes that Cycles does not use. Other words are those of the pipeline.",
+    explanation="Measures the time spent outside Cycles. Other words are passed to the pipeline.",
     examples=("python benchmarks/overhead.py part=layouts frames=5",),
 )
 DEFAULTS = ("preset=geometry", "datasets=0", "frames=100")
@@ -42,7 +42,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Run:
-    """Measured seconds: of the whole command, until the first scene began, and summed over scenes."""
+    """Measured seconds: of the whole command, until the start of the first scene, and summed over scenes."""
 
     wall_s: float
     start_s: float
@@ -56,17 +56,17 @@ class Run:
 
     @property
     def overhead(self) -> str:
-        """The share of the worker time, from start to end of the command, that was not Cycles'."""
+        """Return the share of worker time, from start to end of the command, spent outside Cycles."""
         return f"{100 * (1 - self.cycles_s / (self.wall_s * self.workers)):.1f} %"
 
     @property
     def steady_overhead(self) -> str:
-        """The same within scenes: what a long run tends to."""
+        """Return the same share within scenes, which a long run approaches."""
         return f"{100 * (1 - self.cycles_s / self.scenes_s):.1f} %"
 
 
 def measure(words: list[str], out: Path, workers: int, threads: int, scenes: str) -> Run:
-    """Render into a new folder ``out`` and return where the time went."""
+    """Render into a new folder ``out`` and return the measured times."""
     own = ["stages=generate", f"out={out}", f"workers={workers}", f"threads={threads}", f"scenes={scenes}"]
     command = [sys.executable, "-m", "megasynth_attr.pipeline", *words, *own]
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
@@ -84,7 +84,7 @@ def measure(words: list[str], out: Path, workers: int, threads: int, scenes: str
 
 
 def measure_single(words: list[str], folder: Path, cores: int) -> None:
-    """One scene, one worker with all cores: where its time goes."""
+    """Print the times of one scene with one worker on all cores."""
     run = measure(words, folder / "single", 1, cores, "0")
     parts = {
         "Cycles' own render time": run.cycles_s,
@@ -95,7 +95,7 @@ def measure_single(words: list[str], folder: Path, cores: int) -> None:
         ),
         "waiting for the encoder": run.write_s,
         "commit": run.commit_s,
-        "hand-out, finishing dataset.json, exit": run.wall_s - run.start_s - run.scenes_s,
+        "scheduling, finishing dataset.json, exit": run.wall_s - run.start_s - run.scenes_s,
         "whole command": run.wall_s,
     }
     print(f"\n## One scene of {run.frames} frames, one worker\n")
@@ -105,7 +105,7 @@ def measure_single(words: list[str], folder: Path, cores: int) -> None:
 
 
 def measure_layouts(words: list[str], folder: Path, cores: int) -> None:
-    """Two scenes per core: one worker with all cores against one worker per core."""
+    """Compare one worker with all cores to one worker per core, on two scenes per core."""
     rows = []
     for workers, threads in ((1, cores), (cores, 1)):
         run = measure(words, folder / f"{workers}x{threads}", workers, threads, f"0-{2 * cores - 1}")

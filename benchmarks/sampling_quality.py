@@ -1,12 +1,12 @@
 """Which samples, threshold and denoiser settings reach a given picture quality soonest? Measures, tabulates, plots.
 
 Three scenes of the presets (objects under ambient light, objects under suns, a room), one view each. Every candidate
-is rendered ``repeats`` times with other seeds, all candidates in turn, so that a slow minute meets them all.
-Error: root mean square difference of our 8-bit sRGB values, over black (the straight colour of an edge pixel that one
-sample in a hundred hits means nothing), to a converged picture (two independent halves without denoiser), over the
-pixels that anything covers; as PSNR, averaged over seeds. Time: of the whole ``render_view`` call with
-the scene already loaded, wall and processor seconds (the latter hardly notice other programs); the smallest of the
-repeats counts.
+is rendered ``repeats`` times with different seeds; candidates take turns, so that a slow minute affects all of them.
+Error: root mean square difference of our 8-bit sRGB values to a converged picture (two independent halves without
+denoiser), over the covered pixels, given as PSNR and averaged over seeds. Values are composited over black, because
+the straight colour of an edge pixel with very little coverage is noise. Time: of the whole ``render_view`` call with
+the scene already loaded, in wall and CPU seconds (the latter hardly depend on other programs), the smallest of the
+repeats.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ FULL_TRANSPORT = "converged, with caustics, unclamped"
 class Options:
     """What is measured."""
 
-    out: str = setting("runs/sampling", "folder for what is measured; running again continues")
+    out: str = setting("runs/sampling", "output folder; running again continues")
     size: int = setting(259, "width and height of the pictures (rooms: half)", minimum=8)
-    repeats: int = setting(2, "renderings of every candidate, with other seeds", minimum=1)
-    report: bool = setting(False, "only tables and plot of what is there")
+    repeats: int = setting(2, "renderings of every candidate, with different seeds", minimum=1)
+    report: bool = setting(False, "only write tables and plot of existing measurements")
     threads: int = setting(0, "threads of Cycles; 0: all", minimum=0)
-    minutes: float = setting(1000.0, "no rendering begins after so long", minimum=0)
+    minutes: float = setting(1000.0, "start no rendering after this many minutes", minimum=0)
 
 
 def candidates() -> dict[str, Quality]:
-    """Return everything measured, by a name that says how it differs."""
+    """Return the measured settings by name; the name tells how they differ."""
     found = {"reference: 64 ACCURATE": REFERENCE}
     for samples in (4, 8, 16, 24, 32, 40, 48, 64):
         found[f"{samples} FAST"] = replace(BASE, samples=samples)
@@ -87,7 +87,7 @@ def candidates() -> dict[str, Quality]:
 
 
 def main(words: list[str]) -> None:
-    """Measure what the words say, and write the tables and the plot."""
+    """Measure what the command line asks for, and write the tables and the plot."""
     options = parse(Options, words, HELP)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def main(words: list[str]) -> None:
 
 
 def measure(log: Path, options: Options) -> None:
-    """Append one line per rendering to ``log``; what is there already is not done again."""
+    """Append one line per rendering to ``log``, skipping those that it has already."""
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {(row["scene"], row["name"], row["repeat"]) for row in rows}
     deadline = time.monotonic() + 60 * options.minutes
@@ -124,7 +124,7 @@ def measure(log: Path, options: Options) -> None:
         render(stage, frame, BASE, 99)  # loads meshes and textures
         for repeat, name, quality in todo:
             if time.monotonic() > deadline:
-                print("out of time; run again to go on")
+                print("out of time; run again to continue")
                 return
             rgba, wall_s, cpu_s = render(stage, frame, quality, 100 + repeat)
             row = {"scene": scene_name, "name": name, "repeat": repeat, "psnr": psnr(rgba, target)}
@@ -145,7 +145,7 @@ def load(scene_name: str, options: Options, out: Path) -> tuple[Any, int]:
 
 
 def render(stage: Any, frame: int, quality: Quality, seed: int) -> tuple[np.ndarray, float, float]:
-    """Return (rgba uint8, wall seconds, processor seconds) of one rendering."""
+    """Return (rgba uint8, wall seconds, CPU seconds) of one rendering."""
     apply_quality(stage.blender_scene, quality, stage.render.max_bounces)
     stage.scene = replace(stage.scene, noise_seed=seed * 1000)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -154,7 +154,7 @@ def render(stage: Any, frame: int, quality: Quality, seed: int) -> tuple[np.ndar
 
 
 def render_full_transport(stage: Any, frame: int, samples: int) -> np.ndarray:
-    """Return the picture with caustics and without clamping: what all our qualities leave out."""
+    """Return the picture with caustics and without clamping, unlike all our quality settings."""
     apply_quality(stage.blender_scene, replace(BASE, samples=samples, denoise=False), stage.render.max_bounces)
     cycles = stage.blender_scene.cycles
     cycles.caustics_reflective = cycles.caustics_refractive = True
@@ -163,7 +163,7 @@ def render_full_transport(stage: Any, frame: int, samples: int) -> np.ndarray:
 
 
 def converged(stage: Any, frame: int, scene_name: str, out: Path, size: int) -> dict[str, Any]:
-    """Return the converged picture (float display values), the pixels that count, and its own noise as PSNR."""
+    """Return the converged picture (float display values), the covered pixels, and its own noise as PSNR."""
     file = out / f"converged_{scene_name.replace(', ', '_')}_{size}px.npz"
     if not file.exists():
         exact = replace(BASE, samples=CONVERGED_SAMPLES[scene_name], denoise=False)
@@ -196,7 +196,7 @@ def append(log: Path, row: dict[str, Any]) -> None:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return per scene the candidates with mean PSNR and smallest times, relative to the reference of that scene."""
+    """Return per scene the candidates with mean PSNR and smallest times, also relative to the scene's reference."""
     table: dict[str, list[dict[str, Any]]] = {}
     for scene in dict.fromkeys(row["scene"] for row in rows):
         mine = [row for row in rows if row["scene"] == scene]
@@ -216,7 +216,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 def markdown(table: dict[str, list[dict[str, Any]]], scene: str) -> str:
     """Return the table of one scene, the quickest setting first."""
-    rows = [["setting", "PSNR dB", "to reference dB", "s (wall)", "s (processor)", "of reference"]]
+    rows = [["setting", "PSNR dB", "to reference dB", "s (wall)", "s (CPU)", "of reference"]]
     for e in sorted(table[scene], key=lambda e: e["cpu_s"]):
         if e["cpu_s"] == 0:
             what = "the converged picture's own noise" if e["name"] == "converged" else e["name"]
@@ -242,7 +242,7 @@ def plot(table: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axis.plot(reference["cpu_s"], reference["psnr"], "k*", markersize=14, label="reference: 64, ACCURATE")
         axis.axhline(reference["psnr"], color="black", linewidth=0.5)
         axis.axvline(reference["cpu_s"] / 2, color="black", linewidth=0.5, linestyle=":")
-        axis.set(title=scene, xlabel="processor seconds per frame", ylabel="PSNR of 8-bit sRGB, dB", xscale="log")
+        axis.set(title=scene, xlabel="CPU seconds per frame", ylabel="PSNR of 8-bit sRGB, dB", xscale="log")
         axis.grid(alpha=0.3)
     axes[0][0].legend(fontsize=8)
     figure.tight_layout()
@@ -251,7 +251,7 @@ def plot(table: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 
 def families(entries: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield (label, entries by time) of the settings that differ in one number only."""
+    """Yield (label, entries by time) of the settings that differ only in one number."""
     for prefilter in ("NONE", "FAST", "ACCURATE"):
         plain = [e for e in entries if e["name"].split(" ", 1)[-1] == prefilter and e["name"][0].isdigit()]
         yield f"{prefilter}: 8 … 64 samples", sorted(plain, key=lambda e: e["cpu_s"])

@@ -1,8 +1,8 @@
 """How fast training data is loaded, per worker, and what limits it.
 
-Prints Markdown tables (benchmarks/train_loading.md holds a copy). Decoding is measured in processor time of one
-thread, so that other work on the machine does not count (medians over the frames); the loader as a whole in wall time.
-What depth costs in other codecs is in the tables of disk_formats.py.
+Prints Markdown tables (benchmarks/train_loading.md holds a copy). Decoding is measured in CPU time of one thread, so
+that other work on the machine does not count (medians over the frames), the loader as a whole in wall time.
+disk_formats.py measures depth in other codecs.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def loader_table(data: TrainingData, settings: DataSettings, steps: int, workers
         changed = replace(settings, workers=count, prefetch=1)
         with closing(StepLoader(Sampling(data.train, changed, 0), range(steps + 1 + count))) as loader:
             iterator = iter(loader)
-            for _ in range(1 + count):  # what was prepared while the workers started is not counted
+            for _ in range(1 + count):  # batches prepared while the workers started do not count
                 batch = next(iterator)
             start, start_cpu, images, size = time.perf_counter(), time.process_time(), 0, 0.0
             for batch in iterator:
@@ -127,12 +127,12 @@ def loader_table(data: TrainingData, settings: DataSettings, steps: int, workers
             own_ms = 1e3 * (time.process_time() - start_cpu) / images
         where = count or "0 (in the training process)"
         rows.append((where, f"{rate:.0f}", f"{rate / max(count, 1):.0f}", f"{size:.0f}", f"{own_ms:.1f}"))
-    head = "images/s | per process | MB per step | processor ms per image in the training process"
+    head = "images/s | per process | MB per step | CPU ms per image in the training process"
     print_table("workers", head, rows)
 
 
 def batch_table(data: TrainingData, settings: DataSettings, steps: int) -> None:
-    """Print what happens to a step after the workers, on the device there is."""
+    """Print the time of a step's transfer and preparation after the workers, on the available device."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     sampling = Sampling(data.train, replace(settings, workers=0), 0)
@@ -148,7 +148,7 @@ def batch_table(data: TrainingData, settings: DataSettings, steps: int) -> None:
 
 
 def megabytes(batch: RawBatch) -> float:
-    """Return the size of what travels."""
+    """Return the size of the images and depth that go to the device."""
     return sum(t.numel() * t.element_size() for t in (*batch.images_u8, *batch.depth_z)) / 1e6
 
 

@@ -1,11 +1,11 @@
-"""Time of one full training step by part, and how far it is from what the arithmetic alone needs.
+"""Time of one full training step by part, and how it compares with the arithmetic alone.
 
     python benchmarks/train_step.py out=runs/step                          # vggt-1b on a GPU, vggt-tiny without one
     python benchmarks/train_step.py out=runs/step shapes=mean adapters=basis-32    # 4 … 16 views, and their mean
     python benchmarks/train_step.py out=runs/step compile=[true] attention=cudnn profile=true
 
 One step: uint8 images and fp32 depth go to the device, are cropped, scaled, jittered and normalised there; forward,
-losses, backward; the three groups are clipped; AdamW. Weights and pictures are random: only the time is of interest.
+losses, backward; the three groups are clipped; AdamW. Weights and pictures are random, because only the time matters.
 ``lora-R`` is mode=lora, ``basis-D`` mode=subspace in D random directions (rank-16 updates on the heads).
 """
 
@@ -43,7 +43,7 @@ except ModuleNotFoundError as missing:
 
 HELP = Help(
     usage="python benchmarks/train_step.py [key=value ...]",
-    explanation="Times one training step with random weights and pictures and compares it with the arithmetic's bound.",
+    explanation="Times one training step with random weights and pictures and compares it with a bound by arithmetic.",
     examples=(
         "python benchmarks/train_step.py out=runs/step",
         "python benchmarks/train_step.py shapes=mean adapters=[lora-16,basis-32] checkpointing=[false] compile=[true]",
@@ -68,28 +68,30 @@ class Options:
         "size of the model; auto: vggt-1b on a GPU, else vggt-tiny",
         options=["auto", "vggt-1b", "vggt-small", "vggt-tiny"],
     )
-    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"])
+    device: str = setting("auto", "auto: CUDA if available", options=["auto", "cpu", "cuda"])
     size_px: int = setting(0, "side of the images; 0: the model's own, 518 for vggt-1b", minimum=0)
     shapes: tuple[str, ...] = setting(
         ("8x4", "4x8", "2x16"), "scenes × views of a step; mean: 32 // n scenes of each n from 4 to 16, and their mean"
     )
     adapters: tuple[str, ...] = setting(("lora-16", "basis-32", "basis-256"), "lora-R, basis-D or full")
-    checkpointing: tuple[bool, ...] = setting((False, True), "with blocks recomputed in backward, without, or both")
-    compile: tuple[bool, ...] = setting(
-        (), "with torch.compile of every block, without, or both; empty: both on a GPU, without on a CPU"
+    checkpointing: tuple[bool, ...] = setting(
+        (False, True), "true: blocks are recomputed in the backward pass; both values are timed by default"
     )
-    attention: str = setting("auto", "kernel that is preferred; auto: torch's choice", options=list(ATTENTION))
-    frozen_bf16: bool = setting(True, "on bf16: frozen linears of encoder and aggregator are stored in bf16")
+    compile: tuple[bool, ...] = setting(
+        (), "true: torch.compile of every block; empty: both values on a GPU, false on a CPU"
+    )
+    attention: str = setting("auto", "preferred attention kernel; auto: torch's choice", options=list(ATTENTION))
+    frozen_bf16: bool = setting(True, "under bf16: store frozen linears of encoder and aggregator in bf16")
     cudnn_benchmark: bool = setting(False, "let cuDNN try its convolution algorithms for every shape")
     warmup: int = setting(3, "steps before the timed ones", minimum=1)
     steps: int = setting(8, "timed steps; their median is printed", minimum=1)
-    budget_s: float = setting(1500.0, "no new row is begun after so many seconds; 0: no limit", minimum=0)
-    profile: bool = setting(False, "write the operations of one step of every row, by time, into out=")
+    budget_s: float = setting(1500.0, "start no new row after this many seconds; 0: no limit", minimum=0)
+    profile: bool = setting(False, "for every row, write the operations of one step, sorted by time, into out=")
     seed: int = setting(0, "seed of weights and pictures", minimum=0)
 
 
 def shapes_of(options: Options, size_px: int) -> list[StepShape]:
-    """Return the shapes to time; ConfigError for a word that is no shape."""
+    """Return the shapes to time; ConfigError for a word that is not a shape."""
     shapes = []
     for word in options.shapes:
         if word == "mean":
@@ -125,14 +127,14 @@ def measure(trainee: stepping.Trainee, row: Row, options: Options, device: torch
 
 
 def release(device: torch.device) -> None:
-    """Give back the memory that nothing refers to, so that one row does not fragment the memory of the next."""
+    """Free unused memory, so that one row does not fragment the memory of the next."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator[Row]:
-    """Yield every row, measured or with the reason why not; variants without recomputation and compilation first."""
+    """Yield every row, measured or with the reason why not, in the order of checkpointing=, compile=, adapters=."""
     began = time.monotonic()
     cuda, size_px = device.type == "cuda", options.size_px or config.image_size_px
     compiled = options.compile or ((False, True) if cuda else (False,))
@@ -161,7 +163,7 @@ def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator
 
 
 def check(options: Options) -> None:
-    """Raise for what would fail only after minutes: an unknown adapter, a word that is no shape, no GPU."""
+    """Raise now for what would otherwise fail after minutes: an unknown adapter or shape, no GPU."""
     for adapter in options.adapters:
         stepping.tuning_of(adapter)
     shapes_of(options, 14)
@@ -189,7 +191,7 @@ def main(words: list[str]) -> None:
     with sdpa_kernel(list(prefer), set_priority=True) if prefer else nullcontext():
         for row in rows(options, named_config(size, point_head=False), device):
             done.append(row)
-            figures = row.problem or f"{row.seconds['step']:.3f} s a step"
+            figures = row.problem or f"{row.seconds['step']:.3f} s per step"
             print(f"{row.variant}, {row.shape.scenes} × {row.shape.views}: {figures}", flush=True)
             if options.out:
                 record = {"title": title, "options": asdict(options), "rows": [asdict(row) for row in done]}
@@ -206,9 +208,9 @@ def report(title: str, words: list[str], done: list[Row], cuda: bool) -> str:
         parts.append("Measured on a CPU: these times say nothing about a GPU, only that the whole step runs.")
     parts += ["\n".join(mean_lines(done))] if mean_lines(done) else []
     parts.append(
-        "## Computed, not measured: vggt-1b, 518 × 518 px, one H200\n\nBound: the arithmetic at the densest products "
-        "the card reaches. Estimate: GEMMs at 650, attention at 450 forward and 350 backward, depth head at 220 "
-        "TFLOP/s."
+        "## Computed, not measured: vggt-1b, 518 × 518 px, one H200\n\nBound: the arithmetic at the highest rate of "
+        "dense products that the card reaches. Estimate: GEMMs at 650, attention at 450 forward and 350 backward, "
+        "depth head at 220 TFLOP/s."
     )
     return "\n\n".join([*parts, analytic_table()]) + "\n"
 

@@ -1,4 +1,4 @@
-"""One training step on random pictures, as the training loop does it, and the clock around its parts."""
+"""One training step on random pictures, as in the training loop, with timing of its parts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def tuning_of(adapter: str) -> Tuning:
 
 @dataclass(frozen=True)
 class Variant:
-    """One model: what all shapes of it have in common."""
+    """One model variant, timed with several shapes."""
 
     checkpointing: bool
     compiled: bool
@@ -103,8 +103,8 @@ def random_directions(model: VGGT, dimension: int, seed: int) -> Basis:
 
 
 def random_batch(shape: StepShape, seed: int, pin: bool) -> RawBatch:
-    """Return a step's data as the loader hands it over: random pictures, a window of 80 … 100 % of each, one jitter
-    per view, cameras on a ring."""
+    """Return a step's data as the loader gives it: random pictures, a window of 80 … 100 % of each, one jitter per
+    view, cameras without rotation and with random translations."""
     generator = np.random.default_rng(seed)
     count, size = (shape.scenes, shape.views), (shape.height_px, shape.width_px)
     images = generator.integers(0, 256, (*count, *size, 3), dtype=np.uint8)
@@ -134,7 +134,7 @@ def random_batch(shape: StepShape, seed: int, pin: bool) -> RawBatch:
 
 
 def step(trainee: Trainee, raw: RawBatch, device: torch.device, precision: str) -> Iterator[None]:
-    """Do one training step as loop.py does it; yields before each of ``PARTS``."""
+    """Do one training step as in loop.py; yields before each of ``PARTS``."""
     yield
     trainee.optimiser.zero_grad(set_to_none=True)
     target = prepare(raw, device, DataSettings())
@@ -151,7 +151,7 @@ def step(trainee: Trainee, raw: RawBatch, device: torch.device, precision: str) 
 
 
 def timed(run: Run, device: torch.device, warmup: int, steps: int) -> dict[str, float]:
-    """Return the median seconds of every part, and ``step``: of all parts together."""
+    """Return the median seconds of every part and, as ``step``, of all parts together."""
     for _ in range(warmup):
         list(run())
     marks = [_mark(device) for _ in range(steps) for _ in run()] + [_mark(device)]
@@ -166,7 +166,7 @@ def timed(run: Run, device: torch.device, warmup: int, steps: int) -> dict[str, 
 
 
 def _mark(device: torch.device) -> Any:
-    """Return this moment: an event of the device, or the processor's time."""
+    """Return the current time: an event on the GPU, or the host's clock."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)
@@ -192,7 +192,7 @@ def waits_of(run: Run, device: torch.device) -> int | None:
 
 
 def write_profile(run: Run, path: Path, device: torch.device) -> None:
-    """Write the operations of one step into ``path``, the longest first."""
+    """Write the operations of one step into ``path``, the slowest first."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)

@@ -15,14 +15,14 @@ from megasynth_train.cost.step import StepShape, expected_s, step_cost
 from megasynth_train.training.settings import DataSettings
 from megasynth_train.vggt.config import named_config
 
-TFLOPS = 790.0  # the densest bf16 products an H200 reaches
+TFLOPS = 790.0  # highest rate of dense bf16 products on an H200
 GOAL_S = 0.8  # mean over 4 … 16 views on one H200
 MEAN_VIEWS = tuple(range(4, 17))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; ``seconds`` by part and as a whole, empty if ``problem`` says why there are none."""
+    """One line of the table; ``seconds`` by part and for the step, empty if there is a ``problem``."""
 
     variant: Variant
     shape: StepShape
@@ -61,7 +61,7 @@ def _cells(row: Row, on_gpu: bool) -> list[str]:
 
 
 def mean_lines(rows: Sequence[Row]) -> list[str]:
-    """Return a sentence for every variant of which all steps of a run (4 … 16 views) were timed."""
+    """Return a sentence for every variant that was timed with all numbers of views (4 … 16)."""
     lines = []
     for variant in dict.fromkeys(row.variant for row in rows):
         timed = [row for row in rows if row.variant == variant and row.seconds]
@@ -70,14 +70,14 @@ def mean_lines(rows: Sequence[Row]) -> list[str]:
             step_s = statistics.mean(mine[n].seconds["step"] for n in MEAN_VIEWS)
             bound = statistics.mean(mine[n].bound_s for n in MEAN_VIEWS)
             lines.append(
-                f"* {variant}: mean over 4 … 16 views **{step_s:.3f} s** a step, bound {bound:.3f} s, "
+                f"* {variant}: mean over 4 … 16 views **{step_s:.3f} s** per step, bound {bound:.3f} s, "
                 f"ratio {step_s / bound:.2f}, goal {GOAL_S} s"
             )
     return lines
 
 
 def analytic_table() -> str:
-    """Return what one step of vggt-1b at 518 px takes at least, and at estimated rates; nothing here is measured."""
+    """Return the table of bounds and estimates for one step of vggt-1b at 518 px; nothing in it is measured."""
     config = named_config("vggt-1b", point_head=False)
     head = ["adapter", "scenes × views", "TFLOP", "recomputed", "bound at 790 / 700 TFLOP/s"]
     lines = [[*head, "estimate / recomputed", "memory / recomputed"]]

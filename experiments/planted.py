@@ -1,10 +1,10 @@
-"""Do the tools find a subspace that is there, and nothing where nothing is? Clusters made by hand, with known answers.
+"""Do the tools find a subspace if there is one, and none if there is not? Synthetic clusters with known answers.
 
     python experiments/planted.py out=runs/planted [seeds=20]
 
-Every cluster has four attributes of six rank-4 adapters in four layers of 128 x 96 weights. The truth, where there is
-one, is a pair of 2-dimensional subspaces per attribute and layer, of which every adapter has a slightly wrong copy;
-``share`` is the part of its energy in there. Writes planted.json, planted.md and planted.png.
+Every cluster has four attributes of six rank-4 adapters in four layers of 128 x 96 weights. The planted truth, if any,
+is a pair of 2-dimensional subspaces per attribute and layer, of which every adapter has a slightly wrong copy;
+``share`` is the fraction of its energy in that copy. Writes planted.json, planted.md and planted.png.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from megasynth_train.subspace.spectrum import FrameBank, null_spectrum, signific
 
 OUTPUTS, INPUTS, RANK, DIMENSION = 128, 96, 4, 2
 ATTRIBUTES, ADAPTERS, LAYERS = 4, 6, 4
-WOBBLE = 0.3  # length of the error of every direction of an adapter's copy: 17 degrees
+WOBBLE = 0.3  # error of every direction of an adapter's copy relative to its length: 17 degrees
 LEVEL = 0.05  # of the label test
 HELP = Help(
     "python experiments/planted.py out=FOLDER [seeds=20]", "Tests the mining tools on clusters with known answers."
@@ -52,12 +52,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Condition:
-    """One kind of cluster: what its adapters share, and how much of their energy (``share``) that is."""
+    """One kind of cluster: what its adapters share, and the fraction of their energy (``share``) in it."""
 
     name: str
     share: float = 0.0
     coefficients: str = "same"  # of the shared part: the same in all adapters, or free
-    outliers: int = 0  # adapters per attribute that follow nothing
+    outliers: int = 0  # adapters per attribute without the shared part
     common: bool = False  # one subspace for all attributes
     same_start: bool = False  # all adapters of all attributes have the same row space (lora_A), and nothing else
 
@@ -110,7 +110,7 @@ def _unit(update: Update) -> Update:
 
 
 def measure(condition: Condition, seed: int) -> dict[str, Any]:
-    """Return what the tools say about one cluster, averaged over layers and attributes."""
+    """Return the tools' results on one cluster, averaged over layers and attributes."""
     rng = np.random.default_rng([seed, *condition.name.encode()])
     bank = FrameBank(draws=20, seed=seed)
     found: dict[str, list[float]] = {}
@@ -158,7 +158,7 @@ def _add_overlaps(cores: list[Core], add: Callable[[str, float], None]) -> None:
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return mean and standard deviation over seeds of every number, and how often the label test fired."""
+    """Return mean and standard deviation over seeds of every number, and how often the label test rejects."""
     summary: dict[str, Any] = {}
     for name in rows[0]:
         values = np.array([row[name] for row in rows])
@@ -169,7 +169,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Mapping[str, Any]], seeds: int) -> str:
-    """Return the markdown table."""
+    """Return the Markdown table with its explanation."""
     head = ["cluster", "dimensions found (truth 2)", *(f"{name}°" for name in EXTRACTORS)]
     head += ["overlap, one attribute", "overlap, two attributes", "label test, outputs", "inputs"]
 
@@ -182,13 +182,13 @@ def table(results: Mapping[str, Mapping[str, Any]], seeds: int) -> str:
         fired = (f"{row[key]['fired']:.2f}" for key in ("p_out", "p_inner"))
         rows.append([name, cell(row, "significant", 2), *(cell(row, key) for key in keys), *fired])
     lines = [
-        f"{seeds} clusters per row; mean ± standard deviation over them. Angles: worst principal angle, of both sides,",
-        "between the mined basis and the truth, degrees (random: about 89). Overlap: mean cos² of 2-dimensional bases,",
-        "each from half of an attribute's adapters, relative to chance. Label test: share of clusters with",
-        f"p ≤ {LEVEL}, which chance gives to {LEVEL} of them.\n\n{markdown_table(rows, aligned=False)}\n",
+        f"{seeds} clusters per row; mean ± standard deviation over them. Angles: largest principal angle, over both",
+        "sides, between the mined basis and the truth, in degrees (random: about 89). Overlap: mean cos² of",
+        "2-dimensional bases, each from half of an attribute's adapters, relative to chance. Label test: share of",
+        f"clusters with p ≤ {LEVEL} ({LEVEL} by chance).\n\n{markdown_table(rows, aligned=False)}\n",
     ]
     outliers = [(name, row["outlier_weight"]["mean"]) for name, row in results.items() if "outlier_weight" in row]
-    lines += [f"{name}: irls gives an outlier {weight:.2f} of an equal share." for name, weight in outliers]
+    lines += [f"{name}: irls gives an outlier {weight:.2f} times the equal weight." for name, weight in outliers]
     return "\n".join(lines) + "\n"
 
 
@@ -209,12 +209,12 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     shared = [c.name for c in CONDITIONS if c.share]
     for index, (name, marker) in enumerate(zip(EXTRACTORS, "osD^v", strict=False)):
         points(left, shared, (index - 2) * 0.12, f"angle_{name}", name, marker)
-    left.set(ylabel="worst angle to the truth (°)", ylim=(0, 92), title="Is what is there found?")
+    left.set(ylabel="largest angle to the truth (°)", ylim=(0, 92), title="Is a planted subspace found?")
     everyone = [c.name for c in CONDITIONS]
     points(right, everyone, 0, "same_attribute", "halves of one attribute", "o")
     points(right, everyone, 0, "two_attributes", "two attributes", "s")
     right.axhline(1, color="0.5", ls="--", lw=1, label="chance")
-    right.set(yscale="log", ylabel="mean cos² relative to chance, outputs", title="And nothing where nothing is?")
+    right.set(yscale="log", ylabel="mean cos² relative to chance, outputs", title="And none if none was planted?")
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)

@@ -1,11 +1,11 @@
-"""The paper's three questions, asked of real adapters of a tiny model, with controls.
+"""The paper's three questions, put to real adapters of a tiny model, with controls.
 
     python experiments/tiny.py out=runs/attributes
 
 (a) Do adapters of one attribute share a subspace beyond chance? (b) Are those of different attributes further apart
 than halves of one attribute, and than chance? (c) Does tuning M in the mined basis beat a random basis, and heads only,
 at equal parameters, on held-out scenes of another kind? Renders what is missing, trains, mines, compares, and writes
-results.json and results.md. Running it again continues. Two clusters (seeds) answer (a) and (b), three seeds (c).
+results.json and results.md. Running it again continues. (a) and (b) use two clusters (seeds), (c) three seeds.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Settings:
 
 
 def render(out: Path) -> None:
-    """Render four datasets of each attribute, and furnished rooms: two datasets of what the base has not seen."""
+    """Render four datasets of each attribute, and two datasets of furnished rooms, which the base has not seen."""
     words = ["preset=demo", "seed=7", "dataset_count=4", "scene_count=6", "frames=8", "downstream="]
     pipeline.main([*words, *SMALL, f"out={out / 'data'}", f"cache={out / 'cache'}"])
     words = ["preset=megasynth", "seed=303", "dataset_count=2", "scene_count=8", "frames=6", "quality=draft"]
@@ -139,7 +139,7 @@ def downstream(settings: Settings, out: Path, subspaces: Path) -> str:
 
 
 def main(words: list[str]) -> None:
-    """Run everything that is not done yet and write the results."""
+    """Run everything that is not finished yet and write the results."""
     settings = parse(Settings, words, HELP)
     out = Path(settings.out).expanduser().resolve()
     render(out)
@@ -159,7 +159,7 @@ def main(words: list[str]) -> None:
 
 
 def write(out: Path, results: Mapping[str, Any]) -> None:
-    """Write what there is so far."""
+    """Write the results so far."""
     replace_atomically(out / "results.json", (json.dumps(results, indent=1) + "\n").encode())
     clusters = results["clusters"]
     sharing_rows = [["cluster", "overlap of", "same attribute", "different attributes", "chance", "p (relabelling)"]]

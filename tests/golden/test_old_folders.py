@@ -120,7 +120,7 @@ def test_a_cluster_is_done() -> None:
 
 def test_subspaces_are_done() -> None:
     before = old_folders.files("subspaces")
-    assert "found done: <here>/subspaces" in done("mine", old_words.SUBSPACES).out
+    assert "already mined: <here>/subspaces" in done("mine", old_words.SUBSPACES).out
     assert old_folders.files("subspaces") == before
 
 

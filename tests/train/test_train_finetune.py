@@ -123,7 +123,7 @@ def test_a_disk_too_small_is_refused_before_the_first_step(
 
     usage = module.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(EnvironmentProblem, match=r"has 1 kB left, a checkpoint and the result take 7\.\d+ MB"):
+    with pytest.raises(EnvironmentProblem, match=r"has only 1 kB free, but a checkpoint and the result take 7\.\d+ MB"):
         runs.train_here(data, tmp_path / "run", "steps=2")
     assert not (tmp_path / "run" / "settings.json").exists()
 

@@ -1,4 +1,4 @@
-"""``python -m megasynth_train.basis``: look at bases, make random ones, take attributes out, exchange them."""
+"""``python -m megasynth_train.basis``: inspect, randomise, select from and convert basis files."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from megasynth_train.training.settings import ModelSettings
 HELP = Help(
     usage="python -m megasynth_train.basis show|random|select|from_paper|to_paper=FILE [out=FILE] [key=value ...]",
     explanation=(
-        "Works on files of bases, as python -m megasynth_train.mine writes them. Name one file with what is to be\n"
-        "done with it; all but show= write out=, which must not exist yet. from_paper= takes the base model too\n"
-        "(model=, checkpoint=): the basis is then refused for every other."
+        "Inspects, selects from and converts basis files as written by python -m megasynth_train.mine. Give one\n"
+        "action with a file; all but show= write out=, which must not exist yet. from_paper= also takes the base\n"
+        "model (model=, checkpoint=) and binds the basis to it; it is then refused for any other model."
     ),
     examples=(
         "python -m megasynth_train.basis show=subspaces/all.safetensors",
@@ -40,22 +40,22 @@ HELP = Help(
 
 @dataclass(frozen=True)
 class BasisSettings:
-    """What is done with a file of a basis; exactly one of the first five."""
+    """What to do with a basis file; give exactly one of the first five."""
 
     show: str = setting("", "print what the basis is: attributes, layers, dimensions, origin")
-    random: str = setting("", "write random directions of the same shapes and columns, the control of an experiment")
-    select: str = setting("", "write a basis with the columns of attributes= only")
+    random: str = setting("", "write a random basis of the same shapes and columns, as a control")
+    select: str = setting("", "write a basis with only the columns of attributes=")
     from_paper: str = setting(
-        "", "write the basis of a file with the released code's keys (frame_blocks.attn.qkv.0.A …)"
+        "", "write a basis from a file with the released code's keys (frame_blocks.attn.qkv.0.A …)"
     )
     to_paper: str = setting("", "write a file with the released code's keys")
     out: str = setting("", "file to write; must not exist")
     attributes: tuple[str, ...] = setting(
-        (), "select: which to keep; from_paper: what equal parts of the columns belong to, in order (none: all)"
+        (), "select: attributes to keep; from_paper: names of equal blocks of the columns, in order (empty: one block)"
     )
     seed: int = setting(0, "random: seed of the directions", minimum=0)
     orthonormalise: bool = setting(
-        False, "from_paper: make columns orthonormal that are not; spans stay, an M trained on them is lost"
+        False, "from_paper: orthonormalise the columns; their span stays, but an M trained on them no longer fits"
     )
     model: ModelSettings = field(default_factory=ModelSettings)  # from_paper: what the basis is bound to
 
@@ -71,7 +71,7 @@ def table(basis: Basis) -> str:
         "base": base.get("size") or base.get("base_model_name_or_path") or "not recorded",
         "base SHA-256": base.get("weights_sha256", "not recorded"),
         "basis SHA-256": basis.sha256,
-        "trained by M": f"{sum(layer.dimension**2 for layer in basis.layers.values()):,} numbers",
+        "trained in M": f"{sum(layer.dimension**2 for layer in basis.layers.values()):,} parameters",
     }
     width = max(map(len, facts)) + 2
     lines = [f"{name + ':':{width}}{value}" for name, value in facts.items()]
@@ -132,8 +132,9 @@ def _from_paper(settings: BasisSettings) -> None:
     write_basis(out, basis)
     if not base:
         print(
-            f"WARNING: {out} is bound to no base model: it is accepted wherever names and shapes fit, though its "
-            "directions mean something in one model only; give that one, e.g. checkpoint=facebook/VGGT-1B",
+            f"WARNING: {out} is not bound to a base model: every model with fitting layer names and shapes accepts it, "
+            "but it is meaningful only for the one it was mined from; name that one, e.g. "
+            "checkpoint=facebook/VGGT-1B",
             file=sys.stderr,
         )
 
@@ -160,15 +161,15 @@ USES = {
 
 
 def run(settings: BasisSettings) -> None:
-    """Do what ``settings`` ask for; ConfigError if that is not exactly one thing, or a key has no part in it."""
+    """Run the action that is given; ConfigError if there is not exactly one, or a key does not apply to it."""
     chosen = [name for name in ACTIONS if getattr(settings, name)]
     if len(chosen) != 1:
-        what = f"{' and '.join(chosen)} are given" if chosen else "nothing is to be done"
-        raise ConfigError(f"{what}: name one file with one of {', '.join(f'{name}=' for name in ACTIONS)}")
+        what = f"{' and '.join(chosen)} are given" if chosen else "no action is given"
+        raise ConfigError(f"{what}: give exactly one of {', '.join(f'{name}=' for name in ACTIONS)} with a file")
     defaults = BasisSettings()
     for key, users in USES.items():
         if chosen[0] not in users and getattr(settings, key) != getattr(defaults, key):
-            raise ConfigError(f"{key}= has no part in {chosen[0]}=; it belongs to {', '.join(sorted(users))}")
+            raise ConfigError(f"{key}= does not apply to {chosen[0]}=, only to {', '.join(sorted(users))}")
     ACTIONS[chosen[0]](settings)
 
 
@@ -181,7 +182,7 @@ def _new_file(settings: BasisSettings) -> Path:
 
 
 def main(words: list[str]) -> None:
-    """Do what the words say."""
+    """Run the action that the command line names."""
     run(parse(BasisSettings, words, HELP))
 
 

@@ -5,8 +5,8 @@
     <out>/cluster.json           the manifest, written before anything is trained: datasets, seeds, settings, base model
     <out>/<dataset>/             one run folder per dataset (finetune.py) with its adapter/
 
-Running the same command again continues: finished adapters are skipped, unfinished ones resume. Every adapter starts
-from a seed of its own, derived from the cluster's seed and the dataset's name; adapters/drift.py says why.
+Running the same command again continues: finished adapters are skipped, unfinished ones resume. Every adapter has
+its own seed, derived from the cluster's seed and the dataset's name; adapters/drift.py says why.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ HELP = Help(
     usage="python -m megasynth_train.cluster experiment=FOLDER out=FOLDER [key=value ...]",
     explanation=(
         "Trains one adapter per dataset of an experiment: the cluster from which subspaces are mined. Running the\n"
-        "same command again continues. A farm of GPUs: the same command everywhere, each with its own shard=i/n, in\n"
-        "any order. A dataset that fails does not stop the others: it is named at the end, with exit code 3."
+        "same command again continues. To use several GPUs or machines, run the same command on each with its own\n"
+        "shard=i/n, in any order. A dataset that fails does not stop the others; failures are listed at the end, with\n"
+        "exit code 3."
     ),
     examples=(
         "python -m megasynth_train.cluster experiment=runs/full out=runs/loras checkpoint=facebook/VGGT-1B rank=16",
@@ -60,7 +61,7 @@ HELP = Help(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one dataset: "trained", "done before", or "failed" with a message."""
+    """The outcome for one dataset: "trained", "done before", or "failed" with a message."""
 
     name: str
     status: str
@@ -76,10 +77,10 @@ class AdaptersFailed(MegaSynthError):
 
 
 def run_cluster(settings: ClusterSettings) -> list[Outcome]:
-    """Train this shard's adapters and return what became of each; ConfigError if ``out`` holds another cluster.
+    """Train this shard's adapters and return the outcome of each; ConfigError if ``out`` holds another cluster.
 
-    A failing dataset is an outcome. What would fail all of them is raised: EnvironmentProblem (no GPU, full disk) and
-    Interrupted (signal or max_runtime_s), after which the same command continues.
+    A dataset that fails is reported in its outcome. Errors that would stop all of them are raised: EnvironmentProblem
+    (no GPU, full disk) and Interrupted (signal or max_runtime_s), after which the same command continues.
     """
     _check(settings)
     share = parse_shard(settings.shard)
@@ -105,7 +106,7 @@ def require_all(outcomes: Sequence[Outcome]) -> None:
 
 
 def summary(outcomes: Sequence[Outcome], out: Path) -> str:
-    """Return a table with one line per dataset of the cluster: status, last objective and how far lora_A went."""
+    """Return a table with one line per dataset of the cluster: status, last objective and drift of lora_A."""
     rows = [("dataset", "status", "objective", "change of A", "angle", "seconds")]
     known = {outcome.name: outcome for outcome in outcomes}
     for name in sorted(read_manifest(out)["adapters"]):
@@ -139,7 +140,7 @@ def _train_one(
         result = finetune.run(run_settings, record=record)
     except (EnvironmentProblem, Interrupted):
         raise
-    except Exception as error:  # a defect on one dataset must not cost the nights of the others; it is named at the end
+    except Exception as error:  # an unexpected error on one dataset must not stop the others; it is listed at the end
         if not isinstance(error, MegaSynthError):
             traceback.print_exc()
         return Outcome(name, "failed", f"{type(error).__name__}: {error}", seconds=time.monotonic() - started)
@@ -152,13 +153,13 @@ def _check(settings: ClusterSettings) -> None:
         key = "out" if settings.experiment else "experiment"
         raise ConfigError(f"{key}= is missing, e.g. experiment=runs/demo out=runs/demo_loras")
     if settings.data.sources:
-        raise ConfigError("data= names the data of a single run; a cluster takes experiment= and, to choose, datasets=")
+        raise ConfigError("data= is for a single run; a cluster takes experiment=, and datasets= to choose some of it")
     if settings.adapter.seed:
-        raise ConfigError("adapter.seed= is derived for each adapter of a cluster; give the cluster's own, seed=")
+        raise ConfigError("adapter.seed= is derived for each adapter of a cluster; set the cluster's seed= instead")
 
 
 def main(words: list[str]) -> None:
-    """Train as the words say and print the table; AdaptersFailed at the end if some failed."""
+    """Train as the command line says and print the table; AdaptersFailed at the end if some failed."""
     settings = parse(ClusterSettings, words, HELP)
     outcomes = run_cluster(settings)
     if PartialState().is_main_process:

@@ -1,4 +1,4 @@
-"""``python -m megasynth_train.export_lora``: a trained adapter in a basis as an ordinary LoRA folder."""
+"""``python -m megasynth_train.export_lora``: write a trained subspace adapter as a plain LoRA folder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from megasynth_train.adapters.subspace.export import export_folder
 HELP = Help(
     usage="python -m megasynth_train.export_lora adapter=FOLDER out=FOLDER [basis=FILE]",
     explanation=(
-        "Writes an adapter of mode=subspace as a plain LoRA with the same weights: lora_B = scale · A M, lora_A = Bᵀ.\n"
-        "PeftModel.from_pretrained(base, out) loads it where this package is not installed. The base model is not\n"
-        "needed for the export; the basis is, if it was moved since training say where it lies."
+        "Writes an adapter of mode=subspace as a plain LoRA with the same update: lora_B = scale · A M, lora_A = Bᵀ.\n"
+        "PeftModel.from_pretrained(base, out) loads it where this package is not installed. The export needs the\n"
+        "basis but not the base model; if the basis was moved since training, give basis=."
     ),
     examples=("python -m megasynth_train.export_lora adapter=runs/human/adapter out=runs/human_lora",),
 )
@@ -24,7 +24,7 @@ HELP = Help(
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What is exported and where to."""
+    """What is exported, and where to."""
 
     adapter: str = setting("", "folder of a trained adapter of mode=subspace")
     out: str = setting("", "folder of the plain LoRA; it must not exist yet")
@@ -32,7 +32,7 @@ class ExportSettings:
 
 
 def main(words: list[str]) -> None:
-    """Export as the words say; see ``export_folder`` for the errors."""
+    """Export as the command line says; raises as ``export_folder``."""
     settings = parse(ExportSettings, words, HELP)
     for key, value in (("adapter", settings.adapter), ("out", settings.out)):
         if not value:

@@ -59,8 +59,9 @@ HELP = Help(
     usage="python -m megasynth_train.finetune data=FOLDER out=FOLDER [key=value ...]",
     explanation=(
         "Trains VGGT, or adapters in it, on datasets. Running the same command again resumes from the latest\n"
-        "checkpoint; a finished run says so. Several GPUs: torchrun --nproc-per-node=8 -m megasynth_train.finetune …\n"
-        "(data.images_per_step counts per process). Exit code 75: stopped and saved, run again (torchrun says 1)."
+        "checkpoint; nothing happens if it has finished. Several GPUs: torchrun --nproc-per-node=8 -m\n"
+        "megasynth_train.finetune … (data.images_per_step is per process). Exit code 75 means stopped and saved: run\n"
+        "the command again (torchrun exits with 1 instead)."
     ),
     examples=(
         "python -m megasynth_train.finetune data=runs/demo out=runs/tiny model=vggt-tiny mode=full "
@@ -72,7 +73,7 @@ HELP = Help(
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run left: ``result`` is the folder of the last weights, ``best`` that of the best validation."""
+    """A finished run: ``result`` is the folder of the last weights, ``best`` that of the best validation."""
 
     out: Path
     result: Path
@@ -100,13 +101,13 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
         set_backends()
-        identity = settings_identity(settings, accelerator)  # a basis that cannot be used leaves no folder behind
+        identity = settings_identity(settings, accelerator)  # before the folder is made: the basis may be unusable
         with held(out, accelerator, identity):
             if (done := on_main(accelerator, lambda: read_done(out))) is not None:
                 if accelerator.is_main_process:
                     say(
-                        f"{out} holds a finished run of {done['step']} steps; nothing to do (of the same settings; "
-                        "data and base model were not compared)"
+                        f"{out} holds a finished run of {done['step']} steps with the same settings; nothing to do "
+                        "(data and base model were not compared)"
                     )
                 return _result(out, done, already_done=True)
             return _train(settings, out, accelerator, identity, record or {}, stop)
@@ -148,7 +149,7 @@ def _train(
 
 
 def settings_identity(settings: TrainSettings, accelerator: Accelerator) -> dict[str, Any]:
-    """Return every setting that changes the result, by key, the number of processes, and what is in the basis."""
+    """Return by key what decides the result: settings, number of processes and the content of the basis."""
     identity = flat(identity_of(settings))
     identity["model.precision"] = resolve_precision(settings.model.precision, accelerator.device)
     identity["the number of processes"] = accelerator.num_processes
@@ -164,7 +165,7 @@ def _result(out: Path, done: Mapping[str, Any], *, already_done: bool) -> TrainR
 def _finish(
     out: Path, adapted: Adapted, position: Position, training: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> TrainResult:
-    """Save the result, the best one if it is another, and done.json, in this order."""
+    """Save the last weights, the best ones if they are others, and done.json, in this order."""
     save_adapter(adapted, out / ADAPTER, training)
     result = {"step": position.step, "result": ADAPTER, "best": ADAPTER, "best_step": None, "best_objective": None}
     if position.best_step is not None:
@@ -189,7 +190,7 @@ def _save_best(out: Path, adapted: Adapted, position: Position, training: Mappin
 
 
 def main(words: list[str]) -> None:
-    """Train as the words say."""
+    """Train as the command line says and print the result."""
     result = run(parse(TrainSettings, words, HELP))
     if PartialState().is_main_process:
         print(f"{result.steps} steps, {result.skipped_steps} skipped, objective {result.objective}: {result.result}")

@@ -1,6 +1,6 @@
 """``python -m megasynth_train.mine``: from a cluster of adapters to the subspace of every attribute.
 
-What is in ``out`` afterwards: subspace/result_folder.py. The same command again continues, or finds all done.
+subspace/result_folder.py lists what ``out`` then holds. Running the same command again continues, or finds it done.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from megasynth_train.training.settings import ModelSettings
 HELP = Help(
     usage="python -m megasynth_train.mine cluster=FOLDER out=FOLDER [key=value ...]",
     explanation=(
-        "Finds, for every attribute and layer, the directions in which the cluster's adapters changed the model: one\n"
-        "basis file per attribute, all of them beside each other (all.safetensors), and analysis.json with spectra,\n"
-        "angles, overlaps and what chance would give, drawn in report/index.html. cluster= is the folder of\n"
-        "python -m megasynth_train.cluster, or one with PEFT adapters in folders named <attribute>_<number>."
+        "Finds, for every attribute and layer, the directions in which the cluster's adapters changed the model.\n"
+        "Writes one basis file per attribute, one with all of them side by side (all.safetensors), and analysis.json\n"
+        "with spectra, angles, overlaps and what chance would give, drawn in report/index.html. cluster= is a folder\n"
+        "of python -m megasynth_train.cluster, or one with PEFT adapters in folders named <attribute>_<number>."
     ),
     examples=(
         "python -m megasynth_train.mine cluster=runs/loras out=runs/subspaces dimension=16",
@@ -62,7 +62,7 @@ class MineSettings:
 
 @dataclass(frozen=True)
 class MiningResult:
-    """What a run left behind; ``report`` is None where none was asked for."""
+    """The files of a finished run; ``report`` is None if none was asked for."""
 
     out: Path
     analysis: Analysis
@@ -75,7 +75,7 @@ class MiningResult:
 def run(settings: MineSettings) -> MiningResult:
     """Mine the cluster and return what was found; ConfigError or DatasetError for what cannot be mined.
 
-    Raises Interrupted if asked to stop by a signal; then, as after any other end, the same settings continue.
+    Raises Interrupted if a signal asks to stop; running with the same settings then continues.
     """
     started = time.monotonic()
     for key in ("cluster", "out"):
@@ -107,9 +107,9 @@ def run(settings: MineSettings) -> MiningResult:
 
 
 def _opened(settings: MineSettings) -> tuple[Cluster, dict[str, float]]:
-    """Return the cluster, checked, and its base weights' effective ranks if the allocation is to use these.
+    """Return the checked cluster, and the base weights' effective ranks if the allocation uses them.
 
-    The base model is loaded for these, and if any key names it: DoRA's updates depend on it.
+    The base model is loaded if a key names it: DoRA's updates and allocate_from=base depend on it.
     """
     mining_settings = settings.mining
     from_base = mining_settings.allocate_from == "base"
@@ -132,7 +132,7 @@ def _opened(settings: MineSettings) -> tuple[Cluster, dict[str, float]]:
 
 def _base_weights(settings: ModelSettings) -> BaseWeights:
     """Return the weights that ``settings`` name, random ones if they say so; DatasetError if they do not fit."""
-    # imported here: they bring PyTorch, and the processes that mine the layers import this module as their main one
+    # imported here: they load PyTorch, and the processes that mine the layers import this module as their main one
     from megasynth_train.training.base_model import base_model
     from megasynth_train.vggt.checkpoint import weights_hash
 
@@ -142,7 +142,7 @@ def _base_weights(settings: ModelSettings) -> BaseWeights:
 
 
 def _identity(settings: MiningSettings, cluster: Cluster) -> dict[str, Any]:
-    """Return everything that decides the result, in words of the command line where there are some."""
+    """Return everything that decides the result, named as on the command line where possible."""
     return to_plain(
         {
             "mining": {**to_plain(settings), "attributes": cluster.attributes},
@@ -155,7 +155,7 @@ def _identity(settings: MiningSettings, cluster: Cluster) -> dict[str, Any]:
 
 def _write_results(cluster: Cluster, settings: MiningSettings, out: Path, started: float, stop: StopRequest) -> None:
     """Write the bases and the analysis from the layers' files."""
-    from megasynth_train.subspace.basis_file import write_basis  # brings PyTorch, see above
+    from megasynth_train.subspace.basis_file import write_basis  # loads PyTorch, see above
 
     rows = {module: read_rows(layer_file(out / result_folder.LAYERS, module)) for module in cluster.modules}
     analysis = mining.assemble_analysis(cluster, settings, rows, time.monotonic() - started)
@@ -180,10 +180,10 @@ def _write_report(analysis: Analysis, out: Path) -> Path:
 
 
 def main(words: list[str]) -> None:
-    """Mine as the words say and print what was found."""
+    """Mine as the command line says and print what was found."""
     result = run(parse(MineSettings, words, HELP))
     print(summary(result.analysis))
-    print(f"{'found done' if result.already_done else 'mined'}: {result.out}")
+    print(f"{'already mined' if result.already_done else 'mined'}: {result.out}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """``python -m megasynth_train.predict``: cameras, depth and points of one scene from a folder of pictures.
 
-What it writes: evaluate/prediction_files.py.
+evaluate/prediction_files.py describes the files it writes.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from megasynth_train.vggt.precision import set_backends
 HELP = Help(
     usage="python -m megasynth_train.predict images=FOLDER out=FOLDER [key=value ...]",
     explanation=(
-        "Predicts cameras, depth and points of one scene from the pictures in a folder (all taken of the same,\n"
-        "unmoving scene; the first is the world), and writes predictions.npz, cameras.json, points.ply, overview.png."
+        "Predicts cameras, depth and points of one static scene from the pictures in a folder, in the frame of the\n"
+        "first camera, and writes predictions.npz, cameras.json, points.ply and overview.png."
     ),
     examples=(
         "python -m megasynth_train.predict images=photos checkpoint=facebook/VGGT-1B out=runs/photos",
@@ -54,21 +54,23 @@ class PredictSettings:
     )
     basis: str = setting("", "adapters of mode=subspace: file of their basis, if it was moved since training")
     mode: str = setting(
-        "crop", "crop: full width, tall pictures lose top and bottom; pad: everything, on a white square", options=MODES
+        "crop",
+        "crop: full width, top and bottom of tall pictures cut off; pad: the whole picture on a white square",
+        options=MODES,
     )
     width_px: int = setting(
         0, "width of the network's input, a multiple of the patch size; 0: the model's own", minimum=0
     )
     stride: int = setting(1, "use every n-th picture", minimum=1)
-    max_views: int = setting(0, "use at most so many pictures; 0: all", minimum=0)
+    max_views: int = setting(0, "use at most this many pictures; 0: all", minimum=0)
     drop_percent: float = setting(
-        20.0, "share of the visible points left out of points.ply: the least confident ones", minimum=0, maximum=100
+        20.0, "percentage of visible points, the least confident, left out of points.ply", minimum=0, maximum=100
     )
     pixel_centre: float = setting(
-        0.5, "where the first pixel's middle lies: 0.5, or 0 as in the released code", minimum=0, maximum=0.5
+        0.5, "coordinate of the first pixel's centre: 0.5, or 0 as in the released code", minimum=0, maximum=0.5
     )
     overview: bool = setting(True, "draw overview.png, which needs matplotlib")
-    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"])
+    device: str = setting("auto", "auto: CUDA if available", options=["auto", "cpu", "cuda"])
     model: ModelSettings = field(default_factory=ModelSettings)
 
 
@@ -78,9 +80,9 @@ def as_images(pictures: Sequence[Picture]) -> torch.Tensor:
 
 
 def run(settings: PredictSettings) -> list[str]:
-    """Predict as ``settings`` say, write all files, return lines to tell. Nothing is written before all is known.
+    """Predict as ``settings`` say, write all files once everything is computed, and return lines to print.
 
-    Interrupted after a signal: then nothing has been written. One that comes while files are written is too late.
+    Raises Interrupted after a signal, with nothing written, unless the files are already being written.
     """
     if not settings.images:
         raise ConfigError("images= is missing: name a folder of pictures")
@@ -102,10 +104,10 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     set_backends()
     config = named_config(settings.model.size)
     width_px = settings.width_px or config.image_size_px
-    # before the weights: it may fail
+    # before the weights are loaded, because this may fail
     pictures = load_pictures(files.used, settings.mode, width_px, config.patch_size_px)
     notes = [files.note] if files.note else []
-    notes += [f"{p.path.name} holds {p.frames} frames; its first one is used" for p in pictures if p.frames > 1]
+    notes += [f"{p.path.name} holds {p.frames} frames; only the first is used" for p in pictures if p.frames > 1]
     model = base_model(settings.model, notes)
     if settings.adapter:
         adapted = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis)
@@ -114,17 +116,17 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
         compile_blocks(model)
     scene = predict(model, as_images(pictures), device, settings.model.precision, pixel_centre=settings.pixel_centre)
     if not (np.isfinite(scene.pose_encoding).all() and np.isfinite(scene.depth_z).all()):
-        raise ConfigError("the model answers with infinite or undefined numbers; try model.precision=fp32")
+        raise ConfigError("the model's output is not finite; try model.precision=fp32")
     keep = confident(scene, np.stack([picture.visible for picture in pictures]), settings.drop_percent)
     record = {"format": FORMAT, "settings": asdict(settings)}
-    with StopRequest():  # which keeps older and newer files from being mixed
+    with StopRequest():  # a signal must not leave a mix of older and newer files
         write_prediction(out, scene, pictures, keep, record, overview=settings.overview)
     notes.append(f"{len(pictures)} views, {int(keep.sum()):,} of {keep.size:,} points: {out}")
     return notes
 
 
 def main(words: list[str]) -> None:
-    """Predict from the command line's words."""
+    """Predict as the command line says and print what was done."""
     for line in run(parse(PredictSettings, words, HELP)):
         print(line, flush=True)
 

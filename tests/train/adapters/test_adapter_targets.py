@@ -91,14 +91,14 @@ def test_a_pattern_narrows_the_targets() -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        (r"aggregator\.blocks\..*", "fits no module"),
-        (r".*\.qkv|camera_head\.embed_poze", "'camera_head.*embed_poze' fits no module"),
-        (r"(camera_head|depth_head)\.none|.*fc1", "'.camera_head.depth_head.*none' fits no module"),
-        (r"[|]]|.*fc1", "fits no module"),
+        (r"aggregator\.blocks\..*", "matches no module"),
+        (r".*\.qkv|camera_head\.embed_poze", "'camera_head.*embed_poze' matches no module"),
+        (r"(camera_head|depth_head)\.none|.*fc1", "'.camera_head.depth_head.*none' matches no module"),
+        (r"[|]]|.*fc1", "matches no module"),
         (r"aggregator\.patch_embed\..*", "outside the encoder"),
         (r"depth_head\.resize_layers\.0", "not a linear layer or convolution"),
-        (r"qkv", "write whole names"),
-        (r"(aggregator", "no regular expression"),
+        (r"qkv", "must match whole names"),
+        (r"(aggregator", "not a regular expression"),
     ],
 )
 def test_a_pattern_that_fits_nothing_is_refused(pattern: str, message: str) -> None:

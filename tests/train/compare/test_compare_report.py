@@ -47,15 +47,15 @@ def said(found: Results, reference: str = "heads") -> str:
 
 def test_a_clear_difference_is_called_one_and_an_unclear_one_is_not() -> None:
     clear = results(*(row("heads", s, 0.5) for s in range(4)), *(row("lora-16", s, 0.2) for s in range(4)))
-    assert "lora-16 is best" in said(clear) and "exceeds the spread" in said(clear)
+    assert "lora-16 is best" in said(clear) and "is distinguishable from zero" in said(clear)
     assert "Next is heads" in said(clear) and "by NC: lora-16" in said(clear)
     close = results(*(row("heads", s, 0.5) for s in range(4)), *(row("lora-16", s, 0.5) for s in range(4)))
-    assert "does not exceed the spread" in said(close)
+    assert "is not distinguishable from zero" in said(close)
 
 
 def test_one_seed_claims_nothing() -> None:
     single = results(row("heads", 0, 0.5), row("lora-16", 0, 0.2))
-    assert "cannot be told from chance" in said(single) and "exceeds" not in said(single)
+    assert "cannot be told from chance" in said(single) and "distinguishable" not in said(single)
     assert "no ranking can be claimed" in caveat(single, make_table(single, "heads"), 2, {})
     assert "±" not in markdown(single, make_table(single, "heads"), 2, {}).split("## Results")[1].split("| method")[1]
 

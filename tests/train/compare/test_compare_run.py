@@ -231,7 +231,7 @@ def test_scenes_that_are_trained_on_are_counted(experiment: Path, tmp_path: Path
     out = tmp_path / "out"
     done = compare(settings(experiment, out, "methods=[base]", f"test={experiment / 'texture_00'}"))
     assert len(done.report.manifest["scenes"]["seen"]) == 2
-    assert "2 of the test scenes were trained on" in (out / "index.html").read_text()
+    assert "2 of the test scenes also served for training" in (out / "index.html").read_text()
 
 
 def test_the_plan_writes_nothing(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,12 +175,12 @@ def test_an_attributes_own_file_must_be_there_and_of_the_same_mining(
     experiment: Path, tmp_path: Path, other: str
 ) -> None:
     write_mining(tmp_path, ("texture", "geometry"))
-    expected = "give the whole folder"
+    expected = "give the complete folder"
     if other == "missing":
         (tmp_path / "geometry.safetensors").unlink()
     elif other == "another mining":
         write_tiny_basis(tmp_path / "geometry.safetensors")
-        expected = "not of the same mining"
+        expected = "not from the same mining run"
     else:
         write_tiny_basis(tmp_path / "all.safetensors")
         expected = "was not written by megasynth_train.mine"
@@ -226,6 +226,9 @@ def test_a_choice_is_trained_from_its_own_file_and_notes_reach_the_report(
         "geometry.safetensors", "random_0_geometry.safetensors",
     ]  # fmt: skip
     for text in ((out / name).read_text() for name in ("comparison.md", "chapter.json", "index.html")):
-        assert "heads-matched: LoRA of rank" in text and "subspace-block: the basis is orthonormal as a whole" in text
+        assert (
+            "heads-matched: LoRA of rank" in text
+            and "subspace-block: the columns of all attributes are orthonormal together" in text
+        )
     again = compare(given)
     assert {outcome.status for outcome in again.outcomes} == {"done before"}

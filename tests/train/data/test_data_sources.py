@@ -164,7 +164,7 @@ class TestTrouble:
         with pytest.raises(DatasetError, match=r"nowhere: there is no such folder"):
             opened(tmp_path / "nowhere")
         (tmp_path / "list.txt").write_text("runs/demo")
-        with pytest.raises(DatasetError, match=r"list\.txt: this is a file, name a folder"):
+        with pytest.raises(DatasetError, match=r"list\.txt: this is a file; name a folder"):
             opened(tmp_path / "list.txt")
         with pytest.raises(DatasetError, match=r"holds no dataset .* no experiment"):
             opened(tmp_path)

@@ -159,7 +159,7 @@ def test_scenes_that_cannot_be_evaluated_are_named_and_left_out(
     assert "Excluded: 2 scenes" in text and names[0] in text
 
 
-@pytest.mark.parametrize(("factor", "reason"), [(np.nan, "NaN"), (0.0, "in one place")])
+@pytest.mark.parametrize(("factor", "reason"), [(np.nan, "NaN"), (0.0, "to align coincide")])
 def test_predictions_that_cannot_be_aligned_exclude_the_scene(
     data: Path, tmp_path: Path, factor: float, reason: str
 ) -> None:
@@ -179,7 +179,7 @@ def test_a_scene_without_geometry_is_left_out(data: Path, tmp_path: Path) -> Non
     oracle = Oracle(settings)
     scene = read_scene(select_scenes(settings).scenes[0], settings, oracle.config)
     empty = tuple(replace(view, depth_z=np.zeros_like(view.depth_z)) for view in scene.truth)
-    with pytest.raises(DatasetError, match="0 pixels have a depth, it takes 100"):
+    with pytest.raises(DatasetError, match="0 pixels have a depth; at least 100 are needed"):
         evaluate_scene(oracle, replace(scene, truth=empty), "cpu", settings)
 
 
@@ -199,7 +199,7 @@ def test_a_signal_leaves_what_was_there(data: Path, tmp_path: Path, monkeypatch:
             return super().forward(images)
 
     _perfect(monkeypatch, Stopped(settings))
-    with pytest.raises(Interrupted, match=r"SIGTERM; nothing has been written; .* begin anew"):
+    with pytest.raises(Interrupted, match=r"SIGTERM; nothing has been written; .* start over"):
         program.run(settings)
     assert len(predicted) == 1
     assert (tmp_path / "out" / "results.json").read_bytes() == before

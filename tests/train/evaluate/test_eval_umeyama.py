@@ -56,8 +56,8 @@ def test_a_mirrored_cloud_is_not_mirrored_back() -> None:
 @pytest.mark.parametrize(
     ("points", "says"),
     [
-        (np.zeros((2, 3)), "it takes 3"),
-        (np.full((50, 3), 1e6 / 3), "in one place"),
+        (np.zeros((2, 3)), "at least 3 are needed"),
+        (np.full((50, 3), 1e6 / 3), "to align coincide"),
         (np.linspace(0, 1, 50)[:, None] * [1.0, 2.0, 3.0] + 7, "on one line"),
         (np.full((50, 3), np.nan), "not all finite"),
     ],

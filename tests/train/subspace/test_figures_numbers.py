@@ -127,7 +127,7 @@ def test_words_never_claim_what_one_adapter_cannot_show():
     analysis = make_analysis(("a", "b"), depth=1, width=48, adapters=1, rank=4, dimension=4)
     numbers = attribute_numbers(analysis)
     texts = findings(numbers, pair_numbers(analysis, Chance()), split_numbers(analysis))
-    assert texts[0] == "With one adapter nothing can be said about what adapters share: every attribute has only one."
+    assert texts[0] == "A single adapter does not show what adapters share: every attribute has only one."
     assert not any("cosine" in text or "halves" in text for text in texts)
     assert what_was_mined(analysis, numbers) == "2 adapters of 2 attributes (1 each), mined in 8 layers."
 
@@ -141,7 +141,7 @@ def test_words_say_when_halves_find_nothing():
         if not silent:  # cross halves exactly as close as those of one attribute
             splits = tuple(dataclasses.replace(n, out=same[0].out, inner=same[0].inner) for n in splits)
         text = " ".join(findings(attribute_numbers(analysis), (), splits))
-        assert ("no subspaces of their own" in text) != silent
+        assert ("show no distinct subspaces" in text) != silent
 
 
 def test_tables_hold_every_layer_and_pair(tmp_path):

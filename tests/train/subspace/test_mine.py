@@ -198,7 +198,7 @@ def test_layers_that_got_fewer_dimensions_than_asked_are_counted(
 
     assert notes(whole) == []
     many = mined(cluster, tmp_path / "many", "modules=.*frame_blocks.*", "dimension=3")  # planted: RANK directions
-    assert len(notes(many)) == 1 and "4 of 4 layers have fewer for an attribute, 2:" in notes(many)[0]
+    assert len(notes(many)) == 1 and "4 of 4 layers have fewer dimensions for some attribute (2)" in notes(many)[0]
     assert {row.dimension for row in many.analysis.layers} == {RANK}
 
 
@@ -285,9 +285,11 @@ def test_one_adapter_zero_updates_and_more_dimensions_than_there_are(tmp_path: P
     energies = (pairs[moved].energy_first_in_second, pairs[moved].energy_second_in_first)
     assert pair.layers[0].energy == pytest.approx(np.mean(energies))  # no made-up 0 of the layer that did not move
     assert f"×{short(pair.layers[0].energy_ratio)}" in summary(result.analysis)
-    assert any("half_00 did not move" in note for note in result.analysis.notes)
+    assert any("half_00 left the base model unchanged" in note for note in result.analysis.notes)
     (note,) = (note for note in result.analysis.notes if note.startswith("dimension=100"))
-    assert "2 of 2 layers have fewer for an attribute, 0 to 2: as many as" in note and note in summary(result.analysis)
+    assert "2 of 2 layers have fewer dimensions for some attribute (0 to 2)" in note and note in summary(
+        result.analysis
+    )
     assert read_basis(result.concatenated).dimension(moved) <= 5
 
 

@@ -59,7 +59,7 @@ def test_errors_of_processes_are_raised_here() -> None:
     with pytest.raises(ZeroDivisionError) as raised:
         answers("defect", 2)
     assert "in behave" in raised.value.__notes__[0]
-    with pytest.raises(EnvironmentProblem, match=r"worked at 3 was ended from outside \(exit code -9\)"):
+    with pytest.raises(EnvironmentProblem, match=r"worked on 3 was killed \(exit code -9\)"):
         answers("kill", 1)
 
 

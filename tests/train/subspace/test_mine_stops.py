@@ -113,7 +113,7 @@ def test_a_worker_that_is_killed_is_named(cluster: Path, tmp_path: Path) -> None
     workers[0].kill()
     _, text = process.communicate(timeout=60)
     assert process.returncode == ExitCode.ENVIRONMENT, text
-    assert "EnvironmentProblem: the process that worked at aggregator." in text and "run.workers=1" in text
+    assert "EnvironmentProblem: the process that worked on aggregator." in text and "run.workers=1" in text
     wait_until_gone(workers)
 
 

@@ -38,7 +38,7 @@ def test_show(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         small_basis().sha256,
     ):
         assert part in text
-    assert "51 numbers" in text  # 5² + 1² + 5²
+    assert "51 parameters" in text  # 5² + 1² + 5²
     lines = [line.split() for line in text.splitlines()]
     assert ["attention", "kind", "layers", "outputs", "inputs", "D", "texture", "geometry"] in lines
     assert ["frame", "qkv", "1", "18", "7", "5", "2", "3"] in lines
@@ -68,7 +68,7 @@ def test_a_basis_of_the_paper_is_bound_to_the_model_named_and_the_user_is_told_i
     fitting = small_basis(layers={module: ((outputs, inputs), {"texture": 2})}, attributes=("texture",))
     export_paper(fitting, tmp_path / "space")
     main([f"from_paper={tmp_path / 'space'}", f"out={tmp_path / 'free'}"])
-    assert "free is bound to no base model" in capsys.readouterr().err
+    assert "free is not bound to a base model" in capsys.readouterr().err
     assert read_basis(tmp_path / "free").base == {}
     main([f"from_paper={tmp_path / 'space'}", f"out={tmp_path / 'bound'}", *words])
     assert capsys.readouterr().err == ""
@@ -86,12 +86,12 @@ def test_a_basis_of_the_paper_is_bound_to_the_model_named_and_the_user_is_told_i
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "nothing is to be done: name one file with one of show="),
+        ([], "no action is given: give exactly one of show="),
         (["show=FILE", "random=FILE"], "show and random are given"),
-        (["show=FILE", "out=x"], "out= has no part in show=; it belongs to from_paper, random, select, to_paper"),
-        (["random=FILE", "attributes=texture", "out=x"], "attributes= has no part in random="),
-        (["select=FILE", "seed=1", "out=x"], "seed= has no part in select="),
-        (["random=FILE", "model=vggt-tiny", "out=x"], "model= has no part in random="),
+        (["show=FILE", "out=x"], "out= does not apply to show=, only to from_paper, random, select, to_paper"),
+        (["random=FILE", "attributes=texture", "out=x"], "attributes= does not apply to random="),
+        (["select=FILE", "seed=1", "out=x"], "seed= does not apply to select="),
+        (["random=FILE", "model=vggt-tiny", "out=x"], "model= does not apply to random="),
         (["random=FILE"], "out= is missing"),
         (["select=FILE", "out=NEW"], "choose at least one attribute"),
         (["select=FILE", "attributes=textures", "out=NEW"], "did you mean texture"),

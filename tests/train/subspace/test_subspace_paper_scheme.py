@@ -73,7 +73,7 @@ def test_columns_become_attributes_in_equal_parts(tmp_path: Path) -> None:
     basis = import_paper(write(tmp_path / "space"), attributes=("texture", "lighting", "camera"))
     assert basis.columns[QKV] == {"texture": (0, 2), "lighting": (2, 4), "camera": (4, 6)}
     np.testing.assert_array_equal(basis.select(["lighting"]).layers[QKV].left, FIXTURE["B_out_basis"][:, 2:4])
-    with pytest.raises(ConfigError, match=r"the 6 columns of .* cannot be divided among 4 attributes"):
+    with pytest.raises(ConfigError, match=r"the 6 columns of .* cannot be divided equally among 4 attributes"):
         import_paper(tmp_path / "space", attributes=("a", "b", "c", "d"))
 
 

@@ -117,7 +117,7 @@ def test_a_finished_run_says_so_and_changes_nothing(
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
     again = runs.train_here(data, uninterrupted, STEPS)
     assert again.already_done and again.steps == 10 and again.result.is_dir()
-    assert "finished run of 10 steps; nothing to do" in capsys.readouterr().err
+    assert "finished run of 10 steps with the same settings; nothing to do" in capsys.readouterr().err
     after = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
     assert {p for p in after if p.name != ".lock" and after[p] != before.get(p)} == set()
     with pytest.raises(ConfigError, match=r"optim\.lr is 0\.001 there and 0\.01 now"):

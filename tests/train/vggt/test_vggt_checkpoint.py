@@ -251,7 +251,7 @@ def test_code_is_never_run(
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a pointer of Git LFS.*git lfs pull"),
         (b"<!DOCTYPE html><html>", "a web page"),
-        (pickle.dumps({"a": 1}), "a pickle that torch.save has not written"),
+        (pickle.dumps({"a": 1}), "a pickle that torch.save did not write"),
     ],
 )
 def test_what_a_file_is_instead_is_said(tmp_path: Path, content: bytes, words: str) -> None:
@@ -273,7 +273,7 @@ def test_files_cut_short(tmp_path: Path, file: str, share: float) -> None:
     path = Path(write(tmp_path / file, dict(fixture("tiny_model_state"))))
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(DatasetError, match="cut short or no checkpoint"):
+    with pytest.raises(DatasetError, match="cut short or not a checkpoint"):
         load_pretrained(str(path), CONFIG)
 
 
@@ -291,7 +291,7 @@ def test_what_is_no_state_dict(tmp_path: Path) -> None:
     for source in ("weights/model.pt", "nonsense", "/no/such/place"):
         with pytest.raises(DatasetError, match="neither a file, nor a folder, nor a hub id"):
             load_pretrained(source, CONFIG)
-    with pytest.raises(DatasetError, match="cut short or no checkpoint"):
+    with pytest.raises(DatasetError, match="cut short or not a checkpoint"):
         load_pretrained(str(FIXTURES / "lr_schedule.npz"), CONFIG)
 
 
@@ -299,7 +299,7 @@ def test_what_is_no_state_dict(tmp_path: Path) -> None:
 def test_an_adapter_is_no_checkpoint(tmp_path: Path, given: str) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     write(tmp_path / "adapter_model.safetensors", {"lora_A": torch.zeros(2)})
-    with pytest.raises(DatasetError, match=rf"is an adapter, no checkpoint: give adapter={tmp_path},"):
+    with pytest.raises(DatasetError, match=rf"is an adapter, not a checkpoint: give adapter={tmp_path},"):
         load_pretrained(str(tmp_path / given), CONFIG)
 
 
@@ -387,12 +387,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def test_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = load_pretrained("maker/small-vggt", CONFIG)
-    assert "there is no file or folder maker/small-vggt here; asking the hub" in capsys.readouterr().err
+    assert "there is no local file or folder maker/small-vggt; asking the hub" in capsys.readouterr().err
     assert isinstance(loaded.model, VGGT)
     with pytest.raises(DatasetError, match="no repository maker/other"):
         load_pretrained("maker/other", CONFIG)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     cached = load_pretrained("maker/small-vggt", CONFIG)
     assert weights_hash(cached.model) == weights_hash(loaded.model)
-    with pytest.raises(EnvironmentProblem, match=r"hub cannot be reached .* download model\.safetensors or model\.pt"):
+    with pytest.raises(
+        EnvironmentProblem, match=r"hub cannot be reached .* download its model\.safetensors or model\.pt"
+    ):
         load_pretrained("maker/another", CONFIG)

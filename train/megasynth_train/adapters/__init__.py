@@ -1,4 +1,4 @@
-"""What is trained: all weights, or one of PEFT's adapters, from one configuration."""
+"""What is trained: all weights or one kind of adapter, as ``AdapterSettings`` say."""
 
 from megasynth_train.adapters.adapted import Adapted
 from megasynth_train.adapters.inject import adapt, trainable_counts

@@ -1,7 +1,7 @@
-"""AdaLoRA beside the loss: its orthogonality penalty, and the falling budget of ranks with a state that resumes.
+"""What AdaLoRA adds to training: its orthogonality penalty, and its shrinking rank budget with a state that resumes.
 
-The budget itself is PEFT's ``AdaLoraModel.update_and_allocate``; this file calls it at the right steps, and reads and
-writes what it remembers between steps.
+PEFT's ``AdaLoraModel.update_and_allocate`` manages the budget; this file calls it at the right steps, and saves and
+restores its state between steps.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Allocation:
     def after_step(self, step: int) -> None:
         """Update importances and masks; call after the optimiser's step, while the gradients are still there.
 
-        If the step of the last cut was skipped (a non-finite loss), the next one makes it.
+        If the step of the last cut was skipped (a non-finite loss), the next step makes the cut.
         """
         if step >= self._last_cut and not self._final:
             self._tuner.update_and_allocate(self._last_cut)
@@ -81,7 +81,9 @@ class Allocation:
                 continue
             shape = parameters[name].shape if name in parameters else None
             if kind not in kinds or shape is None or value.shape != (shape[:1] if kind == "mask" else shape):
-                raise DatasetError(f"the checkpoint holds {key}, which has no place in this model; choose another out=")
+                raise DatasetError(
+                    f"the checkpoint holds {key}, which does not belong to this model; choose another out="
+                )
             kinds[kind][name] = value
         self._final = bool(state[f"{PREFIX}final"])
         self._config.rank_pattern = {name: mask.tolist() for name, mask in kinds.pop("mask").items()} or None

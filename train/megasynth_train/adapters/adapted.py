@@ -1,4 +1,4 @@
-"""A model being trained: which of its parameters move, in which groups, and what its method needs around a step."""
+"""A model in training: its trained parameters, their groups, and what its method does around a step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.precision import store_frozen_in_bf16
 
-# full saves frozen weights with the model, which must stay float32; DoRA takes norms of the base weight itself
+# full saves the frozen weights too, which must stay float32; DoRA uses the norms of the base weight itself
 NEED_FLOAT32_WEIGHTS = ("full", "dora")
 
 
@@ -47,9 +47,11 @@ class Adapted:
     settings: AdapterSettings
     base: Base
     seed: int
-    total_steps: int  # 0: not made to be trained
+    total_steps: int  # 0: for prediction only
     wrapped: Mapping[str, PeftModel] = field(default_factory=dict)  # PEFT's view of each adapter, by its name
-    initial: Mapping[str, Tensor] = field(default_factory=dict)  # copies, on the CPU, of what drift is measured from
+    initial: Mapping[str, Tensor] = field(
+        default_factory=dict
+    )  # initial values, on the CPU, from which drift is measured
     notes: Sequence[str] = ()  # what the user should know
 
     def __post_init__(self) -> None:
@@ -66,7 +68,7 @@ class Adapted:
         return self.settings.mode
 
     def parameter_count(self) -> int:
-        """Return how many numbers are trained."""
+        """Return the number of trained parameters."""
         return sum(row.parameters for row in self.parameter_table())
 
     def parameter_table(self) -> tuple[parts.Row, ...]:
@@ -78,7 +80,7 @@ class Adapted:
         return None if self._allocation is None else self._allocation.penalty()
 
     def after_step(self, step: int) -> None:
-        """Let the method look at the step just made (AdaLoRA: importances and masks); ``step`` counts from 0.
+        """Update the method's state after a step (AdaLoRA: importances and masks); ``step`` counts from 0.
 
         Call it after the optimiser's step and before the gradients are cleared, and not for a skipped step.
         """
@@ -92,7 +94,7 @@ class Adapted:
     def extra_state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold besides ``trainable``: AdaLoRA's importances, LoRA-XS' frozen bases.
 
-        The other modes have none: what they derive from seed and base weights, ``adapt`` derives again.
+        The other modes have none: ``adapt`` derives theirs again from seed and base weights.
         """
         state = {} if self._allocation is None else self._allocation.state()
         return state | frozen_vectors.bases(self.model)
@@ -103,8 +105,8 @@ class Adapted:
         vectors = {key: value for key, value in state.items() if key not in own}
         if bool(own) != (self._allocation is not None) or vectors.keys() != frozen_vectors.bases(self.model).keys():
             raise DatasetError(
-                f"the checkpoint holds other method state than mode={self.mode} with these settings needs "
-                f"({len(state)} tensors); it was written by another run, choose another out="
+                f"the checkpoint's method state ({len(state)} tensors) is not that of mode={self.mode} with these "
+                "settings; it was written by another run: choose another out="
             )
         if self._allocation is not None:
             self._allocation.load_state(own)
@@ -122,11 +124,10 @@ def initial_values(trainable: Mapping[str, nn.Parameter], mode: str) -> dict[str
 
 
 def make_lean(adapted: Adapted) -> bool:
-    """Keep frozen linears of encoder and aggregator, and bases, in bfloat16 and give adapters their input as it is.
+    """Store frozen linears of encoder and aggregator, and bases, in bfloat16, and pass adapters their input uncast.
 
-    Less memory and fewer casts for training under bf16 autocast, with the same result to the last bit.
-
-    PEFT casts every input to the adapter's float32, autocast casts it back: copies of the largest activations, kept
+    This saves memory and casts in training under bf16 autocast, with the same result to the last bit: PEFT would cast
+    every input to the adapter's float32 and autocast would cast it back, which keeps copies of the largest activations
     for the backward pass. Returns whether anything was done; the modes of NEED_FLOAT32_WEIGHTS are left alone.
     Afterwards the model runs under bf16 autocast only.
     """

@@ -1,7 +1,7 @@
 """How far adapters moved from where they started, layer by layer.
 
-Adapters that start from the same ``lora_A`` and drift little share a row space whatever they learn, so a cluster is
-only worth comparing with these numbers beside it.
+Adapters that start from the same ``lora_A`` and drift little share a row space whatever they learn, so adapters can
+only be compared with these numbers in view.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LayerDrift:
 
 
 def drift(parameters: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> tuple[LayerDrift, ...]:
-    """Return the drift of every ``lora_A`` of ``parameters``, in their order, from ``initial``, by the same names."""
+    """Return the drift of every ``lora_A`` in ``parameters`` from its value in ``initial``, in their order."""
     return tuple(
         layer_drift(name, now.detach().float().cpu().numpy(), initial[name].numpy())
         for name, now in parameters.items()

@@ -1,8 +1,8 @@
 """Frozen tensors that PiSSA and LoRA-XS derive from the base weights: read, stored and put back bit for bit.
 
-Both start from a singular value decomposition. Its signs, and with equal singular values its vectors, may differ
-between machines. LoRA-XS' trained matrix means nothing with other vectors, so they are stored with it. PiSSA subtracts
-the start from the base weight; only the product of its factors enters, so the same factors give the same residual.
+Both start from a singular value decomposition, whose signs (and vectors, for equal singular values) may differ between
+machines. LoRA-XS' trained matrix is meaningless with other vectors, so they are stored with it. PiSSA subtracts the
+product of its initial factors from the base weight, so the stored factors give the same residual.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def bases(model: nn.Module) -> dict[str, Tensor]:
 
 
 def set_bases(model: nn.Module, stored: Mapping[str, Tensor]) -> None:
-    """Overwrite LoRA-XS' frozen vectors; ``stored`` has those of ``bases``, DatasetError where a shape differs."""
+    """Overwrite LoRA-XS' frozen vectors by ``stored``, with the keys of ``bases``; DatasetError if a shape differs."""
     for key, tensor in _buffers(model):
         if tensor.shape != stored[key].shape:
             raise DatasetError(f"the stored basis {key} is {tuple(stored[key].shape)}, expected {tuple(tensor.shape)}")

@@ -1,4 +1,4 @@
-"""Choosing what is trained: all weights, or PEFT's adapters put into the model in place."""
+"""Choose what is trained: all weights, or adapters that PEFT puts into the model in place."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def trainable_counts(
 ) -> tuple[Row, ...]:
     """Return the trained parameters of a model of that size by part and kind; allocates no memory for weights.
 
-    ``basis`` takes the place of the file mode=subspace names; of its arrays only the shapes are looked at.
+    ``basis`` takes the place of the file that mode=subspace names; only the shapes of its arrays are used.
     """
     if settings.mode == SUBSPACE and basis is None:
         basis = open_basis(settings.basis, settings.attributes)
@@ -93,18 +93,18 @@ def inject(model: VGGT, configs: Mapping[str, PeftConfig]) -> dict[str, PeftMode
     owner: dict[str, str] = {}  # module → adapter
     for adapter, config in configs.items():
         wrapped[adapter] = view = PeftModel(model, config, adapter_name=adapter)
-        # PEFT leaves its configurations on the model; a second method finding them would take them for its own.
+        # PEFT leaves its configurations on the model, where a second method would take them for its own.
         del model.peft_config
         owner |= dict.fromkeys(cast(BaseTuner, view.base_model).targeted_module_names, adapter)
     for name, layer in model.named_modules():
         if isinstance(layer, BaseTunerLayer):
-            layer.set_adapter([owner[name]])  # adding the second adapter has made the first one's layers look for it
+            layer.set_adapter([owner[name]])  # adding the second adapter made it active in the first one's layers too
     return wrapped
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Give torch's CPU generator, from which PEFT draws initial values, a seed inside; outside nothing changes."""
+    """Seed torch's CPU generator, from which PEFT draws initial values, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed CUDA
         yield

@@ -1,4 +1,4 @@
-"""Putting a stored adapter back into its base model, exactly, or saying why not."""
+"""Put a stored adapter back into its base model exactly, or say why that is impossible."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.weight_files import misfit, read_weights
 
-ADAPTER = "adapter"  # where a run keeps its result
+ADAPTER = "adapter"  # the result in a run's folder
 
 
 def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     """Return ``model`` with the adapter in ``folder`` put into it in place, for prediction or further training.
 
-    Raises DatasetError if the folder is incomplete or damaged, or was made for another base model: the message says for
-    which, and which this is; the model is then as it was. mode=full replaces all weights, whatever they were. A folder
-    that PEFT alone has written is taken as ``adapters.stock`` says.
+    Raises DatasetError, with the model unchanged, if the folder is incomplete or damaged, or was made for another base
+    model: the message names both. mode=full replaces all weights, whatever they were. A folder that PEFT alone has
+    written is loaded by ``adapters.stock``.
 
-    ``basis`` says where the basis of mode=subspace lies if not where it was in training. ConfigError if it is given for
-    another mode, or is another basis than that of training.
+    ``basis`` is the file of the basis of mode=subspace, if it was moved since training. ConfigError if it is given for
+    another mode, or is not the basis of training.
     """
     folder = Path(folder)
     if not (folder / RECORD).exists() and (folder / ADAPTER / RECORD).is_file():
@@ -57,7 +57,7 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
             raise ConfigError(f"basis={basis}: {folder} was saved by PEFT alone and has no basis")
         return load_stock(model, folder)
     record = read_record(folder)
-    # keys that came after an adapter was stored have their defaults: what is new changes nothing by default
+    # keys newer than the stored adapter get their defaults, which change nothing
     settings = from_plain(AdapterSettings, to_plain(AdapterSettings()) | record["settings"], str(folder / RECORD))
     try:
         base, here = Base(**record["base"]), base_of(model)
@@ -88,11 +88,11 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
 
 
 def _attach_basis(config: SubspaceConfig, base: Base, basis: str, folder: Path) -> None:
-    """Give the configuration its basis, from ``basis`` or where it was in training; the errors are open_basis's."""
+    """Give the configuration its basis, from ``basis`` or its path in training; raises as ``open_basis``."""
     if not basis and not Path(config.basis).is_file():
         raise DatasetError(
-            f"the basis of {folder} is no longer at {config.basis}; say where it is with basis=FILE (it is not part of "
-            "the adapter's folder)"
+            f"the basis of {folder} is no longer at {config.basis}; say where it is with basis=FILE (it is not stored "
+            "in the adapter's folder)"
         )
     config.basis = basis or config.basis
     opened = open_basis(config.basis, config.attributes or (), config.basis_sha256)
@@ -101,7 +101,7 @@ def _attach_basis(config: SubspaceConfig, base: Base, basis: str, folder: Path) 
 
 
 def _quick(stored: PeftConfig) -> PeftConfig:
-    """Return ``stored`` for injection without singular value decompositions: their results are stored."""
+    """Return ``stored`` without the singular value decompositions at injection, as their results are stored."""
     config = copy.copy(stored)
     config.inference_mode = False
     if isinstance(config, LoraConfig) and config.init_lora_weights == "pissa":
@@ -135,7 +135,7 @@ def _fill(view: PeftModel, name: str, tensors: Mapping[str, Tensor], file: Path)
         raise DatasetError(f"{file} does not fit its own {CONFIG_NAME}: {problem}")
     result: Any = set_peft_model_state_dict(view, dict(tensors), adapter_name=name)
     if result.unexpected_keys:
-        raise DatasetError(f"{file} holds {result.unexpected_keys[0]}, which PEFT finds no place for")
+        raise DatasetError(f"{file} holds {result.unexpected_keys[0]}, which PEFT cannot place in the model")
 
 
 def _load_model(model: VGGT, folder: Path, base: Base, here: Base) -> None:

@@ -31,8 +31,8 @@ def adalora_schedule(total_steps: int) -> dict[str, int]:
     """Return AdaLoRA's schedule for a run: 10 % at full rank, 60 % of falling budget, 30 % at the final ranks.
 
     The keys are PEFT's: ``tinit`` and ``tfinal`` steps at both ends, ``deltaT`` steps between two cuts. There are about
-    600 cuts, so that each sees a smoothed importance. (The paper's code left PEFT's numbers as they were and had cut
-    everything by step 20 of 24,000.) The middle phase has at least one step.
+    600 cuts, so that each sees a smoothed importance. (The paper's code kept PEFT's defaults, with which all cuts are
+    made by step 20 of 24,000.) The middle phase has at least one step.
     """
     tfinal = min(round(0.3 * total_steps), total_steps - 1)
     tinit = min(round(0.1 * total_steps), total_steps - tfinal - 1)
@@ -44,7 +44,7 @@ def plan(
 ) -> dict[str, PeftConfig]:
     """Return the adapters of a mode other than ``full``, by name.
 
-    ``basis`` is that of mode=subspace, chosen and checked. ConfigError if mode, targets and rank do not go together.
+    ``basis`` is that of mode=subspace, chosen and checked. ConfigError if mode, targets and rank do not fit together.
     """
     _check_useful(model, settings, targets)
     if basis is not None:
@@ -80,7 +80,7 @@ def check_subspace_keys(settings: AdapterSettings) -> None:
 
 
 def uncovered(targets: Targets, basis: Basis) -> tuple[str, ...]:
-    """Return what to tell the user of layers that the basis or the targets leave out."""
+    """Return notes for the user on layers that the basis or the targets leave out."""
     bare = [name for name in targets.aggregator if name not in basis.layers]
     unused = [name for name in basis.layers if name not in targets.all]
     notes = []
@@ -102,8 +102,8 @@ def _subspace(settings: AdapterSettings, targets: Targets, basis: Basis) -> Subs
     covered = tuple(name for name in targets.aggregator if name in basis.layers)
     if not covered:
         raise ConfigError(
-            f"adapter.mode=subspace: none of the {len(targets.aggregator)} aggregator layers chosen has columns in the "
-            f"basis {settings.basis}; it is for other layers, or use mode=heads for the heads alone"
+            f"adapter.mode=subspace: none of the {len(targets.aggregator)} chosen aggregator layers has columns in the "
+            f"basis {settings.basis}; choose layers of the basis, or use mode=heads for the heads alone"
         )
     rank = head_rank(settings)
     config = SubspaceConfig(
@@ -122,7 +122,7 @@ def _subspace(settings: AdapterSettings, targets: Targets, basis: Basis) -> Subs
 
 
 def _alpha(settings: AdapterSettings, rank: int) -> int:
-    return cast(int, settings.alpha or 2 * rank)  # PEFT divides it by the rank, so a fraction does as well
+    return cast(int, settings.alpha or 2 * rank)  # PEFT only divides it by the rank, so it may be a fraction
 
 
 def _lora(modules: Sequence[str], rank: int, settings: AdapterSettings) -> LoraConfig:
@@ -130,7 +130,7 @@ def _lora(modules: Sequence[str], rank: int, settings: AdapterSettings) -> LoraC
 
 
 def _lora_everywhere(settings: AdapterSettings, targets: Targets) -> LoraConfig:
-    """Return LoRA, rsLoRA or DoRA on all targets; a rank of its own for the heads is a pattern in the same adapter."""
+    """Return LoRA, rsLoRA or DoRA on all targets; another rank of the heads is a pattern in the same adapter."""
     other = head_rank(settings)
     differs = bool(targets.heads) and other != settings.rank
     heads = exact_pattern(targets.heads)
@@ -168,10 +168,10 @@ def _method(settings: AdapterSettings, modules: Sequence[str], total_steps: int)
 
 
 def _check_useful(model: nn.Module, settings: AdapterSettings, targets: Targets) -> None:
-    """Raise ConfigError for a rank above that of any change of any target: it would only take memory, maybe all."""
+    """Raise ConfigError for a rank that no target's update can reach: it would only take memory, perhaps all of it."""
     sizes = {name: min(_weight(model, name).flatten(1).shape) for name in targets.all}
     if not sizes:
-        return  # whoever needs targets says so
+        return  # the caller refuses missing targets
     name = max(sizes, key=lambda module: sizes[module])
     ranks = {"head_rank" if settings.head_rank else "rank": head_rank(settings) if targets.heads else 0}
     if settings.mode not in ("heads", SUBSPACE):

@@ -23,7 +23,7 @@ BLOCKS = {
 
 @dataclass(frozen=True)
 class Row:
-    """``parameters`` trained numbers of one kind in one part of the model, in ``tensors`` tensors."""
+    """``parameters`` trained parameters of one kind in one part of the model, in ``tensors`` tensors."""
 
     part: str
     kind: str
@@ -37,7 +37,7 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def groups(trainable: Mapping[str, nn.Parameter]) -> dict[str, list[nn.Parameter]]:
-    """Return the trained parameters by the part whose gradient is clipped together; parts without any are left out.
+    """Return the trained parameters in the groups that are clipped together; groups without any are left out.
 
     Raises ValueError for a parameter that belongs to no part: it would be trained without clipping.
     """
@@ -53,7 +53,7 @@ def groups(trainable: Mapping[str, nn.Parameter]) -> dict[str, list[nn.Parameter
 def parameter_rows(trainable: Mapping[str, nn.Parameter], free: Mapping[str, int] | None = None) -> tuple[Row, ...]:
     """Return the trained parameters by part and kind, in the order of the model's parameters.
 
-    ``free`` says how many numbers train in tensors where others are held at 0.
+    ``free``: how many entries are trained in tensors whose other entries are held at 0, by name.
     """
     free = free or {}
     tensors: Counter[tuple[str, str]] = Counter()
@@ -70,7 +70,7 @@ def _part_and_kind(name: str) -> tuple[str, str]:
     if part == "aggregator, tokens":
         return "aggregator", "tokens"
     pieces = name.split(".")
-    # projections inside the depth head's "projects" and the encoder's patch projection are not linears of a block
+    # the depth head's "projects" and the encoder's patch projection are not linears of a block
     linear = next((piece for piece in pieces if piece in LINEARS and {"attn", "mlp"} & set(pieces)), None)
     if linear is not None:
         return part, linear

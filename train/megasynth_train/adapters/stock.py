@@ -1,6 +1,6 @@
 """Adapters that PEFT alone has written: ``adapter_config.json`` and weights, one file or shards, without our record.
 
-They do not say which weights their base model had; whether it is this one is not checked, and said so.
+They do not record the weights of their base model, so whether it is this one is not checked; a note says so.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ def is_stock(folder: Path) -> bool:
 def load_stock(model: VGGT, folder: Path) -> Adapted:
     """Return ``model`` with PEFT's adapter in ``folder`` put into it in place, for prediction.
 
-    Raises DatasetError if its configuration or weights are damaged, incomplete or fit this model in no way, ConfigError
-    if it is no adapter of weights (prompts, prefixes).
+    Raises DatasetError if its configuration or weights are damaged, incomplete or do not fit this model, ConfigError
+    if it does not adapt weights (prompts, prefixes).
     """
     base = base_of(model)
     config = stored_config(folder, ours=False)
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     if config.is_prompt_learning:
-        raise ConfigError(f"{folder} is an adapter of type {kind}, which changes inputs and no weights: not for VGGT")
+        raise ConfigError(
+            f"{folder} is an adapter of type {kind}, which changes inputs instead of weights; VGGT cannot use it"
+        )
     stored = [read_weights(file).tensors for file in weight_files(folder)]
     tensors = {_WRAPPERS.sub("", name): tensor.float() for part in stored for name, tensor in part.items()}
     config.inference_mode = True
@@ -70,7 +72,7 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return PEFT's files of weights: adapter_model.safetensors, .bin, or all shards of one of them.
+    """Return PEFT's weight files: adapter_model.safetensors, .bin, or all shards of one of them.
 
     DatasetError if there are none, or a shard is missing.
     """

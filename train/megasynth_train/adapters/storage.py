@@ -1,4 +1,4 @@
-"""Adapters on disk: PEFT's own folder and a record of what it was made for, from and with.
+"""Adapters on disk: PEFT's own folder, and a record of base model, settings and training data.
 
 ::
 
@@ -8,11 +8,11 @@
     <folder>/basis.safetensors                                lora_xs: the frozen singular vectors
     <folder>/model.safetensors                                mode=full: instead of all these
     (mode=subspace: adapter_model.safetensors holds every M and the heads' LoRA; the basis stays where it is)
-    <folder>/drift.json                                       how far each lora_A went (megasynth_train.adapters.drift)
+    <folder>/drift.json                                       how far each lora_A moved (megasynth_train.adapters.drift)
     <folder>/adapter.json                                     mode, settings, seed, base, training data, checksums
 
-AdaLoRA is stored at its rank at the start with the masked singular values 0, so that nothing is rounded differently;
-``ranks`` in adapter.json says what is left of each module.
+AdaLoRA is stored at its initial rank with the masked singular values 0, so that nothing is rounded differently;
+``ranks`` in adapter.json holds the final rank of each module.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ PACKAGES = ("torch", "peft", "safetensors", "numpy")
 
 
 def save_adapter(adapted: Adapted, folder: Path, record: Mapping[str, Any]) -> None:
-    """Write ``folder``, whole or not at all, in place of what was there; ``record`` says what it was trained on.
+    """Write ``folder``, whole or not at all, in place of what was there; ``record`` describes its training.
 
     Raises EnvironmentProblem if the disk is full; then the old folder is still there.
     """
@@ -75,14 +75,14 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def adapter_folder(folder: Path, name: str) -> Path:
-    """Return where PEFT's files of one adapter are: those of ``default`` at the top, as PEFT itself does it."""
+    """Return where PEFT's files of one adapter are: those of ``default`` at the top, as in PEFT."""
     return folder if name == MAIN else folder / name
 
 
 def stored_config(folder: Path, *, ours: bool) -> PeftConfig:
     """Return PEFT's configuration of one adapter; DatasetError if it cannot be used.
 
-    In ``ours`` one pattern names the adapted modules; PEFT's own may have it otherwise.
+    ``ours``: the adapted modules must be given by one regular expression, as this package writes it.
     """
     try:
         config = PeftConfig.from_pretrained(str(folder))
@@ -102,7 +102,7 @@ def adapter_tensors(view: PeftModel, name: str) -> dict[str, Tensor]:
     config = view.peft_config[name]
     if not isinstance(config, AdaLoraConfig):
         return get_peft_model_state_dict(view, own, adapter_name=name, save_embedding_layers=False)
-    kept, config.rank_pattern = config.rank_pattern, None  # with it PEFT would cut the masked ranks off
+    kept, config.rank_pattern = config.rank_pattern, None  # with it PEFT would cut off the masked ranks
     try:
         return get_peft_model_state_dict(view, own, adapter_name=name, save_embedding_layers=False)
     finally:
@@ -150,7 +150,7 @@ def _record(adapted: Adapted, folder: Path, training: Mapping[str, Any]) -> dict
 
 
 def _basis_record(adapted: Adapted) -> dict[str, Any]:
-    """Return which basis the adapter is bound to, and D of every layer; nothing for modes without one."""
+    """Return which basis the adapter is bound to, and D of every layer; empty for modes without a basis."""
     config = adapted.wrapped[MAIN].peft_config[MAIN] if MAIN in adapted.wrapped else None
     if not isinstance(config, SubspaceConfig):
         return {}

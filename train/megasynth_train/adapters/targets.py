@@ -1,4 +1,4 @@
-"""Which modules of a VGGT are adapted: linears and convolutions outside the encoder, or those a pattern fits."""
+"""Which modules of a VGGT are adapted: linears and convolutions outside the encoder, or those that match a pattern."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Targets:
 
 
 def find_targets(model: nn.Module, pattern: str = "") -> Targets:
-    """Return the ``nn.Linear`` and ``nn.Conv2d`` modules outside ``NEVER_ADAPTED`` whose whole name fits ``pattern``.
+    """Return the ``nn.Linear`` and ``nn.Conv2d`` modules outside ``NEVER_ADAPTED`` whose name matches ``pattern``.
 
     An empty pattern takes all of them: on vggt-1b 192 linears of the aggregator, 20 of the camera head and 30
-    convolutions of the depth head (transposed convolutions stay frozen). Raises ConfigError if the pattern is no
-    regular expression, or if one of its alternatives (``a|b|c``) fits no such module.
+    convolutions of the depth head (transposed convolutions stay frozen). Raises ConfigError if the pattern is not a
+    regular expression, or if one of its alternatives (``a|b|c``) matches no such module.
     """
     possible = [name for name, module in model.named_modules() if _adaptable(name, module)]
     chosen = possible if not pattern else _matching(model, possible, pattern)
@@ -47,7 +47,7 @@ def find_targets(model: nn.Module, pattern: str = "") -> Targets:
 def exact_pattern(names: Sequence[str]) -> str:
     """Return a regular expression whose full matches are exactly ``names``, one alternative per kind of layer.
 
-    Names that differ in their first number only share an alternative: ``frame_blocks\\.(0|1|2)\\.attn\\.qkv``.
+    Names that differ only in their first number share an alternative: ``frame_blocks\\.(0|1|2)\\.attn\\.qkv``.
     """
     numbers: dict[tuple[str, str], list[str]] = {}
     plain = []
@@ -74,17 +74,17 @@ def _matching(model: nn.Module, possible: Sequence[str], pattern: str) -> list[s
         whole = re.compile(pattern)
         parts = {text: re.compile(text) for text in _alternatives(pattern)}
     except re.error as error:
-        raise ConfigError(f"adapter.targets={pattern}: no regular expression ({error})") from None
+        raise ConfigError(f"adapter.targets={pattern}: not a regular expression ({error})") from None
     for text, part in parts.items():
         if any(part.fullmatch(name) for name in possible):
             continue
         others = [name for name, _ in model.named_modules() if name and part.fullmatch(name)]
         reason = (
-            f"it fits {others[0]}, which is not a linear layer or convolution outside the encoder"
+            f"it matches {others[0]}, which is not a linear layer or convolution outside the encoder"
             if others
-            else "write whole names, e.g. aggregator\\.frame_blocks\\.\\d+\\.attn\\.qkv or camera_head\\..*"
+            else "it must match whole names, e.g. aggregator\\.frame_blocks\\.\\d+\\.attn\\.qkv or camera_head\\..*"
         )
-        raise ConfigError(f"adapter.targets={pattern}: {text!r} fits no module that can be adapted; {reason}")
+        raise ConfigError(f"adapter.targets={pattern}: {text!r} matches no module that can be adapted; {reason}")
     return [name for name in possible if whole.fullmatch(name)]
 
 

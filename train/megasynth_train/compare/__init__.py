@@ -1,1 +1,1 @@
-"""Comparing methods of fine-tuning on the same data, seeds and budget: ``python -m megasynth_train.compare``."""
+"""Compare fine-tuning methods on the same data, seeds and budget: ``python -m megasynth_train.compare``."""

@@ -1,6 +1,6 @@
-"""``python -m megasynth_train.compare``: methods of fine-tuning on the same data, seeds and budget, in one table.
+"""``python -m megasynth_train.compare``: fine-tuning methods on the same data, seeds and budget, in one table.
 
-run.py says where trainings lie, report.py where the results do.
+run.py describes the folders of the runs, report.py the files of the results.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ HELP = Help(
     usage="python -m megasynth_train.compare data=FOLDER test=FOLDER out=FOLDER [key=value ...]",
     explanation=(
         "Trains and evaluates every method with every seed and writes one table: comparison.md, comparison.json,\n"
-        "index.html. Running the same command again continues; methods= and seeds= may be added to later. A method\n"
-        "that fails does not stop the others: it is named at the end, with exit code 3. plan=true prints runs,\n"
+        "index.html. Running the same command again continues; methods and seeds may be added later. A method that\n"
+        "fails does not stop the others; failures are listed at the end, with exit code 3. plan=true prints runs,\n"
         "trained parameters and cost, and stops."
     ),
     examples=(
@@ -36,7 +36,7 @@ HELP = Help(
 
 
 def main(words: list[str]) -> None:
-    """Compare as the words say, or print the plan."""
+    """Compare as the command line says, or print the plan."""
     settings = parse(CompareSettings, words, HELP)
     if settings.plan:
         print(plan_text(prepare(settings)))

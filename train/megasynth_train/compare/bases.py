@@ -21,22 +21,22 @@ from megasynth_train.subspace.join import concatenate_bases, origin
 from megasynth_train.training.loop import say
 
 BASES = "bases"
-WHOLE_BASIS = "all.safetensors"  # of megasynth_train.mine: all attributes beside each other
+WHOLE_BASIS = "all.safetensors"  # of megasynth_train.mine: all attributes side by side
 SLICED = (
-    "basis= is a single file, orthonormal as a whole: there an attribute holds only what it adds to those before it "
-    "({order}), so that what a choice of attributes takes in or leaves out depends on that order; with the folder of "
-    "megasynth_train.mine as basis= it would not"
+    "basis= is a single file in which the columns of all attributes are orthonormal together: those of an attribute "
+    "span only what the attributes before it (order: {order}) do not, so choosing or leaving out attributes depends on "
+    "that order; give the folder of megasynth_train.mine as basis= to use every attribute in full"
 )
 BLOCKS = (
-    "the basis is orthonormal as a whole: the block of an attribute is what it adds to those before it ({order}), not "
-    "all it spans"
+    "the columns of all attributes are orthonormal together: the block of an attribute covers only directions that the "
+    "attributes before it (order: {order}) do not span"
 )
 
 
 @dataclass(frozen=True)
 class Bases:
     """What ``basis=`` names. ``folder``: that of megasynth_train.mine, None for a single file; ``made``: where
-    bases are written that have to be made of it."""
+    bases derived from it are written."""
 
     whole: Basis
     file: Path
@@ -51,9 +51,9 @@ class Bases:
     def of(self, attributes: Sequence[str], *, write: bool = False) -> Basis:
         """Return the basis of these attributes (none: all).
 
-        From a mining folder it is made of their own files, each in full, unless it was made before, and written if
-        asked for; from a single file it is their columns there. DatasetError if a file is missing, damaged or of
-        another mining.
+        From a mining folder it joins their own files, each in full, unless that was done before; ``write`` saves it.
+        From a single file it is their columns there. DatasetError if a file is missing, damaged or from another mining
+        run.
         """
         chosen = self.choice(attributes)
         if not chosen:
@@ -70,7 +70,7 @@ class Bases:
         return basis
 
     def mined_file(self, attributes: Sequence[str]) -> Path:
-        """Return the file to train these attributes from; it is written if it has to be made and is not there."""
+        """Return the basis file to train these attributes in, written first if needed."""
         chosen = self.choice(attributes)
         if not chosen or self.folder is None:
             return self.file
@@ -78,7 +78,7 @@ class Bases:
         return self._chosen_file(chosen)
 
     def random_file(self, attributes: Sequence[str], seed: int) -> Path:
-        """Return the file of a random basis of the shapes of ``of(attributes)``, written if it is not there."""
+        """Return the file of a random basis with the shapes of ``of(attributes)``, written first if needed."""
         chosen, like = self.choice(attributes), self.of(attributes)
         file = self.made / f"random_{seed}{'_' * bool(chosen)}{'+'.join(chosen)}.safetensors"
         if _kept(file, {"like": like.sha256, "seed": seed}) is None:
@@ -99,17 +99,17 @@ class Bases:
         return self.made / f"{'+'.join(chosen)}.safetensors"
 
     def _own(self, attribute: str) -> Basis:
-        """Return an attribute's own basis, of the same mining as the whole."""
+        """Return an attribute's own basis, checked to be from the same mining run as the whole."""
         file = self.file.parent / f"{attribute}.safetensors"
         if not file.is_file():
             raise DatasetError(
-                f"{file} does not exist, and a choice of attributes is made of their own files; give the whole folder "
-                f"of megasynth_train.mine, or cut the choice out of basis={self.file}"
+                f"{file} does not exist, and a choice of attributes needs the file of each; give the complete folder "
+                f"of megasynth_train.mine, or basis={self.file} to use columns of that file"
             )
         basis, whole = read_basis(file), self.whole
         same = basis.base == whole.base and basis.record.get("settings") == whole.record.get("settings")
         if basis.attributes != (attribute,) or not same:
-            raise DatasetError(f"{file} is not of the same mining as {self.file}; mine the cluster again")
+            raise DatasetError(f"{file} is not from the same mining run as {self.file}; mine the cluster again")
         return basis
 
 
@@ -128,12 +128,12 @@ def open_bases(given: str, out: str) -> Bases:
 
 
 def _kept(file: Path, made_of: Mapping[str, Any]) -> Basis | None:
-    """Return the basis made before, None if there is none, it is damaged or it is made of something else."""
+    """Return a basis written earlier; None if it is missing, damaged or made of something else."""
     if not file.exists():
         return None
     try:
         basis = read_basis(file)
     except DatasetError as error:
-        say(f"WARNING: {error}; it is made again")
+        say(f"WARNING: {error}; it is written anew")
         return None
     return basis if all(basis.record.get(key) == value for key, value in made_of.items()) else None

@@ -1,4 +1,4 @@
-"""What the finished runs of a comparison came to, read from their folders."""
+"""The results of a comparison's finished runs, read from their folders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESULTS, PAGE = "results.json", "index.html"
 
 @dataclass(frozen=True)
 class Row(Run):
-    """One finished run. ``parameters``: trained numbers of aggregator, heads, encoder; ``scenes``: metric by scene."""
+    """One finished run. ``parameters``: trained parameters of aggregator, heads, encoder; ``scenes``: metrics."""
 
     parameters: dict[str, int]
     seconds: float | None
@@ -57,7 +57,7 @@ class Results:
 
     @cached_property
     def scenes(self) -> tuple[str, ...]:
-        """Return the scenes that every run could be measured on: the only ones that compare."""
+        """Return the scenes that every run could be measured on; only these are comparable."""
         sets = [set(row.scenes) for row in self.rows]
         return tuple(sorted(set.intersection(*sets))) if sets else ()
 
@@ -68,7 +68,7 @@ class Results:
         return tuple(row for row in self.rows if set(row.scenes) != everything)
 
     def values(self, method: str, metric: str) -> dict[int | None, float]:
-        """Return a method's mean over the common scenes, by seed; seeds without such a number are left out."""
+        """Return a method's mean over the common scenes, by seed; a seed that lacks a value is left out."""
         found: dict[int | None, float] = {}
         for row in self.rows:
             numbers = [row.scenes[scene][metric] for scene in self.scenes]
@@ -83,7 +83,7 @@ class Results:
 
 
 def collect(out: Path, manifest: Mapping[str, Any], alignment: str, failures: Mapping[Run, str]) -> Results:
-    """Return the results of all runs of ``manifest``; ``failures`` says why a run of this command has none."""
+    """Return the results of all runs of ``manifest``; ``failures`` says why runs of this command failed."""
     rows: list[Row] = []
     missing = []
     for run in (run for name in manifest["order"] for run in runs_of(name, manifest)):
@@ -101,9 +101,9 @@ def collect(out: Path, manifest: Mapping[str, Any], alignment: str, failures: Ma
 def current_evaluation(
     out: Path, run: Run, manifest: Mapping[str, Any], *, page: bool = False
 ) -> dict[str, Any] | None:
-    """Return a run's evaluation if it is of this run's adapter and of what ``manifest`` measures.
+    """Return a run's evaluation if it measured this run's adapter on the test data and settings of ``manifest``.
 
-    None if there is none, it is of something else, or (``page``) it lacks the page of point clouds.
+    None if there is none, it measured something else, or (``page``) it lacks the page of point clouds.
     """
     folder, identity = run.folder(out), manifest["identity"]
     file = folder / EVALUATION / RESULTS
@@ -124,7 +124,7 @@ def current_evaluation(
 
 
 def learning_curve(folder: Path) -> list[tuple[int, float]]:
-    """Return (step, mean objective) of every interval of a run that had a finite step."""
+    """Return (step, mean objective) of every logged interval with at least one finite step."""
     return [(line["step"], line["objective"]) for line in _metrics(folder) if line.get("objective") is not None]
 
 

@@ -1,4 +1,4 @@
-"""What a comparison will take, before anything is trained: runs, trained parameters, arithmetic."""
+"""The plan of a comparison before anything is trained: runs, trained parameters, arithmetic."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from megasynth_train.cost.run import mean_step, tuning_of
 from megasynth_train.cost.step import expected_s
 
 _NOTE = (
-    "Operations of the linear layers, convolutions and attention of all steps; hours: computed from rates assumed for "
-    "one H200, not measured. DoRA and AdaLoRA take more than plain LoRA, as which they are counted."
+    "PFLOP: operations of linear layers, convolutions and attention over all steps. Hours: computed from rates assumed "
+    "for one H200, not measured. DoRA and AdaLoRA are counted as plain LoRA but take longer."
 )
 
 
 def plan_text(prepared: Prepared) -> str:
-    """Return the plan: one line per method with trained numbers, steps and cost of one run, then the sums."""
+    """Return the plan: the totals, then one line per method with trained parameters and the cost of one run."""
     settings = prepared.settings
     rows: list[tuple[str, ...]] = [("method", *PARTS, "all", "lr", "runs", "PFLOP/run", "H200 h/run")]
     flops = hours = 0.0
@@ -43,7 +43,7 @@ def plan_text(prepared: Prepared) -> str:
 
 
 def _run_cost(prepared: Prepared, method: Method) -> tuple[float, float]:
-    """Return floating-point operations of one training, and the seconds they take at the assumed rates."""
+    """Return the floating-point operations of one training, and its seconds at the assumed rates."""
     assert method.adapter is not None
     settings, steps = prepared.settings.training(), method.optim.steps
     tuning = tuning_of(method.adapter, prepared.sizes[method.name].columns)

@@ -1,4 +1,4 @@
-"""The pictures of a comparison: every seed's number by method, errors against trained numbers, learning curves.
+"""The pictures of a comparison: every seed's value by method, errors against trained parameters, learning curves.
 
 Families of methods differ in colour and in marker.
 """
@@ -56,7 +56,7 @@ def style_of(method: Mapping[str, Any]) -> Style:
 
 @figure_style()
 def save_dots(path: Path, results: Results, table: Table, styles: Mapping[str, Style]) -> None:
-    """Write the picture of all five metrics: a dot per seed, a bar at the mean, methods below each other."""
+    """Write the picture of all five metrics: one row per method, a dot per seed, a bar at the mean."""
     methods = [row.method for row in table.rows]
     row_inches = 0.2
     height = len(METRICS) * (len(methods) * row_inches + 0.62) + 0.1
@@ -71,7 +71,7 @@ def save_dots(path: Path, results: Results, table: Table, styles: Mapping[str, S
         plot.set_yticks(range(len(methods)), methods)
         plot.set_ylim(len(methods) - 0.4, -0.6)
         plot.margins(x=0.06)
-        direction = "more" if metric.higher_is_better else "less"
+        direction = "higher" if metric.higher_is_better else "lower"
         plot.set_title(f"{metric.heading}   {direction} is better", loc="left")
         plot.grid(False, axis="y")
     save_png(figure, path)
@@ -79,7 +79,7 @@ def save_dots(path: Path, results: Results, table: Table, styles: Mapping[str, S
 
 @figure_style()
 def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style], metric: Metric) -> None:
-    """Write a metric's mean against trained numbers (log), ± the standard deviation; the base model as a line."""
+    """Write a metric's mean ± standard deviation against trained parameters; the base model as a line."""
     figure = new_figure(WIDTH_INCHES, 3.9, layout="constrained")
     plot = figure.subplots()
     points = []
@@ -98,7 +98,7 @@ def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style
     if points:
         _count_axis(plot, [total for total, *_ in points])
         plot.margins(x=0.22, y=0.14)
-        plot.set_xlabel("trained numbers")
+        plot.set_xlabel("trained parameters")
     plot.set_ylabel(metric.heading)
     _legend(plot)
     _label_points(figure, plot, points)
@@ -106,7 +106,7 @@ def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style
 
 
 def _count_axis(plot: Any, totals: Sequence[int]) -> None:
-    """Give the x axis a logarithmic scale with few ticks, written 240 k or 16.3 M; within a decade a linear one."""
+    """Make the x axis logarithmic, or linear within a decade, with few ticks, written 240 k or 16.3 M."""
     from matplotlib.ticker import EngFormatter, NullFormatter
 
     if max(totals) >= 10 * min(totals):
@@ -119,7 +119,7 @@ def _count_axis(plot: Any, totals: Sequence[int]) -> None:
 
 @figure_style()
 def save_curves(path: Path, curves: Curves, styles: Mapping[str, Style]) -> None:
-    """Write the objective of training by step: the mean over seeds, and the range of the seeds as a band."""
+    """Write the training objective by step: the mean over seeds, and their range as a band."""
     rows = -(-len(curves) // 3)
     figure = new_figure(WIDTH_INCHES, 3.4 + 0.17 * rows, layout="constrained")
     plot = figure.subplots()
@@ -151,10 +151,10 @@ def _legend(plot: Any) -> None:
 
 
 def _label_points(figure: Any, plot: Any, points: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write each point's method beside it, where the fewest labels and points are in the way."""
+    """Write each point's method beside it, where it covers the fewest labels and points."""
     from matplotlib.transforms import Bbox
 
-    figure.draw_without_rendering()  # the layout must stand before places are known
+    figure.draw_without_rendering()  # positions are known only after the layout
     places = [plot.transData.transform((x, y)) for x, y, *_ in points]
     taken = [Bbox.from_extents(*(place - 6), *(place + 6)) for place in places]
     frame = plot.get_window_extent()

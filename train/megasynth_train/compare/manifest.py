@@ -1,7 +1,7 @@
-"""compare.json: what all runs of a comparison have in common, and what each method is.
+"""compare.json: what all runs of a comparison have in common, and how each method is defined.
 
-It holds later commands to what earlier ones trained. Methods and seeds may be added at any time; what is common, or
-the definition of a method that has begun, may not change.
+Later commands must agree with it. Methods and seeds may be added at any time; the common settings, and the definition
+of a method that has begun, may not change.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ _COMMON = ("model", "data", "loss", "run")
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a comparison; the base model, which is not trained, has one without a seed."""
+    """One run of a comparison; the base model, which is not trained, has a single run with seed None."""
 
     method: str
     seed: int | None
 
     @property
     def name(self) -> str:
-        """Return the run in words."""
+        """Return the run's name for messages."""
         return self.method if self.seed is None else f"{self.method}, seed {self.seed}"
 
     def folder(self, out: Path) -> Path:
-        """Return the run's folder in that of the comparison."""
+        """Return the run's folder inside ``out``, the comparison's."""
         folder = out / RUNS / self.method
         return folder if self.seed is None else folder / f"seed_{self.seed}"
 
@@ -61,8 +61,8 @@ class Run:
 def open_manifest(out: Path, prepared: Prepared) -> dict[str, Any]:
     """Return compare.json, written or extended by the methods and seeds of ``prepared``.
 
-    ConfigError naming the differences to one that is there and has begun, or if ``out`` is something else; nothing is
-    changed then. ConfigError or DatasetError if data, base model and basis do not fit.
+    ConfigError, with nothing changed, if ``out`` is something else or a comparison that has begun with other settings,
+    naming the differences. ConfigError or DatasetError if data, base model and basis do not fit.
     """
     fresh = _fresh(prepared)
     return share(out, COMPARISON, fresh, lambda existing: _extended(out, existing, fresh), lock=True)
@@ -122,7 +122,7 @@ def _method_record(method: Method, basis_sha256: str) -> dict[str, Any]:
 
 
 def _extended(out: Path, existing: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``existing`` with what ``fresh`` adds; what no run has begun with may be replaced."""
+    """Return ``existing`` with what ``fresh`` adds; a method without a begun run may be replaced."""
     begun = {name for name in existing["methods"] if _has_begun(out, name, existing["seeds"])}
     if not begun:
         return dict(fresh)

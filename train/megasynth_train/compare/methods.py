@@ -1,18 +1,18 @@
-"""The names of methods: what each stands for, as adapter settings. Free of PyTorch.
+"""The names of methods, and the adapter settings each stands for. Free of PyTorch.
 
 ::
 
     base                       the base model as it is
     full, heads                all weights but the encoder's; plain LoRA on the heads alone
-    heads-matched              heads with the rank at which it trains as many numbers as subspace, or nearly
-    lora-8                     rank 8; so also rslora, dora, pissa, adalora and lora_xs (no number: adapter.rank)
+    heads-matched              heads with the rank whose parameter count is nearest to that of subspace
+    lora-8                     rank 8; likewise rslora, dora, pissa, adalora and lora_xs (no number: adapter.rank)
     subspace                   a free M in the mined basis of all attributes
     subspace-block             the same with a block-diagonal M: attributes do not mix
-    random, random-block       the same in a random basis of equal dimensions, another one for each seed
+    random, random-block       the same in a random basis of equal dimensions, a different one for each seed
     only-texture               subspace in the columns of these attributes (only-texture+geometry)
     without-texture            subspace in the columns of all attributes but these
-    random-without-texture     and so after subspace-block-, random- and random-block-
-    paper                      stands for the whole list of the paper and the controls
+    random-without-texture     only- and without- also follow subspace-block-, random- and random-block-
+    paper                      all methods of the paper, and the controls
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from megasynth_train.training.settings import AdapterSettings, OptimSettings
 
 BASE, PAPER, MATCHED = "base", "paper", "heads-matched"
 RANKED = ("lora", "rslora", "dora", "pissa", "adalora", "lora_xs")
-FRAMES = ("subspace-block", "random-block", "subspace", "random")  # longer names first, they begin alike
+FRAMES = ("subspace-block", "random-block", "subspace", "random")  # longer names first: they share prefixes
 MINED, RANDOM = "mined", "random"
 _PAPER_RANKS = (16, 32, 64, 128, 256)
 _PAPER_OTHERS = ("rslora-16", "dora-16", "pissa-16", "adalora-16")
@@ -37,7 +37,7 @@ _PAPER_OTHERS = ("rslora-16", "dora-16", "pissa-16", "adalora-16")
 class Method:
     """One method of a comparison. ``adapter`` is None for the base model; ``basis`` is "", mined or random.
 
-    ``matched``: the rank of the heads is not known here, it follows from the count of ``subspace`` (sizes.py).
+    ``matched``: the rank of the heads follows from the parameter count of ``subspace`` (prepare.py).
     """
 
     name: str
@@ -51,7 +51,7 @@ def expand(names: Sequence[str], attributes: Sequence[str], dimension: int) -> t
     """Return ``names`` with ``paper`` replaced by its list, each name once.
 
     ``attributes`` and ``dimension`` are those of the basis (all its columns in a layer); without attributes the list
-    has no method that needs a basis. LoRA-XS gets the rank at which it trains as much in a layer as ``subspace``.
+    has no method that needs a basis. LoRA-XS gets the rank at which a layer has as many parameters as ``subspace``.
     """
     listed = [BASE, "heads", "full", *(f"lora-{rank}" for rank in _PAPER_RANKS), *_PAPER_OTHERS]
     listed.append(f"lora_xs-{dimension}")
@@ -77,7 +77,7 @@ def frame_of(name: str) -> tuple[str, str] | None:
 def builtin(name: str, attributes: Sequence[str]) -> tuple[dict[str, Any], str]:
     """Return the adapter's keys that a built-in name sets, and the basis it needs ("", mined or random).
 
-    ConfigError for a name that is none, naming the nearest, and for attributes that the basis lacks.
+    ConfigError for an unknown name, with the nearest known one, and for attributes that the basis lacks.
     """
     frame, choice = frame_of(name) or ("", "")
     if not attributes and (frame or name == MATCHED):
@@ -101,15 +101,15 @@ def builtin(name: str, attributes: Sequence[str]) -> tuple[dict[str, Any], str]:
         raise ConfigError(f"methods={name}: the rank must be a whole number above 0, e.g. {mode}-16")
     known = [BASE, "full", "heads", MATCHED, *RANKED, *FRAMES, "only-ATTRIBUTE", "without-ATTRIBUTE", PAPER]
     raise ConfigError(
-        f"methods={name} is unknown{nearest(name, known)}; known: {', '.join(known)}, a rank follows after a hyphen "
-        f"(lora-16), and methods of your own are declared by define.{name}.adapter.mode=…"
+        f"methods={name} is unknown{nearest(name, known)}; known: {', '.join(known)}; a rank follows a hyphen "
+        f"(lora-16); define methods of your own with define.{name}.adapter.mode=…"
     )
 
 
 def _chosen(name: str, choice: str, attributes: Sequence[str]) -> list[str]:
-    """Return the attributes a choice (only-a+b, without-a+b, or empty for all) leaves, in the order of the basis."""
+    """Return the attributes that a choice (only-a+b, without-a+b) leaves, in the basis' order; empty: all of them."""
     if not choice:
-        return []  # which is all of them
+        return []
     word, _, listed = choice.partition("-")
     given = listed.split("+")
     if unknown := [attribute for attribute in given if attribute not in attributes]:
@@ -119,5 +119,5 @@ def _chosen(name: str, choice: str, attributes: Sequence[str]) -> list[str]:
         )
     left = [attribute for attribute in attributes if (attribute in given) == (word == "only")]
     if not left:
-        raise ConfigError(f"methods={name} leaves no attribute of {', '.join(attributes)}; use heads for that")
+        raise ConfigError(f"methods={name} leaves out every attribute ({', '.join(attributes)}); use heads for that")
     return left

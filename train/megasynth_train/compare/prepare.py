@@ -1,6 +1,6 @@
 """A comparison before anything is trained: its methods, its bases, and what each method trains.
 
-Trained numbers are counted on the model's shapes, without weights.
+Trained parameters are counted on the model's shapes, without weights.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ HEADS = ("camera head", "depth head", "point head")
 
 @dataclass(frozen=True)
 class Size:
-    """A method's trained numbers by part, and of its basis the most columns in a layer and the hash."""
+    """A method's trained parameters by part; the largest number of columns in a layer of its basis, and its hash."""
 
     parameters: dict[str, int]
     columns: int = 0
-    basis_sha256: str = ""  # of the mined basis it trains in or is as large as; empty: none
+    basis_sha256: str = ""  # of the mined basis it trains in or takes its shapes from; empty: none
     note: str = ""  # what a reader of its results must know
 
     @property
     def total(self) -> int:
-        """Return all trained numbers."""
+        """Return the count of all trained parameters."""
         return sum(self.parameters.values())
 
 
@@ -55,14 +55,16 @@ def prepare(settings: CompareSettings) -> Prepared:
     """Return the comparison with every method checked against the model's size; reads no data and no weights.
 
     ConfigError naming the method that cannot be built, DatasetError for a basis that cannot be read. Each choice of
-    attributes is made once.
+    attributes is joined once.
     """
     settings.check()
     bases = None
     if settings.uses_basis():
         if not settings.basis:
             settings.resolve()  # names the method, or explains why its name is unknown
-            raise ConfigError("basis= is missing: methods= has some that train in a basis")
+            raise ConfigError(
+                "basis= is missing: some of methods= train in a basis; give a folder of megasynth_train.mine"
+            )
         bases = open_bases(settings.basis, settings.run.out)
     methods = settings.resolve(bases.whole.attributes, _columns(bases.whole)) if bases else settings.resolve()
     target = 0
@@ -80,7 +82,7 @@ def prepare(settings: CompareSettings) -> Prepared:
 
 
 def by_part(parts: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Return trained numbers of aggregator, heads and encoder from those of a model's finer parts."""
+    """Return the trained parameters of aggregator, heads and encoder, summed from those of a model's finer parts."""
     total = dict.fromkeys(PARTS, 0)
     for part, count in parts:
         total["heads" if part in HEADS else "encoder" if part == "encoder" else "aggregator"] += count
@@ -97,7 +99,7 @@ def _columns(basis: Basis) -> int:
 
 
 def _matched(method: Method, settings: CompareSettings, target: int) -> Method:
-    """Return the method with the rank at which LoRA on the heads trains nearly ``target`` numbers: linear in it."""
+    """Return the method with the rank of LoRA on the heads whose count, linear in the rank, is nearest ``target``."""
     assert method.adapter is not None
     one = replace(method, adapter=replace(method.adapter, head_rank=1))
     rank = max(1, round(target / sum(_parameters(one, settings).values())))
@@ -110,8 +112,8 @@ def _size(method: Method, settings: CompareSettings, bases: Bases | None, basis:
     size = Size(_parameters(method, settings, bases, basis))
     if method.matched:
         note = (
-            f"LoRA of rank {method.adapter.head_rank} on the heads alone: {number_text(size.total)} trained numbers, "
-            f"the nearest to the {number_text(target)} of subspace"
+            f"LoRA of rank {method.adapter.head_rank} on the heads alone: {number_text(size.total)} trained "
+            f"parameters, the nearest to the {number_text(target)} of subspace"
         )
         return replace(size, note=note)
     if bases is None or basis is None:
@@ -123,7 +125,7 @@ def _size(method: Method, settings: CompareSettings, bases: Bases | None, basis:
 def _parameters(
     method: Method, settings: CompareSettings, bases: Bases | None = None, basis: Basis | None = None
 ) -> dict[str, int]:
-    """Return the trained numbers by part; ConfigError naming the method if the model does not take it."""
+    """Return the trained parameters by part; ConfigError naming the method if the model does not take it."""
     assert method.adapter is not None
     adapter = replace(method.adapter, basis=str(bases.file)) if bases and basis else method.adapter
     try:

@@ -1,4 +1,4 @@
-"""Writing what a comparison found.
+"""Write the results of a comparison.
 
 ::
 
@@ -31,7 +31,7 @@ from megasynth_train.compare.text import caveat, lead, markdown
 TEMPLATES = Path(__file__).parent / "templates"
 JSON, MARKDOWN, PICTURES = "comparison.json", "comparison.md", "pictures"
 FORMAT = "megasynth-attr comparison 1"
-AGAINST = ("accuracy", "abs_rel")  # metrics drawn against trained numbers
+AGAINST = ("accuracy", "abs_rel")  # metrics drawn against trained parameters
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Report:
 
 
 def write_report(out: Path, manifest: Mapping[str, Any], results: Results, reference: str) -> Report:
-    """Write all files, each whole or not at all, in place of older ones; EnvironmentProblem if the disk refuses."""
+    """Write all files, each whole or not at all, in place of older ones; EnvironmentProblem if that fails."""
     report = Report(out, manifest, results, make_table(results, reference))
     with storage_errors("the comparison", out):
         pictures = []
@@ -87,7 +87,7 @@ def _chapter(report: Report, pictures: list[Picture]) -> Chapter:
 
 
 def _page(report: Report, chapter: Chapter, pictures: list[Picture]) -> str:
-    """Return index.html: tables, pictures and links to the point clouds, from files beside it, offline."""
+    """Return index.html: tables, pictures and links to the point clouds; it needs only the files beside it."""
     return render(
         TEMPLATES,
         "comparison.html",
@@ -113,33 +113,34 @@ def _facts(report: Report) -> tuple[tuple[str, str], ...]:
         ("seeds", ", ".join(map(str, report.manifest["seeds"]))),
         ("steps of each training", f"{identity['optim.steps']}"),
         ("training scenes", str(scenes["training"])),
-        ("test scenes", f"{scenes['test']} ({seen or 'none'} trained on)"),
+        ("test scenes", f"{scenes['test']} ({seen or 'none'} seen in training)"),
     )
 
 
 def _draw(folder: Path, report: Report) -> list[Picture]:
-    """Draw all pictures into ``folder`` and return them as they are in that of the comparison."""
+    """Draw all pictures into ``folder`` and return them with paths relative to the comparison's folder."""
     results, table, methods = report.results, report.table, report.results.methods
     styles = {method: figures.style_of(report.manifest["methods"][method]) for method in methods}
     pictures = []
 
     def picture(name: str, caption: str, alt: str) -> Path:
-        """Note a picture and return the file to draw it into."""
+        """Add a picture to the list and return the file to draw it into."""
         pictures.append(Picture(f"{PICTURES}/{name}.png", caption, alt))
         return folder / f"{name}.png"
 
     file = picture(
         "methods",
-        "Every dot is one seed, the bar their mean. Where dots of two methods overlap, the metric tells no difference.",
+        "Every dot is one seed, the bar is their mean. Where the dots of two methods overlap, the metric does not "
+        "separate them.",
         f"Five panels of dots, one row for each of {', '.join(methods)}",
     )
     figures.save_dots(file, results, table, styles)
     for metric in (m for m in METRICS if m.key in AGAINST):
         file = picture(
             metric.key,
-            f"{metric.name} against the count of trained numbers: mean over seeds, bars ± one standard deviation. "
-            "A dashed line is the base model, which trains nothing.",
-            f"Scatter plot of {metric.name} by trained numbers of each method",
+            f"{metric.name} against the number of trained parameters: mean over seeds, bars ± one standard deviation. "
+            "A dashed line is the base model, which is not trained.",
+            f"Scatter plot of {metric.name} against the trained parameters of each method",
         )
         figures.save_against_parameters(file, table, styles, metric)
     curves = {}
@@ -150,8 +151,7 @@ def _draw(folder: Path, report: Report) -> list[Picture]:
     if curves:
         file = picture(
             "curves",
-            "The objective on training batches: mean over seeds, the band is the range of the seeds. The test scenes "
-            "do not enter here.",
+            "The objective on training batches, not on the test scenes: mean over seeds, with their range as a band.",
             f"Learning curves of {', '.join(curves)}",
         )
         figures.save_curves(file, curves, styles)

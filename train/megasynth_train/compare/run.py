@@ -3,7 +3,7 @@
 ::
 
     <out>/compare.json                       the manifest (manifest.py)
-    <out>/bases/                             bases that had to be made (bases.py)
+    <out>/bases/                             derived bases (bases.py)
     <out>/runs/<method>/seed_<seed>/         a run of finetune.py, and evaluation/, a result of evaluate
     <out>/runs/base/evaluation/              the base model is not trained
 """
@@ -37,7 +37,7 @@ from megasynth_train.training.processes import make_accelerator, on_main
 
 @dataclass(frozen=True)
 class Outcome(Run):
-    """What became of a run: "trained", "done before", or "failed" with a message."""
+    """The outcome of a run: "trained", "done before", or "failed" with a message."""
 
     status: str
     message: str = ""
@@ -45,7 +45,7 @@ class Outcome(Run):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison left: the report, and what became of each run of this command."""
+    """A comparison's report, and the outcome of each run of this command."""
 
     report: Report
     outcomes: tuple[Outcome, ...]
@@ -77,8 +77,8 @@ def run(settings: CompareSettings) -> Comparison:
 def compare(settings: CompareSettings) -> Comparison:
     """Train, evaluate and report as ``settings`` say, resuming what ``run.out`` holds.
 
-    A failing run is an outcome. Raises ConfigError, DatasetError (before anything is trained), EnvironmentProblem (no
-    GPU, full disk, a missing library) and Interrupted, after which the same command continues.
+    A run that fails is reported in its outcome. Raises ConfigError and DatasetError before anything is trained,
+    EnvironmentProblem (no GPU, full disk, a missing library) and Interrupted; the same command then continues.
     """
     require_report_libraries()
     prepared = prepare(settings)
@@ -104,7 +104,7 @@ def compare(settings: CompareSettings) -> Comparison:
 
 @dataclass(frozen=True)
 class _Job:
-    """One run and what it takes; ``left_s``: of the longest time the command may run, 0 if there is none."""
+    """One run and what it needs; ``left_s``: what is left of max_runtime_s, 0 if that sets no limit."""
 
     prepared: Prepared
     method: Method
@@ -123,7 +123,7 @@ def _runs(prepared: Prepared) -> list[tuple[Method, int | None]]:
 
 
 def _outcome(job: _Job) -> Outcome:
-    """Do the run and return what became of it; what would fail all others too is raised."""
+    """Do the run and return its outcome; errors that would stop all others too are raised."""
     run = job.run.method, job.run.seed
     try:
         return Outcome(*run, "done before" if _train_and_evaluate(job) else "trained")
@@ -131,13 +131,13 @@ def _outcome(job: _Job) -> Outcome:
         raise
     except MegaSynthError as error:
         return Outcome(*run, "failed", f"{type(error).__name__}: {error}")
-    except Exception as error:  # a defect of one method must not cost the nights of the others; it is named at the end
+    except Exception as error:  # an unexpected error of one method must not stop the others; it is listed at the end
         traceback.print_exc()
         return Outcome(*run, "failed", f"{type(error).__name__}: {error}")
 
 
 def _train_and_evaluate(job: _Job) -> bool:
-    """Return whether both were done before."""
+    """Train and evaluate; return whether both were done before."""
     settings, folder, seed = job.prepared.settings, job.run.folder(job.out), job.run.seed
     adapter, trained_before = "", True
     if seed is not None:
@@ -148,7 +148,7 @@ def _train_and_evaluate(job: _Job) -> bool:
         adapter, trained_before = str(result.result), result.already_done
 
     def evaluate() -> bool:
-        """Return whether the evaluation there was still good."""
+        """Evaluate, unless a current evaluation exists; return whether one does."""
         if current_evaluation(job.out, job.run, job.manifest, page=settings.test.page) is not None:
             return True
         evaluation.run(replace(evaluation_of(settings), adapter=adapter, out=str(folder / EVALUATION)))
@@ -158,7 +158,7 @@ def _train_and_evaluate(job: _Job) -> bool:
 
 
 def _basis_of(job: _Job, seed: int) -> str:
-    """Return the basis file of a run ("": it needs none); one that has to be made is written."""
+    """Return the basis file of a run, written first if needed; "" if the run needs none."""
     bases, method = job.prepared.bases, job.method
     if not method.basis or bases is None or method.adapter is None:
         return ""

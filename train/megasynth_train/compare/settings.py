@@ -30,28 +30,30 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 @dataclass(frozen=True)
 class CompareSettings(TrainSettings):
-    """What is compared. adapter: what the methods have in common; mode, basis and attributes come from their names."""
+    """What is compared. adapter: what the methods have in common; their names set mode, basis and attributes."""
 
     methods: tuple[str, ...] = setting(
         (PAPER,),
         "base, full, heads, heads-matched, lora-16 (also rslora, dora, pissa, adalora, lora_xs), subspace, "
-        "subspace-block, random, only-texture+geometry, without-texture, random-without-texture, names of define; "
-        "paper: the whole list",
+        "subspace-block, random, only-texture+geometry, without-texture, random-without-texture, names in define; "
+        "paper: the paper's whole list",
     )
     define: dict[str, Any] = setting(
         {},
-        "methods of your own, or changes of one above: define.slow.like=lora-16 define.slow.lr=1e-6 (keys: like, lr, "
+        "methods of your own, or changes to those above: define.slow.like=lora-16 define.slow.lr=1e-6 (keys: like, lr, "
         "adapter.…, optim.…)",
     )
     seeds: tuple[int, ...] = setting(
-        (0, 1, 2), "each method is trained with each: data order, initial values, random basis", minimum=0
+        (0, 1, 2),
+        "each method is trained once per seed, which sets data order, initial values and random basis",
+        minimum=0,
     )
     reference: str = setting("", "method that the others are compared with seed by seed; empty: subspace, or the first")
     basis: str = setting(
         "",
-        "what subspace and random methods use: a folder of megasynth_train.mine (a choice of attributes is then made "
-        "of their own files, each in full), or one basis file (its columns are cut out; in an orthonormal file these "
-        "are only what an attribute adds to those before it)",
+        "basis of the subspace and random methods: a folder of megasynth_train.mine (chosen attributes then come from "
+        "their own files, each in full), or one basis file (chosen attributes are columns of it; if all its columns "
+        "are orthonormal, those of an attribute span only what the attributes before it do not)",
     )
     alignment: str = setting("median", "how depth is aligned before AbsRel and δ<1.25", options=ALIGNMENTS[1:])
     shard: str = setting("1/1", "this process's share of the runs, i/n, counted from 1")
@@ -59,9 +61,9 @@ class CompareSettings(TrainSettings):
     test: MeasureSettings = field(default_factory=MeasureSettings)
 
     def check(self) -> None:
-        """Raise ConfigError for keys that are missing, contradict each other or are not this program's to set.
+        """Raise ConfigError for keys that are missing, contradict each other or cannot be set in a comparison.
 
-        Names of methods are checked as far as that goes without a basis.
+        Names of methods are checked as far as possible without a basis.
         """
         for key, value, example in (
             ("data", self.data.sources, "data=runs/demo/everything_00"),
@@ -80,35 +82,37 @@ class CompareSettings(TrainSettings):
         if self.test.split != "all" and self.test.validation_share != self.data.validation_share:
             raise ConfigError(
                 f"test.validation_share={self.test.validation_share:g} and data.validation_share="
-                f"{self.data.validation_share:g} differ: with test.split={self.test.split} they name one split"
+                f"{self.data.validation_share:g} differ: with test.split={self.test.split} they must be equal"
             )
         if not self.methods:
             raise ConfigError("methods= is empty; name some, e.g. methods=[base,heads,lora-16]")
         for name in {*self.methods, *self.define} - {PAPER}:
             if not _SAFE_NAME.fullmatch(name) or name.endswith("."):
-                raise ConfigError(f"method {name!r}: a name becomes a folder; use letters, digits and -_+.")
+                raise ConfigError(
+                    f"method {name!r}: the name becomes a folder; use letters, digits, '-', '_', '+', '.' inside"
+                )
             _check_definition(name, self.define)
 
     def uses_basis(self) -> bool:
-        """Return whether a method (in ``paper``: with a basis given) trains in a basis or is measured by one."""
+        """Return whether a method trains in a basis or takes its size from one; ``paper``: whether a basis is given."""
         names = [_chain(name, self.define)[-1] for name in self.methods]
         return any(frame_of(name) or name == MATCHED for name in names) or (PAPER in names and bool(self.basis))
 
     def resolve(self, attributes: Sequence[str] = (), dimension: int = 0) -> tuple[Method, ...]:
-        """Return the methods to compare, in order; ``attributes`` and ``dimension`` (columns of a layer) of the basis.
+        """Return the methods to compare, in order; ``attributes`` and ``dimension`` (columns of a layer): the basis's.
 
-        ConfigError for an unknown method, naming the nearest, and for a definition that does not fit.
+        ConfigError for an unknown method, with the nearest known one, and for a definition that does not fit.
         """
         names = expand(self.methods, attributes, dimension or 64)
         methods = tuple(self.method(name, attributes) for name in names)
         if self.reference and self.reference not in names:
-            raise ConfigError(f"reference={self.reference} is none of the methods {', '.join(names)}")
+            raise ConfigError(f"reference={self.reference} is not one of the methods {', '.join(names)}")
         return methods
 
     def method(self, name: str, attributes: Sequence[str]) -> Method:
-        """Return a method, whether it is compared or not; the errors of ``resolve``.
+        """Return a method, whether it is compared or not; raises as ``resolve``.
 
-        It is the common settings, what its name sets and what define says, in this order.
+        The method's name overrides the common settings, and define overrides both.
         """
         chain = _chain(name, self.define)
         root, layers = chain[-1], [_layer(self.define[one]) for one in reversed(chain) if one in self.define]
@@ -133,7 +137,7 @@ class CompareSettings(TrainSettings):
             raise ConfigError(f"method {name}: the rank of {MATCHED} is computed; use like=heads to choose a head_rank")
         if root == BASE:
             if len(chain) > 1 or self.define.get(BASE):
-                raise ConfigError(f"define.{name}: base is not trained, there is nothing to change about it")
+                raise ConfigError(f"define.{name}: base is not trained, so it has nothing to change")
             return Method(name, None, optim)
         return Method(name, adapter, optim, basis, matched)
 
@@ -143,11 +147,11 @@ class CompareSettings(TrainSettings):
 
 
 def _chain(name: str, define: Mapping[str, Any]) -> list[str]:
-    """Return ``name``, the method it is like, the one that one is like, and so on; ConfigError for a circle."""
+    """Return ``name`` and, one after another, the methods that ``like`` leads to; ConfigError for a cycle."""
     chain = [name]
     while like := (define.get(chain[-1]) or {}).get("like"):
         if like in chain:
-            raise ConfigError(f"define.{name}.like={like} goes round in a circle: {' → '.join([*chain, like])}")
+            raise ConfigError(f"define.{name}.like={like} is circular: {' → '.join([*chain, like])}")
         chain.append(str(like))
     return chain
 
@@ -171,13 +175,15 @@ def _check_definition(name: str, define: Mapping[str, Any]) -> None:
             guess = nearest(str(key), OWN_KEYS)
             raise ConfigError(f"unknown key define.{name}.{key}{guess}; known: {', '.join(OWN_KEYS)}")
         if key in ("adapter", "optim") and not isinstance(value, Mapping):
-            raise ConfigError(f"define.{name}.{key}={value}: this is a section, set one of its keys")
+            raise ConfigError(f"define.{name}.{key}={value}: this is a section; set one of its keys")
     if "steps" in (definition.get("optim") or {}):
         raise ConfigError(f"define.{name}.optim.steps: all methods have the same budget; set optim.steps for all")
     if {"basis", "seed"} & set(definition.get("adapter") or {}):
-        raise ConfigError(f"define.{name}.adapter: basis and seed are the comparison's own; give basis= and seeds=")
+        raise ConfigError(
+            f"define.{name}.adapter: basis and seed are set for the whole comparison; use basis= and seeds="
+        )
     if (definition.get("adapter") or {}).get("mode") == "subspace":
-        raise ConfigError(f"define.{name}.adapter.mode=subspace: say define.{name}.like=subspace (or random) instead")
+        raise ConfigError(f"define.{name}.adapter.mode=subspace: use define.{name}.like=subspace (or random) instead")
 
 
 def _check_foreign(settings: CompareSettings) -> None:
@@ -191,9 +197,9 @@ def _check_foreign(settings: CompareSettings) -> None:
         ("mask", "methods=, e.g. subspace-block"),
     ):
         if getattr(settings.adapter, key) != getattr(usual, key):
-            raise ConfigError(f"adapter.{key}= differs from method to method in a comparison; it is said by {instead}")
+            raise ConfigError(f"adapter.{key}= cannot be set for a whole comparison; use {instead}")
     if settings.run.seed:
-        raise ConfigError("run.seed= is that of a single run; a comparison takes seeds=, e.g. seeds=[0,1,2]")
+        raise ConfigError("run.seed= is for a single run; a comparison takes seeds=, e.g. seeds=[0,1,2]")
 
 
 def training_of(settings: CompareSettings, method: Method, seed: int, basis: str, out: str) -> TrainSettings:

@@ -1,7 +1,7 @@
 """Means, spreads over seeds and paired differences.
 
 Seeds differ in data order, initial values and random basis. A difference between two methods is taken seed by seed,
-which removes what a seed does to both; its 95 % interval is Student's, mean ± t(n - 1) · std / √n.
+which removes the effect of a seed on both; its 95 % interval is Student's, mean ± t(n - 1) · std / √n.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of the evaluation: where it stands in a scene's record, and which direction is better."""
+    """A metric of the evaluation: where to find it in a scene's record, and which direction is better."""
 
     key: str
     name: str
@@ -34,11 +34,19 @@ class Metric:
 
 
 METRICS = (
-    Metric("accuracy", "Acc", ("points", "accuracy_mean"), False, "mean distance of predicted points to the truth"),
-    Metric("completeness", "Comp", ("points", "completeness_mean"), False, "mean distance of true points to predicted"),
+    Metric("accuracy", "Acc", ("points", "accuracy_mean"), False, "mean distance from predicted to true points"),
+    Metric(
+        "completeness", "Comp", ("points", "completeness_mean"), False, "mean distance from true to predicted points"
+    ),
     Metric("normals", "NC", ("points", "nc_mean"), True, "|cosine| between normals, 0 to 1"),
     Metric("abs_rel", "AbsRel", ("depth", "{alignment}", "abs_rel"), False, "mean relative error of depth"),
-    Metric("delta", "δ<1.25", ("depth", "{alignment}", "delta_1"), True, "share of pixels within 1.25 times the depth"),
+    Metric(
+        "delta",
+        "δ<1.25",
+        ("depth", "{alignment}", "delta_1"),
+        True,
+        "share of pixels off by less than a factor of 1.25",
+    ),
 )
 
 
@@ -78,7 +86,7 @@ class Difference:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return mean and spread of one number per seed."""
+    """Return mean and sample standard deviation of one number per seed."""
     if not values:
         return Spread(None, None, 0)
     array = np.asarray(values, dtype=np.float64)

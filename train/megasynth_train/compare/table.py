@@ -1,4 +1,4 @@
-"""The numbers of a comparison as a table: methods by metrics, and as words of the right length."""
+"""The results of a comparison as a table of methods by metrics, in numbers and as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from megasynth_train.compare.statistics import METRICS, Difference, Metric, Spre
 
 @dataclass(frozen=True)
 class MethodRow:
-    """A method over its seeds. ``parameters``: trained numbers of aggregator, heads and encoder."""
+    """A method over its seeds. ``parameters``: trained parameters of aggregator, heads and encoder."""
 
     method: str
     parameters: dict[str, int]
@@ -22,13 +22,13 @@ class MethodRow:
 
     @property
     def total(self) -> int:
-        """Return all trained numbers."""
+        """Return the count of all trained parameters."""
         return sum(self.parameters.values())
 
 
 @dataclass(frozen=True)
 class Table:
-    """Methods in their order, and their differences to the reference ("" if that has no result)."""
+    """Methods in their order, and their differences from the reference ("" if that has no result)."""
 
     rows: tuple[MethodRow, ...]
     reference: str
@@ -52,7 +52,7 @@ class Table:
 
 
 def make_table(results: Results, reference: str) -> Table:
-    """Return means and spreads over seeds of every method, and the paired differences to ``reference``."""
+    """Return means and spreads over seeds of every method, and the paired differences from ``reference``."""
     rows = []
     for method in results.methods:
         runs = results.of(method)
@@ -83,7 +83,7 @@ def header(table: Table) -> list[str]:
 
 
 def cells(table: Table) -> list[list[str]]:
-    """Return the table of results as words, a line per method: trained numbers, metrics, seconds, count of seeds."""
+    """Return the results as text, one row per method: trained parameters, metrics, seconds, count of seeds."""
     lines = []
     for row in table.rows:
         parts = [number_text(row.parameters[part]) for part in _parts(table)]

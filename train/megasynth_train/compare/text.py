@@ -1,4 +1,4 @@
-"""comparison.md, and the sentences that sum a comparison up: computed from the numbers, and no more than they say."""
+"""comparison.md, and the sentences that summarise a comparison, all computed from its numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ACCURACY = METRICS[0]
 
 
 def lead(results: Results, table: Table) -> str:
-    """Return two or three sentences computed from the numbers: who is best, and whether that exceeds the spread."""
+    """Return a few sentences: which method is best, which is next, and whether the seeds tell the two apart."""
     ranked = table.ranked(ACCURACY)
     if not ranked:
         return "No method has a result on a common scene yet."
@@ -26,13 +26,13 @@ def lead(results: Results, table: Table) -> str:
     first_values, second_values = (results.values(name, ACCURACY.key) for name in ranked[:2])
     delta = difference(ACCURACY, second.method, second_values, first_values)
     if delta is None:
-        return f"{text} The two share no seed, so that nothing can be said about their difference."
+        return f"{text} The two share no seed, so nothing can be said about their difference."
     if delta.count < 2:
         return f"{text} They share one seed: the difference cannot be told from chance. {_others(table)}"
-    does = "does not exceed" if delta.verdict == "unclear" else "exceeds"
+    does = "is not distinguishable" if delta.verdict == "unclear" else "is distinguishable"
     return (
         f"{text} Their difference, {signed_text(delta.mean)} {delta.interval} (95 % interval, {delta.count} "
-        f"seeds), {does} the spread between seeds. {_others(table)}"
+        f"seeds), {does} from zero. {_others(table)}"
     )
 
 
@@ -43,11 +43,11 @@ def caveat(results: Results, table: Table, test_scenes: int, notes: Mapping[str,
     if most > 1:
         parts = [f"The {most} seeds differ in data order, initial values and, where there are any, random bases."]
     parts.append(
-        f"Training data, base model and the {test_scenes} test scenes are the same in all runs, so that intervals say "
-        "nothing about other scenes or models. All methods ran for the same steps; no learning rate was tuned here."
+        f"Training data, base model and the {test_scenes} test scenes are the same in all runs, so the intervals say "
+        "nothing about other scenes or models. All methods ran for as many steps; no learning rate was tuned."
     )
     if len(table.differences) > len(METRICS):
-        parts.append(f"Of {len(table.differences)} differences, one in twenty would look clear by chance alone.")
+        parts.append(f"Of {len(table.differences)} differences, about one in twenty would look clear by chance alone.")
     return " ".join([*parts, *note_sentences(notes, [row.method for row in table.rows])])
 
 
@@ -68,7 +68,7 @@ def markdown(results: Results, table: Table, test_scenes: int, notes: Mapping[st
     if table.differences:
         rows = [["method", *(m.heading for m in METRICS)]]
         rows += [[name, *map(_difference_words, found)] for name, found in table.differences_by_method]
-        heading = f"## Difference to {table.reference}, seed by seed\n\nMean and its 95 % interval (Student)."
+        heading = f"## Difference from {table.reference}, seed by seed\n\nMean and its 95 % interval (Student)."
         parts.append(f"{heading}\n\n{markdown_table(rows, aligned=False)}")
     if results.missing:
         lines = [f"* {one.name}: {one.reason}" for one in results.missing]
@@ -97,4 +97,4 @@ def _others(table: Table) -> str:
 def _value(row: MethodRow) -> str:
     value = row.metrics[ACCURACY.key]
     seeds = f"{count_text(value.count, 'seed')}, " if row.total else ""
-    return f"{spread_text(value.mean, value.std)} ({seeds}{number_text(row.total)} trained numbers)"
+    return f"{spread_text(value.mean, value.std)} ({seeds}{number_text(row.total)} trained parameters)"

@@ -46,18 +46,18 @@ class Tuning:
 
     @property
     def adapted(self) -> bool:
-        """Whether base weights stay frozen."""
+        """Return whether base weights stay frozen."""
         return self.kind in ("lora", "basis", "heads")
 
     @property
     def reaches_aggregator(self) -> bool:
-        """Whether gradients flow from the heads into the aggregator."""
+        """Return whether gradients flow from the heads into the aggregator."""
         return self.kind != "heads"
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A linear layer or convolution: ``positions`` products with a matrix of ``fan_in`` × ``out`` numbers."""
+    """A linear layer or convolution: ``positions`` products with a ``fan_in`` × ``out`` matrix."""
 
     positions: int
     fan_in: int
@@ -67,13 +67,13 @@ class Layer:
 
 
 def token_count(config: VGGTConfig, shape: StepShape, registers: int) -> int:
-    """Return the tokens of one image: its patches, one special token and the registers."""
+    """Return the number of tokens of one image: its patches, one special token and the registers."""
     patch = config.patch_size_px
     return (shape.height_px // patch) * (shape.width_px // patch) + SPECIAL_TOKENS + registers
 
 
 def block_layers(positions: int, width: int, mlp_ratio: float, first_input_grad: bool = True) -> list[Layer]:
-    """The four linears of a transformer block: qkv, proj, fc1, fc2."""
+    """Return the four linears of a transformer block: qkv, proj, fc1, fc2."""
     hidden = int(width * mlp_ratio)
     return [
         Layer(positions, width, 3 * width, first_input_grad),
@@ -84,8 +84,11 @@ def block_layers(positions: int, width: int, mlp_ratio: float, first_input_grad:
 
 
 def camera_layers(config: VGGTConfig, shape: StepShape, tuning: Tuning) -> list[Layer]:
-    """All refinement iterations; the pose fed back is detached, the first one a parameter: embed_pose needs a gradient
-    of its input once at most."""
+    """Return the layers of all refinement iterations.
+
+    The pose fed back is detached and the first one is a parameter, so embed_pose needs its input's gradient at most
+    once.
+    """
     wide, images = 2 * config.width, shape.images
     rest = [
         Layer(images, wide, 3 * wide),
@@ -98,10 +101,10 @@ def camera_layers(config: VGGTConfig, shape: StepShape, tuning: Tuning) -> list[
 
 
 def depth_layers(config: VGGTConfig, shape: StepShape, tuning: Tuning) -> list[Layer]:
-    """All convolutions of the depth head, finest level first; two transposed ones (stride 4 and 2) take no adapter.
+    """Return the convolutions of the depth head, finest level first; two transposed ones (stride 4, 2) take no adapter.
 
-    The 1×1 convolution of a level's fusion runs before its upsampling: after it, as published, it takes four times the
-    work and gives the same numbers.
+    The 1×1 convolution of a level's fusion runs before the upsampling; after it, as published, the same result takes
+    four times the work.
     """
     n, features, channels = shape.images, config.dpt_features, config.dpt_channels
     h, w = shape.height_px // config.patch_size_px, shape.width_px // config.patch_size_px

@@ -1,7 +1,7 @@
 """What one training step must hold on the GPU: bytes by part, estimated before any measurement.
 
-The constants are those of a reference block, so this is what can be reached. Ours held about 3.5 kB per token and block
-more when it was counted, uncompiled, with saved-tensor hooks (LoRA-16: 47.5 instead of 44.0 kB).
+The constants are those of a reference block, so the estimate is a lower bound. Counted with saved-tensor hooks, our
+uncompiled block held about 3.5 kB more per token (LoRA-16: 47.5 instead of 44.0 kB).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def memory_bytes(
     """Return an estimate of the bytes held at the end of the forward pass by part, eager bf16 autocast on CUDA:
     blocks (saved activations), depth_head, weights, bf16_copies, taps. Caching and fragmentation come on top.
 
-    frozen_bf16: frozen linears of encoder and aggregator are stored in bf16, so that there are no copies of them.
+    frozen_bf16: frozen linears of encoder and aggregator are stored in bf16, so they need no copies.
     """
     tokens = shape.images * token_count(config, shape, config.register_count)
     blocks = 2 * config.depth * tokens * config.width
     saved = _saved_bytes(tuning) if tuning.reaches_aggregator else 0.0
-    linears = 12 * config.width**2  # of a block; mlp_ratio 4, as the measured constants
+    linears = 12 * config.width**2  # of a block; mlp_ratio 4, as for the measured constants
     encoder, aggregator = config.encoder_depth * linears, 2 * config.depth * linears
     half = 2 * (encoder + aggregator) if frozen_bf16 and tuning.adapted else 0
     pixels = shape.images * shape.height_px * shape.width_px
@@ -51,7 +51,7 @@ def _saved_bytes(tuning: Tuning) -> float:
 
 
 def _parameters(config: VGGTConfig) -> float:
-    """Matrix parameters of the model; vectors (norms, biases, tokens) are below 0.1 %."""
+    """Return the number of parameters in matrices; vectors (norms, biases, tokens) are below 0.1 %."""
     shape = StepShape(1, 1, config.image_size_px, config.image_size_px)
     layers = depth_layers(config, shape, Tuning("full")) if config.depth_head else []
     heads: float = sum(layer.fan_in * layer.out for layer in layers)

@@ -1,4 +1,4 @@
-"""What a step of a run takes on average, from the run's settings. Free of PyTorch."""
+"""The average cost of a step, from a run's settings. Free of PyTorch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = {"full": "full", "heads": "heads", "lora_xs": "basis", "subspace": "basi
 
 
 def tuning_of(adapter: AdapterSettings, columns: int = 0) -> Tuning:
-    """Return what an adapter costs by; ``columns``: those of its basis in a layer (mode=subspace).
+    """Return the tuning that the cost of an adapter is computed with; ``columns`` of its basis per layer (subspace).
 
     DoRA and AdaLoRA count as plain LoRA of their rank.
     """
@@ -25,7 +25,7 @@ def tuning_of(adapter: AdapterSettings, columns: int = 0) -> Tuning:
 
 
 def mean_step(settings: TrainSettings, tuning: Tuning, of: Callable[[StepCost], float]) -> float:
-    """Return the mean of ``of(step)`` over the steps of a run, whose images are counted with the mean aspect."""
+    """Return the mean of ``of(step)`` over the steps of a run, all with images of the mean aspect."""
     settings = settings.training()
     data, config = settings.data, named_config(settings.model.size, point_head=False)
     size_hw = target_size(data.width_px, (data.aspect.low + data.aspect.high) / 2, PATCH_PX)
@@ -37,8 +37,8 @@ def mean_step(settings: TrainSettings, tuning: Tuning, of: Callable[[StepCost], 
 
 
 def mean_over_views(cost: Callable[[StepShape], float], data: DataSettings, size_hw: tuple[int, int]) -> float:
-    """Return the mean of ``cost(shape)``: each number of views as often as it is drawn (``data.plan.usable_views``),
-    with ``images_per_step // views`` scenes, at least one."""
+    """Return the mean of ``cost(shape)``: each number of views weighted by how often it is drawn, with
+    ``images_per_step // views`` scenes, at least one."""
     counts, weights = data.views.at_most(max(data.views.low, data.images_per_step)).whole_numbers()
     shapes = [StepShape(max(1, data.images_per_step // n), n, *size_hw) for n in counts.tolist()]
     return sum(w * cost(shape) for w, shape in zip(weights.tolist(), shapes, strict=True)) / float(weights.sum())

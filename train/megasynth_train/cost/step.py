@@ -1,13 +1,13 @@
-"""What one training step must compute: floating-point operations by part, and the seconds they take at given rates.
+"""The cost of one training step: floating-point operations by part, and the seconds they take at given rates.
 
 A multiplication and an addition count as two operations. Only linear layers, convolutions and attention count; layer
 norms, activations, losses and the optimiser are memory-bound and below 1 % of the arithmetic. Attention is counted as
 flash attention does it: two products forward, five backward, because the scores are computed again.
 
-Why this is not left to ``torch.utils.flop_counter``: on the meta device it counts exactly these numbers (a test holds
-the two together, forward and backward, for every kind of tuning), but one step of vggt-1b takes it 5 to 7 seconds of a
-processor after 4 for importing PyTorch, and a plan is made before every run, for 13 numbers of views and every method
-of a comparison: minutes instead of 0.04 s a method. It also sees attention in the plain formulation only.
+``torch.utils.flop_counter`` gives exactly these numbers on the meta device (a test compares them, forward and backward,
+for every kind of tuning), but needs 5 to 7 CPU seconds for one step of vggt-1b after 4 for importing PyTorch. A plan
+needs 13 numbers of views for every method of a comparison: minutes instead of 0.04 s per method. It also counts
+attention in the plain formulation only.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Work:
 
     forward: float = 0.0
     backward: float = 0.0
-    recompute: float = 0.0  # the forward pass again, where activations are not stored
+    recompute: float = 0.0  # the forward pass again, if activations are not stored
 
     def __add__(self, other: Work) -> Work:
         return Work(self.forward + other.forward, self.backward + other.backward, self.recompute + other.recompute)
@@ -85,7 +85,7 @@ def expected_s(cost: StepCost) -> float:
 
 
 def step_cost(config: VGGTConfig, shape: StepShape, tuning: Tuning, *, recompute: bool = False) -> StepCost:
-    """Return the operations of forward and backward of one step of ``shape``, summed over its images.
+    """Return the operations of the forward and backward pass of one step of ``shape``, summed over its images.
 
     recompute: every trained block's forward pass runs again in backward (gradient checkpointing). ConfigError if the
     images are not whole patches.
@@ -102,7 +102,7 @@ def step_cost(config: VGGTConfig, shape: StepShape, tuning: Tuning, *, recompute
     linears, attention = _encoder(config, shape, trained=tuning.kind == "all")
     add("encoder_linears", linears, again * (tuning.kind == "all"))
     add("encoder_attention", attention, again * (tuning.kind == "all"))
-    again *= tuning.reaches_aggregator  # blocks that nothing is trained in or before are not run again
+    again *= tuning.reaches_aggregator  # blocks without training in or before them are not run again
     for name, work in _aggregator(config, shape, tuning).items():
         add(name, work, again)
     heads: list[tuple[str, list[Layer]]] = []
@@ -127,13 +127,13 @@ def _base(layer: Layer, *, frozen: bool, trained: bool = True) -> Work:
 
 
 def _lora(layer: Layer, rank: int) -> Work:
-    """y + s·B(A x): both matrices get a weight gradient, and the input one if anything before it is trained."""
+    """Return the work of s·B(A x): both matrices get a gradient, and the input if anything before it is trained."""
     down, up = 2.0 * layer.positions * layer.fan_in * rank, 2.0 * layer.positions * rank * layer.out
     return Work(down + up, down * (1 + layer.input_grad) + 2 * up)
 
 
 def _basis(layer: Layer, dimension: int) -> Work:
-    """y + s·A(M(Bᵀx)): only M gets a weight gradient."""
+    """Return the work of s·A(M(Bᵀx)): only M gets a weight gradient."""
     down, up = 2.0 * layer.positions * layer.fan_in * dimension, 2.0 * layer.positions * dimension * layer.out
     middle = 2.0 * layer.positions * dimension**2
     return Work(down + middle + up, up + middle + layer.input_grad * (middle + down))
@@ -145,7 +145,7 @@ def _attention(batch: int, tokens: int, width: int, *, trained: bool = True) -> 
 
 
 def _encoder(config: VGGTConfig, shape: StepShape, *, trained: bool) -> tuple[Work, Work]:
-    """Linears (with the patch convolution) and attention of the image encoder."""
+    """Return the work of the encoder's linears (with the patch convolution) and of its attention."""
     tokens = token_count(config, shape, config.encoder_register_count)
     patches = tokens - SPECIAL_TOKENS - config.encoder_register_count
     layers = [Layer(shape.images * patches, 3 * config.patch_size_px**2, config.width, input_grad=False)]

@@ -1,4 +1,4 @@
-"""The data of one step as it travels from a loader process to the device: decoded files and the numbers drawn."""
+"""The data of one step on its way from a loader process to the device: decoded files and the drawn numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RawBatch:
 
     One tensor per scene, because scenes may differ in size: ``images_u8`` [S, H, W, 3] uint8, ``depth_z`` [S, H, W]
     float32. ``intrinsics`` [B, S, 3, 3] and ``camera_from_world`` [B, S, 4, 4] float64, of the source images.
-    ``windows`` [B, S, 4] int64 (first row, first column, height, width): what becomes the network's input of
+    ``windows`` [B, S, 4] int64 (first row, first column, height, width) are scaled to the network's input of
     ``image_size_hw`` pixels. ``skipped``: scenes that could not be read and were replaced; ``reads``: scenes tried.
     """
 

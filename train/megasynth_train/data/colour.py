@@ -1,7 +1,7 @@
-"""Colour jitter on the device: brightness, contrast, saturation and hue in random order, then perhaps no colour at all.
+"""Colour jitter on the device: brightness, contrast, saturation and hue in random order, then greyscale for some.
 
 The operations are those of Pillow's ``ImageEnhance`` and of torchvision's ``ColorJitter`` and ``RandomGrayscale``, on
-floats in [0, 1]. The numbers are drawn with the rest of a step's plan, so that they depend on nothing else.
+floats in [0, 1]. The factors are drawn with the rest of a step's plan, so they depend on nothing else.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def draw_jitter(generator: np.random.Generator, scenes: int, views: int, setting
 def apply_jitter(images: Tensor, jitter: Jitter) -> Tensor:
     """Return jittered images; ``images`` [B, S, 3, H, W] float in [0, 1] is overwritten. Nothing waits for the device.
 
-    Images that take the same operation at the same place of their order are processed together: at most 16 batches.
+    Images with the same operation at the same place in their order are processed together: at most 16 batches.
     """
     flat = images.flatten(0, 1)
     factors, order = jitter.factors.reshape(-1, 4), jitter.order.reshape(-1, 4)
@@ -92,7 +92,9 @@ def hue(images: Tensor, turns: Tensor) -> Tensor:
     divisor = torch.where(chroma > 0, chroma, 1.0)
     sixths = torch.where(strongest == 0, (green - blue) / divisor, (blue - red) / divisor + 2)
     sixths = torch.where(strongest == 2, (red - green) / divisor + 4, sixths) + 6 * turns
-    offset = torch.arange(5, 0, -2, device=images.device).view(1, 3, 1, 1)  # made there: a copied list would wait
+    offset = torch.arange(5, 0, -2, device=images.device).view(
+        1, 3, 1, 1
+    )  # made on the device: copying a list would wait
     k = torch.remainder(offset + sixths, 6)
     return value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)
 
@@ -113,7 +115,7 @@ def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 def _change(
     images: Tensor, chosen: np.ndarray, operation: Callable[[Tensor, Tensor], Tensor], factors: np.ndarray
 ) -> None:
-    """Overwrite the ``chosen`` images by ``operation``. Indices, not a mask, so that no size has to be waited for."""
+    """Overwrite the ``chosen`` images by ``operation``. With indices, because a mask would wait for its size."""
     if chosen.size == 0:
         return
     index = torch.from_numpy(chosen).to(images.device, non_blocking=True)

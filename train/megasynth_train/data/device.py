@@ -1,6 +1,6 @@
 """From decoded files to the network's input and target, on the device: crop, resize, colour jitter, masks, gauge.
 
-Nothing here waits for the device: windows and indices are known on the host, no result is looked at.
+Nothing here waits for the device: windows and indices are known on the host, which reads no result.
 """
 
 from __future__ import annotations

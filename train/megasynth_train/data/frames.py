@@ -1,4 +1,4 @@
-"""One frame as training sees it, and the checks every frame passes, whatever layout it was read from.
+"""One frame as training sees it, and the checks that frames of every layout must pass.
 
 Transparent pixels show white. The released loader trains on black and evaluates on white; here both see white.
 """

@@ -8,8 +8,8 @@ while keeping cx = W/2; ``pixel_centre=0.0`` reproduces it.
 The pose encoding: translation (3), quaternion x, y, z, w (4), vertical and horizontal field of view in
 radians (2, **vertical first**). The principal point is not encoded; decoding puts it in the middle of the image.
 
-Nothing here waits for the device: no value is looked at on the host. Products are written out, because a matrix product
-of float32 may run in TF32 on a GPU, which keeps three digits.
+Nothing here waits for the device: the host reads no value. Products are written out, because a float32 matrix product
+may run in TF32 on a GPU, which keeps three digits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-MIN_FOV_RAD = 1e-3  # 0.06°: longer than any lens, and its focal length (about 5e5 px) is harmless in fp32
+MIN_FOV_RAD = 1e-3  # 0.06°: narrower than any lens, and its focal length (about 5e5 px) is harmless in fp32
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def decode_pose(encoding: Tensor, image_size_hw: tuple[int, int]) -> Cameras:
     """Return the cameras of a pose encoding [..., 9] for images of ``image_size_hw`` pixels.
 
     Every finite encoding gives finite cameras: the quaternion may have any length (length 0 gives the identity), and
-    fields of view are held within [MIN_FOV_RAD, π - MIN_FOV_RAD], because the network's last ReLU may answer 0, which
+    fields of view are held within [MIN_FOV_RAD, π - MIN_FOV_RAD], because the network's last ReLU may give 0, which
     would be an infinite focal length.
     """
     height_px, width_px = image_size_hw

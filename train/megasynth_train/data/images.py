@@ -1,4 +1,4 @@
-"""Pictures of a scene from a folder, made the size the network takes."""
+"""Pictures of a scene from a folder, resized to what the network takes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The pictures of a folder: those that are used, and a note on those in formats that are not read, or nothing."""
+    """The pictures of a folder: those that are used, and a note on those in unsupported formats ("" without any)."""
 
     used: tuple[Path, ...]
     note: str
@@ -45,7 +45,7 @@ class ImageFiles:
 
 def image_files(folder: Path, *, stride: int = 1, max_views: int = 0) -> ImageFiles:
     """Return the pictures in ``folder`` in natural order (2.png before 10.png), every ``stride``-th, at most
-    ``max_views`` (0: all). Hidden files and subfolders are passed over; ConfigError if nothing is left.
+    ``max_views`` (0: all). Hidden files and subfolders are skipped; ConfigError if nothing is left.
     """
     if not folder.is_dir():
         raise ConfigError(f"images={folder}: there is no such folder")
@@ -58,13 +58,13 @@ def image_files(folder: Path, *, stride: int = 1, max_views: int = 0) -> ImageFi
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
-    """Return a sorting key that compares runs of digits as numbers and ignores case; ties go by the name itself."""
+    """Return a sorting key that compares runs of digits as numbers and ignores case; the name itself breaks ties."""
     parts = re.split(r"([0-9]+)", name.casefold())  # text and digits in turn
     return tuple((int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)), name
 
 
 def load_pictures(files: Sequence[Path], mode: str, width_px: int, patch_px: int) -> list[Picture]:
-    """Return the pictures, all of one size; ConfigError if they come out of several, naming two of them."""
+    """Return the pictures, all of one size; ConfigError, naming two of them, if their sizes differ."""
     pictures = [load_picture(path, mode, width_px, patch_px) for path in files]
     for picture in pictures:
         if picture.rgb.shape != pictures[0].rgb.shape:
@@ -77,11 +77,11 @@ def load_pictures(files: Sequence[Path], mode: str, width_px: int, patch_px: int
 
 
 def load_picture(path: Path, mode: str, width_px: int, patch_px: int) -> Picture:
-    """Return the picture of a file, bicubically resized, transparency on white, turned upright as EXIF says.
+    """Return the picture of a file, bicubically resized, transparency on white, turned upright by its EXIF tag.
 
-    ``crop``: ``width_px`` wide, as high as the aspect asks, rounded to the patch size, and cut to ``width_px`` around
-    the middle if higher. ``pad``: the longer side is ``width_px``, the shorter one rounded to the patch size and
-    filled up with white to a square. ConfigError if ``width_px`` is not a multiple of ``patch_px``, DatasetError for a
+    ``crop``: ``width_px`` wide; the height follows the aspect, rounded to the patch size, and is cut to ``width_px``
+    around the middle if larger. ``pad``: the longer side is ``width_px``, the shorter one rounded to the patch size
+    and padded with white to a square. ConfigError if ``width_px`` is not a multiple of ``patch_px``, DatasetError for a
     file that cannot be read.
     """
     if mode not in MODES:

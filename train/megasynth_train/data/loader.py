@@ -1,6 +1,6 @@
 """Batches in the order of their steps, made by processes that only decode files.
 
-A worker makes the whole batch of a step, from the step's number alone. So the batches are the same for every number of
+A worker makes the whole batch of a step from the step's number alone, so the batches do not depend on the number of
 workers, and a loader that begins at step k continues one that was stopped there.
 """
 
@@ -24,11 +24,13 @@ from megasynth_train.data.batch import RawBatch, load_step
 from megasynth_train.data.plan import Sampling
 
 _SHARED_MEMORY = Path("/dev/shm")
-_GRACE_READS = 200  # max_bad_share is applied to at least so many reads: one bad scene in the first step proves nothing
+_GRACE_READS = (
+    200  # max_bad_share is applied to at least this many reads: one bad scene in the first step proves nothing
+)
 
 
 class StepDataset(Dataset[RawBatch | MegaSynthError]):
-    """Item = step. Expected errors are returned, not raised: raised in a worker, they would arrive as a traceback."""
+    """Item = step. Expected errors are returned: raised in a worker, they would arrive as a traceback."""
 
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
@@ -41,7 +43,7 @@ class StepDataset(Dataset[RawBatch | MegaSynthError]):
 
 
 class StepLoader:
-    """An iterable of one RawBatch per step; iterating again begins again, with the same worker processes.
+    """An iterable of one RawBatch per step; iterating again starts over, with the same worker processes.
 
     ``pin``: put batches into page-locked memory (pass True when the device is CUDA). ``start_method``: how workers
     start, default "fork" on Linux (they begin at once and never touch the device), "spawn" elsewhere. ``reads`` and
@@ -122,11 +124,11 @@ def dead_workers_named() -> Iterator[None]:
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Make this worker end when its parent says so, and only then.
+    """Make this worker end only when its parent tells it to.
 
-    Ctrl-C and a farm's SIGTERM reach the whole process group; the main process wants to finish its step and save first.
-    torch ends workers by SIGTERM, too, so what counts is who sent it. After kill -9 of the parent, torch's watch on the
-    parent process ends them.
+    Ctrl-C and a farm's SIGTERM reach the whole process group; the main process must finish its step and save first.
+    torch ends workers by SIGTERM, too, so what counts is who sent it. After kill -9 of the parent, torch's watchdog
+    ends them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
@@ -141,7 +143,7 @@ def _end_with(parent: int) -> None:
 
 
 def _check_shared_memory(sampling: Sampling, batches: int) -> None:
-    """Raise EnvironmentProblem, before a bus error does worse, if ``batches`` batches do not fit into shared memory."""
+    """Raise EnvironmentProblem, instead of a later bus error, if ``batches`` batches do not fit into shared memory."""
     if not _SHARED_MEMORY.is_dir():
         return
     pixels = max(scene.image_size_hw[0] * scene.image_size_hw[1] for scene in sampling.scenes)

@@ -7,8 +7,8 @@
     <scene>/<file_path>                               e.g. renderings/00000000_rgba.png, RGB or RGBA
     <scene>/<file_path with rgba → depth, .exr>       first channel: planar z; background > 1e9 or not finite
 
-Pixels and axes as in our own datasets: OpenCV, the centre of the first pixel at (0.5, 0.5). The released loader says
-the same of cx, cy (it adds the half pixel) and then unprojects without it.
+Pixels and axes are as in our own datasets: OpenCV, the centre of the first pixel at (0.5, 0.5). The released loader
+reads cx, cy in the same way (it adds the half pixel), but unprojects without the half pixel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from megasynth_attr.dataset.images import read_image
 from megasynth_train.data.frames import FrameArrays, check_camera, check_depth, over_background
 
 CAMERAS_FILE = "opencv_cameras.json"
-_FARTHEST = 1e9  # beyond it, depth means background
+_FARTHEST = 1e9  # larger depths mean background
 _DEPTH_CHANNELS = ("R", "Z", "V", "Y", "G", "B")  # in this order; the three colours are equal where all exist
 RESTORE = "restore it, or train with data.on_bad_file=skip"
 _NUMBERS = ("fx", "fy", "cx", "cy", "w", "h")
@@ -120,5 +120,5 @@ def _channels(content: bytes, file: Path) -> dict[str, np.ndarray]:
         try:
             with OpenEXR.File(str(file), separate_channels=True) as image:
                 return {name: channel.pixels for name, channel in image.channels().items()}
-        except Exception as theirs:  # its C++ code raises whatever it likes on damaged files
+        except Exception as theirs:  # its C++ code raises any kind of error on damaged files
             raise ExrError(f"{ours}; OpenEXR: {theirs}") from theirs

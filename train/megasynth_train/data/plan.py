@@ -1,6 +1,6 @@
 """What one step consists of: a pure function of (seed, step, rank, number of ranks) and the list of scenes.
 
-Nothing is continued from step to step, so workers may prepare any step, and a run that resumes at step k draws what the
+No state is kept between steps, so workers may prepare any step, and a run that resumes at step k draws what the
 uninterrupted one would have drawn.
 """
 
@@ -18,7 +18,7 @@ from megasynth_train.data.scene import TrainingScene
 from megasynth_train.data.sizes import PATCH_PX, target_size
 from megasynth_train.training.settings import DataSettings
 
-STREAMS = "megasynth-train data 1"  # part of every stream's key: raising it changes every draw
+STREAMS = "megasynth-train data 1"  # part of every stream's key: changing it changes every draw
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ def available_views(scene: TrainingScene, settings: DataSettings) -> int:
 
 
 def usable_views(scenes: Sequence[TrainingScene], settings: DataSettings) -> Range[int]:
-    """Return what the number of views per scene is drawn from.
+    """Return the range that the number of views per scene is drawn from.
 
-    That is ``settings.views`` without what exceeds ``images_per_step`` or, unless views may repeat, the number of views
-    of the shortest scene, so that every scene can be drawn whatever the number is.
+    That is ``settings.views``, limited to ``images_per_step`` and, unless views may repeat, to the number of views of
+    the shortest scene, so that every scene can give any number that is drawn.
     """
     most = settings.images_per_step
     if not settings.duplicate_views:
@@ -61,7 +61,7 @@ class Sampling:
     """What the steps of process ``rank`` of ``world`` are drawn from.
 
     Validation (``training`` false) draws scenes and views as training does, but from its own streams, and with neither
-    crop, zoom nor jitter; its images have the aspect of the sources (the median), as far as ``settings.aspect`` allows.
+    crop, zoom nor jitter; its images have the median aspect of the sources, clipped to ``settings.aspect``.
     """
 
     scenes: tuple[TrainingScene, ...]
@@ -75,8 +75,8 @@ class Sampling:
         """Return the draws of ``step``.
 
         All ranks share the number of views n, the number of scenes max(1, images_per_step // n) and the image size.
-        Scenes come from one random permutation per step, dealt to the ranks in turn: distinct within a rank if there
-        are enough, and over all ranks if there are enough for that. Views are drawn without replacement unless
+        Scenes come from one random permutation per step, in consecutive blocks of one per rank: distinct within a rank
+        and, if there are enough scenes, over all ranks. Views are drawn without replacement unless
         ``duplicate_views``.
         """
         settings, common = self.settings, self._stream(step)
@@ -102,8 +102,8 @@ class Sampling:
     def replacement(self, plan: StepPlan, slot: int, unusable: Collection[int]) -> tuple[int, tuple[int, ...]] | None:
         """Return (scene, views) to take the place of the scene in ``slot``, or None if every scene is ``unusable``.
 
-        ``unusable``: scenes that could not be read in this step. Scenes the step does not hold yet come first. Depends
-        on the arguments alone.
+        ``unusable``: scenes that could not be read in this step. Scenes not yet in the step are preferred. Depends on
+        the arguments alone.
         """
         left = [i for i in range(len(self.scenes)) if i not in unusable]
         fresh = [i for i in left if i not in plan.scenes]

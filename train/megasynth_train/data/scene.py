@@ -1,4 +1,4 @@
-"""One scene on disk, of either layout, as training knows it."""
+"""One scene on disk, of either layout, as training uses it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TrainingScene:
     name: str  # <dataset or category>/<scene>
     folder: Path
     layout: str  # OURS or PAPER
-    identity: str  # what the split hashes: the hash of scene.json, or the name for the paper's layout
+    identity: str  # hashed for the split: the hash of scene.json, or the name in the paper's layout
     digest: str  # SHA-256 of scene.json or opencv_cameras.json
     view_count: int
     image_size_hw: tuple[int, int]

@@ -1,4 +1,4 @@
-"""The size at which images enter the network, and settings of ``data`` that contradict it. Free of PyTorch."""
+"""The size at which images enter the network, and checks of ``data`` settings against it. Free of PyTorch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATCH_PX = 14  # of every named size: image sizes are multiples
 def target_size(width_px: int, aspect: float, patch_px: int) -> tuple[int, int]:
     """Return (height, width): height = width × aspect, rounded down to whole patches, at least one.
 
-    ConfigError for width 0, which stands for the model's own (``TrainSettings.resolved``).
+    ConfigError for width 0, which stands for the model's own (``TrainSettings.training``).
     """
     if width_px <= 0:
         raise ConfigError("data.width_px=0 stands for the model's own width, which is not known here; give a width")

@@ -2,7 +2,7 @@
 
 The split looks at each scene alone: SHA-256 of its identity, as a number in [0, 1), below ``validation_share``. So it
 depends neither on paths nor on other scenes; a dataset that grows keeps every scene on its side, and a copy of a scene
-falls on the same side as the original. The price: the share is met on average, not exactly.
+falls on the same side as the original. In return, the share is met only on average.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _Named = tuple[str, Callable[[], TrainingScene]]  # a scene's name, and what rea
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Scenes sorted by name. ``fingerprint`` identifies their content and does not depend on where they lie.
+    """Scenes sorted by name. ``fingerprint`` identifies their content, wherever they are stored.
 
-    ``notes``: sentences the user should see once.
+    ``notes``: messages for the user.
     """
 
     train: tuple[TrainingScene, ...]
@@ -46,7 +46,7 @@ def open_sources(settings: DataSettings) -> TrainingData:
     """Return the scenes of all ``settings.sources``, split.
 
     A source is a dataset of ours, an experiment of them, or a folder in the paper's layout. Scenes with fewer views
-    than ``settings.views`` begins with are left out and counted in ``notes`` (not with ``duplicate_views``).
+    than the least of ``settings.views`` are left out and counted in ``notes`` (kept with ``duplicate_views``).
     Raises ConfigError for settings that cannot be met, DatasetError for a source without complete scenes or, unless
     ``on_bad_file`` is "skip", with a damaged one.
     """
@@ -109,8 +109,8 @@ def split(
 def _open_source(root: Path, settings: DataSettings, notes: list[str]) -> tuple[list[_Named], list[str]]:
     """Return the chosen scenes of one folder, not yet read, and the fingerprints of its datasets."""
     if not root.is_dir():
-        what = "this is a file, name a folder" if root.exists() else "there is no such folder"
-        several = "; several folders take one word each, data=a data=b" if str(root).endswith("]") else ""
+        what = "this is a file; name a folder" if root.exists() else "there is no such folder"
+        several = "; name several folders one by one, data=a data=b" if str(root).endswith("]") else ""
         raise DatasetError(f"data={root}: {what}{several}")
     if (root / paths.DATASET_FILE).is_file():
         datasets = [open_dataset(root)]

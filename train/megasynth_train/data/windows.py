@@ -5,8 +5,8 @@ inside, and cuts the target out of the middle. All three keep the principal poin
 one window of the source image around it, scaled to the target. Here that window is made of whole pixels and scaled
 once. Differences from the released code:
 
-* the window always lies inside the image; where the image is too small in the wanted shape the window shrinks,
-  nothing is padded with zeros;
+* the window always lies inside the image: where the image is too small for it, it shrinks instead of being padded
+  with zeros;
 * the two axes are scaled by their own exact factors and the intrinsics follow exactly (pixel centres at + 0.5), where
   the released code scales them by one rounded factor;
 * colour and depth are sampled on the same grid; the released resizers differ by up to half a pixel;
@@ -29,10 +29,10 @@ def crop_window(
 ) -> tuple[int, int, int, int]:
     """Return (first row, first column, height, width) of the window that becomes the target.
 
-    It is the largest window of the target's shape, centred on the principal point, inside the image, inside the share
-    ``crop_hw`` of the image (capped at 1), and in which the target would have ``zoom_px`` target pixels to spare. Its
-    sizes are rounded to whole pixels of the parity that centres it best: its middle is at most a quarter of a pixel
-    from a principal point inside the image, unless the window is smaller than two pixels.
+    Of the windows of the target's shape around the principal point, it is the largest inside the image and inside the
+    share ``crop_hw`` of it (capped at 1) that leaves a margin of ``zoom_px`` target pixels. Its sizes are rounded to
+    whole pixels of the parity that centres it best: its middle is at most a quarter of a pixel from a principal point
+    inside the image, unless the window is smaller than two pixels.
     """
     box = [
         min(size * min(share, 1.0), 2 * min(centre, size - centre))

@@ -7,7 +7,7 @@
     <out>/pictures/<dataset>/<scene>.png  point clouds, depth and cameras beside the truth (pictures.py)
     <out>/index.html            the interactive page of the point clouds (page.py)
 
-The folder appears when all of it is there.
+The folder appears only when it is complete.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from megasynth_train.vggt.precision import resolve_precision, set_backends
 
 RESULTS, TABLES, PICTURES = "results.json", "results.md", "pictures"
 EVALUATION = Kind("evaluation", RESULTS, FORMAT)
-BEGINS_ANEW = "nothing has been written; run the same command again to begin anew"
+BEGINS_ANEW = "nothing has been written; run the same command again to start over"
 
 HELP = Help(
     usage="python -m megasynth_train.evaluate data=FOLDER out=FOLDER [key=value ...]",
     explanation=(
         "Predicts scenes of known geometry and measures point clouds, depth and cameras: results.json, results.md,\n"
-        "pictures/, index.html. Scenes that cannot be evaluated are named and left out of the averages (exit code 3)."
+        "pictures/, index.html. Scenes that cannot be evaluated are listed and left out of the averages (exit code 3)."
     ),
     examples=(
         "python -m megasynth_train.evaluate data=runs/demo model=vggt-tiny adapter=runs/tiny/adapter out=runs/eval",
@@ -65,8 +65,8 @@ HELP = Help(
 def run(settings: EvaluateSettings) -> dict[str, Any]:
     """Evaluate as ``settings`` say, write the folder ``out``, and return what results.json holds.
 
-    Raises ConfigError, DatasetError (a model that does not fit, no scene that can be evaluated), EnvironmentProblem (no
-    GPU, full disk, a missing library), Interrupted after a signal; then nothing has been written.
+    Raises, with nothing written, ConfigError, DatasetError (a model that does not fit, no scene that can be evaluated),
+    EnvironmentProblem (no GPU, full disk, a missing library) or Interrupted after a signal.
     """
     settings.check()
     if settings.pictures or settings.page:
@@ -80,7 +80,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
             torch.set_num_threads(settings.threads)
         set_backends()
         model, described = load_model(settings, device)
-        # from here on SciPy's threads work, which an exception in the signal's handler would tear the memory from
+        # from here on SciPy's threads run; an exception in the signal handler would free memory they still use
         with StopRequest(advice=BEGINS_ANEW) as stop, replacing_folder(out, "the evaluation") as work:
             record = evaluate_into(work, model, described, selection, device, settings, stop.check)
     return record
@@ -98,7 +98,7 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
         adapter = stock_digest(folder) if is_stock(folder) else sha256_of(folder / RECORD)
         notes += adapted.notes
         digest = "" if mode == "full" else adapted.base.weights_sha256
-    if mode != "full":  # which replaces all weights, so that nothing said of the base is true any more
+    if mode != "full":  # mode=full replaces all weights, so notes on the base do not apply
         for note in notes:
             print(note, file=sys.stderr, flush=True)
     described = {
@@ -107,7 +107,7 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
         "weights_sha256": digest or weights_hash(model),
         "adapter": settings.adapter,
         "adapter_mode": mode,
-        # of adapter.json, which holds the checksums of the adapter's files; of PEFT's files where there is none
+        # of adapter.json, which holds the checksums of the adapter's files; without it, of PEFT's files
         "adapter_record_sha256": adapter,
         "precision": resolve_precision(settings.model.precision, device),
     }
@@ -127,7 +127,7 @@ def evaluate_into(
 ) -> dict[str, Any]:
     """Write everything into the folder ``work`` and return the record; DatasetError if no scene can be evaluated.
 
-    ``check`` is called often and may raise, to stop.
+    ``check`` is called often and may raise in order to stop.
     """
     shown: list[PageScene] = []
 
@@ -173,18 +173,18 @@ def _page_scene(scene: SceneEvaluation) -> PageScene:
 
 
 def _check_replaceable(out: Path) -> None:
-    """Raise ConfigError unless ``out`` is free, or an evaluation and nothing else: all of it is replaced."""
+    """Raise ConfigError unless ``out`` is free or holds only an evaluation, because it is replaced as a whole."""
     check(out, EVALUATION)
     inside = {path.name for path in out.iterdir()} if out.exists() else set()
     if foreign := sorted(inside - {RESULTS, TABLES, PICTURES, INDEX}):
         raise ConfigError(
-            f"out={out} holds {foreign[0]}, which is no evaluation and would be lost; choose another folder, "
-            f"e.g. out={out / 'evaluation'}"
+            f"out={out} holds {foreign[0]}, which is no part of an evaluation and would be lost; choose another "
+            f"folder, e.g. out={out / 'evaluation'}"
         )
 
 
 def main(words: list[str]) -> None:
-    """Evaluate as the words say and print the tables; ScenesFailed at the end if some scenes could not be evaluated."""
+    """Evaluate as the command line says and print the tables; ScenesFailed at the end if some scenes failed."""
     settings = parse(EvaluateSettings, words, HELP)
     record = run(settings)
     print(results_text(record))

@@ -1,7 +1,7 @@
-"""Camera errors from pairs of views: no alignment of the worlds is needed, and scale plays no part.
+"""Camera errors from pairs of views, which need no alignment of the worlds and do not depend on scale.
 
-For each pair i < j the relative pose camera_i_from_camera_j of the prediction is compared with the true one: the angle
-of the rotation between them, and the angle between the directions of translation. As in the published evaluations of
+For each pair i < j the predicted relative pose camera_i_from_camera_j is compared with the true one: the angle of the
+rotation between them, and the angle between the directions of translation. As in the published evaluations of
 PoseDiffusion and VGGT, opposite directions count as equal (the angle is at most 90°).
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 THRESHOLDS_DEG = (5, 15, 30)
-_NO_DIRECTION = 1e-9  # of the largest predicted baseline: below, a predicted pair has no direction of translation
+_NO_DIRECTION = 1e-9  # of the largest predicted baseline: a shorter one has no direction of translation
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class PairErrors:
     """Errors of all P = N (N - 1) / 2 pairs of views, in degrees."""
 
     rotation_deg: np.ndarray
-    translation_deg: np.ndarray  # NaN where the true cameras are in the same place: there is no true direction
+    translation_deg: np.ndarray  # NaN if the true cameras coincide: there is no true direction
 
 
 def pair_errors(predicted: np.ndarray, truth: np.ndarray, *, min_baseline: float = 0.0) -> PairErrors:
     """Return the relative pose errors of all pairs of cameras given as camera_from_world (N, 4, 4), rigid, OpenCV.
 
     ``min_baseline``: true pairs at most this far apart (in the truth's unit) have no direction of translation.
-    A pair of predicted cameras in one place, where the true ones are apart, gets the largest error, 90°.
+    A pair of predicted cameras that coincide while the true ones do not gets the largest error, 90°.
     """
     first, second = np.triu_indices(len(truth), k=1)
     relative = [poses[first] @ _inverse(poses)[second] for poses in (predicted, truth)]  # P×4×4
@@ -48,11 +48,11 @@ def camera_summary(errors: PairErrors) -> dict[str, float | int | None]:
 
     rra_t: share of pairs with a rotation error below t degrees; rta_t: share of the pairs **with a baseline** with a
     translation error below t; auc_t: mean over the thresholds 1, 2, …, t of the share of pairs whose larger error of
-    the two is below the threshold (the published computation). Pairs without a baseline enter rra and, by their
-    rotation alone, auc. None where no pair can enter.
+    the two is below the threshold (the published computation). Pairs without a baseline count in rra and, by their
+    rotation alone, in auc. None if no pair counts.
     """
     moving = errors.translation_deg[~np.isnan(errors.translation_deg)]
-    worse = np.fmax(errors.rotation_deg, errors.translation_deg)  # fmax: the rotation where there is no translation
+    worse = np.fmax(errors.rotation_deg, errors.translation_deg)  # fmax: the rotation alone if there is no translation
     found: dict[str, float | int | None] = {}
     for limit in THRESHOLDS_DEG:
         found[f"rra_{limit}"] = _share_below(errors.rotation_deg, limit)

@@ -1,7 +1,7 @@
-"""Comparing point clouds: rigid ICP, normals, and the distances and normal agreement of nearest neighbours.
+"""Compare point clouds: rigid ICP, normals, and the distances and normal agreement of nearest neighbours.
 
 ICP and normals follow Open3D's definitions (``registration_icp`` point to point, ``estimate_normals``), computed with
-SciPy's k-d tree; a test compares both. Everything is float64 and uses every point it is given.
+SciPy's k-d tree; a test compares the two. Everything is float64 and uses all given points.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NORMALS_AT_ONCE = 100_000  # 30 neighbours each: 72 MB
 
 @dataclass(frozen=True)
 class Registration:
-    """What ICP found. ``fitness``: share of source points with a target point within reach; rmse over those points."""
+    """The result of ICP. ``fitness``: share of source points with a target point in range; rmse over those points."""
 
     motion: Similarity  # source to target; scale 1
     fitness: float
@@ -39,7 +39,7 @@ class CloudErrors:
     nc2: np.ndarray  # per true point: agreement with the normal of the nearest predicted point
 
     def summary(self) -> dict[str, float]:
-        """Return mean and median of the four; ``nc_*`` is the mean of the nc1 and nc2 beside it."""
+        """Return mean and median of the four; ``nc_*`` is the mean of the corresponding nc1 and nc2."""
         found = {}
         for name in ("accuracy", "completeness", "nc1", "nc2"):
             values = getattr(self, name)
@@ -57,14 +57,14 @@ def rigid_icp(
     iterations: int = 30,
     workers: int = -1,
 ) -> Registration:
-    """Return the rigid motion of ``source`` (N, 3) towards ``target`` (M, 3) by point-to-point ICP from where it is.
+    """Return the rigid motion of ``source`` (N, 3) to ``target`` (M, 3) by point-to-point ICP, started at the identity.
 
     Each iteration pairs every source point with its nearest target point closer than ``max_distance`` (scene units) and
     takes the motion that minimises the sum of squared distances of the pairs. It ends when fitness **and** rmse change
     by less than 1e-6 (tolerances that Open3D calls relative but compares absolutely, as is done here) or after
-    ``iterations``. A local method: it improves an alignment that is already about right.
+    ``iterations``. It is a local method, which refines an alignment that is already roughly right.
 
-    Pairs that determine no motion (none, two, or all on one line) end it where it is, with ``converged=False``.
+    Pairs that determine no motion (fewer than three, or all on one line) end it early, with ``converged=False``.
     """
     tree = _tree(target)
     motion, moved = Similarity(1.0, np.eye(3), np.zeros(3)), source.astype(np.float64)
@@ -85,11 +85,11 @@ def rigid_icp(
 def estimate_normals(points: np.ndarray, *, neighbours: int = NORMAL_NEIGHBOURS, workers: int = -1) -> np.ndarray:
     """Return unit normals (N, 3): the direction in which each point's nearest ``neighbours`` points vary least.
 
-    The point itself is one of its neighbours. The sign is arbitrary, nothing here depends on it. With fewer points
-    than ``neighbours`` all are used; it takes 3.
+    The point itself is one of its neighbours. The sign is arbitrary; nothing here depends on it. With fewer points
+    than ``neighbours`` all are used; ValueError below 3.
     """
     if len(points) < 3:
-        raise ValueError(f"{len(points)} points have no normals, it takes 3")
+        raise ValueError(f"{len(points)} points have no normals; at least 3 are needed")
     tree, count = _tree(points), min(neighbours, len(points))
     normals = np.empty((len(points), 3))
     for start in range(0, len(points), _NORMALS_AT_ONCE):
@@ -112,8 +112,7 @@ def compare_clouds(
 ) -> CloudErrors:
     """Return distances and normal agreement at nearest neighbours, from prediction to truth and back.
 
-    Points and normals are (N, 3) and (M, 3). A missing piece shows in the completeness only where the truth has
-    points.
+    Points and normals are (N, 3) and (M, 3). Completeness shows missing pieces only where the truth has points.
     """
     accuracy, at_truth = _nearest(_tree(truth), predicted, workers)
     completeness, at_predicted = _nearest(_tree(predicted), truth, workers)
@@ -123,14 +122,14 @@ def compare_clouds(
 
 
 def _tree(points: np.ndarray) -> cKDTree:
-    # splitting at the middle instead of the median: built twice as fast, and neighbours are found faster on surfaces
+    # splitting at the middle instead of the median builds twice as fast and finds neighbours on surfaces faster
     return cKDTree(points, balanced_tree=False)
 
 
 def _nearest(
     tree: cKDTree, points: np.ndarray, workers: int, max_distance: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (distances, indices) of the nearest point of the tree; infinity where none is near enough."""
+    """Return (distances, indices) of the nearest point of the tree; infinity if none is near enough."""
     distance, index = tree.query(points, distance_upper_bound=max_distance, workers=workers)
     return np.asarray(distance), np.asarray(index)
 

@@ -1,8 +1,8 @@
-"""Depth errors, and the ways to bring a depth of unknown scale to the truth before measuring them.
+"""Depth errors, and the ways to align a depth of unknown scale with the truth before measuring them.
 
 Convention: the **prediction** is mapped to the truth, one fit per call, over valid pixels only. The published code maps
-the truth to the prediction in one case and lets invalid pixels take part in two others; test_eval_fixtures.py shows
-that, but for this, the numbers are the same.
+the truth to the prediction in one case and includes invalid pixels in two others; test_eval_fixtures.py shows that the
+numbers are otherwise the same.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 ALIGNMENTS = ("none", "median", "scale", "scale_shift")
-MIN_DEPTH = 1e-5  # aligned depth is raised to this in logarithms and ratios, which a shift can drive below zero
+MIN_DEPTH = 1e-5  # lower limit of aligned depth in logarithms and ratios: a shift can make it negative
 _MAX_ITERATIONS = 200
-_RESIDUAL_FLOOR = 1e-6  # of the median target: smaller residuals weigh as if they were this, so that no pixel takes all
+_RESIDUAL_FLOOR = 1e-6  # of the median target: limits the weight of pixels with smaller residuals
 _SETTLED = 1e-10
 
 
@@ -32,7 +32,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class DepthErrors:
-    """Means over the valid pixels; rmse in scene units, sq_rel too, the others without unit."""
+    """Means over the valid pixels; rmse and sq_rel in scene units, the others without unit."""
 
     abs_rel: float  # |p − g| / g
     sq_rel: float  # (p − g)² / g
@@ -45,7 +45,7 @@ class DepthErrors:
 
 
 def depth_errors(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> DepthErrors:
-    """Return the errors of ``predicted`` against ``truth`` where ``valid``; all of one shape, truth > 0 where valid."""
+    """Return the errors of ``predicted`` against ``truth`` (> 0) where ``valid``; all of one shape."""
     p, g = predicted[valid].astype(np.float64), truth[valid].astype(np.float64)
     if not p.size:
         raise ValueError("there is no valid pixel to measure depth at")
@@ -64,7 +64,7 @@ def depth_errors(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray) ->
 
 
 def align_depth(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray, method: str) -> Fit:
-    """Return the map of ``predicted`` to ``truth`` of the named method, from all valid pixels together."""
+    """Return the map from ``predicted`` to ``truth`` by the named method, fitted to all valid pixels together."""
     p, g = predicted[valid].astype(np.float64), truth[valid].astype(np.float64)
     if method == "none":
         return Fit(1.0)
@@ -74,14 +74,14 @@ def align_depth(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray, met
         return Fit(robust_scale(p, g))
     if method == "scale_shift":
         return robust_scale_shift(p, g)
-    raise ValueError(f"alignment {method!r} is none of {', '.join(ALIGNMENTS)}")
+    raise ValueError(f"alignment {method!r} is not one of {', '.join(ALIGNMENTS)}")
 
 
 def robust_scale(source: np.ndarray, target: np.ndarray) -> float:
     """Return the s that minimises Σ |s · sourceᵢ − targetᵢ|, exactly.
 
     Σ |sourceᵢ| · |s − targetᵢ / sourceᵢ| is least at the median of the ratios weighted by |sourceᵢ|. Iterative
-    reweighting, as in the published code, approaches the same s but can be held at the ratio of a single pixel.
+    reweighting, as in the published code, approaches the same s but can get stuck at the ratio of a single pixel.
     """
     used = source != 0
     weights, ratios = np.abs(source[used]), target[used] / source[used]
@@ -96,8 +96,8 @@ def robust_scale_shift(source: np.ndarray, target: np.ndarray) -> Fit:
     """Return the map that minimises Σ |scale · sourceᵢ + shift − targetᵢ| by bounded iterative reweighting.
 
     Starts from least squares; each iteration solves the least squares weighted by 1 / max(|residual|, floor), which
-    descends on the Huber loss of width ``floor`` = 1e-6 of the median target. Ends when nothing moves. Where all
-    sources are equal the scale is undetermined: then it is 1 and the shift is the median difference.
+    lowers the Huber loss of width ``floor`` = 1e-6 of the median target, until nothing changes. If all sources are
+    equal the scale is undetermined: it is then 1 and the shift is the median difference.
     """
     mean = source.mean()
     centred = source - mean

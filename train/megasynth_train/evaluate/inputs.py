@@ -1,8 +1,8 @@
-"""What is evaluated: scenes found, views chosen, images as the network takes them and the truth at its own resolution.
+"""What is evaluated: scenes, their views, images as the network takes them and the truth at its own resolution.
 
-The network's image is a whole-pixel window of the source, as in training without augmentation (data/windows.py), as
-wide as possible, at most square in height, scaled to the network's size. The **truth is not resampled**: metrics are
-taken at the window's source pixels, so that models with different input sizes are measured against the same points.
+The network's image is a whole-pixel window of the source, as in training without augmentation (data/windows.py): as
+wide as possible, at most as high as wide, scaled to the network's size. The **truth is not resampled**: metrics are
+computed at the window's source pixels, so models with different input sizes are measured against the same points.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SceneInput:
 
 @dataclass(frozen=True)
 class Selection:
-    """The scenes to evaluate, those that cannot even be opened, and where they come from."""
+    """The scenes to evaluate, those that cannot be opened, the fingerprint of the sources, and notes for the user."""
 
     scenes: tuple[TrainingScene, ...]
     unreadable: tuple[BadScene, ...]
@@ -79,27 +79,27 @@ def select_scenes(settings: EvaluateSettings) -> Selection:
     scenes = data.validation if settings.split == "validation" else data.train
     if not scenes:
         raise ConfigError(
-            f"split={settings.split} has no scene with validation_share={share:g}; use split=all or another share"
+            f"split={settings.split} contains no scene with validation_share={share:g}; use split=all or another share"
         )
     scenes = scenes[: settings.max_scenes or None]
     for first, second in pairwise(scenes):  # sorted by name
         if first.name == second.name:
             raise ConfigError(
-                f"{first.folder} and {second.folder} have the same name {first.name}, results could not be told apart; "
-                "evaluate their datasets one at a time"
+                f"{first.folder} and {second.folder} have the same name {first.name}, so their results could not "
+                "be told apart; evaluate their datasets one at a time"
             )
     return Selection(scenes, data.unreadable, data.fingerprint, data.notes)
 
 
 def choose_views(count: int, settings: EvaluateSettings) -> tuple[int, ...]:
-    """Return which of ``count`` views are evaluated; a function of its arguments, the first is the reference.
+    """Return which of ``count`` views are evaluated; the first is the reference. Nothing is random.
 
-    Evenly spaced: ⌊i · count / views⌋. That leaves the last views of a closed path out, which look like the first.
-    Raises DatasetError if a view of ``view_ids`` does not exist.
+    They are evenly spaced by default: ⌊i · count / views⌋, which leaves out the last views of a closed path, similar to
+    the first. Raises DatasetError if a view of ``view_ids`` does not exist.
     """
     if settings.view_ids:
         if missing := [view for view in settings.view_ids if view >= count]:
-            raise DatasetError(f"view {missing[0]} of view_ids= does not exist, the scene has {count} views")
+            raise DatasetError(f"view {missing[0]} of view_ids= does not exist; the scene has {count} views")
         return settings.view_ids
     if settings.stride:
         return tuple(range(0, count, settings.stride))[: settings.views]

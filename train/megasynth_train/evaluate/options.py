@@ -9,7 +9,7 @@ from megasynth_attr.core.fields import setting
 from megasynth_train.training.settings import ModelSettings
 
 SPLITS = ("all", "validation", "training")
-MIN_POINTS = 100  # fewer say nothing about a scene
+MIN_POINTS = 100  # fewer are not enough to judge a scene
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class MeasureSettings:
         identity=False,
     )
     basis: str = setting("", "adapters of mode=subspace: file of their basis, if it was moved since training")
-    split: str = setting("all", "which scenes: all, or a side of the split training makes", options=SPLITS)
+    split: str = setting("all", "which scenes: all, or one side of training's split", options=SPLITS)
     validation_share: float = setting(
         0.1, "share held out in training, for split=validation or training", minimum=0, maximum=0.9
     )
     scenes: str = setting("all", "scenes of each source by number: all, 0-9, 0,3,7")
-    max_scenes: int = setting(0, "evaluate at most so many scenes, the first by name; 0: all", minimum=0)
+    max_scenes: int = setting(0, "evaluate at most this many scenes, the first by name; 0: all", minimum=0)
     views: int = setting(
-        8, "views per scene, evenly spaced, the first is the reference; fewer if it has fewer", minimum=1
+        8, "views per scene, evenly spaced, the first is the reference; fewer if the scene has fewer", minimum=1
     )
     stride: int = setting(0, "take every n-th view instead of evenly spaced ones, at most `views`; 0: off", minimum=0)
     view_ids: tuple[int, ...] = setting((), "exactly these views, the first is the reference", minimum=0)
@@ -40,14 +40,14 @@ class MeasureSettings:
     )
     pixel_centre: float = setting(
         0.5,
-        "where the first pixel's middle lies when predicted depth becomes points: 0.5, or 0 for the public checkpoint",
+        "coordinate of the first pixel's centre when depth becomes points: 0.5, or 0 for the public checkpoint",
         minimum=0,
         maximum=0.5,
     )
     icp_distance: float = setting(0.1, "largest distance of a pair in ICP, in scene units", minimum=0)
     max_points: int = setting(
         0,
-        "compare at most so many points per scene, 100 or more (a random sample, of both clouds the same); 0: all",
+        "compare at most this many points per scene, 100 or more (the same random sample of both clouds); 0: all",
         minimum=0,
     )
     pictures: bool = setting(True, "draw pictures/<scene>.png, which needs matplotlib", identity=False)
@@ -57,7 +57,7 @@ class MeasureSettings:
     page_scenes: int = setting(12, "scenes on the page, the first evaluated ones", minimum=1, identity=False)
 
     def check(self) -> None:
-        """Raise ConfigError for keys that are missing or exclude each other."""
+        """Raise ConfigError for keys that are missing, unusable or mutually exclusive."""
         if not self.data:
             raise ConfigError("data= is missing: name the folders of datasets, e.g. data=runs/demo/texture_00")
         if self.stride and self.view_ids:
@@ -76,13 +76,13 @@ class EvaluateSettings(MeasureSettings):
 
     out: str = setting("", "output folder; an older evaluation in it is replaced when the new one is complete")
     adapter: str = setting("", "folder of a trained adapter (or of mode=full); empty: the base model itself")
-    device: str = setting("auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"])
-    threads: int = setting(0, "processor threads; 0: all", minimum=0)
+    device: str = setting("auto", "auto: CUDA if available", options=["auto", "cpu", "cuda"])
+    threads: int = setting(0, "CPU threads; 0: all", minimum=0)
     progress: bool = setting(True, "progress bar")
     model: ModelSettings = field(default_factory=ModelSettings)
 
     def check(self) -> None:
-        """Raise ConfigError for keys that are missing or exclude each other."""
+        """Raise ConfigError for keys that are missing, unusable or mutually exclusive."""
         super().check()
         if not self.out:
             raise ConfigError("out= is missing: name the output folder, e.g. out=runs/evaluation")

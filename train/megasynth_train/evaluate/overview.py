@@ -1,7 +1,6 @@
 """One picture of a prediction: input, depth and confidence by view, and the points with the cameras from two sides.
 
-Every row has its heading above it and every number its own strip, so that nothing overlaps whatever the number and
-shape of the views.
+Every row and every axis has its own strip for text, so that nothing overlaps whatever the number and shape of views.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ from megasynth_attr.core.pages.figures import (
 )
 from megasynth_train.evaluate.prediction import PredictedScene
 
-COLUMNS = 6  # views shown; more are left out evenly
-POINTS = 40_000  # points drawn; more are left out evenly
+COLUMNS = 6  # most views shown, evenly chosen
+POINTS = 40_000  # most points drawn, evenly chosen
 WIDTH_INCHES, TILE_INCHES = 10.0, 2.4  # of the figure, and of a tile at most
 LEFT, RIGHT, GAP, LINE, BAR = 0.15, 0.75, 0.06, 0.24, 0.12  # margins, gap, height of a text line, colour bar (inches)
-PANEL_INCHES, PANEL_GAP = 4.3, 0.6  # height of the point cloud panels, and the way between them
+PANEL_INCHES, PANEL_GAP = 4.3, 0.6  # height of the point cloud panels, and the gap between them
 SMALL = 7.5
 CHARACTER_INCHES = 0.62 * SMALL / 72  # about the mean width of a letter
-# of points that may lie outside the panels, and of values outside the colour scale, on each side
+# share of points outside the panels, and of values outside the colour scale, on each side
 OUTLIERS_PERCENT = 1.0
 CAMERA_SHARE = 0.07  # length of a drawn camera relative to the size of the scene
 # rows: right, down and forward of the viewer, in world axes (the first camera's x right, y down, z forward)
 ABOVE = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-OBLIQUE = Rotation.from_euler("yx", (35, 25), degrees=True).as_matrix()  # moved to the right and up around the scene
+OBLIQUE = Rotation.from_euler("yx", (35, 25), degrees=True).as_matrix()  # rotated to the right and up around the scene
 
 
 @figure_style()
@@ -57,14 +56,14 @@ def save_overview(path: Path, scene: PredictedScene, rgb: np.ndarray, keep: np.n
     canvas.heading("input, " + ("1 view" if len(names) == 1 else shown))
     canvas.labels([f"{i + 1}  {names[i]}" for i in chosen], tile)
     canvas.tiles([rgb[i] for i in chosen], tile)
-    canvas.heading("depth z (1 is about the mean distance of the scene from the first camera)")
+    canvas.heading("depth z (1: about the mean distance of the points from the first camera)")
     canvas.tiles([scene.depth_z[i] for i in chosen], tile, _scale(scene.depth_z[chosen], "viridis_r"))
     canvas.heading("confidence")
     canvas.tiles([scene.confidence[i] for i in chosen], tile, _scale(scene.confidence[chosen], "magma"))
-    canvas.heading(f"the {int(keep.sum()):,} most confident points and the cameras; axes as the first camera's")
+    canvas.heading(f"the {int(keep.sum()):,} most confident points and the cameras, in the first camera's axes")
     _draw_panels(canvas, scene, rgb, keep)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a letter the font lacks is drawn as a box, which is enough
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is drawn as a box
         save_png(canvas.figure, path)
 
 
@@ -101,7 +100,7 @@ class _Canvas:
 
 
 def _draw_panels(canvas: _Canvas, scene: PredictedScene, rgb: np.ndarray, keep: np.ndarray) -> None:
-    """Draw the two looks at the points; nothing but cameras if no point is left."""
+    """Draw the points and cameras from two sides; only the cameras if no point is left."""
     points, colours = scene.points_world[keep], rgb[keep] / 255.0
     some = evenly(len(points), POINTS)
     corners = _frusta(scene, _size(points, scene))
@@ -140,12 +139,14 @@ def _draw_cameras(axes: Any, corners: np.ndarray) -> None:
     for index, (centre, *image) in enumerate(corners[..., :2]):
         lines = [(centre, corner) for corner in image] + [(image[i], image[(i + 1) % 4]) for i in range(4)]
         colour = colours(index)
-        axes.add_collection(LineCollection(lines, colors=[PAPER], linewidths=2.2, zorder=2))  # seen on any ground
+        axes.add_collection(
+            LineCollection(lines, colors=[PAPER], linewidths=2.2, zorder=2)
+        )  # visible on any background
         axes.add_collection(LineCollection(lines, colors=[colour], linewidths=1.1, zorder=3))
 
 
 def _view_colours(count: int) -> Any:
-    """Return the colour map of view numbers 0 to ``count`` - 1: plasma without its palest end, unseen on paper."""
+    """Return the colour map of view numbers 0 to ``count`` - 1: plasma without its palest end, invisible on white."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -153,7 +154,7 @@ def _view_colours(count: int) -> Any:
 
 
 def _draw_view_bar(canvas: _Canvas, count: int, left: float) -> None:
-    """Draw which colour is which view's, beside the panels."""
+    """Draw the colours of the views beside the panels."""
     bar = place(canvas.figure, left, canvas.top + LINE, BAR, PANEL_INCHES - LINE)
     colour_bar(bar, scale(0.5, count + 0.5, _view_colours(count)), upright=True)
     bar.invert_yaxis()
@@ -178,7 +179,7 @@ def _frame(axes: Any, points: np.ndarray, cameras: np.ndarray) -> None:
 def _frusta(scene: PredictedScene, length: float) -> np.ndarray:
     """Return centre and image corners of all cameras in the world, [S, 5, 3], ``length`` from apex to farthest corner.
 
-    A fixed diagonal instead of a fixed depth keeps cameras of absurd fields of view in the picture.
+    A fixed diagonal instead of a fixed depth keeps cameras with extreme fields of view inside the picture.
     """
     height, width = scene.depth_z.shape[1:]
     pixels = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], float)
@@ -209,7 +210,7 @@ def _scale(values: np.ndarray, colours: str) -> Any:
 
 def _shortened(text: str, room: int) -> str:
     """Return ``text``, with its middle replaced by an ellipsis if it is longer than ``room`` letters."""
-    text = text.encode(errors="replace").decode()  # bytes of a file name that are not text
+    text = text.encode(errors="replace").decode()  # undecodable bytes of a file name
     if len(text) <= room:
         return text
     tail = (room - 1) // 2

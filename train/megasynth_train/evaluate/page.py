@@ -1,4 +1,4 @@
-"""The point-cloud page: predicted and true points side by side in a browser, from one file, offline."""
+"""The point-cloud page: predicted and true points side by side in a browser, in one file that works offline."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ POINTS_PER_PAGE = 2_000_000  # shared equally between all clouds
 
 @dataclass(frozen=True)
 class PageScene:
-    """What the page shows of one scene: clouds already aligned to the ground truth, and its metrics as words.
+    """What the page shows of one scene: clouds already aligned to the ground truth, and its metrics as text.
 
     Cameras are ``camera_from_world`` [N, 4, 4], OpenCV axes, in the same world; N may be 0 and differ between the two.
     """
@@ -51,20 +51,20 @@ class PageScene:
 
 
 def points_per_cloud(scenes: int) -> int:
-    """Return how many points of each cloud are embedded in a page of so many scenes: about 30 MB or less in all."""
+    """Return how many points per cloud are embedded in a page of ``scenes`` scenes: about 30 MB in all, or less."""
     return max(1, min(POINTS_PER_CLOUD, POINTS_PER_PAGE // (2 * scenes)))
 
 
 def write_point_page(out: Path, scenes: Sequence[PageScene]) -> Path:
     """Write ``<out>/index.html``, the page of all ``scenes``, whole or not at all; return its path.
 
-    Of a cloud above the limit a random sample is embedded, the same every time; the distances of its points are
-    measured to *all* finite points of the other cloud. Raises ConfigError without scenes, EnvironmentProblem if jinja2
-    is missing or the disk refuses.
+    Of a cloud above the limit a random sample is embedded, the same every time; distances are measured to *all* finite
+    points of the other cloud. Raises ConfigError without scenes, EnvironmentProblem if jinja2 is missing or writing
+    fails.
     """
     require_report_libraries()
     if not scenes:
-        raise ConfigError("the point-cloud page needs at least one scene, none was evaluated")
+        raise ConfigError("the point-cloud page needs at least one scene, but none was evaluated")
     limit = points_per_cloud(len(scenes))
     records, data = [], []
     for scene in scenes:
@@ -84,13 +84,13 @@ def write_point_page(out: Path, scenes: Sequence[PageScene]) -> Path:
     )
     with storage_errors("the point-cloud page", out):
         out.mkdir(parents=True, exist_ok=True)
-        # A scene named after a folder may hold bytes that are not text (surrogates): they become character references
+        # Undecodable bytes of folder names (surrogates) become character references
         replace_atomically(out / INDEX, page.encode("utf-8", errors="xmlcharrefreplace"))
     return out / INDEX
 
 
 def _record(scene: PageScene, predicted: PackedCloud, truth: PackedCloud) -> dict[str, Any]:
-    """Return what the page's script needs to know of a scene beside its points, as plain values."""
+    """Return what the page's script needs of a scene besides its points, as plain values."""
     cameras = {"predicted": camera_axes(scene.cameras_predicted), "true": camera_axes(scene.cameras_truth)}
     given = {"predicted": len(scene.cameras_predicted), "true": len(scene.cameras_truth)}
     points = truth.points() if truth.count else predicted.points()

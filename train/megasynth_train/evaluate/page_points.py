@@ -1,4 +1,4 @@
-"""What the point-cloud page embeds of a cloud: a sample of it, in 11 bytes per point, and the view to begin with.
+"""What the point-cloud page embeds of a cloud: a sample, in 11 bytes per point, and the initial view.
 
 Per point: the position as 3 × uint16 in the box of its cloud, the distance to the other cloud as uint16 (of its square
 root, so that small errors keep their precision), the colour as 3 × uint8. Base64 makes that 14.7 bytes.
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-FOV_DEG = 50.0  # of the page's own camera, along the shorter side of its picture
+FOV_DEG = 50.0  # of the page's own camera, along the shorter side of the picture
 STEPS = 65535  # of a quantised number
-FAR = 2.0  # a point farther outside than this many extents of its cloud would coarsen the steps of all others
+FAR = 2.0  # points farther outside than this many extents of their cloud would coarsen the steps of all others
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Cloud:
 
 @dataclass(frozen=True)
 class PackedCloud:
-    """A cloud as it is embedded. A number q of an axis means ``low + q · step``: at most half a step of error."""
+    """A cloud as it is embedded. A number q on an axis means ``low + q · step``, to within half a step."""
 
     low: np.ndarray
     step: np.ndarray
-    positions: np.ndarray  # uint16 [n, 3], in random order: any first part is an even sample of the whole
+    positions: np.ndarray  # uint16 [n, 3], in random order: any leading part is an even sample of the whole
     distances: np.ndarray | None  # float64 [n], scene units, to the nearest point of the other cloud; None if empty
     colours: np.ndarray  # uint8 [n, 3]
     total: int  # points of the cloud that was given
@@ -55,7 +55,7 @@ class PackedCloud:
 
     @property
     def distance_step(self) -> float:
-        """Square root of scene units: a number q means the distance (q · distance_step)²."""
+        """Return the step in √(scene units): a number q means the distance (q · distance_step)²."""
         return 0.0 if self.distances is None else float(np.sqrt(self.distances.max()) / STEPS)
 
     def points(self) -> np.ndarray:
@@ -63,7 +63,7 @@ class PackedCloud:
         return self.low + self.positions * self.step
 
     def base64(self) -> str:
-        """Return positions, quantised distances (0 without), colours, one after another, little-endian."""
+        """Return positions, quantised distances (0 if unknown) and colours, one after another, little-endian."""
         quantised = np.zeros(self.count)
         if self.distances is not None and self.distance_step > 0:
             quantised = np.sqrt(self.distances) / self.distance_step
@@ -74,8 +74,8 @@ class PackedCloud:
 def pack_cloud(cloud: Cloud, other: Cloud, limit: int) -> PackedCloud:
     """Return at most ``limit`` points of ``cloud``, quantised, with their distances to all finite points of ``other``.
 
-    Which points is random but the same every time. Points that are not finite, or so far outside that the steps of all
-    others would suffer, are left out and counted.
+    The choice is random but the same every time. Points that are not finite, or so far outside that they would coarsen
+    the steps of all others, are left out and counted.
     """
     finite = np.flatnonzero(np.isfinite(cloud.points).all(axis=1))
     points = cloud.points[finite].astype(np.float64)
@@ -125,7 +125,7 @@ def camera_axes(camera_from_world: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class View:
-    """Where the page's camera stands: at target + distance · (cos el · cos az, cos el · sin az, sin el). z is up."""
+    """The position of the page's camera: target + distance · (cos el · cos az, cos el · sin az, sin el). z is up."""
 
     target: list[float]
     distance: float
@@ -134,21 +134,21 @@ class View:
 
 
 def overview(centre: np.ndarray, radius: float) -> View:
-    """Return a view from a corner in which a ball fits."""
+    """Return a view from a corner that shows the whole ball."""
     return View(centre.tolist(), float(radius / np.sin(np.radians(FOV_DEG / 2))), azimuth=-0.8, elevation=0.5)
 
 
 def view_of_camera(axes: np.ndarray, points: np.ndarray, fallback_distance: float) -> View:
-    """Return the view from one camera ([4, 3], see ``camera_axes``), turning about what it looks at.
+    """Return the view from one camera ([4, 3], see ``camera_axes``), which rotates about what it looks at.
 
-    The target lies on the optical axis at the median depth of the points near the middle of the picture, at
+    The target lies on the optical axis at the median depth of the points near the middle of the picture, or at
     ``fallback_distance`` if there are none. The view keeps z up: a roll of the camera is not reproduced.
     """
     centre, forward = axes[0], axes[3]
     x, y, depth = axes[1:] @ (points - centre).T
     middle = depth[(depth > 0) & (np.abs(x) < 0.4 * depth) & (np.abs(y) < 0.4 * depth)]
     distance = float(np.median(middle)) if len(middle) else fallback_distance
-    # Looking straight up or down, only the camera's right says which way the picture is turned
+    # Looking straight up or down, only the camera's right axis tells how the picture is rotated
     steep = np.hypot(forward[0], forward[1]) < 0.02
     azimuth = np.arctan2(-axes[1, 0], axes[1, 1]) if steep else np.arctan2(-forward[1], -forward[0])
     elevation = float(-np.arcsin(np.clip(forward[2], -1, 1)))

@@ -1,4 +1,4 @@
-"""One picture per scene: point clouds from two sides, depth of every view and camera positions, beside the truth."""
+"""One picture per scene: point clouds from two sides, depth of some views and camera positions, with the truth."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from megasynth_train.evaluate.splat import draw_points, mean_up, two_viewpoints
 
 TRUE_COLOUR, PREDICTED_COLOUR = COLOURS[:2]
 _CLOUD_PX = 440
-_CLOUD_POINTS = 400_000  # more do not show at that size
+_CLOUD_POINTS = 400_000  # more are not visible at that size
 _MOST_VIEWS = 8
-_INVISIBLE = 1e-4  # errors below this share of the distance stay dark: rounding makes no pattern worth looking at
+_INVISIBLE = 1e-4  # errors below this share of the distance stay dark: they are only rounding
 _WIDTH = 13.6
 _LEFT, _RIGHT = 0.95, 0.95  # row names, colour bars
 _GAP, _NARROW = 0.12, 0.06
@@ -66,7 +66,7 @@ def _bar(axes: Any, low: float, high: float, colours: str, label: str) -> None:
 
 
 def _draw_clouds(figure: Any, scene: SceneEvaluation, top: float, side: float) -> None:
-    """Truth, prediction, and the prediction coloured by its distance to the truth, from two viewpoints."""
+    """Draw truth, prediction, and the prediction coloured by its distance to the truth, from two viewpoints."""
     step = max(-(-len(scene.true_points) // _CLOUD_POINTS), 1)
     truth, predicted = scene.true_points[::step], scene.predicted_points[::step]
     colours = scene.colours[::step]
@@ -88,7 +88,7 @@ def _draw_clouds(figure: Any, scene: SceneEvaluation, top: float, side: float) -
 def _draw_depth(
     figure: Any, scene: SceneEvaluation, columns: list[int], top: float, tile: float, tile_height: float
 ) -> None:
-    """Image, true depth, predicted depth and relative error of some views; one colour scale for all views."""
+    """Draw image, true depth, predicted depth and relative error of some views, with one colour scale for all."""
     truth, depth = [scene.truth[i] for i in columns], [scene.predicted_depth[i] for i in columns]
     valid = np.concatenate([view.depth_z[view.valid] for view in truth])
     low, high = (float(v) for v in np.percentile(valid, (1, 99)))
@@ -121,7 +121,7 @@ def _draw_depth(
 
 
 def _draw_paths(figure: Any, scene: SceneEvaluation, top: float, height: float, inner: float) -> None:
-    """Camera positions and directions of view, from above and from the side, to one scale in both directions."""
+    """Draw camera positions and viewing directions, from above and from the side, with equal scale on both axes."""
     up = mean_up(scene.true_cameras)
     right = scene.true_cameras[0, 0, :3] - (scene.true_cameras[0, 0, :3] @ up) * up
     right = right / np.linalg.norm(right) if np.linalg.norm(right) > 1e-6 else np.cross(up, [0.3, 0.5, 0.8])
@@ -147,7 +147,7 @@ def _draw_paths(figure: Any, scene: SceneEvaluation, top: float, height: float, 
 def _draw_cameras(
     axes: Any, cameras: np.ndarray, plane: np.ndarray, reach: float, colour: str, label: str, width: float
 ) -> None:
-    """Draw the path, a stroke of length ``reach`` along each direction of view, and a ring around the reference."""
+    """Draw the path, a stroke of length ``reach`` along each viewing direction, and a ring around the reference."""
     centres = -np.einsum("nji,nj->ni", cameras[:, :3, :3], cameras[:, :3, 3])
     flat = centres @ plane
     tips = flat + reach * (cameras[:, 2, :3] @ plane)

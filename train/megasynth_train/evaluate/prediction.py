@@ -1,4 +1,4 @@
-"""What a model says about one scene: cameras, depth and points, as arrays on the host."""
+"""What a model predicts for one scene: cameras, depth and points, as arrays on the host."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from megasynth_train.vggt.precision import autocast
 
 @dataclass(frozen=True)
 class PredictedScene:
-    """What the model says about S views of one scene; float32 arrays on the host.
+    """What the model predicts for S views of one scene; float32 arrays on the host.
 
-    The world is the first camera and the unit of length the network's own, in which a scene's points are at a mean
-    distance of about 1 from the first camera. Cameras are OpenCV: x right, y down, z forward.
+    The world frame is that of the first camera. The unit of length is the network's own, in which a scene's points are
+    at a mean distance of about 1 from the first camera. Cameras are OpenCV: x right, y down, z forward.
     """
 
     pose_encoding: np.ndarray  # [S, 9], see geometry.py
@@ -42,7 +42,7 @@ def predict(
 
     The model is moved to ``device`` and put into evaluation mode. Points come from the predicted depth and cameras,
     not from the point head. Raises ConfigError if the model lacks the camera or the depth head, EnvironmentProblem if
-    the device's memory does not suffice.
+    the device runs out of memory.
     """
     device = torch.device(device)
     model.to(device).eval()

@@ -1,9 +1,9 @@
-"""The files of a prediction: arrays, cameras, a point cloud that every viewer reads, and a picture of it all.
+"""The files of a prediction: arrays, cameras, a point cloud for any viewer, and an overview picture.
 
 ::
 
     <out>/predictions.npz   PredictedScene's arrays and ``visible`` [S, H, W]
-    <out>/cameras.json      files, poses, intrinsics and how the network's pixels lie in the files
+    <out>/cameras.json      files, poses, intrinsics and the map from the files' pixels to the network's
     <out>/points.ply        the visible points above the confidence threshold, coloured
     <out>/overview.png      input, depth and confidence by view, the points from two sides
 """
@@ -28,18 +28,20 @@ from megasynth_train.evaluate.overview import save_overview
 from megasynth_train.evaluate.prediction import PredictedScene
 
 FORMAT = "megasynth-attr prediction 1"
-PREDICTION = Kind("prediction", "cameras.json", FORMAT, alone=False)  # its files may lie among others
+PREDICTION = Kind("prediction", "cameras.json", FORMAT, alone=False)  # other files may be in its folder
 ARRAYS, CAMERAS, POINTS, OVERVIEW = "predictions.npz", PREDICTION.record, "points.ply", "overview.png"
 WORLD = "the first camera (OpenCV axes: x right, y down, z forward); lengths in the network's unit"
-_VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])  # packed: 15 bytes a point
+_VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])  # packed: 15 bytes per point
 
 
 def check_out(out: Path, overview: bool) -> None:
-    """Raise ConfigError if ``out`` is a file, or holds one that is no prediction's and would be replaced."""
+    """Raise ConfigError if ``out`` is a file, or holds one that would be replaced but belongs to no prediction."""
     check(out, PREDICTION)
     written = (ARRAYS, CAMERAS, POINTS, *([OVERVIEW] if overview else []))
     if not is_one(out, PREDICTION) and (lost := [name for name in written if (out / name).exists()]):
-        raise ConfigError(f"out={out} holds {lost[0]}, which is no prediction's and would be lost; choose another out=")
+        raise ConfigError(
+            f"out={out} holds {lost[0]}, which belongs to no prediction and would be lost; choose another out="
+        )
 
 
 def write_prediction(
@@ -53,8 +55,8 @@ def write_prediction(
 ) -> None:
     """Write all files into a temporary folder inside ``out``, then put them in place of older ones.
 
-    ``keep`` [S, H, W]: the points of points.ply; ``record``: added to cameras.json. EnvironmentProblem if the disk
-    refuses; what an earlier prediction left is then untouched.
+    ``keep`` [S, H, W]: the points of points.ply; ``record``: added to cameras.json. EnvironmentProblem, with an
+    earlier prediction untouched, if writing fails.
     """
     rgb = np.stack([picture.rgb for picture in pictures])
     visible = np.stack([picture.visible for picture in pictures])
@@ -63,7 +65,7 @@ def write_prediction(
         remove_leftovers(out / TMP)
         replaces = is_one(out, PREDICTION)
         with working_folder(out / TMP, "prediction") as work:
-            with io.BytesIO() as buffer:  # in memory first, since NumPy's writer does not survive a full disk quietly
+            with io.BytesIO() as buffer:  # in memory first, because NumPy's writer does not handle a full disk well
                 np.savez(buffer, **asdict(scene), visible=visible)
                 write_durably(work / ARRAYS, buffer.getvalue())
             write_durably(work / POINTS, ply_bytes(scene.points_world[keep], rgb[keep]))
@@ -98,7 +100,7 @@ def _cameras(scene: PredictedScene, pictures: Sequence[Picture]) -> dict[str, An
 def ply_bytes(points: np.ndarray, colours: np.ndarray) -> bytes:
     """Return the binary little-endian PLY of ``points`` [N, 3] (float32) and ``colours`` [N, 3] (uint8 RGB).
 
-    Raises ValueError for other shapes and for points that are not finite, on which viewers fail.
+    Raises ValueError for other shapes and for points that are not finite, which viewers cannot read.
     """
     if points.ndim != 2 or points.shape[1] != 3 or colours.shape != points.shape or colours.dtype != np.uint8:
         raise ValueError(f"points {points.shape} and colours {colours.dtype} {colours.shape}: need [N, 3] and uint8")

@@ -1,4 +1,4 @@
-"""From the numbers of the scenes to results.json and the tables of results.md."""
+"""results.json and the tables of results.md, from the numbers of the scenes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def results_record(
 
 
 def _averaged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return {mean, std, scenes} of every number of the records, nested as they are; None where none has it."""
+    """Return {mean, std, scenes} of every number of the records, nested as they are; None if no record has it."""
     found: dict[str, Any] = {}
     for key in records[0]:
         values = [record[key] for record in records]
@@ -64,7 +64,7 @@ def _averaged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def results_text(record: Mapping[str, Any]) -> str:
-    """Return results.md: three tables with a row per scene and the average, then what was excluded."""
+    """Return results.md: tables with a row per scene and the average, the methods, and the excluded scenes."""
     model, sizes = record["model"], record["average"]["sizes"]
     parts = [
         "# Evaluation",
@@ -74,7 +74,7 @@ def results_text(record: Mapping[str, Any]) -> str:
     ]
     for method in ALIGNMENTS:
         parts.append(f"## Depth, alignment {method}\n\n" + _table(record, f"depth.{method}"))
-    parts.append("## Cameras\n\n" + _table(record, "cameras") + "\n\nPercent of the pairs of views.")
+    parts.append("## Cameras\n\n" + _table(record, "cameras") + "\n\nPercent of all pairs of views.")
     parts.append("## How\n\n" + "\n".join(f"* {name}: {text}" for name, text in record["methods"].items()))
     if record["excluded"]:
         lines = [f"* {bad['scene']}: {bad['reason']}" for bad in record["excluded"]]

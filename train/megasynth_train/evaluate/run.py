@@ -1,4 +1,4 @@
-"""Evaluating scenes: prediction, alignment to the truth, and all metrics of one scene; then all scenes in turn."""
+"""Evaluate scenes: prediction, alignment to the truth and all metrics of one scene, and all scenes in turn."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from megasynth_train.evaluate.umeyama import umeyama
 from megasynth_train.vggt.model import VGGT
 
 _SAMPLE_SEED = 20260411  # of max_points: any fixed number
-_MIN_BASELINE = 1e-4  # of the mean distance of the true points: cameras closer than this are in one place
+_MIN_BASELINE = 1e-4  # of the mean distance of the true points: cameras closer than this coincide
 
 
 @dataclass(frozen=True)
 class SceneEvaluation:
-    """The numbers of one scene, and what pictures show of it. Clouds and cameras are in the truth's world."""
+    """The numbers of one scene, and the data of its pictures. Clouds and cameras are in the truth's world frame."""
 
     name: str
     view_ids: tuple[int, ...]
@@ -51,10 +51,10 @@ def evaluate_scenes(
     keep: Callable[[SceneEvaluation], None],
     check: Callable[[], None] = lambda: None,
 ) -> tuple[list[dict[str, Any]], list[BadScene]]:
-    """Return the record of every scene that could be evaluated, and the others with the reason.
+    """Return the record of every scene that could be evaluated, and the other scenes with the reason.
 
-    ``keep`` is called with each evaluation as soon as it is there, in order; it holds big arrays, which are not kept.
-    ``check`` is called between the stages of each scene and may raise, to stop.
+    ``keep`` receives each evaluation as soon as it is done, in order; its large arrays are then released. ``check`` is
+    called between the stages of each scene and may raise in order to stop.
     A scene is excluded if a file is damaged, it has fewer than 100 valid points, the prediction is not finite, or no
     similarity aligns it.
     """
@@ -78,14 +78,14 @@ def evaluate_scene(
     settings: EvaluateSettings,
     check: Callable[[], None] = lambda: None,
 ) -> SceneEvaluation:
-    """Return all numbers of one scene; docs/training.md has them and what differs from the released code.
+    """Return all numbers of one scene; docs/training.md explains them and the differences from the released code.
 
-    DatasetError, saying why, for a scene that cannot be evaluated. ``check`` is called between the stages and may
-    raise: inside one it must not, SciPy's threads would write on into freed memory.
+    DatasetError, saying why, for a scene that cannot be evaluated. ``check`` may raise because it is called only
+    between the stages: inside one, SciPy's threads would go on writing to freed memory.
     """
     valid = np.concatenate([view.valid.ravel() for view in scene.truth])
     if valid.sum() < MIN_POINTS:
-        raise DatasetError(f"{valid.sum()} pixels have a depth, it takes {MIN_POINTS}")
+        raise DatasetError(f"{valid.sum()} pixels have a depth; at least {MIN_POINTS} are needed")
     predicted = predict(model, scene.images, device, settings.model.precision)
     check()
     predicted_depth, surfaces = at_truth(predicted, scene.truth, settings.pixel_centre)
@@ -150,8 +150,8 @@ def at_truth(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return depth (h×w) and points (h×w×3) of each view at the truth's pixels, float64, in the network's world.
 
-    Depth is scaled bilinearly, cameras are decoded for that image size: both images show the same window, and the
-    encoding holds angles, not pixels. ``pixel_centre`` is the convention the model was trained with, in its own pixels.
+    Depth is resized bilinearly and cameras are decoded for that image size: both images show the same window, and the
+    encoding holds angles, not pixels. ``pixel_centre`` is the convention of the model's training, in its own pixels.
     """
     depths, surfaces = [], []
     for depth_z, encoding, view in zip(predicted.depth_z, predicted.pose_encoding, truth, strict=True):
@@ -160,7 +160,7 @@ def at_truth(
         if depth.shape != size_hw:
             depth = functional.interpolate(depth[None, None], size_hw, mode="bilinear", antialias=True)[0, 0]
         camera = decode_pose(torch.from_numpy(encoding).double(), size_hw)
-        # half a pixel of the network's image is that many of the truth's
+        # the offset in pixels of the network's image, converted to pixels of the truth
         centre = 0.5 + (pixel_centre - 0.5) * size_hw[1] / depth_z.shape[1]
         points = unproject(depth, camera.intrinsics, camera.camera_from_world, pixel_centre=centre)
         depths.append(depth.numpy())
@@ -169,7 +169,7 @@ def at_truth(
 
 
 def _surface(view: View) -> np.ndarray:
-    """Return the true points of a view in the world, h×w×3 float64."""
+    """Return the true points of a view in world coordinates, h×w×3 float64."""
     arrays = (view.depth_z, view.intrinsics, view.camera_from_world)
     return unproject(*(torch.from_numpy(np.asarray(array, dtype=np.float64)) for array in arrays)).numpy()
 
@@ -179,8 +179,8 @@ def _depth_numbers(
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """Return the depth errors after each alignment (one fit per scene), and the scale of alignment "scale".
 
-    "none" fits nothing: depth is taken in the unit the network is trained to answer in, the mean distance of the true
-    points from the first camera.
+    "none" fits nothing: depth is taken in the unit of the network's training, the mean distance of the true points from
+    the first camera.
     """
     p = np.concatenate([depth_z.ravel() for depth_z in predicted])
     g = np.concatenate([view.depth_z.ravel() for view in truth]).astype(np.float64)
@@ -204,7 +204,7 @@ def _sample(count: int, limit: int) -> np.ndarray | slice:
 
 
 def facts(numbers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the numbers a page shows beside a scene, as words."""
+    """Return the numbers shown with a scene on pages and pictures, as text."""
     points, depth, cameras = numbers["points"], numbers["depth"]["scale"], numbers["cameras"]
     auc = cameras["auc_30"]
     return {

@@ -1,4 +1,4 @@
-"""Drawing a point cloud as a picture: perspective, nearest point in front, no library but NumPy."""
+"""Draw a point cloud as a picture with NumPy alone: perspective, nearest points in front."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_FILL = 0.9  # share of the picture that the cloud fills, but for its outermost percents
+_FILL = 0.9  # share of the picture that the cloud fills, without its outermost points
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, up)
     if np.linalg.norm(right) < 1e-9 * np.linalg.norm(up):
-        right = np.cross(forward, np.roll(up, 1) + np.array([1e-3, 2e-3, 3e-3]))  # along ``up``: any way round will do
+        right = np.cross(forward, np.roll(up, 1) + np.array([1e-3, 2e-3, 3e-3]))  # along ``up``: any right will do
     right /= np.linalg.norm(right)
     rotation = np.stack([right, np.cross(forward, right), forward])
     pose = np.eye(4)
@@ -42,15 +42,15 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 
 def mean_up(cameras: np.ndarray) -> np.ndarray:
-    """Return the mean up of cameras (camera_from_world, S×4×4), a unit vector; the first's if they have none."""
+    """Return the mean up direction of cameras (camera_from_world, S×4×4), a unit vector; the first's if it vanishes."""
     up = -cameras[:, 1, :3].mean(axis=0)
-    if np.linalg.norm(up) < 1e-6:  # cameras that look every way round
+    if np.linalg.norm(up) < 1e-6:  # the cameras' up directions cancel
         up = -cameras[0, 1, :3]
     return np.asarray(up / np.linalg.norm(up))
 
 
 def two_viewpoints(points: np.ndarray, cameras: np.ndarray) -> tuple[Viewpoint, Viewpoint]:
-    """Return where both clouds are looked at from: near the reference camera, and from a side and higher up.
+    """Return the two viewpoints of the pictures: near the reference camera, and from the side and higher up.
 
     ``points`` (N, 3) and ``cameras`` (camera_from_world, S×4×4) are the true ones.
     """
@@ -66,7 +66,7 @@ def two_viewpoints(points: np.ndarray, cameras: np.ndarray) -> tuple[Viewpoint, 
 def _viewpoint(
     points: np.ndarray, centre: np.ndarray, away: np.ndarray, up: np.ndarray, turn_deg: float, rise_deg: float
 ) -> Viewpoint:
-    """Return the view of ``centre`` from the side ``away``, turned about ``up`` and raised; the points fill it."""
+    """Return the view of ``centre`` from direction ``away``, rotated about ``up`` and raised; the points fill it."""
     height = away @ up
     flat = away - height * up
     distance, along = np.linalg.norm(away), np.linalg.norm(flat)
@@ -78,7 +78,7 @@ def _viewpoint(
     elevation = np.clip(np.arctan2(height, along) + np.radians(rise_deg), -1.4, 1.4)
     some = points[:: max(len(points) // 20_000, 1)]
     radius = np.percentile(np.linalg.norm(some - centre, axis=1), 98)
-    distance = max(1.15 * distance, 2.5 * radius)  # not so near that the front hides the rest
+    distance = max(1.15 * distance, 2.5 * radius)  # far enough that the front does not hide the rest
     eye = centre + distance * (np.cos(elevation) * turned + np.sin(elevation) * up)
     pose = look_at(eye, centre, up)
     positions, depth = Viewpoint(pose).project(some)
@@ -93,17 +93,17 @@ def draw_points(
 ) -> np.ndarray:
     """Return a picture (size_px², 3, uint8) of points (N, 3) with colours (N, 3) uint8; near ones cover far ones.
 
-    A point is a square of one to five pixels' width, the wider the fewer points there are.
+    A point is a square one to five pixels wide, the wider the fewer points there are.
     """
     positions, depth = view.project(points)
     with np.errstate(invalid="ignore"):
         near = (depth > 0) & (np.abs(positions - 0.5) < 0.6).all(axis=1)
     pixels = np.floor(positions[near] * size_px).astype(np.int64)
-    order = np.argsort(-depth[near], kind="stable")  # far ones first: of several in one pixel the last stays
+    order = np.argsort(-depth[near], kind="stable")  # far ones first: of several in one pixel the last is kept
     pixels, shown = pixels[order], colours[near][order]
     width = int(np.clip(np.ceil(2 * size_px / np.sqrt(max(len(pixels), 1))), 1, 5))
     image = np.full((size_px, size_px, 3), background, dtype=np.uint8)
-    # every point's square at once, so that a near square is not covered by a far one drawn for another offset
+    # all squares at once, so that no far point's square covers a near one's
     offsets = np.stack(np.meshgrid(np.arange(width), np.arange(width), indexing="ij"), axis=-1).reshape(-1, 2)
     squares = (pixels[:, None, :] + offsets - width // 2).reshape(-1, 2)
     inside = ((squares >= 0) & (squares < size_px)).all(axis=1)

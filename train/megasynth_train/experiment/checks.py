@@ -1,4 +1,4 @@
-"""Settings that cannot work together, found before the first frame is rendered. Free of PyTorch.
+"""Find settings that cannot work together before the first frame is rendered. Free of PyTorch.
 
 Only the chosen stages are checked. Each program checks its settings again when it runs.
 """
@@ -39,7 +39,7 @@ def check_cluster(run: StageRun) -> None:
 
 
 def layer_names(config: VGGTConfig) -> tuple[str, ...]:
-    """Return the names of all linears that adapters may be put on: those of the aggregator, then of the camera head."""
+    """Return the names of all linear layers that can have adapters: first the aggregator's, then the camera head's."""
     blocks = [f"{_AGGREGATOR}{kind}_blocks.{depth}" for kind in ("frame", "global") for depth in range(config.depth)]
     blocks += [f"camera_head.trunk.{depth}" for depth in range(config.camera_depth)]
     inner = tuple(f"{block}.{linear}" for block in blocks for linear in _LINEARS)
@@ -47,15 +47,15 @@ def layer_names(config: VGGTConfig) -> tuple[str, ...]:
 
 
 def largest_rank(config: VGGTConfig) -> int:
-    """Return the largest rank that a change of one of these linears can have: the heads are twice as wide."""
+    """Return the largest rank that an update of these layers can have; the heads are twice as wide."""
     return 2 * config.width
 
 
 def _check_training(run: StageRun, settings: TrainSettings, section: str) -> None:
-    """Check what the base model is and what it is fed."""
+    """Check the base model and the data settings."""
     checkpoint = settings.model.checkpoint
     try:
-        if checkpoint and Path(checkpoint).parent != run.folder(PRETRAIN):  # which is made before it is needed
+        if checkpoint and Path(checkpoint).parent != run.folder(PRETRAIN):  # which the stage pretrain makes
             check_source(checkpoint)
     except DatasetError as error:
         raise DatasetError(f"{section}.model.checkpoint: {error}; leave it empty for random weights") from None
@@ -70,15 +70,17 @@ def _check_adapter(adapter: AdapterSettings, size: str, key: str) -> None:
     if adapter.mode == "subspace":
         if not adapter.basis:
             raise ConfigError(
-                f"{key}.mode=subspace needs {key}.basis=, a basis file mined before, e.g. "
+                f"{key}.mode=subspace needs {key}.basis=, a basis file mined earlier, e.g. "
                 "runs/subspaces/all.safetensors; or use mode=lora"
             )
         if not Path(adapter.basis).expanduser().is_file():
-            raise ConfigError(f"{key}.basis={adapter.basis}: there is no such file; name a basis mined before")
+            raise ConfigError(f"{key}.basis={adapter.basis}: there is no such file; name a basis mined earlier")
     limit = largest_rank(SIZES[size])
     name, rank = ("rank", adapter.rank) if not adapter.head_rank else ("head_rank", adapter.head_rank)
     if adapter.mode != "full" and max(rank, head_rank(adapter)) > limit:
-        raise ConfigError(f"{key}.{name}={rank}: no layer of {size} has a larger rank than {limit}; choose a smaller")
+        raise ConfigError(
+            f"{key}.{name}={rank}: no layer of {size} can have a rank above {limit}; choose a smaller one"
+        )
 
 
 def check_mine(run: StageRun) -> None:
@@ -90,35 +92,35 @@ def check_mine(run: StageRun) -> None:
     modules = _pattern(f"{SECTION}.mining.modules", mining.modules)
     names = layer_names(SIZES[settings.cluster.model.size])
     adapted = [name for name in names if targets is None or targets.fullmatch(name)]
-    example = r"write whole names, e.g. aggregator\.frame_blocks\.\d+\.attn\.qkv"
+    example = r"it must match whole names, e.g. aggregator\.frame_blocks\.\d+\.attn\.qkv"
     if modules is None and not any(name.startswith(_AGGREGATOR) for name in adapted):
         raise ConfigError(
-            f"{SECTION}.adapter.targets={adapter.targets} fits no layer of the aggregator of "
-            f"{settings.cluster.model.size}, and these are what the stage mine works on; {example}"
+            f"{SECTION}.adapter.targets={adapter.targets} matches no layer of the aggregator of "
+            f"{settings.cluster.model.size}, and the stage mine works on no others; {example}"
         )
     if modules is not None and not any(modules.fullmatch(name) for name in adapted):
         where = f" that adapter.targets={adapter.targets} adapts" if targets is not None else ""
         raise ConfigError(
-            f"{SECTION}.mining.modules={mining.modules} fits no linear of {settings.cluster.model.size}{where}; "
-            f"{example}"
+            f"{SECTION}.mining.modules={mining.modules} matches no linear layer of "
+            f"{settings.cluster.model.size}{where}; {example}"
         )
 
 
 def _check_minable(run: StageRun, settings: StageSettings, who: str) -> None:
-    """Check that the cluster's adapters have subspaces, and that they are of the attributes to be mined."""
+    """Check that the cluster's adapters are low-rank, and that the cluster has the attributes to be mined."""
     mode = settings.cluster.adapter.mode
     if mode in ("full", "heads"):
         what = "changes all weights" if mode == "full" else "adapts no layer of the aggregator"
         raise ConfigError(
-            f"{SECTION}.adapter.mode={mode} {what}, and {who} needs low-rank adapters of it: use e.g. mode=lora, or "
-            "leave the stages mine and compare out of stages="
+            f"{SECTION}.adapter.mode={mode} {what}, but {who} needs low-rank adapters on the aggregator: use e.g. "
+            "mode=lora, or leave the stages mine and compare out of stages="
         )
     for attribute in settings.mining.attributes:
         if attribute not in run.members:
             known = list(run.members)
             raise ConfigError(
-                f"{SECTION}.mining.attributes={attribute}: the cluster has none of it{nearest(attribute, known)}; it "
-                f"has {', '.join(known)}"
+                f"{SECTION}.mining.attributes={attribute}: the cluster has no such "
+                f"attribute{nearest(attribute, known)}; it has {', '.join(known)}"
             )
 
 
@@ -143,7 +145,7 @@ def _check_methods(compare: CompareSettings, attributes: Sequence[str], dimensio
         adapter = method.adapter
         if adapter is None:
             continue
-        if adapter.mode == "subspace":  # its basis is the one that the stage mine makes
+        if adapter.mode == "subspace":  # the stage mine makes its basis
             _pattern(f"{SECTION}.compare.adapter.targets", adapter.targets)
         else:
             _check_adapter(adapter, compare.model.size, f"{SECTION}.compare: method {method.name}: adapter")
@@ -154,4 +156,4 @@ def _pattern(key: str, pattern: str) -> re.Pattern[str] | None:
     try:
         return re.compile(pattern) if pattern else None
     except re.error as error:
-        raise ConfigError(f"{key}={pattern}: no regular expression ({error})") from None
+        raise ConfigError(f"{key}={pattern}: not a regular expression ({error})") from None

@@ -1,4 +1,4 @@
-"""What the summary page says about a cluster: how its adapters' objective fell, and how far they left their start."""
+"""What the summary page says about a cluster: how its adapters' objective fell, and how far they moved."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Adapter:
     attribute: str
     scenes: int
     steps: np.ndarray
-    objective: np.ndarray  # mean over the steps since the value before
+    objective: np.ndarray  # mean over the steps since the previous value
     change: float | None
     angle_deg: float | None
 
@@ -36,7 +36,7 @@ class Adapter:
 def write_cluster_chapter(folder: Path) -> Chapter:
     """Write ``chapter.json`` and its picture into the cluster's folder; return the chapter.
 
-    Adapters that are not finished are counted, not shown. DatasetError if a file of a finished one is damaged.
+    Unfinished adapters are counted but not shown. DatasetError if a file of a finished one is damaged.
     """
     manifest = read_manifest(folder)
     adapters = [_read(folder / name, entry) for name, entry in manifest["adapters"].items() if read_done(folder / name)]
@@ -72,7 +72,7 @@ def _read(run: Path, entry: Mapping[str, Any]) -> Adapter:
 
 
 def _draw(folder: Path, adapters: Sequence[Adapter], attributes: Sequence[str]) -> None:
-    """One line per adapter, one colour per attribute."""
+    """Draw one line per adapter, in the colour of its attribute."""
     colours = attribute_colours(attributes)
     with figure_style():
         page = sheet(1, 1, 2.4, top=0.45)
@@ -91,7 +91,7 @@ def _draw(folder: Path, adapters: Sequence[Adapter], attributes: Sequence[str]) 
 def _lead(manifest: Mapping[str, Any], adapters: Sequence[Adapter], attributes: Sequence[str]) -> str:
     settings, total = manifest["settings"], len(manifest["adapters"])
     seeds = len({entry["seed"] for entry in manifest["adapters"].values()})
-    starts = "from random numbers of its own" if seeds == total else f"from {seeds} different random starts"
+    starts = "from its own random start" if seeds == total else f"from {seeds} different random starts"
     unfinished = f"; {total - len(adapters)} more are not finished" if len(adapters) < total else ""
     trained = f"{len(adapters)} adapter{'s' * (len(adapters) != 1)}"
     text = (
@@ -132,9 +132,10 @@ def _table(adapters: Sequence[Adapter], attributes: Sequence[str]) -> Table:
             )
         )
     return Table(
-        "Means over the adapters of each attribute. Change of A: how far the numbers an adapter draws at random moved "
-        "from their start, relative to it (median over the layers); angle: the largest between the directions it reads "
-        "now and at the start. Adapters that hardly move would be alike if they started alike; these did not.",
+        "Means over the adapters of each attribute. Change of A: how far lora_A, which starts at random, moved, "
+        "relative to its norm at the start; angle: the largest principal angle between its row spaces now and at the "
+        "start (both: median over the layers). Where lora_A hardly moves, adapters with the same start would resemble "
+        "each other; that is why each has its own.",
         ("Attribute", "Adapters", "Objective, first", "Objective, last", "Change of A", "Angle"),
         tuple(rows),
     )
@@ -148,8 +149,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _caption(manifest: Mapping[str, Any]) -> str:
     every = manifest["settings"]["run"]["log_every"]
     return (
-        f"The objective of every adapter, mean of each {every} steps. It holds a reward for confidence, so it may be "
-        "negative; lower is better."
+        f"The training objective of every adapter, averaged over every {every} steps. It includes a reward for "
+        "confidence, so it may be negative; lower is better."
     )
 
 
@@ -167,13 +168,13 @@ def _caveat(manifest: Mapping[str, Any], adapters: Sequence[Adapter]) -> str:
     settings = manifest["settings"]
     steps, scenes = settings["optim"]["steps"], sorted({adapter.scenes for adapter in adapters})
     text = (
-        "The objective is measured on the scenes an adapter is trained on: it says that it learned, not how well that "
-        "carries over."
+        "The objective is measured on an adapter's own training scenes: it shows that the adapter learned, not how "
+        "well it generalises."
     )
     if steps < PAPER_STEPS or settings["model"]["size"] != "vggt-1b":
         counts = " to ".join(str(count) for count in dict.fromkeys((scenes[0], scenes[-1]))) if scenes else "0"
         text += (
-            f" The paper trains VGGT-1B for {PAPER_STEPS:,} steps on 200 scenes a dataset; here it is "
+            f" The paper trains VGGT-1B for {PAPER_STEPS:,} steps on 200 scenes per dataset; here it is "
             f"{settings['model']['size']}, {steps:,} steps, {counts} scenes."
         )
     return text

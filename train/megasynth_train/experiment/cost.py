@@ -1,7 +1,7 @@
-"""What the stages of the training half cost before anything is measured: arithmetic of a step at a stated rate.
+"""The estimated cost of the training stages: the arithmetic of a step at a stated rate. Free of PyTorch.
 
-Free of PyTorch. On a GPU the rates are those assumed in ``cost/step.py`` for one H200: computed, not measured.
-On processors it is the rate that training ``vggt-tiny`` reached on two cores (benchmarks/train_step.md).
+On a GPU the rates are those assumed in ``cost/step.py`` for one H200, not measured. On CPUs it is the rate measured
+when training ``vggt-tiny`` on two cores (benchmarks/train_step.md).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DONE = "done.json"  # of a finished run, see run_folder.py
 
 
 def pretrain_cost(run: StageRun) -> list[CostLine]:
-    """Return what is still to be trained of the base model; nothing if it is taken as it is."""
+    """Return the cost of training the base model, unless it is finished or taken as it is."""
     settings = stage_settings(run).pretrain
     if settings is None:
         return []
@@ -28,7 +28,7 @@ def pretrain_cost(run: StageRun) -> list[CostLine]:
 
 
 def cluster_cost(run: StageRun) -> list[CostLine]:
-    """Return what the adapters cost that are not trained yet."""
+    """Return the cost of the adapters that are not trained yet."""
     settings, count = stage_settings(run).cluster, len(run.datasets)
     left = sum(not (run.folder(CLUSTER) / name / DONE).is_file() for name in run.datasets)
     what = f"{count} adapter{'s' * (count != 1)}"
@@ -36,12 +36,12 @@ def cluster_cost(run: StageRun) -> list[CostLine]:
 
 
 def mine_cost(run: StageRun) -> list[CostLine]:
-    """Return that it is little."""
-    return [CostLine("mine", "seconds to minutes on processors")]
+    """Return a rough figure: mining is cheap."""
+    return [CostLine("mine", "seconds to minutes on CPUs")]
 
 
 def compare_cost(run: StageRun) -> list[CostLine]:
-    """Return the cost of all runs of the comparison that are not finished."""
+    """Return the cost of the comparison's unfinished runs."""
     settings = stage_settings(run)
     compare = settings.compare
     if compare is None:
@@ -63,7 +63,7 @@ def compare_cost(run: StageRun) -> list[CostLine]:
 
 
 def step_seconds(settings: TrainSettings, tuning: Tuning | None = None) -> float:
-    """Return the mean duration of a step, over the numbers of views that are drawn."""
+    """Return the mean seconds of a step over the numbers of views that may be drawn."""
     gpu = on_gpu(settings)
 
     def seconds(cost: StepCost) -> float:
@@ -73,7 +73,7 @@ def step_seconds(settings: TrainSettings, tuning: Tuning | None = None) -> float
 
 
 def on_gpu(settings: TrainSettings) -> bool:
-    """Return whether to estimate for a GPU: asked for, or left open with a model that is hopeless without."""
+    """Return whether to estimate for a GPU: it is asked for, or device=auto and the model is too large for CPUs."""
     return settings.run.device == "cuda" or (settings.run.device == "auto" and settings.model.size == "vggt-1b")
 
 
@@ -81,7 +81,7 @@ def _line(stage: str, what: str, left: int, runs: int, settings: TrainSettings, 
     """Return the cost in words: runs × steps, hours, and where the rate comes from."""
     steps = settings.optim.steps
     if not left:
-        return CostLine(stage, f"{what} × {steps:,} steps: all are trained", 0.0)
+        return CostLine(stage, f"{what} × {steps:,} steps: already trained", 0.0)
     step_s = seconds / (left * steps)
     machine, source = (
         ("hours of one H200", "computed at assumed rates, not measured")
@@ -90,4 +90,4 @@ def _line(stage: str, what: str, left: int, runs: int, settings: TrainSettings, 
     )
     share = "" if left == runs else f", {left} of {runs} still to do"
     text = f"{what} × {steps:,} steps of {settings.model.size}{share}: about {hours_text(seconds / 3600)} {machine} "
-    return CostLine(stage, f"{text}({step_s:.2g} s a step, {source}; loading and evaluation not counted)", seconds)
+    return CostLine(stage, f"{text}({step_s:.2g} s per step, {source}; loading and evaluation not counted)", seconds)

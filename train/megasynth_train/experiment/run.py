@@ -1,4 +1,4 @@
-"""What the stages pretrain, cluster, mine and compare do: what their own programs would, in the experiment's folder.
+"""The stages pretrain, cluster, mine and compare: each runs its own program inside the experiment's folder.
 
 ::
 
@@ -7,7 +7,7 @@
     <out>/training/subspaces/      the bases and their analysis (mine.py), report/, chapter.json
     <out>/training/comparison/     runs, evaluations, tables (compare/), index.html, chapter.json
 
-Running again continues: what is finished is skipped. Each raises what its program does.
+Running again continues: what is finished is skipped. Each stage raises what its program raises.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def mine(run: StageRun) -> None:
     settings = _with_base(run)
     if not (run.folder(CLUSTER) / MANIFEST).is_file():
         raise DatasetError(f"{run.folder(CLUSTER)} holds no adapters yet; run the stage cluster first")
-    # loading the base model takes long, and most adapters mean the same without it
+    # loading the base model takes long, and other adapters can be mined without it
     needs_base = settings.cluster.adapter.mode == "dora" or settings.mining.allocate_from == "base"
     result = miner.run(
         miner.MineSettings(
@@ -81,7 +81,7 @@ def mine(run: StageRun) -> None:
 
 
 def compare(run: StageRun) -> None:
-    """Train and evaluate the methods on the downstream data, which there is (``check_compare``)."""
+    """Train and evaluate the methods on the downstream data; ``check_compare`` has made sure that there is some."""
     settings = _with_base(run)
     assert settings.compare is not None
     _require(run, run.downstream)

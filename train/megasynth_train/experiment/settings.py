@@ -45,7 +45,7 @@ _TAKEN = {
     ("run", "out"): "the pipeline's out= holds everything",
     ("run", "max_runtime_s"): "use max_runtime=",
     ("run", "seed"): "give training.seed=, or training.compare.seeds=",
-    ("adapter", "seed"): "it is derived for each adapter, give training.seed=",
+    ("adapter", "seed"): "it is derived for each adapter; give training.seed=",
     ("compare", "basis"): "the stage mine makes it",
     ("compare", "plan"): "use plan=true",
 }
@@ -53,7 +53,7 @@ _TAKEN = {
 
 @dataclass(frozen=True)
 class PretrainKeys:
-    """Training the base model on the members' datasets, before the cluster. It happens if optim.steps is given."""
+    """Training the base model on the members' datasets, before the cluster; done only if optim.steps is given."""
 
     data: DataSettings = field(default_factory=DataSettings)
     loss: LossSettings = field(default_factory=LossSettings)
@@ -63,9 +63,9 @@ class PretrainKeys:
 
 @dataclass(frozen=True)
 class Keys(TrainSettings):
-    """What the stages pretrain to compare do. training.pretrain and training.compare may say any key of model, data,
-    loss, optim and run otherwise for their stage, e.g. training.compare.optim.steps=60. Where data lie and results go
-    is the pipeline's own affair: data.sources, run.out and run.seed are refused."""
+    """The stages pretrain, cluster, mine and compare. training.pretrain and training.compare may override keys of data,
+    loss, optim and run for their stage, e.g. training.compare.optim.steps=60. data.sources, run.out and run.seed are
+    refused: the pipeline sets them."""
 
     seed: int = setting(0, "each adapter's seed is derived from this one and the dataset's name", minimum=0)
     mining: MiningSettings = field(default_factory=MiningSettings)
@@ -76,7 +76,7 @@ class Keys(TrainSettings):
 
 @dataclass(frozen=True)
 class StageSettings:
-    """The settings of every stage, folders included, so that each stage is what its own program would do."""
+    """The settings of every stage, folders included, as its own program takes them."""
 
     seed: int
     pretrain: TrainSettings | None  # None: the base model is taken as it is
@@ -89,7 +89,7 @@ class StageSettings:
 def stage_settings(run: StageRun) -> StageSettings:
     """Return what the section ``training`` says; ConfigError, naming the key, for anything that cannot work.
 
-    Looks at no file of the experiment, so that it can be asked before the first frame is rendered.
+    Reads no file of the experiment, so it can be called before the first frame is rendered.
     """
     keys = check_keys(run.values)
     _check_shipped(keys.model.checkpoint)
@@ -116,7 +116,7 @@ def check_keys(values: Mapping[str, Any]) -> Keys:
 
 
 def _compare(run: StageRun, common: Mapping[str, Any], limit: Mapping[str, Any], keys: Keys) -> CompareSettings:
-    """Return the comparison's settings; its names of methods are checked against the attributes to be mined."""
+    """Return the comparison's settings, its method names checked against the attributes to be mined."""
     own = dict(run.values.get("compare") or {})
     place = {
         "data": {"sources": keys.compare.data.sources or run.paths(run.downstream[:-1])},

@@ -1,6 +1,6 @@
-"""The training half's stages of the pipeline: what the entry point ``training`` loads. Free of PyTorch.
+"""The pipeline's training stages, loaded by the entry point ``training``. Free of PyTorch.
 
-What they do is imported when they run (run.py).
+Their code (run.py) is imported when they run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _stage(
         run,
         check=check,
         cost=price,
-        ready=lambda _: require_report_libraries(),  # for the chapter; before the hours of training
+        ready=lambda _: require_report_libraries(),  # for the chapter; checked before hours of training
         needs=("megasynth_train.experiment.run",),
         install="pip install megasynth-attr[train]",
         **more,
@@ -50,7 +50,7 @@ STAGES = StageGroup(
     stages=(
         _stage(
             "pretrain",
-            "train the base model on the members' datasets (none unless training.pretrain says so)",
+            "train the base model on the members' datasets (only if training.pretrain.optim.steps is given)",
             checks.check_pretrain,
             cost.pretrain_cost,
             chapter=PRETRAIN,
@@ -71,8 +71,8 @@ STAGES = StageGroup(
             cost.mine_cost,
             after=("cluster",),
             chapter=SUBSPACES,
-            question="Do adapters of one attribute change the network in the same directions, and those of two "
-            "attributes in different ones? Every answer is beside what random directions would give.",
+            question="Do adapters of one attribute change the network in the same directions, and those of different "
+            "attributes in different ones? Every number stands beside what random directions would give.",
         ),
         _stage(
             "compare",
@@ -81,7 +81,7 @@ STAGES = StageGroup(
             cost.compare_cost,
             after=("mine",),
             chapter=COMPARISON,
-            question="Is it better to adapt within those directions than within random ones, or in other ways?",
+            question="Is it better to adapt within these directions than within random ones, or by other methods?",
         ),
     ),
     sections=help_sections(),

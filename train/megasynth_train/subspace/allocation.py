@@ -13,18 +13,18 @@ from megasynth_attr.core.errors import ConfigError
 from megasynth_train.subspace.settings import ALLOCATIONS
 
 _LANCZOS = 1e-6  # relative residual; the value itself is then exact to rounding
-_DENSE = 64  # up to this size all singular values cost less than Lanczos steps
+_DENSE = 64  # up to this size a full SVD costs less than Lanczos steps
 
 
 @dataclass(frozen=True)
 class LayerBudget:
-    """What the allocation may know of one layer."""
+    """What the allocation uses of one layer."""
 
     module: str
     effective_rank: float  # of the mean update or the base weight; 0: a zero matrix
     energy: float  # any measure of the updates' size, ‖·‖²
     significant: int  # singular values above the null (parallel analysis)
-    limit: int  # dimensions at most: min(outputs, inputs, Σ ranks)
+    limit: int  # most dimensions: min(outputs, inputs, Σ ranks)
 
 
 def effective_rank(singular_values: np.ndarray) -> float:
@@ -42,7 +42,7 @@ def weight_effective_rank(weight: np.ndarray) -> float:
         return 0.0
     if min(weight.shape) <= _DENSE:
         return effective_rank(np.linalg.svd(weight, compute_uv=False))
-    start = np.random.default_rng(0).standard_normal(min(weight.shape))  # the answer does not depend on it
+    start = np.random.default_rng(0).standard_normal(min(weight.shape))  # the result does not depend on it
     largest = float(svds(weight, k=1, v0=start, tol=_LANCZOS, return_singular_vectors=False)[0])
     return (frobenius / largest) ** 2
 
@@ -52,9 +52,9 @@ def allocate(layers: Sequence[LayerBudget], method: str, dimension: int, budget:
 
     * ``uniform``: ``dimension`` for each.
     * ``floor``, the paper's: dimension · ⌊effective rank / mean effective rank⌋. Layers below the mean get none.
-    * ``proportional`` to the effective rank, ``energy`` to the energy, by largest remainders. Layers take a share of
-      what ``uniform`` would spend, counted as ``budget`` says: ``dimensions``, spent exactly, or ``parameters``, the Σ
-      d² trained numbers of M, of which so little is left that no layer could be rounded up instead of down.
+    * ``proportional`` to the effective rank, ``energy`` to the energy, by largest remainders. Layers share what
+      ``uniform`` would spend, counted by ``budget``: ``dimensions``, spent exactly, or ``parameters``, the Σ d² entries
+      of all M, of which too few are left over for another dimension in any layer.
     * ``null``: as many as are significant, whatever ``dimension`` is.
 
     ConfigError for an unknown method, repeated modules, and values that are negative or not finite.
@@ -79,7 +79,7 @@ def _floor(layers: Sequence[LayerBudget], dimension: int) -> list[int]:
     total = math.fsum(layer.effective_rank for layer in layers)
     if not total:
         return [0] * len(layers)
-    # both sums rounded once: equal ranks are exactly their mean, and do not fall below it by a last digit
+    # both sums are rounded once, so equal ranks equal their mean exactly instead of falling below it by a last digit
     ratios = (layer.effective_rank * len(layers) / total for layer in layers)
     return [dimension * math.floor(ratio) for ratio in ratios]
 
@@ -92,7 +92,7 @@ def _shares(layers: Sequence[LayerBudget], sizes: list[float], dimension: int, b
     shares = _fill(sizes, limits, total, power)
     numbers = [math.floor(share) for share in shares]
     left = total - sum(number**power for number in numbers)
-    # ties go by name, so that the order of the layers does not matter
+    # names break ties, so that the order of the layers does not matter
     for index in sorted(range(len(layers)), key=lambda i: (numbers[i] - shares[i], -sizes[i], layers[i].module)):
         more = (numbers[index] + 1) ** power - numbers[index] ** power
         if more <= left and numbers[index] < limits[index]:

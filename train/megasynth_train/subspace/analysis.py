@@ -1,4 +1,4 @@
-"""What mining a cluster found, as it stands in ``analysis.json``: one row per layer and attribute, pair, split.
+"""What mining a cluster found, as stored in ``analysis.json``: one row per layer and attribute, pair or split.
 
 Angles are principal angles in degrees, smallest first; ``out`` is the side of the layer's outputs (columns of A),
 ``in`` that of its inputs (columns of B). Norms are Frobenius norms. λ of a pair is 1 − cos θ and 1 + cos θ (angles.py).
@@ -33,7 +33,7 @@ class AdapterRow:
     mode: str  # lora, rslora, dora, pissa, adalora, lora_xs, subspace
     rank: int  # the largest rank of any layer
     seed: int | None  # of its initial values; None: not recorded
-    sha256: str  # of its configuration and of all files that make its updates
+    sha256: str  # of its configuration and all files its updates come from
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class LayerKey:
 def layer_key(module: str) -> LayerKey:
     """Return attention type, kind and depth of ``aggregator.<frame|global>_blocks.<depth>.….<kind>``.
 
-    Any other module has the attention ``other``, the first number in its name as depth (0 without), and its last name.
+    Any other module has the attention ``other``, the first number in its name as depth (or 0), and its last name.
     """
     if found := _BLOCK.fullmatch(module):
         return LayerKey(module, found[1], found[3], int(found[2]))
@@ -59,7 +59,7 @@ def layer_key(module: str) -> LayerKey:
 
 @dataclass(frozen=True)
 class ExtractorRow:
-    """What one extractor found in one layer of one attribute, adapters in the attribute's order."""
+    """What one extractor found in one layer for one attribute; values per adapter in the attribute's order."""
 
     extractor: str
     weights: tuple[float, ...]  # sum 1
@@ -98,7 +98,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class PairRow:
-    """Two attributes in one layer: angles between their bases, and what one's basis holds of the other's updates."""
+    """Two attributes in one layer: angles between their bases, and the energy of one's updates in the other's basis."""
 
     layer: LayerKey
     first: str
@@ -107,8 +107,7 @@ class PairRow:
     inputs: int
     angles_out_deg: tuple[float, ...]  # min(d_first, d_second) of them; empty if one has no dimensions here
     angles_in_deg: tuple[float, ...]
-    # mean over first's adapters of ‖A₂ᵀ dW B₂‖² / ‖dW‖²; None: second has no dimensions here, or no update of first is
-    # other than zero
+    # mean over first's nonzero updates of ‖A₂ᵀ dW B₂‖² / ‖dW‖²; None: there are none, or second has no dimensions here
     energy_first_in_second: float | None
     energy_second_in_first: float | None
 
@@ -127,7 +126,7 @@ class SplitRow:
 
 @dataclass(frozen=True)
 class DriftRow:
-    """How far one adapter's lora_A went in one layer from its start."""
+    """How far one adapter's lora_A moved from its start in one layer."""
 
     layer: LayerKey
     adapter: str
@@ -137,7 +136,7 @@ class DriftRow:
 
 @dataclass(frozen=True)
 class ConcatenationRow:
-    """The attributes' columns of one layer beside each other."""
+    """The attributes' columns of one layer side by side."""
 
     layer: LayerKey
     dimension: int  # D after dropping
@@ -148,7 +147,7 @@ class ConcatenationRow:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything; ``attributes`` in the order of the basis."""
+    """All rows and what they were computed from; ``attributes`` in the order of the basis."""
 
     format: str
     attributes: tuple[str, ...]
@@ -168,7 +167,7 @@ class Analysis:
 def write_analysis(folder: Path, analysis: Analysis) -> Path:
     """Write ``analysis.json`` into ``folder``, whole or not at all, and return its path.
 
-    On one line: with one value per line, a million numbers take an encoder ten times as long.
+    It is one line: with one value per line, encoding a million numbers takes ten times as long.
     """
     path = folder / FILE
     with storage_errors("the analysis", path):

@@ -39,7 +39,7 @@ def shapes(path: Path, advice: str) -> dict[str, tuple[int, ...]]:
 def float64(file: Any, path: Path, key: str, advice: str) -> np.ndarray:
     """Return a floating-point tensor of the open ``file`` at ``path`` as float64.
 
-    DatasetError with ``advice`` for NaN and infinity, and for numbers that are no floating point.
+    DatasetError with ``advice`` for NaN and infinity, and for numbers that are not floating point.
     """
     kind = file.get_slice(key).get_dtype()
     if kind in _BEYOND_NUMPY:

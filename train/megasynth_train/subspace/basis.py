@@ -1,7 +1,7 @@
 """A basis: for every layer the directions of outputs and inputs that attributes were found to occupy.
 
 In a layer with m outputs and n inputs an update is dW = A M Bᵀ with A = ``left`` (m × D), B = ``right`` (n × D) fixed
-and M (D × D) free. The columns of one attribute lie beside each other, so that it can be taken out at any time.
+and M (D × D) free. The columns of an attribute are contiguous, so that attributes can be selected.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LayerBasis:
 
     @classmethod
     def of(cls, tensors: Mapping[str, np.ndarray]) -> LayerBasis:
-        """Return the layer of such arrays; KeyError if one is missing other than the mean."""
+        """Return the layer of such arrays; KeyError if one other than the mean is missing."""
         return cls(tensors["A"], tensors["B"], tensors["S"], tensors.get("mean"))
 
 
@@ -53,10 +53,10 @@ class LayerBasis:
 class Basis:
     """The layers with at least one dimension, and where each attribute's columns are; ValueError if these disagree.
 
-    ``base`` says which model it belongs to: size, config, weights_sha256 (any of them may be missing in a basis of
-    another origin). ``record`` says where it comes from: extractor, options, adapters' hashes, seeds, version,
-    ``ranks`` (module → attribute → dimensions, with the modules that have none) and ``orthonormal``: whether all
-    columns of a layer are, or only those of each attribute among themselves.
+    ``base`` is the model it belongs to: size, config, weights_sha256 (any of them may be missing in an imported basis).
+    ``record`` is its origin: extractor, options, adapters' hashes, seeds, version, ``ranks`` (module → attribute →
+    dimensions, including modules without any) and ``orthonormal``: whether all columns of a layer are orthonormal
+    together, or only those of each attribute among themselves.
     """
 
     layers: Mapping[str, LayerBasis]
@@ -76,7 +76,7 @@ class Basis:
 
     @property
     def orthonormal(self) -> bool:
-        """Return whether all columns of a layer are orthonormal, not only those of each attribute."""
+        """Return whether all columns of a layer are orthonormal together, not only those of each attribute."""
         return bool(self.record.get("orthonormal", False))
 
     def dimension(self, module: str) -> int:
@@ -85,9 +85,9 @@ class Basis:
 
     @cached_property
     def sha256(self) -> str:
-        """Return the SHA-256 (hex) of all vectors and columns: what a trained M belongs to.
+        """Return the SHA-256 (hex) of all vectors and columns, to which a trained M is bound.
 
-        A selection of attributes has a hash of its own, the same for every way to come by it.
+        A selection of attributes has its own hash, the same however it was made.
         """
         digest = hashlib.sha256()
         for module in sorted(self.layers):
@@ -104,8 +104,8 @@ class Basis:
     def select(self, attributes: Iterable[str]) -> Basis:
         """Return the columns of these attributes, in the basis' own order; layers without any are left out.
 
-        Of a basis that was made orthonormal as a whole, an attribute's columns are what it has beyond the attributes
-        before it. Raises ConfigError for an unknown attribute or none.
+        If all columns are orthonormal together, those of an attribute span only what the attributes before it do not.
+        Raises ConfigError for an unknown attribute or none.
         """
         wanted = set(attributes)
         for name in sorted(wanted - set(self.attributes)):
@@ -138,7 +138,7 @@ def ranks_of(columns: Columns, empty: Iterable[str] = ()) -> dict[str, dict[str,
 
 
 def random_basis(like: Basis, seed: int) -> Basis:
-    """Return random directions of the same shapes, columns and orthonormality as ``like``: the control.
+    """Return a random basis with the shapes, columns and orthonormality of ``like``, as a control.
 
     Every frame is uniformly (Haar) distributed and depends on ``seed`` and its layer's name only. Scales are 1.
     """
@@ -181,7 +181,7 @@ def _check_shapes(module: str, layer: LayerBasis) -> None:
     expected = {"A": (len(layer.left), size), "B": (len(layer.right), size), "S": (size,), "mean": (size, size)}
     for name, array in layer.tensors().items():
         if not size or array.shape != expected[name]:
-            raise ValueError(f"{module}.{name} is {array.shape}, which does not go with A {layer.left.shape}")
+            raise ValueError(f"{module}.{name} is {array.shape}, which does not fit A {layer.left.shape}")
         if array.dtype != np.float32:
             raise ValueError(f"{module}.{name} is {array.dtype}, expected float32")
 

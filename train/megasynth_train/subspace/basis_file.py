@@ -8,7 +8,7 @@
     <module>.mean   D × D, float32    optional: the adapters' mean coordinates, block by block
     metadata "megasynth"              JSON: format, attributes, columns, base, record, sha256
 
-The metadata is one entry, since the order of several is not fixed, and equal bases must be equal files.
+The metadata is a single entry: the order of several is not fixed, and equal bases must give equal files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from megasynth_train.vggt.weight_files import write_tensor_file
 FORMAT = "megasynth-attr basis 1"
 METADATA = "megasynth"
 WHAT = "the basis"  # in messages about writing one
-ORTHONORMAL_TO = 1e-4  # float32 columns of unit length are orthonormal to about 1e-6
+ORTHONORMAL_TO = 1e-4  # columns rounded to float32 are orthonormal to about 1e-6
 _DAMAGED = "copy it again, or mine it again"
 
 
@@ -66,13 +66,15 @@ def read_basis(path: str | Path) -> Basis:
     tensors, metadata = _arrays(path)
     if METADATA not in metadata:
         raise DatasetError(
-            f"{path} is not a basis of this project: its metadata says nothing about attributes; a file with the "
-            "paper's keys is turned into one by python -m megasynth_train.basis from_paper=FILE out=FILE"
+            f"{path} is not a basis of this project: its metadata names no attributes; convert a file with the paper's "
+            "keys with python -m megasynth_train.basis from_paper=FILE out=FILE"
         )
     try:
         stored: dict[str, Any] = json.loads(metadata[METADATA])
         if stored["format"] != FORMAT:
-            raise DatasetError(f"{path}: expected format {FORMAT!r}, found {stored['format']!r}; another version's?")
+            raise DatasetError(
+                f"{path}: expected format {FORMAT!r}, found {stored['format']!r}; was it written by another version?"
+            )
         columns = {
             module: {name: (int(span[0]), int(span[1])) for name, span in _in_order(spans, stored["attributes"])}
             for module, spans in stored["columns"].items()
@@ -82,7 +84,7 @@ def read_basis(path: str | Path) -> Basis:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise DatasetError(f"{path} is damaged ({type(error).__name__}: {error}); {_DAMAGED}") from None
     if basis.sha256 != stored.get("sha256"):
-        raise DatasetError(f"{path} is damaged: its content does not have the checksum it records; {_DAMAGED}")
+        raise DatasetError(f"{path} is damaged: its content does not match its recorded checksum; {_DAMAGED}")
     if problem := _numbers_problem(basis):
         raise DatasetError(f"{path}: {problem}; {_DAMAGED}")
     return basis
@@ -90,7 +92,7 @@ def read_basis(path: str | Path) -> Basis:
 
 def _arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the tensors, all float32, and the metadata of a file; DatasetError if it cannot be read."""
-    with opened(path, "name a file of bases, such as all.safetensors of python -m megasynth_train.mine") as file:
+    with opened(path, "name a basis file, such as all.safetensors of python -m megasynth_train.mine") as file:
         names = list(file.keys())
         if other := [name for name in names if file.get_slice(name).get_dtype() != "F32"]:
             raise DatasetError(
@@ -100,7 +102,7 @@ def _arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def _in_order(spans: Mapping[str, Any], attributes: list[str]) -> list[tuple[str, Any]]:
-    """Return an attribute's span in the order of the basis (JSON sorts its keys); unknown names last, to be refused."""
+    """Return the spans in the basis' order of attributes (JSON sorts its keys); unknown names last, to be refused."""
     return sorted(spans.items(), key=lambda item: attributes.index(item[0]) if item[0] in attributes else len(spans))
 
 
@@ -116,7 +118,7 @@ def _layers(tensors: Mapping[str, np.ndarray]) -> dict[str, LayerBasis]:
 
 
 def _numbers_problem(basis: Basis) -> str:
-    """Return what is wrong with the numbers, or nothing: not finite, or not orthonormal where they must be.
+    """Return what is wrong with the numbers (not finite, or not orthonormal where they must be), else "".
 
     AᵀA is compared with the identity on one random vector: a wrong column goes unnoticed with probability 0.
     """

@@ -1,4 +1,4 @@
-"""Bases of several attributes beside each other, as one basis of a layer."""
+"""Bases of several attributes side by side, as one basis of a layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from megasynth_train.subspace.qr import positive_qr
 
 @dataclass(frozen=True)
 class Concatenated:
-    """One layer's columns of all attributes; ``columns`` says which are whose, as (start, stop)."""
+    """One layer's columns of all attributes; ``columns`` are the (start, stop) of each attribute."""
 
     left: np.ndarray  # m × D
     right: np.ndarray  # n × D
@@ -29,16 +29,15 @@ def concatenate(
 ) -> Concatenated:
     """Return the attributes' bases (name, left m × d, right n × d) side by side, in their order.
 
-    A direction is a column of left and its partner in right. It is dropped, on both sides, if on either its part
-    outside the span of the kept earlier ones is shorter than ``drop_below`` times its length: A and B keep equal
-    numbers of columns. That may take a direction from the other side that alone would have been kept.
+    A direction is a column of left and its partner in right. It is dropped on both sides if on either side its part
+    outside the span of the kept earlier ones is shorter than ``drop_below`` times its length, even if the other side
+    alone would keep it: A and B must have equally many columns.
 
-    With ``orthonormalise``, each column is replaced by that part, at unit length (QR with a positive diagonal); the
-    columns of attributes 1..j together then span what they spanned before, for every j. So the first attribute's
-    columns stay as they are, but those of a later one, sliced off alone, are no longer its subspace: they are what it
-    adds to the attributes before it. To use it alone take its own file, or do not orthonormalise. What is dependent to
-    rounding is then dropped even if ``drop_below`` is 0, as no basis has it. Without ``orthonormalise`` kept columns
-    stay as they are.
+    With ``orthonormalise``, each column is replaced by that part, at unit length (QR with a positive diagonal): for
+    every j, the columns of attributes 1..j together span what they spanned before. The first attribute's columns stay
+    as they are; those of a later one are no longer its subspace, but span only what the attributes before it do not.
+    To use it alone take its own file, or do not orthonormalise. Columns that depend on earlier ones to rounding are
+    then dropped even if ``drop_below`` is 0. Without ``orthonormalise`` kept columns stay as they are.
 
     ConfigError if nothing is given, an attribute is given twice, or sizes differ.
     """
@@ -92,7 +91,7 @@ class _Triangle:
 def _independent(triangles: Sequence[_Triangle], drop_below: float, orthonormalise: bool) -> np.ndarray:
     """Return the indices of the columns to keep.
 
-    One at a time, the first that fails: what a later one has outside is known only when the earlier ones are settled.
+    Columns are dropped one at a time, the first that fails: the part outside depends on which earlier ones are kept.
     """
     count = triangles[0].r.shape[1]
     kept = np.arange(count)
@@ -115,6 +114,6 @@ def _check(parts: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:
         seen.add(name)
         if left.shape[1] != right.shape[1] or len(left) != len(parts[0][1]) or len(right) != len(parts[0][2]):
             raise ConfigError(
-                f"{name}: bases of {left.shape} and {right.shape} do not fit beside {parts[0][0]}'s "
+                f"{name}: bases of {left.shape} and {right.shape} do not fit {parts[0][0]}'s "
                 f"{parts[0][1].shape} and {parts[0][2].shape}; they belong to other layers or models"
             )

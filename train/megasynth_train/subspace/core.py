@@ -1,4 +1,4 @@
-"""Adapters of one layer in the small space they span, where mining costs next to nothing.
+"""Adapters of one layer in coordinates of the small space they span, where mining is cheap.
 
 With the thin QR of the stacks, [L_1 … L_k] = Q_A [F_1 … F_k] and [R_1 … R_k] = Q_B [G_1 … G_k], every update is
 dW_i = L_i R_iᵀ = Q_A X_i Q_Bᵀ with X_i = F_i G_iᵀ. Inner products, norms and singular values of any combination of the
@@ -15,13 +15,13 @@ import numpy as np
 from scipy.linalg import qr
 from scipy.linalg.blas import dtrsm
 
-NO_ENERGY = 1e-12  # relative to the largest singular value of the updates beside each other
+NO_ENERGY = 1e-12  # relative to the largest singular value of the updates side by side
 ORTHONORMAL_TO = 1e-14  # largest error of QᵀQ; Householder's is near 1e-15
 
 
 @dataclass(frozen=True)
 class Update:
-    """What one adapter adds to one layer's weight: dW = left @ rightᵀ, all scaling (alpha, rank) already in it."""
+    """What one adapter adds to one layer's weight: dW = left @ rightᵀ, with all scaling (alpha, rank) included."""
 
     left: np.ndarray  # m × r, output side
     right: np.ndarray  # n × r, input side
@@ -40,7 +40,7 @@ class CompactSvds:
     right: np.ndarray  # k × q × r
 
     def normalised(self) -> CompactSvds:
-        """Return the same with ‖X_i‖ = 1; zero updates stay zero."""
+        """Return the updates scaled to ‖X_i‖ = 1; zero updates stay zero."""
         norms = np.linalg.norm(self.values, axis=1, keepdims=True)
         return CompactSvds(self.left, self.values / np.where(norms > 0, norms, 1.0), self.right)
 
@@ -55,8 +55,8 @@ class CompactSvds:
     def residuals(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Return ‖X_i − U (Uᵀ X_i V) Vᵀ‖ (k,) for orthonormal U (p × d) and V (q × d).
 
-        The two parts, (I − UUᵀ) X_i and UUᵀ X_i (I − VVᵀ), are formed and measured: ‖X_i‖² − ‖Uᵀ X_i V‖² would lose
-        every residual below 1e-8 of the update.
+        It comes from the two parts (I − UUᵀ) X_i and UUᵀ X_i (I − VVᵀ): ‖X_i‖² − ‖Uᵀ X_i V‖² would lose every residual
+        below 1e-8 of the update.
         """
         inside = left.T @ self.left  # k × d × r
         above = (self.left - left @ inside) * self.values[:, None]  # k × p × r
@@ -76,12 +76,12 @@ class Core:
 
     @cached_property
     def cores(self) -> np.ndarray:
-        """The X_i, k × p × q."""
+        """Return the X_i, k × p × q."""
         return np.stack([left @ right.T for left, right in zip(self.factors_left, self.factors_right, strict=True)])
 
     @cached_property
     def svds(self) -> CompactSvds:
-        """Singular value decompositions of the X_i, from their factors."""
+        """Return the singular value decompositions of the X_i, from their factors."""
         lefts, left_triangles = _stacked_qr(self.factors_left)
         rights, right_triangles = _stacked_qr(self.factors_right)
         u, values, vt = np.linalg.svd(left_triangles @ right_triangles.transpose(0, 2, 1), full_matrices=False)
@@ -92,14 +92,14 @@ class Core:
 
     @cached_property
     def norms(self) -> np.ndarray:
-        """Frobenius norms ‖dW_i‖ (k,)."""
+        """Return the Frobenius norms ‖dW_i‖ (k,)."""
         return np.asarray(np.linalg.norm(self.svds.values, axis=1))
 
     @cached_property
     def room(self) -> int:
-        """How many dimensions a basis can have: directions in which any update has energy, on the side with fewer.
+        """Return how many dimensions a basis can have: the directions with energy, on the side with fewer of them.
 
-        At most min(outputs, inputs, Σ ranks); 0 where all updates are zero.
+        At most min(outputs, inputs, Σ ranks); 0 if all updates are zero.
         """
         return min(
             _rank(self.svds.left * self.svds.values[:, None]), _rank(self.svds.right * self.svds.values[:, None])
@@ -118,9 +118,9 @@ def core_coordinates(updates: Sequence[Update]) -> Core:
     """Return k ≥ 1 updates of one layer in core coordinates, in float64; ranks may differ, factors may be dependent.
 
     Subsets of the adapters need no new QR of the long factors: ``core_coordinates([Update(core.factors_left[i],
-    core.factors_right[i]) for i in half])`` is a core whose bases stand in the coordinates of ``core``, to be
-    multiplied by ``core.left`` and ``core.right``.
-    ValueError for no updates, for shapes that do not fit, for values that are not finite.
+    core.factors_right[i]) for i in half])`` is a core whose bases are in the coordinates of ``core``, to be
+    multiplied by ``core.left`` and ``core.right``. ValueError for no updates, shapes that do not fit, or values that
+    are not finite.
     """
     if not updates:
         raise ValueError("core coordinates of no updates: a layer needs at least one adapter")
@@ -139,18 +139,18 @@ def core_coordinates(updates: Sequence[Update]) -> Core:
 
 def _frame(factors: Sequence[np.ndarray]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Return orthonormal columns that span all factors, and the factors in those coordinates."""
-    rows = np.concatenate([factor.T for factor in factors], axis=0, dtype=np.float64)  # LAPACK wants columns together
+    rows = np.concatenate([factor.T for factor in factors], axis=0, dtype=np.float64)  # LAPACK needs contiguous columns
     frame, triangle = _cholesky_qr(rows.T) or qr(rows.T, mode="economic", overwrite_a=True)
     ends = np.cumsum([factor.shape[1] for factor in factors])
     return np.asarray(frame), tuple(np.split(np.asarray(triangle), ends[:-1], axis=1))
 
 
 def _cholesky_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return Q and R of the thin QR of a matrix whose columns are far from dependent, None for any other.
+    """Return Q and R of the thin QR of a well-conditioned matrix, None for any other.
 
-    Q = X R⁻¹ with RᵀR = XᵀX is off from orthonormal by about the square of the condition number times rounding. That
-    is measured, and corrected by doing the same with Q (CholeskyQR2: Yamamoto et al. 2015). Unrelated adapters, which
-    make the most work, take one pass, a quarter of the time of Householder's reflections.
+    The error of Q = X R⁻¹ with RᵀR = XᵀX is about the squared condition number times rounding. It is measured, and
+    corrected by a second pass over Q (CholeskyQR2: Yamamoto et al. 2015). Unrelated adapters, which are the most work,
+    need one pass, a quarter of the time of Householder's reflections.
     """
     triangle = np.eye(columns.shape[1])
     gram = columns.T @ columns
@@ -167,7 +167,7 @@ def _cholesky_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _rank(factors: np.ndarray) -> int:
-    """Return the numerical rank of the matrices k × p × r beside each other."""
+    """Return the numerical rank of the k matrices of ``factors`` (k × p × r) side by side."""
     values = np.linalg.svd(factors.transpose(1, 0, 2).reshape(factors.shape[1], -1), compute_uv=False)
     return int(np.sum(values > NO_ENERGY * values[0]))
 

@@ -1,4 +1,4 @@
-"""DoRA's magnitudes: the low-rank part of its update needs the base weight, and is not all of it."""
+"""DoRA's magnitudes: the low-rank part of its update depends on the base weight, and another part has full rank."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _EXTRACTORS: dict[str, Callable[[Core, int, Options], Solution]] = {
 class Subspace:
     """Orthonormal bases of one attribute in one layer and how well they describe each of the k updates.
 
-    Columns are ordered by singular value, so that leading columns may be kept alone.
+    Columns are ordered by singular value, so that trailing ones may be dropped.
     """
 
     left: np.ndarray  # A, m × d, output side
@@ -47,8 +47,8 @@ class Subspace:
 def extract(core: Core, dimension: int, name: str, options: Options) -> Subspace:
     """Return the ``dimension``-dimensional subspace that extractor ``name`` (settings.EXTRACTORS) finds in a core.
 
-    A core with less room than that (min(m, n, ΣR)) gives as many dimensions as it has. Directions in which no update
-    has energy, asked for beyond the updates' rank, are arbitrary: their singular value is 0.
+    There are at most min(m, n, ΣR). Directions beyond the updates' rank, in which no update has energy, are arbitrary:
+    their singular value is 0.
     ValueError for an unknown name or a dimension below 1.
     """
     if name not in _EXTRACTORS or dimension < 1:
@@ -61,7 +61,7 @@ def extract(core: Core, dimension: int, name: str, options: Options) -> Subspace
 
 
 def _by_energy(core: Core, solution: Solution) -> Solution:
-    """Return the same subspaces with columns turned to the principal directions of the weighted updates inside them."""
+    """Return the same subspaces with columns rotated to the principal directions of the weighted updates inside."""
     inside = core.svds.coefficients(solution.left, solution.right)  # k × d × d
     inside = inside * np.sqrt(solution.weights)[:, None, None]
     d = inside.shape[1]
@@ -72,7 +72,7 @@ def _by_energy(core: Core, solution: Solution) -> Solution:
 
 
 def _described(core: Core, solution: Solution) -> Subspace:
-    """Return the solution in the layer's own coordinates, with what it leaves of every update."""
+    """Return the solution in the layer's own coordinates, with every update's residual and energy."""
     assert solution.singular_values is not None
     inside = core.svds.coefficients(solution.left, solution.right)
     norms = np.where(core.norms > 0, core.norms, 1.0)

@@ -1,6 +1,6 @@
 """Random halves of the adapters: how alike are two bases of the same attribute, compared with those of two attributes?
 
-Which adapters are in a half is the same in all layers.
+The halves are the same in all layers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Sides = tuple[np.ndarray, np.ndarray]  # a basis: m × d of the outputs, n × d 
 
 
 def draw_halves(counts: Mapping[str, int], splits: int, seed: int) -> dict[str, tuple[Halves, ...]]:
-    """Return ``splits`` random halves of every attribute with at least two adapters; ``counts`` says how many it has.
+    """Return ``splits`` random pairs of halves of every attribute that has at least two adapters by ``counts``.
 
     An odd adapter is left out, so that both halves are equally large. An attribute's halves depend on its name, its
     count and ``seed`` only.
@@ -50,7 +50,7 @@ def split_rows(
 ) -> tuple[SplitRow, ...]:
     """Return the angles between both halves of every attribute, and between first halves of every two attributes.
 
-    ``dimensions`` says how many each attribute's basis has in this layer; a half with less room has fewer.
+    ``dimensions``: those of each attribute's basis in this layer; a half with less room has fewer.
     """
     rows = []
     for split in range(max((len(draws) for draws in halves.values()), default=0)):
@@ -69,7 +69,7 @@ def split_rows(
 
 
 def angles_of(one: Sides, other: Sides) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the principal angles of the outputs and of the inputs in degrees, smallest first; none without columns."""
+    """Return the principal angles of outputs and inputs in degrees, smallest first; empty without columns."""
     return _degrees(one[0], other[0]), _degrees(one[1], other[1])
 
 

@@ -1,4 +1,4 @@
-"""Attributes' own bases beside each other: as layers of the basis of all, and as a basis of a choice of attributes."""
+"""Attributes' own bases side by side: as layers of the basis of all, and as a basis of chosen attributes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MeanOf = Callable[[str, np.ndarray, np.ndarray], np.ndarray]  # attribute, its l
 def joined_layer(
     joined: Concatenated, scales: Sequence[np.ndarray], mean_of: MeanOf | None
 ) -> tuple[LayerBasis, dict[str, tuple[int, int]]]:
-    """Return concatenated columns as a layer of a basis, and which are whose (attributes without any left out).
+    """Return concatenated columns as a layer of a basis, and each attribute's range (those without any left out).
 
-    ``scales``: those of the given columns, attribute after attribute. ``mean_of`` gives each attribute's block of the
-    mean; None: there is no mean.
+    ``scales``: those of the given columns, attribute after attribute. ``mean_of`` returns each attribute's block of
+    the mean; None: there is no mean.
     """
     columns = {name: span for name, span in joined.columns.items() if span[1] > span[0]}
     arrays = [joined.left, joined.right, np.concatenate(scales)[joined.kept]]
@@ -33,17 +33,16 @@ def joined_layer(
 
 
 def float32_layer(*arrays: np.ndarray) -> LayerBasis:
-    """Return a layer of left, right, scales and perhaps the mean, in the precision of bases."""
+    """Return a layer of left, right, scales and, if given, the mean, as float32."""
     return LayerBasis(*(np.ascontiguousarray(array, dtype=np.float32) for array in arrays))
 
 
 def concatenate_bases(bases: Sequence[Basis], orthonormalise: bool, drop_below: float) -> Basis:
-    """Return the bases of one attribute each as one, in their order; see ``concatenate`` for the two options.
+    """Return one basis of several bases of one attribute each, in their order; ``concatenate`` explains the options.
 
-    It spans what they span together, whatever their order and whatever basis they were part of before; only columns
-    that depend on earlier ones, to ``drop_below``, are dropped. The mean of an attribute is that part of its adapters'
-    mean which its own basis holds, in the new columns: Aᵀ A₀ M₀ B₀ᵀ B. ConfigError if they belong to different models,
-    or an attribute is given twice.
+    It spans what they span together, whatever their order; only columns that depend on earlier ones, to ``drop_below``,
+    are dropped. The mean of an attribute is the part of its adapters' mean that its own basis holds, in the new
+    columns: Aᵀ A₀ M₀ B₀ᵀ B. ConfigError if they belong to different models, or an attribute is given twice.
     """
     for basis in bases:
         if len(basis.attributes) != 1:
@@ -72,7 +71,7 @@ def concatenate_bases(bases: Sequence[Basis], orthonormalise: bool, drop_below: 
 
 
 def origin(bases: Sequence[Basis], orthonormalise: bool, drop_below: float) -> dict[str, object]:
-    """Return what decides the result of ``concatenate_bases``, as it stands in its record."""
+    """Return what decides the result of ``concatenate_bases``, as stored in its record."""
     given = [[*basis.attributes, basis.sha256] for basis in bases]
     return {"joined_from": given, "orthonormalised": orthonormalise, "drop_below": drop_below}
 

@@ -1,6 +1,6 @@
 """A mined layer on disk while the others are being mined: one safetensors file, its rows of the analysis in the header.
 
-A killed run goes on with the files that are there.
+A run that was killed continues with the files that exist.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AGAIN = "remove it, then run the same command again"
 
 
 def layer_file(folder: Path, module: str) -> Path:
-    """Return where a layer's file is."""
+    """Return the path of a layer's file."""
     return folder / f"{module}.safetensors"
 
 
@@ -54,7 +54,7 @@ def read_layer_basis(path: Path, basis: str) -> LayerBasis | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether the file is there and can be read to its end."""
+    """Return whether the file exists and can be read to its end."""
     if not path.is_file():
         return False
     try:

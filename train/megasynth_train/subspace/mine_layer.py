@@ -29,7 +29,7 @@ from megasynth_train.subspace.settings import EXTRACTORS, MiningSettings
 from megasynth_train.subspace.spectrum import FrameBank, null_spectrum, significant, spectrum
 
 Updates = Mapping[str, Sequence[Update]]  # attribute → one per adapter
-WHOLE = "all"  # the basis of all attributes, among those of each
+WHOLE = "all"  # name of the basis of all attributes
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LayerTask:
     settings: MiningSettings
     dimensions: Mapping[str, int]
     halves: Mapping[str, Sequence[Halves]]
-    base_effective_rank: float | None = None  # where that of the base weight was asked for (allocate_from)
+    base_effective_rank: float | None = None  # of the base weight, with allocate_from=base
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class LayerRows:
 
 @dataclass(frozen=True)
 class MinedLayer:
-    """``bases`` by attribute, and of all attributes as ``all``; those without dimensions here are left out."""
+    """A layer's rows, and its part of each attribute's basis and of that of ``all``; those without dimensions lack."""
 
     rows: LayerRows
     bases: Mapping[str, LayerBasis]
 
 
 def layer_budget(module: str, core: Core, settings: MiningSettings, frames: FrameBank) -> LayerBudget:
-    """Return what the allocation of dimensions needs to know of one attribute in one layer, from its updates."""
+    """Return what the allocation of dimensions needs of one attribute in one layer."""
     values = spectrum(core)
     above = 0
-    if settings.allocation == "null":  # the only one to look at it
+    if settings.allocation == "null":  # no other allocation uses it
         above = significant(values, null_spectrum(core, frames, settings.null_quantile).upper)
     energy = float(np.sum(core.norms**2))
     return LayerBudget(module, effective_rank(values), energy, above, core.room)
@@ -77,7 +77,7 @@ def mine_layer(module: str, updates: Updates, task: LayerTask, frames: FrameBank
     for_report = _options(settings, settings.report_tolerance)
     cores = {name: core_coordinates(of_attribute) for name, of_attribute in updates.items()}
     dimensions = {name: min(task.dimensions[name], core.room) for name, core in cores.items()}
-    # without dimensions there is nothing to extract
+    # an attribute without dimensions has nothing to extract
     found = {name: _extract_all(core, dimensions[name], settings) for name, core in cores.items() if dimensions[name]}
     chosen = {name: of_extractor[settings.extractor] for name, of_extractor in found.items()}
     bases = {
@@ -116,7 +116,7 @@ def _mean_coordinates(core: Core, left: np.ndarray, right: np.ndarray) -> np.nda
 def _concatenated(
     layer: LayerKey, cores: Mapping[str, Core], chosen: Mapping[str, Subspace], settings: MiningSettings
 ) -> tuple[ConcatenationRow, dict[str, tuple[int, int]], LayerBasis | None]:
-    """Return the report on all attributes' columns beside each other, whose they are, and the columns."""
+    """Return the row on all attributes' columns side by side, each attribute's range, and the layer they make."""
     if not chosen:
         return ConcatenationRow(layer, 0, 0, 1.0, 1.0), {}, None
     parts = [(name, found.left, found.right) for name, found in chosen.items()]
@@ -187,9 +187,9 @@ def _sides(core: Core, found: Subspace | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean_energy(core: Core, sides: tuple[np.ndarray, np.ndarray]) -> float | None:
-    """Return the mean over the adapters that changed anything of the share of energy inside a basis.
+    """Return the mean share of energy inside a basis over the adapters with a nonzero update.
 
-    None if no adapter did, or the basis has no dimensions here.
+    None if there are none, or the basis has no dimensions here.
     """
     moved = core.norms > 0
     if not (moved.any() and sides[0].shape[1]):

@@ -1,4 +1,4 @@
-"""All layers of a cluster: which dimensions each gets, the processes that mine them, and the files that come of it."""
+"""All layers of a cluster: how many dimensions each gets, the processes that mine them, and the resulting files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LayerMiner:
     frames: FrameBank
     dimensions: Dimensions
     halves: Mapping[str, Sequence[Halves]]
-    base_ranks: Mapping[str, float]  # module → effective rank of its base weight, where it was asked for
+    base_ranks: Mapping[str, float]  # module → effective rank of its base weight, with allocate_from=base
 
     def __call__(self, module: str) -> MinedLayer:
         """Return one layer, mined."""
@@ -49,7 +49,7 @@ class LayerMiner:
 
 
 def _survey(cluster: Cluster, settings: MiningSettings, frames: FrameBank, module: str) -> dict[str, LayerBudget]:
-    """Return what the allocation of dimensions needs to know of a layer, by attribute."""
+    """Return what the allocation of dimensions needs of a layer, by attribute."""
     return {
         name: layer_budget(module, core_coordinates(updates), settings, frames)
         for name, updates in updates_by_attribute(cluster, module).items()
@@ -70,9 +70,9 @@ def mine_layers(
     out: Path,
     stop: StopRequest,
 ) -> None:
-    """Mine the layers that ``out`` does not hold yet; Interrupted if asked to stop, which loses the layers at hand.
+    """Mine the layers that ``out`` does not hold yet; Interrupted if asked to stop, which loses the layers in progress.
 
-    ``base_ranks``: effective rank of the base weight by module, where the allocation is to use these.
+    ``base_ranks``: effective rank of the base weight by module, if the allocation is to use these.
     """
     processes = run.workers or len(os.sched_getaffinity(0))
     folder = out / LAYERS
@@ -88,8 +88,8 @@ def mine_layers(
     with tqdm(total=len(cluster.modules), initial=done, unit="layer", disable=not run.progress) as bar:
 
         def keep(module: str, mined: MinedLayer) -> None:
-            # only this process holds the folder: those that mine may outlive it by a layer, which the next run
-            # with other settings must not find among its own
+            # only this process holds the folder: a worker may outlive it, and its last layer must not end up among
+            # those of the next run, which may have other settings
             write_layer(layer_file(folder, module), mined)
             bar.update()
 
@@ -140,7 +140,7 @@ def assemble_analysis(
 
 
 def _too_small_layers(settings: MiningSettings, layers: Mapping[str, LayerRows]) -> tuple[str, ...]:
-    """Return a note on the layers with less room than ``settings.dimension``, if every layer was to have so many."""
+    """Return a note on the layers with less room than ``settings.dimension``, if every layer was to have as many."""
     if settings.allocation != "uniform":
         return ()
     fewest = [min(row.dimension for row in rows.layers) for rows in layers.values()]  # of any attribute
@@ -149,8 +149,8 @@ def _too_small_layers(settings: MiningSettings, layers: Mapping[str, LayerRows])
         return ()
     found = f"{min(small)}" if min(small) == max(small) else f"{min(small)} to {max(small)}"
     return (
-        f"dimension={settings.dimension}: {len(small)} of {len(fewest)} layers have fewer for an attribute, {found}: "
-        "as many as there are directions in which the attribute's adapters changed it",
+        f"dimension={settings.dimension}: {len(small)} of {len(fewest)} layers have fewer dimensions for some "
+        f"attribute ({found}), because its adapters changed them in no more directions",
     )
 
 
@@ -167,7 +167,7 @@ def assemble_basis(name: str, analysis: Analysis, rows: Mapping[str, LayerRows],
     record = {
         "extractor": analysis.settings["extractor"],
         "settings": analysis.settings,
-        "adapters": [  # what each is, without where it happened to lie
+        "adapters": [  # without the folder: a path is no part of the identity
             {key: value for key, value in to_plain(row).items() if key != "folder"}
             for row in analysis.adapters
             if row.attribute in attributes

@@ -1,4 +1,4 @@
-"""What chance looks like: angles and overlaps of random subspaces, the baseline of every comparison.
+"""Angles and overlaps of random subspaces: the chance baseline of every comparison.
 
 Two random 64-dimensional subspaces of 1024 dimensions have λ_min near 0.53: "above 0.5" alone shows nothing.
 """
@@ -24,8 +24,8 @@ def expected_energy_overlap(outputs: int, inputs: int, left: int, right: int) ->
 def null_angles(dimension: int, first: int, second: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Return draws × min(first, second) principal angles, radians, smallest first, of independent random subspaces.
 
-    One subspace may be held still. With G a dimension × d Gaussian basis of the other, G₁ its rows inside the first and
-    G₂ the rest, tan θ are the singular values of G₂ against G₁, for which their triangular factors are enough.
+    Only their relation matters, so the first may be fixed. With G a dimension × d Gaussian basis of the second, G₁ its
+    rows inside the first and G₂ the rest, tan θ are the singular values of G₂ G₁⁺, and triangular factors are enough.
     """
     _check(dimension, first, second)
     large, small = max(first, second), min(first, second)
@@ -36,7 +36,7 @@ def null_angles(dimension: int, first: int, second: int, draws: int, rng: np.ran
         return np.zeros((draws, 0))
     inside = gaussian_triangles(large, small, (draws,), rng)
     outside = gaussian_triangles(dimension - large, small, (draws,), rng)
-    # cot θ: singular values of the one factor times the inverse of the other
+    # cot θ: singular values of one factor times the inverse of the other
     cotangents = np.linalg.svd(np.linalg.solve(outside.swapaxes(1, 2), inside.swapaxes(1, 2)), compute_uv=False)
     return np.arctan2(1.0, cotangents)
 
@@ -44,7 +44,7 @@ def null_angles(dimension: int, first: int, second: int, draws: int, rng: np.ran
 class Chance:
     """Principal angles of two random subspaces, drawn once for every combination of sizes.
 
-    Each combination of sizes has its own seed, so that no figure depends on the others.
+    Each combination of sizes has its own seed, so that its draws do not depend on the others.
     """
 
     def __init__(self, seed: int = 0, draws: int = 100) -> None:

@@ -5,8 +5,8 @@
     <frame_blocks|global_blocks>.<attn|mlp>.<qkv|proj|fc1|fc2>.<layer>.A    D × in, our Bᵀ (directions of inputs)
     <frame_blocks|global_blocks>.<attn|mlp>.<qkv|proj|fc1|fc2>.<layer>.B    out × D, our A (directions of outputs)
 
-Its adapter is y = W x + s · B M A x, so its M is ours. The file has no more than that: which columns belong to which
-attribute, the base and the origin are not in it.
+Its adapter is y = W x + s · B M A x, so its M is ours. The file holds nothing else: neither which columns belong to
+which attribute, nor the base model, nor the origin.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def import_paper(
     """Return the basis in a file of the paper's scheme; D may differ from layer to layer.
 
     Each layer's columns are divided into as many equal parts as there are ``attributes``. Columns that are not
-    orthonormal are an error unless ``orthonormalise`` asks for others of the same spans, on which an M trained on the
-    file's own means something else. Raises DatasetError for a file that is damaged or of another scheme.
+    orthonormal are an error unless ``orthonormalise`` replaces them by others of the same span, with which an M trained
+    on the file's own is invalid. Raises DatasetError for a file that is damaged or of another scheme.
     """
     path = Path(path).expanduser()
     layers, columns = {}, {}
@@ -54,8 +54,8 @@ def import_paper(
             )
         if size % len(attributes):
             raise ConfigError(
-                f"attributes={','.join(attributes)}: the {size} columns of {module} cannot be divided among "
-                f"{len(attributes)} attributes equally; import them as one"
+                f"attributes={','.join(attributes)}: the {size} columns of {module} cannot be divided equally "
+                f"among {len(attributes)} attributes; import them as one"
             )
         left, right = (_orthonormal(side, orthonormalise, f"{path}: {module}") for side in (outputs, inputs.T))
         layers[module] = LayerBasis(left, right, np.ones(size, np.float32))
@@ -79,7 +79,7 @@ def export_paper(basis: Basis, path: str | Path) -> None:
         match = _OURS.fullmatch(module)
         if match is None:
             raise ConfigError(
-                f"{module} has no name in the paper's scheme, which knows linears of the aggregator's blocks"
+                f"{module} has no name in the paper's scheme, which has only linears of the aggregator's blocks"
             )
         stem = f"{match[1]}.{match[3]}.{match[2]}"
         tensors[f"{stem}.A"] = torch.from_numpy(np.array(layer.right.T, order="C"))
@@ -97,7 +97,7 @@ def _pairs(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
                 what = "is of Pi3, not of a VGGT" if key.startswith("decoder.") else "is not in the paper's scheme"
                 raise DatasetError(f"{path}: {key} {what}; expected keys such as global_blocks.mlp.fc2.17.B")
             module = f"aggregator.{match[1]}.{int(match[3])}.{match[2]}"
-            found.setdefault(module, {})[match[4]] = float64(file, path, key, "get the file again from where it comes")
+            found.setdefault(module, {})[match[4]] = float64(file, path, key, "download the file again")
     if not found:
         raise DatasetError(f"{path} holds no tensors")
     for module, sides in found.items():
@@ -107,7 +107,7 @@ def _pairs(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _orthonormal(columns: np.ndarray, orthonormalise: bool, where: str) -> np.ndarray:
-    """Return ``columns`` in float32 if they are orthonormal, else, if asked for, orthonormal ones of the same span."""
+    """Return ``columns`` in float32 if they are orthonormal, else, with ``orthonormalise``, others of the same span."""
     gram = columns.T @ columns
     if np.abs(gram - np.eye(len(gram))).max() <= ORTHONORMAL_TO:
         return columns.astype(np.float32)

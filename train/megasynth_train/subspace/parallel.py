@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 STOP_POLL_S = 0.2
-_GONE = (BrokenPipeError, ConnectionResetError)  # what sending to a process that has ended raises
+_GONE = (BrokenPipeError, ConnectionResetError)  # raised by sending to a process that has ended
 
 
 def for_each(
@@ -31,15 +31,15 @@ def for_each(
     stop: StopRequest,
     on_result: Callable[[Item, Result], None],
 ) -> None:
-    """Call ``on_result(item, function(item))`` for every item as they are done.
+    """Call ``on_result(item, function(item))`` for every item as soon as it is done.
 
-    ``function``, items and results are pickled; each process has a function of its own, which may keep things from item
-    to item. A process takes the next item when it has done one, in the order of ``items``. What a process raises is
-    raised here and ends the others; Interrupted if ``stop`` asks for it, after which no process is left;
+    ``function``, items and results are pickled; each process has its own copy of the function, which may keep state
+    between items. A process that has finished an item takes the next, in the order of ``items``. What a process raises
+    is raised here and ends the others; Interrupted if ``stop`` asks for it, after which no process is left;
     EnvironmentProblem if one was killed. Processes end by themselves if this one is killed.
     """
     waiting = iter(items)
-    links: dict[Any, tuple[BaseProcess, Item | None]] = {}  # and what each works at
+    links: dict[Any, tuple[BaseProcess, Item | None]] = {}  # with the item each works on
     try:
         with _one_blas_thread():
             for _ in range(min(processes, len(items))):
@@ -66,7 +66,7 @@ def for_each(
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """Set the variables that processes started inside read when they load NumPy; here they change nothing."""
+    """Set the variables that processes started inside read when they load NumPy; this process is not affected."""
     before = {name: os.environ.get(name) for name in BLAS_THREADS}
     os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
     try:
@@ -83,15 +83,15 @@ def _start(function: Callable[[Item], Result]) -> tuple[BaseProcess, Any]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there,))
-    resource_tracker.ensure_running()  # start() would run it, and that unblocks signals
+    resource_tracker.ensure_running()  # else start() runs it, which unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the other process ignores them, see _serve
     try:
         process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    there.close()  # the other process alone holds it, so that its end is seen here
+    there.close()  # only the other process keeps it open, so its end is noticed here
     with suppress(*_GONE):  # as in _give_next
-        # not as an argument: start() would wait for ever for a process that dies before it reads much
+        # not as an argument: start() would hang if the process died before reading it
         here.send(function)
     return process, here
 
@@ -100,7 +100,7 @@ def _give_next(links: dict[Any, tuple[BaseProcess, Item | None]], link: Any, wai
     item = next(waiting, None)
     links[link] = (links[link][0], item)
     if item is not None:
-        with suppress(*_GONE):  # it has just ended; that is found when its answer is waited for
+        with suppress(*_GONE):  # it has just ended, which is noticed when its answer is awaited
             link.send(item)
 
 
@@ -109,21 +109,21 @@ def _received(link: Any, process: BaseProcess, item: Item, stop: StopRequest) ->
         result, error, trace = link.recv()
     except (EOFError, ConnectionResetError):
         process.join()
-        stop.check()  # who asked this process to stop may have killed the others
+        stop.check()  # whoever asked this process to stop may have killed the others
         raise EnvironmentProblem(
-            f"the process that worked at {item} was ended from outside (exit code {process.exitcode}); if memory was "
-            "short, take fewer with run.workers=1; running the same command again continues"
+            f"the process that worked on {item} was killed (exit code {process.exitcode}); if memory ran out, use "
+            "fewer processes, e.g. run.workers=1; running the same command again continues"
         ) from None
     if error is not None:
-        if not isinstance(error, MegaSynthError):  # a defect: what the process saw belongs to its report
-            error.add_note(f"while a process worked at {item}:\n{trace}")
+        if not isinstance(error, MegaSynthError):  # a bug: its report needs the process's traceback
+            error.add_note(f"while a process worked on {item}:\n{trace}")
         raise error
     return result
 
 
 def _serve(link: Connection[Any, Any]) -> None:
-    """Be one process: take the function, then answer every item until the other end is closed."""
-    for number in SIGNALS:  # a terminal sends them to all processes; the one that started this one decides
+    """Run as one process: receive the function, then answer every item until the other end is closed."""
+    for number in SIGNALS:  # a terminal sends them to all processes; the parent decides what to do
         signal.signal(number, signal.SIG_IGN)
     with suppress(EOFError, BrokenPipeError):
         function = link.recv()

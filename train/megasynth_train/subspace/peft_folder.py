@@ -1,4 +1,4 @@
-"""Opening an adapter's folder: which layers it has, of which shapes, made by which method, for which base."""
+"""Open an adapter's folder: its layers and their shapes, its method and its base model."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ Shape = tuple[int, ...]
 def open_adapter(folder: Path, name: str, attribute: str, wanted: Callable[[str], bool]) -> StoredAdapter:
     """Return the adapter in ``folder`` with its linear layers whose name is ``wanted``; reads no values.
 
-    Raises DatasetError for files that are missing, damaged or not those adapter.json lists, and ConfigError for a
-    method whose update is not a low-rank matrix that can be read off: full training, heads only, foreign starts.
+    Raises DatasetError for files that are missing, damaged or not those that adapter.json lists, and ConfigError for a
+    method whose update is not a low-rank matrix of its factors: full training, heads only, unsupported initialisations.
     """
     record = _record(folder)
     mode = record.get("mode", "")
@@ -68,19 +68,19 @@ def adapted_modules(folder: Path) -> tuple[str, ...]:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """Return adapter.json after checking the files it lists; nothing for an adapter that PEFT alone has written."""
+    """Return adapter.json after checking the files it lists; empty for an adapter that PEFT alone has written."""
     if not (folder / RECORD).is_file():
         return {}
-    # imported here: it brings PyTorch and PEFT, which the worker processes that unpickle adapters do not need
+    # imported here: it loads PyTorch and PEFT, which the worker processes that unpickle adapters do not need
     from megasynth_train.adapters.storage import read_record
 
     return read_record(folder)
 
 
 def _identity(folder: Path, config: Mapping[str, Any], checked: Mapping[str, str], mode: str) -> str:
-    """Return the hash of all that makes an adapter's updates, but the base model; ``checked``: files' checksums.
+    """Return the hash of all that an adapter's updates depend on, except the base model; ``checked``: files' checksums.
 
-    Where a basis lies does not matter: the configuration has its checksum.
+    The path of a basis does not count: the configuration has its checksum.
     """
     names = (WEIGHTS, *(name for kind, name in (("pissa", INITIAL), ("lora_xs", VECTORS)) if kind == mode))
     files = {name: checked[name] if name in checked else sha256_of(folder / name) for name in names}
@@ -102,7 +102,8 @@ def _check_start(config: Mapping[str, Any], folder: Path, mode: str) -> None:
     start = config.get("init_lora_weights", True)
     if mode == "pissa" and not (folder / INITIAL).is_file():
         raise ConfigError(
-            f"{folder}: PiSSA takes its start out of the base weight, and {INITIAL} with that start is missing; "
+            f"{folder}: PiSSA subtracts its initial factors from the base weight, and {INITIAL}, which holds them, is "
+            "missing; "
             "convert it to plain LoRA with PEFT (save_pretrained(…, path_initial_model_for_weight_conversion=…))"
         )
     if mode == "lora_xs" and not (folder / VECTORS).is_file():
@@ -128,9 +129,7 @@ def _linear_layers(sizes: Mapping[str, Shape], wanted: Callable[[str], bool]) ->
 def _left_out(
     sizes: Mapping[str, Shape], keys: Mapping[str, Mapping[str, str]], wanted: Callable[[str], bool]
 ) -> tuple[str, ...]:
-    """Return the names of tensors that are no part of an update: whole modules, biases, and wanted layers' that are not
-    linear.
-    """
+    """Return the names of tensors that belong to no update: whole modules, biases, convolutions among wanted layers."""
     matches = {key: _KEY.fullmatch(key) for key in sizes}
     names = (key for key, match in matches.items() if not match or (wanted(match[1]) and match[1] not in keys))
     return tuple(sorted(key.removeprefix("base_model.model.") for key in names))
@@ -153,7 +152,7 @@ def _layers(
     sizes: Mapping[str, Shape],
     mode: str,
 ) -> tuple[dict[str, tuple[int, int]], int]:
-    """Return module → (m, n), and the largest rank; DatasetError where the two factors have no common rank."""
+    """Return module → (m, n), and the largest rank; DatasetError if two factors have no common rank."""
     frames = {"lora_xs": folder / VECTORS, "subspace": Path(config.get("basis", ""))}
     fixed = shapes(frames[mode], COPY_AGAIN) if mode in frames else {}
     found, ranks = {}, [0]
@@ -167,7 +166,7 @@ def _layers(
             continue
         pair = [sizes.get(parts.get(part, ""), ()) for part in ("lora_A", "lora_B")]
         if [len(size) for size in pair] != [2, 2] or pair[0][0] != pair[1][1]:
-            raise DatasetError(f"{folder / WEIGHTS}: {module} has no two factors of a common rank; {COPY_AGAIN}")
+            raise DatasetError(f"{folder / WEIGHTS}: {module} lacks two factors of a common rank; {COPY_AGAIN}")
         found[module] = (pair[1][0], pair[0][1])
         ranks.append(pair[0][0])
     return found, max(ranks)
@@ -176,7 +175,7 @@ def _layers(
 def _basis_columns(
     config: Mapping[str, Any], keys: Mapping[str, Mapping[str, str]], folder: Path
 ) -> dict[str, np.ndarray]:
-    """Return which columns of its basis' file an adapter uses; DatasetError if the file is another than it was."""
+    """Return which columns of its basis' file an adapter uses; DatasetError if that file has changed."""
     from megasynth_train.subspace.basis_file import read_basis  # imported here, as in _record
 
     if not Path(config["basis"]).is_file():
@@ -184,7 +183,7 @@ def _basis_columns(
     basis = read_basis(config["basis"])
     chosen = config.get("attributes") or basis.attributes
     if basis.select(chosen).sha256 != config["basis_sha256"]:
-        raise DatasetError(f"{folder} was trained in another basis than {config['basis']} is now; put that one back")
+        raise DatasetError(f"{folder} was trained in another basis than {config['basis']} now holds; put that one back")
     spans = {
         module: [
             basis.columns[module][name] for name in basis.attributes if name in chosen and name in basis.columns[module]

@@ -1,10 +1,10 @@
-"""One layer of one adapter on disk, as the low-rank update dW = left rightᵀ that it makes of the base weight.
+"""One layer of one stored adapter as its low-rank update of the base weight, dW = left rightᵀ.
 
 ===========  ========================================================================================================
 LoRA         s·B A, s = alpha / r, or alpha / √r for rsLoRA, with PEFT's patterns of ranks and alphas
 DoRA         diag(c) s·B A, c = magnitude / ‖W + s·B A‖ by rows; (diag(c) − 1) W, of full rank, is left out
-PiSSA        s·(B A − B₀ A₀), of twice the rank: the start was taken out of the base weight
-AdaLoRA      B diag(E) A · alpha / (r + 1e-5), r the rank at the start, as PEFT divides; without masked directions
+PiSSA        s·(B A − B₀ A₀), of twice the rank: the start was subtracted from the base weight
+AdaLoRA      B diag(E) A · alpha / (r + 1e-5), r the initial rank, as in PEFT; without masked directions
 LoRA-XS      B (R − 1) A with the vectors A, B stored beside R
 subspace     s·A M Bᵀ with A, B of the basis
 ===========  ========================================================================================================
@@ -48,8 +48,8 @@ class StoredAdapter:
     rank: int  # the largest rank of any layer; AdaLoRA: at the start
     base: Mapping[str, Any]  # of the model it belongs to
     seed: int | None
-    sha256: str  # of its configuration and of all files that make its updates
-    left_out: tuple[str, ...] = ()  # names of what was trained beside the layers and is no part of any update
+    sha256: str  # of its configuration and all files its updates come from
+    left_out: tuple[str, ...] = ()  # trained tensors that belong to no update
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)  # subspace: module → columns in the basis' file
     row_scales: Mapping[str, np.ndarray] = field(default_factory=dict)  # DoRA: module → c (m,)
 
@@ -82,7 +82,7 @@ class StoredAdapter:
 
 
 def pattern_value(patterns: Mapping[str, float] | None, module: str, default: float) -> float:
-    """Return the value of the first pattern that fits the end of a module's name from a dot on, as PEFT chooses."""
+    """Return the value of the first pattern that matches the end of a module's name from a dot on, as in PEFT."""
     fitting = (value for pattern, value in (patterns or {}).items() if re.match(rf"(.*\.)?({pattern})$", module))
     return next(fitting, default)
 
@@ -107,7 +107,7 @@ def _pissa(adapter: StoredAdapter, module: str, parts: Parts) -> Update:
     start = _read(adapter.folder / INITIAL, names)
     a, b, a0, b0 = parts["lora_A"], parts["lora_B"], start["lora_A"], start["lora_B"]
     scale = adapter.lora_scale(module, len(a))
-    # (B − B₀) A + B₀ (A − A₀): the drift is small against the start, so the difference of products would lose digits
+    # (B − B₀) A + B₀ (A − A₀): the drift is small, so the difference of the two products would lose digits
     return Update(scale * np.hstack([b - b0, b0]), np.hstack([a.T, (a - a0).T]))
 
 
@@ -148,7 +148,7 @@ _FORMULAS: dict[str, Callable[[StoredAdapter, str, Parts], Update]] = {
 
 
 def _distinctive(parts: Parts) -> str:
-    """Return the part that tells the method of a layer, plain LoRA's last: an adapter may use several methods."""
+    """Return the part that identifies a layer's method, plain LoRA's last: an adapter may use several methods."""
     return next(part for part in _FORMULAS if part in parts)
 
 

@@ -1,14 +1,14 @@
-"""The folder of mined subspaces: whether it is one, what it was mined from, and whether it is complete.
+"""The folder of mined subspaces: recognising one, what it was mined from, and whether it is complete.
 
 ::
 
     <out>/<attribute>.safetensors    the basis of one attribute
-    <out>/all.safetensors            the attributes' columns beside each other
+    <out>/all.safetensors            the attributes' columns side by side
     <out>/analysis.json              all numbers (subspace/analysis.py)
     <out>/report/index.html          figures, and <out>/chapter.json for the summary page of an experiment
     <out>/settings.json              the settings, and what was mined
     <out>/done.json                  written last: the checksums of all results
-    <out>/layers/                    while it runs: what is done already
+    <out>/layers/                    during a run: the finished layers
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SUBSPACES = Kind(  # unfinished ones of another identity are replaced, see begin
 
 @contextmanager
 def held(out: Path, identity: Identity) -> Iterator[bool]:
-    """Hold the folder, made if need be, and give whether it holds all results of ``identity``, each of them whole.
+    """Hold the folder, made if needed, and yield whether it has all results of ``identity``, each of them whole.
 
     ConfigError if another run holds it, or if it holds something else; DatasetError if a result is missing or damaged.
     """
@@ -62,7 +62,7 @@ def held(out: Path, identity: Identity) -> Iterator[bool]:
 
 
 def check_is_ours(out: Path) -> None:
-    """Raise ConfigError unless ``out`` is free or a folder of subspaces, and lies in no other such folder."""
+    """Raise ConfigError unless ``out`` is free or a folder of subspaces, and is not inside another such folder."""
     for parent in out.parents:
         if is_one(parent, SUBSPACES):
             raise ConfigError(f"out={out} lies inside {parent}, which holds subspaces already; choose another out=")
@@ -78,11 +78,11 @@ def _check_results(out: Path) -> None:
 
 
 def begin(out: Path, settings: Mapping[str, Any], identity: Identity) -> None:
-    """Write settings.json; what a run with another identity left here without finishing is removed first."""
+    """Write settings.json, after removing what an unfinished run with another identity left here."""
     file = out / SETTINGS
     before = read_record(out, SUBSPACES).get("identity") if file.is_file() else identity
     other = not isinstance(before, Mapping) or differences(before, identity, SUBSPACES.defaults)
-    with storage_errors("the folder of subspaces", out):  # settings first: by these the folder is known again
+    with storage_errors("the folder of subspaces", out):  # settings first: the folder is recognised by them
         if other:
             _remove_results(out, before)
             _remove_layers(out, [*_modules(before), *_modules(identity)])
@@ -91,7 +91,7 @@ def begin(out: Path, settings: Mapping[str, Any], identity: Identity) -> None:
 
 
 def _remove_results(out: Path, identity: Any) -> None:
-    """Remove what a run with this identity writes, and nothing else: something of the user's may lie beside it."""
+    """Remove what a run with this identity writes, and nothing else: the user may keep other files there."""
     mining = identity.get("mining") if isinstance(identity, Mapping) else None
     attributes = mining.get("attributes") if isinstance(mining, Mapping) else None
     bases = {WHOLE, *(attributes if isinstance(attributes, list) else ())}
@@ -110,7 +110,7 @@ def finish(out: Path, identity: Identity, files: Sequence[Path]) -> None:
 
 
 def clear(out: Path, identity: Identity) -> None:
-    """Remove the layers of a finished run and what its processes left; what others put beside them stays."""
+    """Remove the layers of a finished run and what its processes left; other files stay."""
     with storage_errors("the folder of subspaces", out):
         _remove_layers(out, _modules(identity))
         for folder in (out / LAYERS / TMP, out / LAYERS, out / TMP):
@@ -120,7 +120,7 @@ def clear(out: Path, identity: Identity) -> None:
 def _remove_layers(out: Path, modules: Iterable[str]) -> None:
     for module in modules:
         file = layer_file(out / LAYERS, module)
-        if file.parent == out / LAYERS:  # what a damaged settings.json names may be anywhere
+        if file.parent == out / LAYERS:  # a damaged settings.json may name any path
             file.unlink(missing_ok=True)
 
 

@@ -1,8 +1,8 @@
 """Do adapters of one attribute share more than adapters of different attributes? Pairwise overlaps and a label test.
 
-Nothing is mined here: the overlaps are between single adapters, so no choice of extractor or dimension can make them.
-If attributes leave no trace, any assignment of the adapters to attributes is as good as the true one; the permutation
-test counts how many do as well.
+Nothing is mined here: the overlaps are between single adapters, so they depend on no choice of extractor or dimension.
+If attributes had no effect, every assignment of adapters to attributes would fit as well as the true one; the
+permutation test counts how many do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from megasynth_train.subspace.core import Core
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Overlaps of the k adapters of one layer, each k × k, symmetric, with the value of two random ones."""
+    """Overlaps of the k adapters of one layer, each k × k and symmetric, and what two random adapters would give."""
 
     out: np.ndarray  # mean cos² of the principal angles between their column spaces
     inner: np.ndarray  # the same between their row spaces
@@ -28,7 +28,7 @@ class Overlaps:
 
 @dataclass(frozen=True)
 class LabelTest:
-    """Mean overlap of pairs with the same and with different labels; ``p_value`` of a difference as large by chance."""
+    """Mean overlap of pairs with the same and with different labels, and the p-value of their difference."""
 
     within: float
     between: float
@@ -39,7 +39,7 @@ class LabelTest:
 def overlaps(core: Core, outputs: int, inputs: int) -> Overlaps:
     """Return the overlaps of all pairs of adapters of a layer with ``outputs`` × ``inputs`` weights.
 
-    Directions count alike, however strong they are. Rows and columns of zero updates are zero.
+    All directions have equal weight, however strong they are. Rows and columns of zero updates are zero.
     """
     svds = core.svds
     ranks = (svds.values > 0).sum(axis=1)
@@ -66,7 +66,7 @@ def label_test(matrix: np.ndarray, labels: Sequence[str], permutations: int, rng
     """Return the mean of ``matrix`` (k × k, symmetric) over pairs of equal and of different labels, and its p-value.
 
     One-sided: the share of relabellings, the true one among them, whose difference within − between is at least the
-    observed one. ValueError unless there are two labels and one of them twice.
+    observed one. ValueError unless there are at least two labels, and one of them twice.
     """
     codes = np.unique(np.asarray(labels), return_inverse=True)[1]
     first, second = np.triu_indices(len(codes), 1)

@@ -1,11 +1,11 @@
-"""Spectrum of a cluster's mean update, and whether a cliff in it is more than chance (parallel analysis).
+"""Spectrum of a cluster's mean update, and whether a drop in it is more than chance (parallel analysis).
 
-The paper's Figures 3–34 are ``spectrum``. A cliff in it need not mean a shared subspace: adapters that start from the
+The paper's Figures 3–34 show ``spectrum``. A drop in it need not mean a shared subspace: adapters that start from the
 same ``lora_A`` and drift little share a row space whatever they learn. The null spectrum keeps each adapter's own
-singular values and turns each, on both sides, by rotations of its own of the layer's whole space: what the mean would
-be of adapters of the same sizes that agree on nothing. Rotations within the space that the cluster happens to span
-would be no chance: ten unrelated adapters lie nearly orthogonal to each other, and a space of their joint dimension
-cannot hold them so.
+singular values and rotates each adapter independently, on both sides, in the layer's whole space: it is the spectrum
+of the mean of adapters of the same sizes that have no directions in common. Rotating only within the space that the
+cluster spans would be a wrong null: unrelated adapters are nearly orthogonal in the whole space, but cannot be so
+after independent rotations in a space of their joint dimension.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from megasynth_train.subspace.core import Core
 from megasynth_train.subspace.qr import gaussian_triangles
 
-_ROUNDING = 1e-6  # relative; a single adapter is its own null, and its spectrum must not win by a last digit
+_ROUNDING = 1e-6  # relative; a single adapter is its own null, which its spectrum must not exceed by a last digit
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class NullSpectrum:
 
 
 class FrameBank:
-    """Haar-random frames of ``draws`` null spectra, drawn once for each size of layer and kept for every layer of it.
+    """Haar-random frames of ``draws`` null spectra, drawn once for each size of layer and shared by its layers.
 
-    A frame is a matrix with orthonormal columns, uniform over all such of the layer's space. The frames depend on
-    ``seed``, the side and the sizes only, not on what was asked for before: results are the same whichever process
-    works at a layer. Layers of one size share their rotations, so their nulls are not independent of each other.
+    A frame is a uniformly distributed matrix with orthonormal columns in the layer's space. Frames depend only on
+    ``seed``, side and sizes, so results are the same whichever process works on a layer. Layers of one size share
+    their rotations, so their nulls are not independent of each other.
     """
 
     def __init__(self, draws: int, seed: int) -> None:
@@ -44,9 +44,9 @@ class FrameBank:
         self._kept: dict[tuple[str, int, int, int], np.ndarray] = {}
 
     def frames(self, side: str, space: int, count: int, rank: int) -> np.ndarray:
-        """Return draws × q × (count · rank): in each draw ``count`` independent frames of R^space beside each other.
+        """Return draws × q × (count · rank): in each draw ``count`` independent frames of R^space side by side.
 
-        They stand in coordinates of the space they span together, q = min(space, count · rank).
+        They are in coordinates of the space they span together, q = min(space, count · rank).
         """
         key = side, space, count, rank
         if key not in self._kept:
@@ -56,8 +56,8 @@ class FrameBank:
 
 
 def _frames(space: int, count: int, rank: int, rng: np.random.Generator) -> np.ndarray:
-    """Return one draw of ``FrameBank.frames``: blocks, each made orthonormal, of a Gaussian matrix (if it is tall, of
-    its triangular factor).
+    """Return one draw of ``FrameBank.frames``: the orthonormalised blocks of a Gaussian matrix, or of its triangular
+    factor if it is tall.
     """
     columns = count * rank
     tall = space >= columns
@@ -68,16 +68,16 @@ def _frames(space: int, count: int, rank: int, rng: np.random.Generator) -> np.n
 
 
 def spectrum(core: Core) -> np.ndarray:
-    """Return the min(p, q) singular values of the mean of the updates, largest first: C of the first iteration.
+    """Return the min(p, q) singular values of the mean of the updates, largest first.
 
-    p and q are the sizes of the core: of C's min(m, n) singular values only so many can differ from zero.
+    p and q are the sizes of the core: of all min(m, n) singular values no more can differ from zero.
     """
     left, right = (np.concatenate(factors, axis=1) for factors in (core.factors_left, core.factors_right))
     return np.asarray(np.linalg.svd(left @ right.T, compute_uv=False)) / len(core.factors_left)
 
 
 def null_spectrum(core: Core, bank: FrameBank, quantile: float) -> NullSpectrum:
-    """Return the spectrum's median and ``quantile`` after every update was turned by Haar rotations of its own.
+    """Return the spectrum's median and ``quantile`` after every update is rotated by its own Haar rotations.
 
     The update U diag(s) Vᵀ of rank t becomes F diag(s) Gᵀ with random frames F (m × t) and G (n × t), one pair per
     adapter and draw. Values below 1e-8 of the largest are rounding (square roots of the eigenvalues of a Gram matrix).
@@ -92,14 +92,14 @@ def null_spectrum(core: Core, bank: FrameBank, quantile: float) -> NullSpectrum:
     squares = np.array([np.linalg.eigvalsh(mean @ mean.T)[::-1] for mean in means])
     length = min(core.left.shape[1], core.right.shape[1])  # of the spectrum; ranks of unequal adapters are padded
     found = np.sqrt(np.maximum(squares[:, :length], 0.0))
-    # "higher": of 20 draws the largest, which one more draw of chance exceeds once in 21 times
+    # "higher": of 20 draws the largest, which another random draw exceeds once in 21 times
     return NullSpectrum(np.median(found, axis=0), np.quantile(found, quantile, axis=0, method="higher"))
 
 
 def significant(values: np.ndarray, upper: np.ndarray) -> int:
     """Return how many leading ``values`` exceed the upper quantile of the *largest* value of the null.
 
-    Index by index, as parallel analysis has it, too many count: d shared directions move the largest value of the rest
-    to index d + 1, where the null has its (d + 1)-th.
+    Comparing index by index, as usual in parallel analysis, would count too many: with d shared directions the largest
+    value of the rest is at index d + 1, where the null has its smaller (d + 1)-th.
     """
     return int(np.sum(values > upper[0] * (1.0 + _ROUNDING))) if len(values) else 0

@@ -1,4 +1,4 @@
-"""A cluster of adapters: what was trained for which attribute, checked to belong together, read layer by layer."""
+"""A cluster of adapters, each of one attribute, checked to belong together and read layer by layer."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from megasynth_train.subspace.peft_folder import CONFIG, RECORD, adapted_modules
 from megasynth_train.subspace.peft_updates import StoredAdapter, is_zero
 
 MANIFEST, ADAPTER, DRIFT = "cluster.json", "adapter", "drift.json"
-DEFAULT_PREFIX = "aggregator."  # the layers that are mined unless others are named
+DEFAULT_PREFIX = "aggregator."  # of the layers that are mined by default
 OPENED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Cluster:
-    """Adapters of one base model on the same layers, by attribute and then by name; small to pickle."""
+    """Adapters of one base model on the same layers, sorted by attribute and then by name; small to pickle."""
 
     stored: tuple[StoredAdapter, ...]
     attributes: tuple[str, ...]
-    modules: tuple[str, ...]  # the layers that all adapters have and that are mined, sorted
+    modules: tuple[str, ...]  # the mined layers, which all adapters have, sorted
     shapes: Mapping[str, tuple[int, int]]  # module → (m, n)
     base: Mapping[str, Any]  # size, config, weights_sha256; for adapters of PEFT alone: base_model_name_or_path
-    drift: tuple[DriftRow, ...]  # of the adapters and layers it is recorded for
+    drift: tuple[DriftRow, ...]  # where it is recorded
     notes: tuple[str, ...]  # what makes results less trustworthy
     idle: tuple[str, ...]  # names of adapters whose updates are zero in all of these layers
 
@@ -50,7 +50,7 @@ class Cluster:
         return tuple(adapter.name for adapter in self.stored if adapter.attribute == attribute)
 
     def updates(self, module: str) -> dict[str, Update]:
-        """Return adapter name → update of a layer, read from disk; DatasetError for damage or numbers not finite."""
+        """Return adapter name → update of a layer, read from disk; DatasetError for damage or non-finite values."""
         return {adapter.name: adapter.update(module) for adapter in self.stored}
 
 
@@ -61,9 +61,9 @@ def open_cluster(
 
     ``folder`` is that of ``python -m megasynth_train.cluster``, or holds PEFT's adapter folders, each named
     ``<attribute>_<number>``. ``attributes`` chooses some and their order (none: all, sorted). ``modules`` is a regular
-    expression that whole names of layers fit (empty: all linears of the aggregator). ``base`` is needed by DoRA alone.
-    Raises ConfigError for a choice that fits nothing, adapters that cannot be mined, are not finished or belong to
-    another model than ``base``, and DatasetError for damage and adapters of different base models, layers or shapes.
+    expression for whole names of layers (empty: all linears of the aggregator). Only DoRA needs ``base``. Raises
+    ConfigError for a choice that matches nothing, adapters that cannot be mined, are not finished or belong to another
+    model than ``base``, and DatasetError for damage and adapters of different base models, layers or shapes.
     """
     folder = Path(folder).expanduser().resolve()
     chosen = _chosen(folder, attributes)
@@ -90,12 +90,12 @@ def open_cluster(
 def check_minable(cluster: Cluster) -> None:
     """Raise DatasetError for an attribute whose updates are all zero, and for one adapter under two names.
 
-    A copy would count twice: the mean leans towards it, and both lie in any basis of either.
+    A copy would count twice in the mean, and would lie in every basis that holds the original.
     """
     for attribute in cluster.attributes:
         if set(cluster.of_attribute(attribute)) <= set(cluster.idle):
             raise DatasetError(
-                f"all updates of {attribute} are zero; there is nothing to mine, leave it out with attributes="
+                f"all updates of {attribute} are zero; there is nothing to mine; leave it out with attributes="
             )
     first: dict[str, str] = {}
     for adapter in cluster.stored:
@@ -110,7 +110,9 @@ def _chosen(folder: Path, attributes: Sequence[str]) -> list[tuple[str, str, Pat
     for attribute in attributes:
         if attribute not in known:
             hint = nearest(attribute, known)
-            raise ConfigError(f"attributes={attribute}: {folder} has none of it{hint}; it has {', '.join(known)}")
+            raise ConfigError(
+                f"attributes={attribute}: {folder} has no such attribute{hint}; it has {', '.join(known)}"
+            )
     order = list(dict.fromkeys(attributes)) or known
     chosen = sorted(
         ((order.index(attribute), name, attribute, path) for name, attribute, path in found if attribute in order)
@@ -119,14 +121,14 @@ def _chosen(folder: Path, attributes: Sequence[str]) -> list[tuple[str, str, Pat
     if unfinished:
         raise ConfigError(
             f"{len(unfinished)} of {len(chosen)} adapters in {folder} are not finished: {listed(unfinished)}; run the "
-            f"same python -m megasynth_train.cluster … out={folder} again, which finishes them, or choose attributes= "
-            "that are"
+            f"same python -m megasynth_train.cluster … out={folder} again to finish them, or choose finished "
+            "attributes with attributes="
         )
     return [(name, attribute, path) for _, name, attribute, path in chosen]
 
 
 def _of_manifest(folder: Path) -> list[tuple[str, str, Path]]:
-    # imported here: it brings PyTorch, which the worker processes that unpickle a cluster do not need
+    # imported here: it loads PyTorch, which the worker processes that unpickle a cluster do not need
     from megasynth_train.training.cluster_manifest import read_manifest
 
     entries = read_manifest(folder)["adapters"]
@@ -139,7 +141,7 @@ def _of_manifest(folder: Path) -> list[tuple[str, str, Path]]:
 
 
 def _of_folders(folder: Path) -> list[tuple[str, str, Path]]:
-    """Return the adapters that lie in ``folder`` directly, or one level deeper as the result of a run."""
+    """Return the adapters in the subfolders of ``folder``, or one level deeper as the results of runs."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     places = {path.name: where for path in inside for where in (path, path / ADAPTER) if _is_adapter(where)}
     if not places:
@@ -152,7 +154,7 @@ def _of_folders(folder: Path) -> list[tuple[str, str, Path]]:
         match = re.fullmatch(r"(.+?)_?\d+", name)
         if match is None:
             raise ConfigError(
-                f"{folder / name}: which attribute is it of? name it <attribute>_<number>, e.g. texture_00"
+                f"{folder / name} does not name its attribute; rename it <attribute>_<number>, e.g. texture_00"
             )
         found.append((name, match[1], where))
     return found
@@ -168,21 +170,21 @@ def _wanted(modules: str) -> Callable[[str], bool]:
     try:
         pattern = re.compile(modules)
     except re.error as error:
-        raise ConfigError(f"modules={modules}: no regular expression ({error})") from None
+        raise ConfigError(f"modules={modules}: not a regular expression ({error})") from None
     return lambda name: pattern.fullmatch(name) is not None
 
 
 def _check_layers(stored: Sequence[StoredAdapter], modules: str) -> None:
-    """Raise ConfigError if there are no layers, DatasetError if an adapter has others than the first one has."""
+    """Raise ConfigError if there are no layers, DatasetError if an adapter's differ from those of the first."""
     first = stored[0]
     if not first.keys:
         others = adapted_modules(first.folder)
         if not others:
             raise ConfigError(
-                f"{first.folder} adapts no layer that can be mined: its file has no factors of a method known"
+                f"{first.folder} adapts no layer that can be mined: its file has no factors of a known method"
             )
         advice = (
-            f"modules={modules} fits none of the linear layers it adapts" if modules else "choose some with modules="
+            f"modules={modules} matches none of the linear layers it adapts" if modules else "choose some with modules="
         )
         raise ConfigError(f"{first.folder} adapts no such layer of the aggregator; {advice}: {listed(others)}")
     for adapter in stored[1:]:
@@ -190,7 +192,7 @@ def _check_layers(stored: Sequence[StoredAdapter], modules: str) -> None:
             if missing := sorted(one.keys.keys() - other.keys.keys()):
                 raise DatasetError(
                     f"{other.folder} does not adapt {listed(missing)}, which {one.name} does; all adapters of a "
-                    "cluster need the same layers, choose common ones with modules="
+                    "cluster need the same layers; choose common ones with modules="
                 )
         for module, shape in adapter.shapes.items():
             if shape != first.shapes[module]:
@@ -212,8 +214,8 @@ def _check_base(stored: Sequence[StoredAdapter], base: BaseWeights | None) -> No
     recorded = first.base.get("weights_sha256")
     if base is not None and recorded not in (None, base.sha256):
         raise ConfigError(
-            f"the adapters belong to a model with weights {recorded[:12]}, the base given has {base.sha256[:12]}; give "
-            "the checkpoint they were trained from"
+            f"the adapters belong to a model with weights {recorded[:12]}, but the given base has "
+            f"{base.sha256[:12]}; give the checkpoint they were trained from"
         )
 
 
@@ -239,24 +241,22 @@ def _notes(stored: Sequence[StoredAdapter], idle: Sequence[str]) -> tuple[str, .
     for seed in sorted(seed for seed, count in seeds.items() if count > 1):
         same = [adapter.name for adapter in stored if adapter.seed == seed]
         notes.append(
-            f"{listed(same)} started from the same seed {seed}: they share the row space of their start, which "
-            "shows in spectra and angles whatever they learned"
+            f"{listed(same)} started from the same seed {seed}: they share their initial row space, which shows in "
+            "spectra and angles whatever they learned"
         )
     if unknown := [adapter.name for adapter in stored if adapter.seed is None]:
         notes.append(
-            f"the seeds of {listed(unknown)} are not recorded: if they started alike, they share the row space of "
-            "their start whatever they learned"
+            f"the seeds of {listed(unknown)} are not recorded: if they are equal, the adapters share their initial "
+            "row space whatever they learned"
         )
     if idle:
-        notes.append(f"{listed(idle)} did not move from the base model: all updates are zero")
+        notes.append(f"{listed(idle)} left the base model unchanged: all updates are zero")
     for left_out in dict.fromkeys(adapter.left_out for adapter in stored if adapter.left_out):
         same = [adapter.name for adapter in stored if adapter.left_out == left_out]
         notes.append(
-            f"{listed(same)}: {len(left_out)} trained tensors are no part of the updates that are mined (whole "
+            f"{listed(same)}: {len(left_out)} trained tensors are not part of the mined updates (whole "
             f"modules, biases, layers that are not linear): {listed(left_out)}"
         )
     if stored[0].base.get("weights_sha256") is None and stored[0].base.get("base_model_name_or_path") is None:
-        notes.append(
-            "the adapters do not say which base model they belong to; that it is one and the same is not checked"
-        )
+        notes.append("the adapters do not record their base model, so whether it is the same for all is not checked")
     return tuple(notes)

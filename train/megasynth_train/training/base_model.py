@@ -1,4 +1,4 @@
-"""The model that training, prediction and mining start from, as the section ``model`` names it."""
+"""The model that training, prediction and mining start from, given by the section ``model``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from megasynth_train.vggt.model import VGGT
 
 
 def base_model(settings: ModelSettings, notes: list[str]) -> VGGT:
-    """Return the model to start from, on the CPU and without point head; what the user should know goes to ``notes``.
+    """Return the model to start from, on the CPU and without point head; messages for the user are added to ``notes``.
 
     Raises DatasetError for weights that do not fit.
     """
@@ -19,7 +19,7 @@ def base_model(settings: ModelSettings, notes: list[str]) -> VGGT:
         loaded = load_pretrained(settings.checkpoint, config)
         model = loaded.model
         if loaded.removed:
-            notes.append(f"{settings.checkpoint}: all names in it begin with {loaded.removed}, which was removed")
+            notes.append(f"{settings.checkpoint}: all tensor names begin with {loaded.removed}, which was removed")
         if loaded.ignored:
             notes.append(f"{settings.checkpoint}: {len(loaded.ignored)} tensors of untrained parts are ignored")
     else:

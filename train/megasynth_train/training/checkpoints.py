@@ -1,4 +1,4 @@
-"""Checkpoints: folders that are whole or absent, the latest intact one, and whether a run may continue from it.
+"""Checkpoints: writing them whole or not at all, and finding the latest intact one.
 
 ::
 
@@ -6,7 +6,7 @@
     <out>/checkpoints/best/            weights of the best validation: one file, step and objective in its header
 
 A checkpoint whose bytes are not what state.json says is set aside as ``damaged_step_…``, with a warning, and the one
-before it is used: training is a pure function of the step, so that costs time, never the result.
+before it is used: training is a pure function of the step, so this costs time but does not change the result.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One complete checkpoint: ``state`` is its record, ``tensors(file)`` reads weights, optimizer or random."""
+    """One complete checkpoint: its record, and ``tensors(file)`` for weights, optimizer, method or random."""
 
     path: Path
     state: dict[str, Any]
 
     @property
     def step(self) -> int:
-        """Steps done when it was written."""
+        """Return the steps done when it was written."""
         return int(self.state["step"])
 
     def tensors(self, file: str) -> dict[str, Tensor]:
@@ -56,7 +56,9 @@ class Checkpoint:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise DatasetError(f"{path} cannot be read ({error}); remove {self.path} to continue before it") from None
+            raise DatasetError(
+                f"{path} cannot be read ({error}); remove {self.path} to use the one before it"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Best:
 
 
 def save_checkpoint(folder: Path, step: int, files: Mapping[str, Tensors], state: Mapping[str, Any], keep: int) -> Path:
-    """Write ``folder/step_<step>`` at once and remove all but the ``keep`` latest checkpoints; return its path.
+    """Write ``folder/step_<step>`` atomically and remove all but the ``keep`` latest checkpoints; return its path.
 
     ``files`` gives the tensors of each ``<name>.safetensors``. EnvironmentProblem if they cannot be written; the older
     checkpoints are then as they were.
@@ -87,7 +89,7 @@ def save_checkpoint(folder: Path, step: int, files: Mapping[str, Tensors], state
 
 
 def saved_steps(folder: Path) -> list[int]:
-    """Return the steps of the checkpoints in ``folder``, rising."""
+    """Return the steps of the checkpoints in ``folder``, in increasing order."""
     names = [_STEP.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(match.group(1)) for match in names if match)
 
@@ -95,8 +97,7 @@ def saved_steps(folder: Path) -> list[int]:
 def latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     """Return the latest intact checkpoint, or None if none was ever written; half-written ones are removed.
 
-    A damaged one is renamed and named in a warning. DatasetError if all are damaged, found now
-    or by an earlier start.
+    A damaged one is renamed, with a warning. DatasetError if all are damaged, found now or by an earlier start.
     """
     for half_written in (folder / TMP, (folder / BEST).parent / TMP):
         shutil.rmtree(half_written, ignore_errors=True)  # the caller holds the run folder: nobody is writing there
@@ -110,7 +111,7 @@ def latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint |
             aside = path.with_name(f"{_ASIDE}{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
-            warn(f"WARNING: {error}; set aside as {aside.name}, the checkpoint before it is used")
+            warn(f"WARNING: {error}; set aside as {aside.name}; the checkpoint before it is used")
     damaged += [f"{path.name} was set aside" for path in sorted(folder.glob(f"{_ASIDE}step_*"))]
     if damaged:
         raise DatasetError(f"no checkpoint in {folder} is intact ({damaged[0]}); to start again, choose another out=")
@@ -118,18 +119,18 @@ def latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint |
 
 
 def holds_checkpoint(folder: Path) -> bool:
-    """Return whether ``folder`` has something only checkpoints of ours have, intact or set aside as damaged."""
+    """Return whether ``folder`` holds a checkpoint written here, intact or set aside as damaged."""
     return any(is_one(path, CHECKPOINT) for path in [*folder.glob("step_*"), *folder.glob(f"{_ASIDE}step_*")])
 
 
 def recorded_identity(folder: Path) -> dict[str, Any] | None:
-    """Return the identity of the run in ``folder``, for an early check; None if it has no checkpoint that tells."""
+    """Return the identity of the run in ``folder``, for an early check; None without a readable checkpoint."""
     for step in reversed(saved_steps(folder)):
         try:
             identity: dict[str, Any] = _state(folder / f"step_{step:08d}")["identity"]
             return identity
         except (DatasetError, KeyError):
-            continue  # latest_checkpoint deals with it, loudly
+            continue  # latest_checkpoint reports it
     return None
 
 
@@ -147,7 +148,7 @@ def _checked_state(path: Path) -> dict[str, Any]:
 def _state(path: Path) -> dict[str, Any]:
     state = read_json(path / STATE, CHECKPOINT.format)
     if _hash({key: value for key, value in state.items() if key != "sha256"}) != state.get("sha256"):
-        raise DatasetError(f"{path / STATE} is damaged: its contents do not have the SHA-256 it gives")
+        raise DatasetError(f"{path / STATE} is damaged: its contents do not match the SHA-256 it gives")
     return state
 
 
@@ -156,7 +157,7 @@ def _hash(record: Mapping[str, Any]) -> str:
 
 
 def save_best(folder: Path, weights: Tensors, step: int, objective: float) -> None:
-    """Replace the best weights at once; readers find the old or the new ones, each with its own step and objective."""
+    """Replace the best weights atomically: readers find the old or the new ones, with their step and objective."""
     final = folder / BEST
     with storage_errors("a checkpoint", final), written_beside(final, "new") as temporary:
         write_tensors(temporary, weights, {"step": str(step), "validation_objective": repr(objective)})
@@ -172,4 +173,6 @@ def read_best(folder: Path) -> Best | None:
             header = file.metadata()
         return Best(int(header["step"]), float(header["validation_objective"]), load_file(path))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path} is damaged ({error}); remove it, it is written again at the next best") from None
+        raise DatasetError(
+            f"{path} is damaged ({error}); remove it; the next best validation writes it again"
+        ) from None

@@ -1,4 +1,4 @@
-"""What a cluster consists of: its settings, and the manifest that holds all its adapters to them."""
+"""A cluster's settings, and the manifest that all its adapters must agree with."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class ClusterSettings(TrainSettings):
     """All keys of ``python -m megasynth_train.cluster``."""
 
     experiment: str = setting("", "folder with datasets, as the generator writes it")
-    datasets: tuple[str, ...] = setting((), "names of the datasets to train on; empty: all but the comparison's")
+    datasets: tuple[str, ...] = setting((), "names of the datasets to train on; empty: all but the downstream data")
     shard: str = setting("1/1", "this process's share of the datasets, i/n, counted from 1")
     seed: int = setting(0, "each adapter's seed is derived from this one and the dataset's name", minimum=0)
 
 
 def open_manifest(out: Path, settings: ClusterSettings) -> dict[str, Any]:
-    """Return cluster.json, written if there is none yet; ConfigError naming the differences to the one there.
+    """Return cluster.json, written if there is none yet; ConfigError, naming the differences, if it is another one.
 
-    While no adapter has begun, another manifest takes its place. Settings that fit no dataset, and a folder that is
-    something else, are refused before anything is written.
+    It is replaced while no adapter has begun. Settings that fit no dataset, and a folder that is something else, are
+    refused before anything is written.
     """
     if not (out / MANIFEST).exists():
         check(out, CLUSTER)
@@ -112,13 +112,13 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
 
 
 def adapter_seed(cluster_seed: int, dataset: str) -> int:
-    """Return the seed of one adapter's initial values: 48 bits of a hash, so that no two are alike by construction."""
+    """Return the seed of one adapter's initial values: 48 bits of a hash, so that no two start alike."""
     text = f"{FORMAT}|seed={cluster_seed}|dataset={dataset}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:SEED_BYTES], "big")
 
 
 def content_sha256(dataset: Dataset) -> str:
-    """Return the hash of what the dataset was asked to be and of every scene it has, wherever it lies.
+    """Return the hash of the dataset's configuration and of every scene in it, wherever it is stored.
 
     DatasetError if dataset.json was not finished.
     """

@@ -2,7 +2,7 @@
 
 One step: learning rate → batch → forward → losses + the adapter's penalty → backward → clip → finite? → AdamW.
 
-The host never waits for the device inside a step (but for AdaLoRA): whether the step was finite is decided on the
+The host never waits for the device inside a step (except for AdaLoRA): whether the step was finite is decided on the
 device, where AdamW reads it, and the host learns of it one step later (step_reports.py). It waits only before it logs,
 validates or saves.
 
@@ -64,7 +64,7 @@ def train(run: Run, stop: StopRequest) -> Position:
     )
     bar = tqdm(
         total=steps, initial=position.step, desc="train", unit="step", dynamic_ncols=True,
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,  # a log file wants no bar twice a second
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,  # less often into a log file
         disable=not (settings.progress and run.accelerator.is_main_process),
     )  # fmt: skip
     with writer, bar, dead_workers_named():
@@ -94,7 +94,7 @@ def train(run: Run, stop: StopRequest) -> Position:
 
 
 def asked_to_stop(stop: StopRequest) -> str:
-    """Return why this process should stop, or nothing."""
+    """Return why this process should stop, or an empty string."""
     try:
         stop.check()
     except Interrupted as reason:
@@ -108,9 +108,9 @@ def say(text: str) -> None:
 
 
 class Run:
-    """One run in its folder ``out``: model, optimiser, position, checkpoints; continues the latest checkpoint.
+    """One run in its folder ``out``: model, optimiser, position, checkpoints; continues from the latest checkpoint.
 
-    ``identity`` maps keys to what must stay as it is for the result to stay the same; ``run_folder.begin`` compares it.
+    ``identity`` maps keys to the values that decide the result; ``run_folder.begin`` compares it.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class Run:
     # ---- saving and continuing
 
     def save(self) -> None:
-        """Write a checkpoint of this step; EnvironmentProblem, on all processes, if the disk does not take it."""
+        """Write a checkpoint of this step; EnvironmentProblem, on all processes, if that fails."""
         started = time.monotonic()
         self.reports.read()
         if self.saved_step == self.position.step:
@@ -248,7 +248,7 @@ class Run:
         self.reports.exclude(time.monotonic() - started)
 
     def _resume(self) -> Interval:
-        """Continue the latest checkpoint, if there is one; return the interval of metrics it was in."""
+        """Load the latest checkpoint, if there is one; return its interval of metrics."""
         folder = self.out / CHECKPOINTS
         found = on_main(self.accelerator, lambda: checkpoints.latest_checkpoint(folder, say))
         if found is None:
@@ -276,13 +276,13 @@ class Run:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return the versions of the libraries that compute."""
     return {name: version(name) for name in ("torch", "peft", "numpy")}
 
 
 @torch.no_grad()
 def load_weights(trainable: Mapping[str, Tensor], saved: Mapping[str, Tensor], path: Path) -> None:
-    """Copy ``saved`` into ``trainable``; DatasetError naming the first tensor that is not the other's."""
+    """Copy ``saved`` into ``trainable``; DatasetError naming the first tensor that is missing or differs in shape."""
     for name in sorted({*trainable, *saved}):
         ours, theirs = trainable.get(name), saved.get(name)
         if ours is None or theirs is None or ours.shape != theirs.shape:

@@ -19,7 +19,7 @@ from megasynth_train.training.normalisation import Target
 from megasynth_train.training.settings import LossSettings
 from megasynth_train.vggt.model import Prediction
 
-LIMIT = 100.0  # no single term counts for more, and no target either
+LIMIT = 100.0  # cap of every single term and of every target
 MIN_CAMERA_PIXELS = 100  # a scene enters the camera loss with more valid pixels than this
 MIN_DEPTH_PIXELS = 100  # with fewer valid pixels in the whole batch there is no depth loss
 MIN_FILTERED = 1000  # the outlier filter needs, and leaves, more values than this
@@ -150,7 +150,7 @@ def filtered_mean(values: Tensor, masks: Tensor, quantile: float) -> Tensor:
         many = count > MIN_FILTERED
         values = torch.where(many, values.clamp(max=LIMIT), values)
         threshold = masked_quantile(values.detach(), masks, quantile)
-        low = masks & ~(values >= threshold)  # not "<": an undefined value must stay and show
+        low = masks & ~(values >= threshold)  # not "<": a NaN must stay and show
         kept = torch.where(many & (low.sum() > MIN_FILTERED), low, masks)
     return _only(values, kept).sum() / kept.sum().clamp_min(1)
 

@@ -26,7 +26,7 @@ FILE = "metrics.jsonl"
 class Interval:
     """Sums over the steps since the last line, of one process. Part of every checkpoint: exact after a resume."""
 
-    steps: int = 0  # that counted, i.e. were finite
+    steps: int = 0  # finite ones only
     bad_files: int = 0
     sums: dict[str, float] = field(default_factory=dict)
 
@@ -79,7 +79,7 @@ class MetricsWriter:
             return
         line = (json.dumps({"step": step, "split": split, **values}, allow_nan=False) + "\n").encode()
         with storage_errors("a line of metrics", self._path):
-            while line:  # a nearly full disk takes a part first, and then says why not the rest
+            while line:  # a nearly full disk may first take a part, and fail only with the rest
                 line = line[self._file.write(line) :]
         if self._board is not None:
             for name, value in values.items():
@@ -87,7 +87,7 @@ class MetricsWriter:
                     self._board.add_scalar(f"{split}/{name}", value, step)
 
     def sync(self) -> None:
-        """Bring all lines to the disk itself: to be called before a checkpoint, which claims that they exist."""
+        """Flush all lines to the disk; call this before a checkpoint, which relies on them."""
         if self._file is not None:
             with storage_errors("a line of metrics", self._path):
                 os.fsync(self._file.fileno())
@@ -100,7 +100,7 @@ def read_metrics(out: Path, split: str = "train") -> list[dict[str, Any]]:
 
 
 def _cut(path: Path, last_step: int, warn: Callable[[str], None]) -> None:
-    """Remove the lines beyond ``last_step`` from ``path``, and what a crash left half written at its end."""
+    """Remove from ``path`` the lines beyond ``last_step`` and what a crash left half written at its end."""
     if not path.exists():
         return
     text = path.read_text(encoding="utf-8", errors="replace")

@@ -18,7 +18,8 @@ _SCALE_LIMITS = (1e-6, 1e6)
 
 @dataclass(frozen=True)
 class Normalised:
-    """Depth [B, S, H, W] (0 where invalid), camera_from_world [B, S, 4, 4], both divided by ``scale`` [B]; float32."""
+    """Depth [B, S, H, W] (0 where invalid) and the translation of camera_from_world [B, S, 4, 4], both divided by
+    ``scale`` [B]; float32, ``scale`` in scene units."""
 
     depth: Tensor
     camera_from_world: Tensor
@@ -54,7 +55,7 @@ def normalise(
 
     ``depth_z`` [B, S, H, W] and ``masks`` (bool, same shape), ``intrinsics`` [B, S, 3, 3] in pixels,
     ``camera_from_world`` [B, S, 4, 4] or [B, S, 3, 4], best as float64. scale = sum |X| / (number of valid pixels +
-    1e-3), held within [1e-6, 1e6]. Infinite or undefined results become 0, as in the released code.
+    1e-3), held within [1e-6, 1e6]. Infinite or NaN results become 0, as in the released code.
 
     No point map is made: in the first camera's frame a point is X = R^T (x - t) with x its camera coordinates, and
     rotations keep lengths, so |X| = |x - t|. Poses are composed in float64, so that a world origin far from the

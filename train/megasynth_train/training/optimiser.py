@@ -19,9 +19,9 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what AdamW keeps per parameter
 def build_optimiser(
     trainable: Mapping[str, Parameter], settings: OptimSettings, undecayed: Collection[str] = ()
 ) -> AdamW:
-    """Return AdamW over ``trainable``, all with the same weight decay but those named in ``undecayed``, with none.
+    """Return AdamW over ``trainable``, with the same weight decay for all but those named in ``undecayed``.
 
-    The fused kernel is used on the CPU too: it is what makes ``step_unless`` possible, and one path is easier to trust.
+    The fused kernel is used on the CPU too: ``step_unless`` needs it.
     """
     if not trainable:
         raise ConfigError("nothing would be trained: adapter.targets or adapter.mode leaves no trainable parameter")
@@ -38,7 +38,7 @@ def build_optimiser(
 
 
 def set_learning_rate(optimiser: AdamW, rate: float) -> None:
-    """Use ``rate`` from the next step on."""
+    """Set the learning rate of the following steps."""
     for group in optimiser.param_groups:
         group["lr"] = rate
 

@@ -19,8 +19,8 @@ _PLAIN = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_C
 def make_accelerator(device: str) -> Accelerator:
     """Return the accelerator of this process, for ``device`` auto, cpu or cuda.
 
-    It brings devices, process groups, DDP and gathering; precision is vggt/precision.py, whatever the accelerate
-    configuration of the user's home says. EnvironmentProblem without a GPU for this process if one is asked for.
+    It provides devices, process groups, DDP and gathering; vggt/precision.py sets the precision, whatever the user's
+    accelerate configuration says. EnvironmentProblem if a GPU is asked for and this process has none.
     """
     gpus, local_rank = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda" and gpus == 0:
@@ -30,7 +30,9 @@ def make_accelerator(device: str) -> Accelerator:
         )
     use_cpu = device == "cpu" or gpus == 0
     if not use_cpu and local_rank >= gpus:
-        raise EnvironmentProblem(f"process {local_rank} of this machine has no GPU: there are {gpus}; start fewer")
+        raise EnvironmentProblem(
+            f"process {local_rank} of this machine has no GPU: there are {gpus}; start at most {gpus}"
+        )
     accelerator = Accelerator(
         cpu=use_cpu,
         mixed_precision="no",
@@ -39,7 +41,7 @@ def make_accelerator(device: str) -> Accelerator:
     )
     if accelerator.distributed_type not in _PLAIN:
         raise ConfigError(
-            f"accelerate is configured for {accelerator.distributed_type.value}; this loop knows one process or DDP: "
+            f"accelerate is configured for {accelerator.distributed_type.value}; training supports one process or DDP: "
             "use torchrun, or accelerate launch --multi_gpu"
         )
     return accelerator

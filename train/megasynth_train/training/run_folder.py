@@ -1,4 +1,4 @@
-"""The folder of a training run: what its settings and its result are known by, and who may write into it."""
+"""The folder of a training run: how its settings and its result are recognised, and who may write into it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from megasynth_train.training.settings import TrainSettings
 SETTINGS, DONE, CHECKPOINTS, ADAPTER, BEST = "settings.json", "done.json", "checkpoints", "adapter", "best"
 TRAINING_DATA = "the content of data.sources (SHA-256)"
 BASE_MODEL = "the base model of model.checkpoint and model.seed (SHA-256)"
-DEFAULTS = flat(identity_of(TrainSettings()))  # what a setting meant in runs that did not know it
+DEFAULTS = flat(identity_of(TrainSettings()))  # of settings that an older run does not record
 FINISHED = Kind(
     "finished training run",
     DONE,
@@ -50,7 +50,7 @@ RUN = Kind(
 def held(out: Path, accelerator: Accelerator, identity: Identity) -> Iterator[None]:
     """Hold the run folder, as ``claim`` does: process 0 holds it for all, and a refusal is raised on all.
 
-    The settings in ``identity`` are compared before anything large is loaded, data and base model when they are.
+    The settings in ``identity`` are compared before anything large is loaded; data and base model follow in ``begin``.
     """
     with ExitStack() as stack:
         on_main(accelerator, lambda: stack.enter_context(claim(out, RUN, identity)))
@@ -60,15 +60,15 @@ def held(out: Path, accelerator: Accelerator, identity: Identity) -> Iterator[No
 def begin(out: Path, settings: TrainSettings, identity: Identity, needed_bytes: int) -> None:
     """Write settings.json; EnvironmentProblem if the disk has less than ``needed_bytes``.
 
-    ConfigError, with nothing changed, if there is a checkpoint of another ``identity``, which now includes ``CONTENT``.
+    ConfigError, with nothing changed, if there is a checkpoint of another ``identity``, here with data and base model.
     """
     if (begun := recorded_identity(out / CHECKPOINTS)) is not None:
         require_same(out, RUN, begun, identity)
     free = shutil.disk_usage(out).free
     if free < needed_bytes:
         raise EnvironmentProblem(
-            f"{out} has {size_text(free)} left, a checkpoint and the result take {size_text(needed_bytes)}; free some "
-            "space or choose another out="
+            f"{out} has only {size_text(free)} free, but a checkpoint and the result take {size_text(needed_bytes)}; "
+            "free some space or choose another out="
         )
     replace_atomically(out / SETTINGS, json_bytes({**to_plain(settings), "format": RUN.format}))
 

@@ -8,9 +8,9 @@ from megasynth_attr.core.fields import range_setting, setting, span
 from megasynth_attr.core.ranges import Range, Uniform
 from megasynth_train.vggt.config import SIZES
 
-SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # of adapters, other modes refuse them
+SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # only for mode=subspace
 TWO_ADAPTERS = ("pissa", "adalora", "lora_xs")  # the method's own on the aggregator, plain LoRA on the heads
-OWN_HEADS = (*TWO_ADAPTERS, "subspace")  # what rank means there says nothing about the heads
+OWN_HEADS = (*TWO_ADAPTERS, "subspace")  # rank is not the rank of the heads
 DEFAULT_HEAD_RANK = 16
 
 
@@ -58,8 +58,8 @@ class DataSettings:
     duplicate_views: bool = setting(False, "draw views with replacement, as the released code does")
     view_order: str = setting(
         "random",
-        "which of the drawn views comes first and so is the reference: any (random, released), or the earliest on the "
-        "camera's path, the others following in its order (path)",
+        "order of the drawn views, the first of which is the reference: random (as released), or along the camera's "
+        "path",
         options=["random", "path"],
     )
     width_px: int = setting(
@@ -67,7 +67,7 @@ class DataSettings:
     )
     pixel_centre: float = setting(
         0.5,
-        "where the first pixel's middle lies when depth becomes points: 0.5, or 0 as in the released code",
+        "coordinate of the first pixel's centre when depth becomes points: 0.5, or 0 as in the released code",
         minimum=0,
         maximum=0.5,
     )
@@ -82,7 +82,7 @@ class DataSettings:
     brightness: float = setting(0.5, "colour jitter: factor in 1 ± this", minimum=0, maximum=1)
     contrast: float = setting(0.5, "colour jitter: factor in 1 ± this", minimum=0, maximum=1)
     saturation: float = setting(0.5, "colour jitter: factor in 1 ± this", minimum=0, maximum=1)
-    hue: float = setting(0.1, "colour jitter: turn of the hue in ± this, in full turns", minimum=0, maximum=0.5)
+    hue: float = setting(0.1, "colour jitter: hue shift in ± this, in full turns", minimum=0, maximum=0.5)
     jitter_share: float = setting(0.9, "probability of colour jitter", minimum=0, maximum=1)
     grey_share: float = setting(0.05, "probability of a grey image", minimum=0, maximum=1)
     shared_jitter: float = setting(
@@ -93,12 +93,16 @@ class DataSettings:
     )
     on_bad_file: str = setting(
         "stop",
-        "a file that cannot be read stops the run, or its scene is replaced and counted",
+        "if a file cannot be read: stop the run, or skip its scene, which is replaced and counted",
         options=["stop", "skip"],
         identity=False,
     )
     max_bad_share: float = setting(
-        0.05, "on_bad_file=skip stops all the same beyond this share of reads", minimum=0, maximum=1, identity=False
+        0.05,
+        "on_bad_file=skip: largest share of reads that may fail before the run stops",
+        minimum=0,
+        maximum=1,
+        identity=False,
     )
     workers: int = setting(
         4,
@@ -144,7 +148,7 @@ class AdapterSettings:
     rank: int = setting(16, "rank of the adapters (adalora: the average at the end)", minimum=1, short="rank")
     alpha: float = setting(
         0.0,
-        "scale is alpha / rank (rslora: alpha / √rank; lora_xs, subspace: heads only); 0: twice the rank",
+        "scale is alpha / rank (rslora: alpha / √rank; lora_xs, subspace: heads only); 0: alpha is twice the rank",
         minimum=0,
     )
     train_encoder: bool = setting(False, "mode=full: also train the image encoder, for training from scratch")
@@ -162,7 +166,7 @@ class AdapterSettings:
         identity=False,
     )
     attributes: tuple[str, ...] = setting(
-        (), "mode=subspace: use the basis' columns of these attributes; empty: all", short="attributes"
+        (), "mode=subspace: use only the basis columns of these attributes; empty: all", short="attributes"
     )
     mask: str = setting(
         "full",
@@ -171,12 +175,12 @@ class AdapterSettings:
     )
     basis_norm: str = setting(
         "orthonormal",
-        "mode=subspace: the basis as it is, or every column times the root of its singular value",
+        "mode=subspace: the basis as it is, or every column times the square root of its singular value",
         options=["orthonormal", "sqrt_sigma"],
     )
     m_init: str = setting(
         "zeros",
-        "mode=subspace: start of M: the base model itself, or the mean of the cluster's adapters",
+        "mode=subspace: start of M: 0, which is the base model itself, or the mean of the cluster's adapters",
         options=["zeros", "mean"],
     )
     scale: float = setting(2.0, "mode=subspace: scale of dW = scale · A M Bᵀ", minimum=1e-6)
@@ -213,14 +217,14 @@ class OptimSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where and how it runs; of these, seed, device and validation_steps (which step is best) change the result."""
+    """Where and how training runs; of these, seed, device and validation_steps (the choice of best/) change results."""
 
     out: str = setting("", "output folder; running again resumes what is there", short="out", identity=False)
     seed: int = setting(0, "seed of sampling and augmentation", minimum=0, short="seed")
     device: str = setting(
-        "auto", "auto: CUDA if there is one", options=["auto", "cpu", "cuda"], short="device", identity=False
+        "auto", "auto: CUDA if available", options=["auto", "cpu", "cuda"], short="device", identity=False
     )
-    threads: int = setting(0, "processor threads of the arithmetic; 0: all", minimum=0, identity=False)
+    threads: int = setting(0, "CPU threads to compute with; 0: all", minimum=0, identity=False)
     log_every: int = setting(10, "steps between lines of metrics.jsonl", minimum=1, identity=False)
     checkpoint_every: int = setting(1000, "steps between checkpoints; 0: only at the end", minimum=0, identity=False)
     keep: int = setting(2, "latest checkpoints kept, besides the best", minimum=1, identity=False)
@@ -229,7 +233,7 @@ class RunSettings:
     tensorboard: bool = setting(False, "also write TensorBoard events", identity=False)
     progress: bool = setting(True, "progress bar", identity=False)
     max_runtime_s: float = setting(
-        0.0, "save and stop with exit code 75 after so many seconds; 0: no limit", minimum=0, identity=False
+        0.0, "save and stop with exit code 75 after this many seconds; 0: no limit", minimum=0, identity=False
     )
 
 

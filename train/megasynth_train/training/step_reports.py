@@ -1,6 +1,6 @@
-"""What the host learns of the steps, one step late, so that it never waits for the device.
+"""The numbers of the steps, which the host reads one step late, so that it never waits for the device.
 
-Numbers travel to pinned memory behind the step that made them. When the host reads those of step k, it has already
+They are copied to pinned memory after the step that made them. When the host reads those of step k, it has already
 queued step k + 1, and the device is busy.
 """
 
@@ -38,7 +38,7 @@ class Position:
 def refuse_diverged(position: Position, out: Path) -> None:
     """Raise ConfigError if a run of ``position.step`` steps ended in several skipped ones or skipped more than half.
 
-    Its weights are those of the last step that counted: no result of all these steps.
+    Its weights are those of the last step that was not skipped, not the result of all these steps.
     """
     if position.bad_in_a_row <= 1 and 2 * position.skipped_steps <= position.step:
         return
@@ -51,7 +51,7 @@ def refuse_diverged(position: Position, out: Path) -> None:
 
 @dataclass(frozen=True)
 class _Report:
-    step: int  # steps done with this one
+    step: int  # steps done, this one included
     numbers: Tensor  # on the host: stop flag, bad flag, then one number per name
     arrived: torch.cuda.Event | None
     names: tuple[str, ...]
@@ -62,7 +62,7 @@ class _Report:
 
 
 class Reports:
-    """Queue of the steps' numbers; reading them fills ``interval`` and counts in ``position``."""
+    """Queue of the steps' numbers; reading them updates ``interval`` and ``position``."""
 
     def __init__(self, position: Position, interval: Interval, accelerator: Accelerator, max_bad_steps: int) -> None:
         self.position, self.interval = position, interval
@@ -112,7 +112,7 @@ class Reports:
         seen = [text for text in gather_object([mine]) if text]  # the flag was agreed on: all processes are here
         raise ConfigError(
             f"{self.position.bad_in_a_row} steps in a row were not finite and were skipped; at step {report.step}: "
-            f"{'; '.join(seen)}. What was saved is kept. Lower optim.lr, try model.precision=fp32, look at these "
+            f"{'; '.join(seen)}. What was saved is kept. Lower optim.lr, try model.precision=fp32, check these "
             f"scenes, or raise optim.max_bad_steps"
         )
 
@@ -140,5 +140,5 @@ class Reports:
         return values
 
     def exclude(self, seconds: float) -> None:
-        """Take time that was not training out of the interval."""
+        """Subtract time that was not training from the interval."""
         self._since += seconds

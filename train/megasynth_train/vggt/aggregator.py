@@ -32,8 +32,8 @@ class Aggregator(nn.Module):
         # Axis 1: the variant of the first frame of a scene, the variant of the others.
         self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, config.width))
         self.register_token = nn.Parameter(torch.zeros(1, 2, config.register_count, config.width))
-        # Also holds the images' mean and spread: as buffers they would be lost when a model is made on the meta
-        # device and then filled, since no state dict brings them.
+        # Also holds the images' mean and standard deviation: as buffers they would be lost when a model is made on the
+        # meta device and then filled, since they are in no state dict.
         self._tables = TableCache()
 
     def embed(self, images: Tensor, *, recompute: bool = False) -> Tensor:
@@ -81,5 +81,5 @@ def _of_every_frame(token: Tensor, scenes: int, frames: int) -> Tensor:
 
 
 def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return what the encoder's images are normalised by, per channel, each [3, 1, 1]."""
+    """Return the mean and standard deviation that normalise the encoder's images, each [3, 1, 1]."""
     return torch.tensor(_MEAN, device=device).view(3, 1, 1), torch.tensor(_STD, device=device).view(3, 1, 1)

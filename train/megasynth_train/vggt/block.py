@@ -1,4 +1,4 @@
-"""The one transformer block of encoder, aggregator and camera trunk."""
+"""The transformer block that encoder, aggregator and camera trunk share."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
         """Return [batch, tokens, width] of ``x`` of that shape."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)  # each [batch, tokens, heads, head_dim]
-        if self.qk_norm:  # in float32 on every device: CUDA's autocast would see to it, the CPU's would not
+        if self.qk_norm:  # in float32 on every device: CUDA's autocast does that, the CPU's does not
             q, k = self.q_norm(q.float()), self.k_norm(k.float())
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        # Strided views [batch, heads, tokens, head_dim] in v's dtype: what the flash kernels take without a copy.
+        # Strided views [batch, heads, tokens, head_dim] in v's dtype, which the flash kernels take without a copy.
         # v is copied because the backward pass keeps it, and a view would keep the whole qkv (8 GiB at 32 × 518² px).
         q, k, v = q.to(v.dtype).transpose(1, 2), k.to(v.dtype).transpose(1, 2), v.contiguous().transpose(1, 2)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))

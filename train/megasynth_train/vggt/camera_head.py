@@ -31,7 +31,7 @@ class CameraHead(nn.Module):
         self.pose_branch = Mlp(width, width // 2, POSE_SIZE)
 
     def forward(self, last_tap: Tensor) -> tuple[Tensor, ...]:
-        """Return one pose encoding [B, S, 9] per iteration, the last being the answer, of ``last_tap`` [B, S, P, 2C].
+        """Return one pose encoding [B, S, 9] per iteration, the last one final, of ``last_tap`` [B, S, P, 2C].
 
         Translation (normalised units), quaternion (xyzw, not normalised), field of view (radians, vertical first, ≥ 0).
         """
@@ -40,7 +40,7 @@ class CameraHead(nn.Module):
         pose: Tensor | None = None
         encodings = []
         for _ in range(self.iterations):
-            if pose is not None:  # before its activation, and cut off: each iteration learns its own delta only
+            if pose is not None:  # before its activation, and detached: each iteration learns only its own delta
                 pose = pose.detach()
             previous = self.empty_pose_tokens.expand(*camera.shape[:2], -1) if pose is None else pose
             shift, scale, gate = self.poseLN_modulation(self.embed_pose(previous)).chunk(3, dim=-1)

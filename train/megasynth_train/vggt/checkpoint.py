@@ -26,11 +26,11 @@ _COUNTER = "n_averaged"  # by torch.optim.swa_utils.AveragedModel, beside the na
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with the weights of a file, and what is to be recorded about them."""
+    """A model with the weights of a file, and notes about that file."""
 
     model: VGGT
-    ignored: tuple[str, ...]  # keys of the file of the track head, of heads that are off, and an average's counter
-    removed: str  # what wrappers (DistributedDataParallel, torch.compile, a training program) put before every name
+    ignored: tuple[str, ...]  # keys of the file: the track head, heads that are switched off, an average's counter
+    removed: str  # prefix that DistributedDataParallel, torch.compile or a training program put before every name
 
 
 def load_pretrained(source: str, config: VGGTConfig | None = None) -> LoadedModel:
@@ -93,7 +93,7 @@ def _recorded_config(metadata: Mapping[str, str], path: Path) -> VGGTConfig | No
 
 
 def _unwrapped(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
-    """Return the tensors without what wrappers put before all their names or inside them, and what stood before."""
+    """Return the tensors without the prefixes that wrappers put before or inside their names, and the common prefix."""
     removed = ""
     while (names := tensors.keys() - {_COUNTER}) and (
         common := next((wrapper for wrapper in _WRAPPERS if all(name.startswith(wrapper) for name in names)), "")
@@ -118,7 +118,9 @@ def _check(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: 
         raise DatasetError(f"{path} does not fit the model: {problem}; {advice}")
     types = sorted({str(tensor.dtype) for tensor in weights.values() if not tensor.is_floating_point()})
     if types:
-        raise DatasetError(f"{path} holds {', '.join(types)} where weights must be floating point; it is no checkpoint")
+        raise DatasetError(
+            f"{path} holds {', '.join(types)} where weights must be floating point; it is not a checkpoint"
+        )
     for name, tensor in weights.items():
         # One pass without a temporary, NaN wins both: the published file has 1.2 billion numbers.
         numbers = tensor.float() if tensor.element_size() == 1 else tensor  # PyTorch compares no float8

@@ -20,8 +20,8 @@ _MAY_BE_0 = ("register_count", "encoder_register_count", "encoder_layer_scale", 
 class VGGTConfig:
     """All sizes of a model; the defaults are those of the published VGGT-1B.
 
-    Raises ConfigError where sizes do not fit each other. ``encoder_layer_scale``, ``layer_scale`` and ``token_std``
-    only matter to ``initialise.random_model``; they are recorded, and ignored where weights are loaded.
+    Raises ConfigError if sizes do not fit each other. Only ``initialise.random_model`` uses ``encoder_layer_scale``,
+    ``layer_scale`` and ``token_std``; they are recorded, and ignored when weights are loaded.
     """
 
     width: int = 1024  # channels of encoder and aggregator; the heads see twice as many (frame and global tokens)
@@ -62,7 +62,7 @@ class VGGTConfig:
             raise ConfigError(f"model: {problem}")
 
     def _misfits(self) -> list[str]:
-        """Return what does not fit together, in words."""
+        """Return one sentence for each pair of sizes that do not fit together."""
         found = []
         if self.image_size_px % self.patch_size_px:
             found.append(f"image_size_px {self.image_size_px} is not a multiple of patch_size_px {self.patch_size_px}")

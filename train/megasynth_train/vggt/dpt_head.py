@@ -32,7 +32,7 @@ class ResidualUnit(nn.Module):
 
 
 class Fusion(nn.Module):
-    """One step of the way up: add the finer features, refine, enlarge."""
+    """One upsampling step: add the finer features, refine, enlarge."""
 
     def __init__(self, channels: int, *, has_finer: bool) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Fusion(nn.Module):
         if finer is not None:
             x = x + self.resConfUnit1(finer)
         # The published order is enlarge, then 1x1 convolution; both are linear and the weights of the interpolation
-        # sum to one, so this order gives the same numbers with a quarter of the work.
+        # sum to one, so this order gives the same result with a quarter of the work.
         return _resize(self.out_conv(self.resConfUnit2(x)), size)
 
 

@@ -9,7 +9,7 @@ from megasynth_train.vggt.block import LayerScale
 from megasynth_train.vggt.config import VGGTConfig
 from megasynth_train.vggt.model import VGGT
 
-# Of the layers that write depth, points and poses: an untrained model predicts depth 1 for every pixel.
+# Of the last layers of depth, points and poses: an untrained model predicts a depth near 1 for every pixel.
 _LAST_STD = 0.01
 
 
@@ -34,13 +34,13 @@ def random_model(config: VGGTConfig, seed: int, device: torch.device | str = "cp
 
 
 def _fill(module: nn.Module, generator: torch.Generator) -> None:
-    """Fill the weights a layer owns itself."""
+    """Fill the weights that belong to this layer itself."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_normal_(module.weight, generator=generator)
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         inputs = module.in_channels
-        if isinstance(module, nn.Conv2d):  # every output of the transposed ones sees each input channel once
+        if isinstance(module, nn.Conv2d):  # in a transposed one, every output sees each input channel once
             inputs *= module.kernel_size[0] * module.kernel_size[1]
         module.weight.normal_(std=inputs**-0.5, generator=generator)
         if module.bias is not None:
@@ -69,7 +69,7 @@ def _fill_tokens(model: VGGT, generator: torch.Generator) -> None:
 
 
 def _fill_ends(model: VGGT, generator: torch.Generator) -> None:
-    """Fill what makes an untrained model predict something near the truth's scale."""
+    """Fill the last layers so that an untrained model predicts values of about the right size."""
     for head in (model.depth_head, model.point_head):
         if head is not None:
             last_weight = head.scratch.output_conv2.get_parameter("2.weight")

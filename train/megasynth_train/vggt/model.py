@@ -20,12 +20,12 @@ _COMPILED_VARIANTS = 64
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the heads say about B scenes of S frames; float32, in the units of the normalised scene.
+    """What the heads predict for B scenes of S frames; float32, in the units of the normalised scene.
 
-    The world is the camera of the first frame. Absent heads leave None (``pose_encodings``: empty).
+    The world frame is that of the first camera. Absent heads leave None (``pose_encodings``: empty).
     """
 
-    pose_encodings: tuple[Tensor, ...]  # [B, S, 9] per refinement, the last is the answer; see geometry.decode_pose
+    pose_encodings: tuple[Tensor, ...]  # [B, S, 9] per refinement, the last one final; see geometry.decode_pose
     depth: Tensor | None  # [B, S, H, W], z-depth > 0
     depth_confidence: Tensor | None  # [B, S, H, W], > 1
     points: Tensor | None = None  # [B, S, H, W, 3], world

@@ -1,4 +1,4 @@
-"""What a checkpoint may be called: a file, a folder, a hub id or a model that comes with the project. No PyTorch."""
+"""What checkpoint= may name: a file, a folder, a hub id or a model that comes with the project. Free of PyTorch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from megasynth_attr.core.errors import DatasetError
 
-ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")  # how PEFT calls its files
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")  # the names of PEFT's files
 ADAPTER_SHARD = re.compile(r"adapter_model-(\d+)-of-(\d+)\.(?:safetensors|bin)")
 SHIPPED = "shipped:"  # before the name of a file in assets/models
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -15,7 +15,7 @@ _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-
 
 
 def hub_id(source: str) -> tuple[str, str | None]:
-    """Return repository and revision of a hub id; DatasetError for anything else, which then is no file here."""
+    """Return repository and revision of a hub id; DatasetError for anything else."""
     found = _HUB_ID.fullmatch(source)
     if found is None or source.endswith(_SUFFIXES):
         raise DatasetError(
@@ -25,6 +25,6 @@ def hub_id(source: str) -> tuple[str, str | None]:
 
 
 def check_source(source: str) -> None:
-    """Raise DatasetError unless ``source`` is a file or folder that is here, or has the form of another source."""
+    """Raise DatasetError unless ``source`` is an existing file or folder, or has the form of another source."""
     if not source.startswith(SHIPPED) and not Path(source).expanduser().exists():
         hub_id(source)

@@ -12,9 +12,9 @@ Tables = TypeVar("Tables", bound=tuple[Tensor, ...])
 
 
 class TableCache:
-    """Tensors by what they are made of, made on first use and kept by the module that owns the cache.
+    """Tensors by the arguments they are made from, made on first use and kept by the module that owns the cache.
 
-    Not buffers: there is one table per shape met, none belongs into a state dict, and DDP need not broadcast them. A
+    Not buffers: there is one table per shape met, none belongs in a state dict, and DDP need not broadcast them. A
     copy or a pickle of the module starts empty.
     """
 
@@ -29,7 +29,7 @@ class TableCache:
         """Return ``make(*arguments)``, made once; the last argument is the device."""
         tables: Tables | None = self._tables.get((make, arguments))
         if tables is None:
-            # Ordinary tensors even when first met under inference_mode: those of inference cannot be used in training.
+            # Ordinary tensors even under inference_mode, whose own tensors cannot be used in training.
             with torch.inference_mode(False), torch.no_grad():
                 tables = make(*arguments)
             if all(type(table) is Tensor for table in tables):  # a tracer's fake tensors die with the trace

@@ -1,4 +1,4 @@
-"""Files of ``torch.save``, of today's kind and of the old one: tensors and NumPy's arrays out of them, never code."""
+"""Files of ``torch.save``, in its current and its old format: tensors and NumPy arrays are read, code is never run."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor
 
 from megasynth_attr.core.errors import DatasetError, is_out_of_memory
 
-ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how files of torch.save begin: since PyTorch 1.6, and before
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # first bytes of the files of torch.save: since PyTorch 1.6, and before
 _CLASS = re.compile(r"Unsupported global: GLOBAL (\S+)|but got <class '([^']+)'>")
-NESTED = ("model", "module", "state_dict", "model_state_dict", "ema")  # where checkpoints of training keep a state dict
-_NAMED = 4  # names a message gives
-_NUMBERS = "?bBhHiIlLqQefd"  # NumPy's types that PyTorch has, or can be made of
+NESTED = ("model", "module", "state_dict", "model_state_dict", "ema")  # where training checkpoints keep a state dict
+_NAMED = 4  # names in a message
+_NUMBERS = "?bBhHiIlLqQefd"  # NumPy's types that PyTorch has too
 
 
 def read_state_dict(path: Path, is_zip: bool) -> dict[str, Tensor]:
-    """Return the tensors of a state dict, mapped from the file where its kind allows that; arrays become tensors.
+    """Return the tensors of a state dict, mapped from the file if ``is_zip``; arrays become tensors.
 
-    If the file holds a state dict in exactly one of the keys ``NESTED``, that key and a dot come before its names.
-    Only tensors, NumPy's arrays and plain values are unpickled. DatasetError for anything else, saying what it is.
+    If exactly one of the keys ``NESTED`` holds a state dict, that key and a dot come before its names. Only tensors,
+    NumPy arrays and plain values are unpickled. DatasetError for anything else, naming it.
     """
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
@@ -43,7 +43,7 @@ def read_state_dict(path: Path, is_zip: bool) -> dict[str, Tensor]:
         if len(nested) == 1:
             return {f"{key}.{name}": tensor for key, found in nested.items() for name, tensor in found.items()}
         held = ", ".join(map(str, nested or list(record)[:_NAMED]))
-    raise DatasetError(f"{path} is no state dict (it holds {held}); save the model's state dict alone")
+    raise DatasetError(f"{path} is not a state dict (it holds {held}); save the model's state dict alone")
 
 
 def _tensors(record: Any) -> dict[str, Tensor]:
@@ -60,25 +60,25 @@ def _as_tensor(value: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a file was refused, and after a closing bracket what to do."""
+    """Return why a file was refused and, after a closing bracket, what to do."""
     text = str(error)
     if "TorchScript" in text:
-        return "it is a TorchScript program, no state dict); save the state_dict() of the model it was made from"
+        return "it is a TorchScript program, not a state dict); save the state_dict() of the model it was made from"
     if found := _CLASS.search(text):
         return (
-            f"it holds {found[1] or found[2]}, and reading that could run any program); where you trust the file, open "
+            f"it holds {found[1] or found[2]}, and reading that could run any program); if you trust the file, open "
             "it with torch.load(…, weights_only=False) and save the model's state dict alone"
         )
     if "Unsupported operand" in text:
-        return "it is a pickle that torch.save has not written); save the model's state dict with torch.save"
+        return "it is a pickle that torch.save did not write); save the model's state dict with torch.save"
     shown = text.splitlines()[0].split(". ")[0] if text else type(error).__name__
-    return f"{shown}); it is cut short or no checkpoint: download it again"
+    return f"{shown}); it is cut short or not a checkpoint: download it again"
 
 
 def _numpy_globals() -> list[Any]:
-    """Return what NumPy's arrays and scalars of numbers are unpickled with, by the names of NumPy 1 and 2.
+    """Return the functions and types that unpickle NumPy's numeric arrays and scalars, under NumPy 1's and 2's names.
 
-    Arrays of objects are not among them: their type is missing here.
+    Arrays of objects are refused: their type is not included.
     """
     functions = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")

@@ -1,4 +1,4 @@
-"""Finding, opening and writing files of weights: safetensors or ``torch.save``, here, on the hub or shipped."""
+"""Find, open and write files of weights: safetensors or ``torch.save``, local, on the hub or shipped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from megasynth_train.vggt.torch_files import PICKLE, ZIP, read_state_dict
 
 NAMES = ("model.safetensors", "model.pt")  # in a folder and on the hub, in this order
 _ADAPTER_NAMES = ("adapter.json", "adapter_config.json", *ADAPTER_WEIGHTS)
-_NO_WEIGHTS = {  # what is often found in place of a download → how it begins, what to do
+_NO_WEIGHTS = {  # often found in place of a download → its first bytes, what to do
     "a pointer of Git LFS": (b"version https://git-lfs", "fetch it with git lfs pull"),
     "a web page": (b"<", "download the file itself"),
 }
@@ -46,9 +46,9 @@ class StoredWeights:
 
 
 def locate(source: str) -> Path:
-    """Return the local file of ``source``, downloading it if ``source`` is a hub id; then a line on stderr says so.
+    """Return the local file of ``source``; a hub id is downloaded, which a line on stderr announces.
 
-    ``shipped:<name>`` is a model that comes with the project. DatasetError if there is no such thing, or it is an
+    ``shipped:<name>`` is a model that comes with the project. DatasetError if ``source`` does not exist or is an
     adapter.
     """
     if source.startswith(SHIPPED):
@@ -66,14 +66,14 @@ def locate(source: str) -> Path:
             raise _adapter_error(path, path.parent)
         return path
     repo, revision = hub_id(source)
-    print(f"there is no file or folder {source} here; asking the hub", file=sys.stderr, flush=True)
+    print(f"there is no local file or folder {source}; asking the hub", file=sys.stderr, flush=True)
     return _download(repo, revision)
 
 
 def read_weights(path: Path) -> StoredWeights:
-    """Return the tensors of a file, not copied where its kind allows that.
+    """Return the tensors of a file, mapped rather than copied where its format allows that.
 
-    DatasetError for a file that is damaged, is no state dict, or holds what cannot be read safely; it says which.
+    DatasetError for a file that is damaged, is not a state dict, or holds what cannot be read safely.
     """
     try:
         with path.open("rb") as file:
@@ -91,13 +91,13 @@ def read_weights(path: Path) -> StoredWeights:
             return StoredWeights({name: opened.get_tensor(name) for name in names}, opened.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise DatasetError(
-            f"{path} cannot be read as weights ({first_line(error)}); it is cut short or no checkpoint: download it "
+            f"{path} cannot be read as weights ({first_line(error)}); it is cut short or not a checkpoint: download it "
             "again"
         ) from error
 
 
 def misfit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """Return which ``expected`` tensors ``found`` lacks, has besides, or has in another shape; empty if none."""
+    """Return which tensors ``found`` lacks, has in excess, or has in another shape than ``expected``; empty if none."""
     lacking = [name for name in expected if name not in found]
     unknown = [name for name in found if name not in expected]
     shapes = [
@@ -112,13 +112,13 @@ def misfit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file to the disk itself; OSError if that fails. Not atomic: for files renamed later."""
+    """Write a safetensors file and flush it to disk; OSError if that fails. Not atomic: for files renamed later."""
     on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path.touch()
-    mode = path.stat().st_mode  # as the user's umask has it; the library's files are for their owner alone
+    mode = path.stat().st_mode  # follows the user's umask; the library makes files readable by their owner only
     try:
-        save_file(on_host, path, dict(metadata) or None)  # no tensors and {} would give a header nobody can read
-    except SafetensorError as error:  # the library hides the number of the system's error in its text
+        save_file(on_host, path, dict(metadata) or None)  # no tensors and {} would give an unreadable header
+    except SafetensorError as error:  # the library gives the system's error number only in its text
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise
@@ -146,17 +146,17 @@ def _shipped(name: str) -> Path:
 
 def _adapter_error(path: Path, folder: Path) -> DatasetError:
     return DatasetError(
-        f"{path} is an adapter, no checkpoint: give adapter={folder}, and the base model it was trained from as "
+        f"{path} is an adapter, not a checkpoint: give adapter={folder}, and the base model it was trained from as "
         "checkpoint="
     )
 
 
 def _download(repo: str, revision: str | None) -> Path:
-    """Return the local copy of a repository's weights, fetched unless the cache has them."""
+    """Return the local copy of a repository's weights, downloaded unless cached."""
     unreachable: LocalEntryNotFoundError | None = None
     for name in NAMES:
         try:
-            # Once the hub has turned out to be out of reach, only the cache is asked: each trial takes half a minute.
+            # Once the hub is known to be out of reach, only the cache is asked: each attempt takes half a minute.
             return Path(hf_hub_download(repo, name, revision=revision, local_files_only=unreachable is not None))
         except LocalEntryNotFoundError as error:
             unreachable = unreachable or error
@@ -170,11 +170,11 @@ def _download(repo: str, revision: str | None) -> Path:
             ) from None
         except (HfHubHTTPError, OSError) as error:
             raise EnvironmentProblem(
-                f"{repo} cannot be fetched from the hub: {error}; download {name} by hand"
+                f"{repo} cannot be downloaded from the hub: {error}; download {name} by hand"
             ) from error
     if unreachable is not None:
         raise EnvironmentProblem(
-            f"the hub cannot be reached and its cache on this machine does not hold {repo}; download "
-            f"{' or '.join(NAMES)} of it elsewhere and give the file as checkpoint="
+            f"the hub cannot be reached and its cache on this machine does not hold {repo}; download its "
+            f"{' or '.join(NAMES)} elsewhere and give the file as checkpoint="
         ) from unreachable
     raise DatasetError(f"the hub's repository {repo} holds neither {' nor '.join(NAMES)}")

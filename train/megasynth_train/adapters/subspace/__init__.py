@@ -1,4 +1,4 @@
-"""The adapter dW = s · A M Bᵀ as a PEFT tuner: A and B are a mined basis, M is all that is trained.
+"""The adapter dW = s · A M Bᵀ as a PEFT tuner: A and B are a mined basis, only M is trained.
 
 ::
 
@@ -7,8 +7,8 @@
 
     model = get_peft_model(vggt, SubspaceConfig(basis="subspaces/all.safetensors", attributes=["texture"]))
 
-Layers of the model that ``target_modules`` names and the basis lacks get plain LoRA. What is saved is M alone, bound to
-its basis by a hash. Importing this package registers the method with PEFT.
+Layers that ``target_modules`` names and the basis lacks get plain LoRA. A and B are not saved; a hash binds M to its
+basis. Importing this package registers the method with PEFT.
 """
 
 from megasynth_train.adapters.subspace.config import SubspaceConfig

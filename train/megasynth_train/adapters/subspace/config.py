@@ -19,7 +19,7 @@ class SubspaceConfig(LoraConfig):
     """dW = scale · A M Bᵀ in the layers of ``basis``, plain LoRA (``r``, ``lora_alpha``) in other ``target_modules``.
 
     ``target_modules`` None means the layers of the basis and no others. The other keys are those of AdapterSettings.
-    ConfigError for values that do not exist.
+    ConfigError for unknown values.
     """
 
     basis: str = ""  # file of the basis; made absolute when the adapter is made
@@ -34,9 +34,11 @@ class SubspaceConfig(LoraConfig):
         super().__post_init__()
         self.peft_type = PEFT_TYPE
         self.attributes = list(self.attributes) if self.attributes else None
-        # The columns to use, chosen and checked: given here in place of the file's, and there while layers are made.
-        self.opened: Basis | None = None  # no field, so it is not saved
+        # The columns to use, chosen and checked, in place of the file's; set while layers are made.
+        self.opened: Basis | None = None  # not a field, so it is not saved
         options = {key: getattr(self, key) for key in ("mask", "basis_norm", "m_init", "scale")}
         check(AdapterSettings(**options), "")
         if self.use_dora or self.lora_bias:
-            raise ConfigError("use_dora and lora_bias do not go with an adapter in a basis: dW = scale · A M Bᵀ")
+            raise ConfigError(
+                "use_dora and lora_bias cannot be combined with an adapter in a basis (dW = scale · A M Bᵀ)"
+            )

@@ -29,14 +29,16 @@ PREFIX, SUFFIX = "base_model.model.", ".lora_M"  # around a module's name in PEF
 def export_folder(adapter: Path, folder: Path, basis: str = "") -> None:
     """Write the saved ``adapter`` as ``folder`` for ``PeftModel.from_pretrained``, without needing this package.
 
-    ``basis`` says where its basis lies if it was moved; the base model is not needed. Raises ConfigError if the adapter
-    has no basis, if that is another one, or if ``folder`` holds something; DatasetError if the adapter is damaged;
+    ``basis`` is the file of its basis, if that was moved; the base model is not needed. Raises ConfigError if the
+    adapter has no basis or not this one, or if ``folder`` holds something; DatasetError if the adapter is damaged;
     EnvironmentProblem if ``folder`` cannot be written. It is written whole or not at all.
     """
     mode = "" if is_stock(adapter) else read_record(adapter)["mode"]
     config = None if mode == "full" else stored_config(adapter, ours=False)
     if not isinstance(config, SubspaceConfig):
-        raise ConfigError(f"{adapter} is not of mode=subspace; what PEFT can load of it, it loads as it is")
+        raise ConfigError(
+            f"{adapter} is not of mode=subspace, so it has no basis to export; PEFT loads other adapters as they are"
+        )
     check_new(folder)
     opened = open_basis(basis or config.basis, config.attributes or (), config.basis_sha256)
     stock, found = stock_lora(config, read_weights(adapter / WEIGHTS).tensors, opened)

@@ -27,11 +27,11 @@ class Fixed(nn.Module):
 
 
 class SubspaceVariant(LoraVariant):
-    """What PEFT's layer, always a SubspaceLinear, asks for where an adapter is not plain LoRA."""
+    """What PEFT's layer, always a SubspaceLinear, calls for an adapter that is not plain LoRA."""
 
     @staticmethod
     def init(module: LoraLayer, adapter_name: str, **kwargs: Any) -> None:
-        """Do nothing: ``SubspaceLinear.update_layer`` has made everything."""
+        """Do nothing: ``SubspaceLinear.update_layer`` makes everything."""
 
     @staticmethod
     def forward(module: LoraLayer, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any) -> Tensor:
@@ -58,7 +58,7 @@ class SubspaceVariant(LoraVariant):
 
 
 class SubspaceLinear(Linear):
-    """PEFT's LoRA layer whose adapters may lie in a basis: those of layers the configuration's basis has.
+    """PEFT's LoRA layer, whose adapters may lie in a basis: they do if the configuration's basis has this layer.
 
     For such an adapter ``lora_A`` holds Bᵀ (D × n), ``lora_B`` holds A (m × D), both frozen and never stored, and
     ``lora_M`` the trained M (D × D). Other adapters of the same layer are plain LoRA.
@@ -76,12 +76,12 @@ class SubspaceLinear(Linear):
         lora_alpha: int = 1,
         **kwargs: Any,
     ) -> None:
-        nn.Module.__init__(self)  # not Linear's: that calls update_layer before lora_M could be there
+        nn.Module.__init__(self)  # not Linear's, which calls update_layer before lora_M exists
         LoraLayer.__init__(self, base_layer, **kwargs)
         self.fan_in_fan_out = self.is_target_conv_1d_layer = False
         self.lora_M = nn.ParameterDict()
         self.lora_mask = BufferDict(persistent=False)
-        self.free_numbers: dict[str, int] = {}  # how many numbers of M are trained
+        self.free_numbers: dict[str, int] = {}  # how many entries of M are trained
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, r, lora_alpha=lora_alpha, config=config, **kwargs)
 
@@ -121,7 +121,7 @@ class SubspaceLinear(Linear):
         return cast(Fixed, self.lora_A[adapter]).weight
 
     def scaled_m(self, adapter: str) -> Tensor:
-        """Return s · M, zero between attributes where the mask is block-diagonal, so that no gradient gets there."""
+        """Return s · M, zero between attributes if the mask is block-diagonal, so that no gradient gets there."""
         m: Tensor = self.lora_M[adapter]
         return (m * self.lora_mask[adapter] if adapter in self.lora_mask else m) * self.scaling[adapter]
 
@@ -140,7 +140,7 @@ class SubspaceLinear(Linear):
                 side[adapter].to(torch.bfloat16)
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        """Move an adapter and leave its type: PEFT's own would round the basis to the base weight's."""
+        """Move an adapter and keep its dtype: PEFT's own method would round the basis to the base weight's."""
         if adapter_name not in self.lora_M:
             super()._move_adapter_to_device_of_base_layer(adapter_name, device)
             return
@@ -151,7 +151,7 @@ class SubspaceLinear(Linear):
 
 
 def free_numbers(model: nn.Module) -> dict[str, int]:
-    """Return how many numbers of each M train, by parameter name: fewer than it has where a mask holds some at 0."""
+    """Return how many entries of each M are trained, by parameter name; a mask holds the others at 0."""
     return {
         f"{name}.lora_M.{adapter}": count
         for name, layer in model.named_modules()
@@ -176,7 +176,7 @@ def _made(layer: LayerBasis, config: SubspaceConfig, weight: Tensor) -> tuple[Te
 
 
 def columns_and_start(layer: LayerBasis, config: SubspaceConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return A, B and M₀ as the adapter uses them: columns times √σ for sqrt_sigma, s · A M₀ Bᵀ the mean for mean."""
+    """Return A, B and M₀: with sqrt_sigma the columns times √σ; with mean, s · A M₀ Bᵀ is the cluster's mean."""
     roots = np.sqrt(layer.scales) if config.basis_norm == "sqrt_sigma" else np.ones_like(layer.scales)
     start = np.zeros((layer.dimension,) * 2, np.float32)
     if config.m_init == "mean" and layer.mean is not None:  # None is refused by opening.check_options

@@ -52,24 +52,24 @@ class SubspaceModel(LoraModel):
     def _create_new_module(
         lora_config: SubspaceConfig, adapter_name: str, target: nn.Module, **kwargs: Any
     ) -> nn.Module:
-        # plain linears get our layer even where the basis has nothing: another adapter's basis may
+        # plain linears get our layer even if this basis lacks them: another adapter's basis may have them
         if type(target) is nn.Linear:
             return SubspaceLinear(target, adapter_name, config=lora_config, **kwargs)
         module: nn.Module = LoraModel._create_new_module(lora_config, adapter_name, target, **kwargs)
         return module
 
     def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise ConfigError: PEFT would combine the frozen A and B, which is none of these adapters' sums."""
+        """Raise ConfigError: PEFT would combine the frozen A and B, which does not add the adapters up."""
         raise ConfigError(
-            "add_weighted_adapter does not know adapters in a basis; export them to plain LoRA (python -m "
-            "megasynth_train.export_lora) and combine those, or, in one and the same basis, add up their M"
+            "add_weighted_adapter cannot combine adapters in a basis; export them to plain LoRA (python -m "
+            "megasynth_train.export_lora) and combine those, or, if they share a basis, add up their M"
         )
 
 
 def _opened(config: SubspaceConfig, model: nn.Module) -> Basis:
     """Return the basis that the configuration names, checked against the base model's weights; warn of unused layers.
 
-    Beside another adapter the weights are no longer those of the base alone: then names and shapes must do.
+    With another adapter in the model its hash no longer is the base's: then only names and shapes are checked.
     """
     basis = open_basis(config.basis, config.attributes or (), config.basis_sha256)
     if not any(isinstance(module, BaseTunerLayer) for module in model.modules()):
@@ -86,9 +86,9 @@ def _opened(config: SubspaceConfig, model: nn.Module) -> Basis:
 
 
 def register() -> None:
-    """Enter the method in PEFT's tables; doing it again changes nothing. RuntimeError if the name is taken.
+    """Add the method to PEFT's tables; doing it again changes nothing. RuntimeError if the name is taken.
 
-    PEFT's ``register_peft_method`` takes names of its own enumeration only; these are the tables behind it.
+    PEFT's ``register_peft_method`` accepts only names of its own enumeration; these are the tables behind it.
     """
     entries: tuple[tuple[dict[Any, Any], Any], ...] = (
         (PEFT_TYPE_TO_CONFIG_MAPPING, SubspaceConfig),

@@ -1,4 +1,4 @@
-"""Opening the basis an adapter is trained in, and making sure that it is the right one for this model."""
+"""Open the basis an adapter is trained in, and make sure that it fits this model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_basis(path: str, attributes: Sequence[str] = (), sha256: str = "") -> B
         raise ConfigError(
             f"{path} is another basis than the one this adapter was trained in: the columns of "
             f"{', '.join(chosen.attributes)} have the SHA-256 {chosen.sha256[:12]}, expected {sha256[:12]}; an adapter "
-            "means nothing in other directions, give the file it was trained with"
+            "is meaningless in other directions: give the file it was trained with"
         )
     return chosen
 
@@ -43,7 +43,7 @@ def open_basis(path: str, attributes: Sequence[str] = (), sha256: str = "") -> B
 def open_for_base(settings: AdapterSettings, weights_sha256: str) -> Basis | None:
     """Return the basis of mode=subspace for a base model with this hash, None for other modes.
 
-    The errors are those of ``open_basis`` and ``check_base``.
+    Raises as ``open_basis`` and ``check_base``.
     """
     if settings.mode != MODE:
         return None
@@ -53,27 +53,27 @@ def open_for_base(settings: AdapterSettings, weights_sha256: str) -> Basis | Non
 
 
 def identity(settings: AdapterSettings) -> dict[str, str]:
-    """Return what decides a run's result besides its settings: the columns' hash; nothing for other modes."""
+    """Return what decides a run's result besides its settings: the columns' hash; empty for other modes."""
     return {IDENTITY: open_basis(settings.basis, settings.attributes).sha256} if settings.mode == MODE else {}
 
 
 def check_base(basis: Basis, weights_sha256: str, path: str) -> None:
-    """Raise ConfigError if ``basis`` says that it belongs to a model with other weights.
+    """Raise ConfigError if ``basis`` records that it belongs to a model with other weights.
 
-    A basis of another origin may not say; then only names and shapes can be compared.
+    An imported basis may not record this; then only names and shapes can be compared.
     """
     recorded = basis.base.get("weights_sha256")
     if recorded and recorded != weights_sha256:
         size = basis.base.get("size") or "a model"
         raise ConfigError(
-            f"{path} was mined from adapters of {size} with weights {recorded[:12]}, this model's weights are "
+            f"{path} was mined from adapters of {size} with weights {recorded[:12]}, but this model's weights are "
             f"{weights_sha256[:12]}; use the base model of its cluster (model.size, model.checkpoint), or mine a basis "
             "for this one"
         )
 
 
 def check_layers(basis: Basis, model: nn.Module) -> None:
-    """Raise ConfigError naming the first layer of ``basis`` that ``model`` lacks or has in another kind or shape."""
+    """Raise ConfigError naming the first layer of ``basis`` that ``model`` lacks or has of another kind or shape."""
     modules = dict(model.named_modules())
     for name, layer in basis.layers.items():
         if name not in modules:
@@ -93,7 +93,7 @@ def check_layers(basis: Basis, model: nn.Module) -> None:
 
 
 def check_options(basis: Basis, config: SubspaceConfig) -> None:
-    """Raise ConfigError where an option asks for what the basis does not hold."""
+    """Raise ConfigError if an option needs what the basis does not hold."""
     for name, layer in basis.layers.items():
         if config.m_init == "mean" and layer.mean is None:
             raise ConfigError(f"m_init=mean: the basis {config.basis} holds no mean of {name}; use m_init=zeros")

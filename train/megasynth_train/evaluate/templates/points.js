@@ -4,7 +4,7 @@
   const all = (selector) => [...document.querySelectorAll(selector)];
   const records = JSON.parse($("#records").textContent);
   const NAMES = ["predicted", "true"];
-  const MAX_PIXELS = 900000; // of one picture; phones have three pixels for one of the style sheet
+  const MAX_PIXELS = 900000; // of one canvas; phones have three device pixels per CSS pixel
   const still = matchMedia("(prefers-reduced-motion: reduce)"), dark = matchMedia("(prefers-color-scheme: dark)");
   const state = { record: null, clouds: {}, view: null, layout: "side", colour: { side: "image", overlay: "source" } };
   const panes = all(".pane").map((element) => {
@@ -14,7 +14,7 @@
   });
   let theme = null, ramp = null, waiting = 0, settling = 0, moving = false, fast = Infinity, flight = 0;
 
-  // Data: positions uint16, distances uint16, colours uint8, little-endian as every browser's machine is.
+  // Data: positions uint16, distances uint16, colours uint8, little-endian as on every machine with a browser.
   function decode(index, name) {
     const text = atob($(`#points-${index}-${name}`).textContent), bytes = new Uint8Array(text.length);
     for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
@@ -84,7 +84,7 @@
   function request() {
     if (!waiting) waiting = requestAnimationFrame(paint);
   }
-  // While something moves, slow machines draw fewer points; the rest follow as soon as it rests.
+  // During motion slow machines draw fewer points; the others follow when it stops.
   function moved() {
     moving = true;
     clearTimeout(settling);
@@ -104,10 +104,10 @@
       }
     }
     if (waiting) cancelAnimationFrame(waiting);
-    paint(); // at once: a canvas that was resized is empty
+    paint(); // at once: a resized canvas is empty
   }
 
-  // Moving the camera; lengths in pixels of the style sheet
+  // Moving the camera; lengths in CSS pixels
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   function turn(dx, dy) {
     stop();
@@ -129,7 +129,7 @@
   function stop() {
     cancelAnimationFrame(flight);
   }
-  // Go to a view in a third of a second, or at once for those who asked for less motion.
+  // Move to a view in a third of a second, or at once for users who prefer reduced motion.
   function fly(goal) {
     stop();
     const from = structuredClone(state.view), start = performance.now();
@@ -162,7 +162,7 @@
       [last.x, last.y] = [event.clientX, event.clientY];
       if (pointers.size === 2) {
         zoom(clamp(before / Math.max(spread(), 1), 0.5, 2));
-        pan(canvas, dx / 2, dy / 2); // each finger moves the middle by half its way
+        pan(canvas, dx / 2, dy / 2); // each finger moves the centre by half its own motion
       } else if (pointers.size === 1 && (event.shiftKey || event.buttons & 6)) pan(canvas, dx, dy);
       else if (pointers.size === 1) turn(dx, dy);
     });
@@ -210,7 +210,7 @@
     const distance = $("input[name=colour][value=distance]");
     distance.disabled = !NAMES.some((name) => state.clouds[name].measured);
     if (distance.disabled && mode() === "distance") state.colour[state.layout] = "source";
-    $(`input[name=layout][value=${state.layout}]`).checked = true; // browsers remember choices over a reload
+    $(`input[name=layout][value=${state.layout}]`).checked = true; // browsers keep the choice over a reload
     $(`input[name=colour][value=${mode()}]`).checked = true;
     $(".scale").hidden = mode() !== "distance";
     $("#scale-end").textContent = `${Number(scaleEnd().toPrecision(3))} scene units or more`;

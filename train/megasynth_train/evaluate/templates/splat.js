@@ -1,5 +1,5 @@
-// Drawing points on a 2D canvas with a depth buffer. No WebGL: 200 000 points take 20 to 45 ms on one core without a
-// graphics card, it works wherever a browser does, and a picture can be checked pixel by pixel.
+// Draw points on a 2D canvas with a depth buffer. Without WebGL it works in every browser and can be tested pixel by
+// pixel; 200 000 points take 20 to 45 ms on one core without a GPU.
 const Splat = (function () {
   // The camera of a view {target, distance, azimuth, elevation}: z of the world is up, its own axes are right, down and
   // forward. Sizes in pixels; FOV is the angle along the shorter side.
@@ -33,7 +33,7 @@ const Splat = (function () {
   }
 
   // Draw the first `count` points as squares of `size` pixels; nearer points win. A position is low + q * step, which is
-  // folded into the camera: no point is ever turned back into scene units.
+  // folded into the camera, so points are never converted to scene units.
   function draw(frame, camera, cloud, colours, count, size) {
     const row = (axis, scale) => [...axis.map((v, i) => v * cloud.step[i] * scale),
       dot(axis, [0, 1, 2].map((i) => cloud.low[i] - camera.eye[i])) * scale];
@@ -76,7 +76,7 @@ const Splat = (function () {
   function pyramid(context, camera, axes, length) {
     const at = (x, y, z) => [0, 1, 2].map((i) => axes[i] + length * (x * axes[3 + i] + y * axes[6 + i] + z * axes[9 + i]));
     const tip = at(0, 0, 0), corners = [at(-.5, -.4, 1), at(.5, -.4, 1), at(.5, .4, 1), at(-.5, .4, 1)];
-    if (Math.hypot(...[0, 1, 2].map((i) => tip[i] - camera.eye[i])) < length) return; // the viewer stands in it
+    if (Math.hypot(...[0, 1, 2].map((i) => tip[i] - camera.eye[i])) < length) return; // the viewer is inside it
     corners.forEach((corner, i) => {
       line(context, camera, tip, corner);
       line(context, camera, corner, corners[(i + 1) % 4]);

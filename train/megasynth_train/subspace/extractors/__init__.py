@@ -1,1 +1,1 @@
-"""The ways to find the subspace that k updates of one layer share, all in core coordinates."""
+"""Methods to find the subspace that k updates of one layer share, all in core coordinates."""

@@ -1,4 +1,4 @@
-"""irls and svd: the subspace of one rank-d matrix that lies close to all updates."""
+"""irls and svd: the subspace of one rank-d matrix close to all updates."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from megasynth_train.subspace.extractors.solution import (
 )
 from megasynth_train.subspace.extractors.spaces import leading
 
-RELIABLE = 1e-3  # singular values below this share of the largest: their vectors are not taken from the Gram matrix
+RELIABLE = 1e-3  # below this share of the largest singular value, vectors are not taken from the Gram matrix
 
 
 def irls(core: Core, dimension: int, options: Options) -> Solution:
     """Minimise Σ_i (ε² + ‖L − dW_i‖²)^(α/2) over L of rank d; the bases are L's singular vectors (the paper's method).
 
-    Weighted least squares in turns: L is the best rank-d approximation of the weighted mean C, the weights follow from
-    the residuals. Each turn lowers the objective. Weakness: updates that share a space but not a sign cancel in C.
+    Iteratively reweighted least squares: L is the best rank-d approximation of the weighted mean C, the weights follow
+    from the residuals. No iteration raises the objective. Weakness: updates that share a space but differ in sign
+    cancel in C.
     """
     updates, smooth = _Updates.of(core.svds), smoothing(options.epsilon, core.norms)
     weights = np.full(len(core.norms), 1 / len(core.norms))
@@ -43,7 +44,7 @@ def irls(core: Core, dimension: int, options: Options) -> Solution:
 
 
 def svd(core: Core, dimension: int, options: Options) -> Solution:
-    """Minimise Σ_i ‖L − dW_i‖² over L of rank d: the singular vectors of the plain mean, at once."""
+    """Minimise Σ_i ‖L − dW_i‖² over L of rank d: the singular vectors of the plain mean, without iteration."""
     k, updates = len(core.norms), _Updates.of(core.svds)
     mean = updates.mean(np.full(k, 1 / k))
     u, values, v = _singular_vectors(mean, leading(mean @ mean.T, dimension))
@@ -53,7 +54,7 @@ def svd(core: Core, dimension: int, options: Options) -> Solution:
 
 @dataclass(frozen=True)
 class _Updates:
-    """k updates X_i = left_i right_i with orthonormal rows of right_i, beside and below each other."""
+    """k updates X_i = left_i right_i with orthonormal rows of right_i; left_i side by side, right_i stacked."""
 
     left: np.ndarray  # p × kr
     right: np.ndarray  # kr × q
@@ -72,7 +73,7 @@ class _Updates:
     def distances(self, u: np.ndarray, low: np.ndarray) -> np.ndarray:
         """Return ‖X_i − U low‖ (k,) for orthonormal U (p × d) and low (d × q).
 
-        The two parts (I − UUᵀ) X_i and UᵀX_i − low are formed and measured: nothing cancels where updates are alike.
+        It comes from the two parts (I − UUᵀ) X_i and UᵀX_i − low, so nothing cancels for similar updates.
         """
         inside = u.T @ self.left  # d × kr
         above = squares((self.left - u @ inside).T).reshape(self.count, -1).sum(axis=1)
@@ -84,7 +85,7 @@ class _Updates:
 def _singular_vectors(matrix: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the d leading left singular vectors (p × d), singular values and right singular vectors (q × d).
 
-    ``u`` spans the left ones as the Gram matrix gives them, which loses directions of small singular values.
+    ``u`` spans the left ones as the Gram matrix gives them, which is inaccurate for small singular values.
     """
     turn, values, vt = np.linalg.svd(u.T @ matrix, full_matrices=False)
     if len(values) == u.shape[1] and values[-1] > RELIABLE * values[0]:

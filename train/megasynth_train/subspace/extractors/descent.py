@@ -1,4 +1,4 @@
-"""Minimising a smooth function of two subspaces: limited-memory BFGS on a pair of Grassmann manifolds.
+"""Minimise a smooth function of two subspaces: limited-memory BFGS on a pair of Grassmann manifolds.
 
 Nocedal and Wright, Numerical Optimization, algorithms 3.1, 7.4 and 7.5; Absil, Mahony and Sepulchre, Optimization
 Algorithms on Matrix Manifolds, sections 3.6 (tangent vectors) and 4.1 (retraction by QR).
@@ -16,7 +16,7 @@ from megasynth_train.subspace.extractors.solution import Options, settled
 from megasynth_train.subspace.qr import positive_qr
 
 MEMORY = 5  # steps remembered; more cost as much as they save
-SUFFICIENT = 1e-4  # of the fall that the slope promises (Armijo)
+SUFFICIENT = 1e-4  # least share of the decrease predicted by the slope (Armijo)
 HALVINGS = 30  # of a step before the point counts as stationary
 STIFFNESS = 1e-3  # curvatures below this share of the largest are raised to it
 
@@ -25,7 +25,7 @@ STIFFNESS = 1e-3  # curvatures below this share of the largest are raised to it
 class Point:
     """Orthonormal U (p × d) and V (q × d), the value there, and per side the gradient and a d × d curvature.
 
-    Gradients are tangent (Uᵀ gradient = 0). A step of −gradient · curvature⁻¹ should have about the right length.
+    Gradients are tangent (Uᵀ gradient = 0). −gradient · curvature⁻¹ should be a step of about the right length.
     """
 
     value: float
@@ -47,7 +47,7 @@ def minimise(evaluate: Evaluate, point: Point, options: Options) -> tuple[Point,
         length, reached = _line_search(evaluate, point, direction)
         if reached is None:
             if not memory:
-                return point, tuple(values), True  # not even along the gradient: stationary to rounding
+                return point, tuple(values), True  # no decrease even along the gradient: stationary to rounding
             memory.clear()
             continue
         step = _tangent(reached, length * direction)
@@ -63,7 +63,7 @@ def minimise(evaluate: Evaluate, point: Point, options: Options) -> tuple[Point,
 
 
 def tangent(basis: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Return the part of a direction that turns the subspace: (I − UUᵀ) D."""
+    """Return the part of a direction that changes the subspace: (I − UUᵀ) D."""
     return direction - basis @ (basis.T @ direction)
 
 

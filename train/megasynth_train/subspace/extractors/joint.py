@@ -1,4 +1,4 @@
-"""joint: the pair of subspaces in which every update is best described with coefficients of its own."""
+"""joint: the pair of subspaces that best describes every update with its own coefficients."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def joint(core: Core, dimension: int, options: Options) -> Solution:
     """Minimise Σ_i (ε² + min_M ‖A M Bᵀ − X̂_i‖²)^(α/2) over orthonormal A (m × d), B (n × d), X̂_i = dW_i / ‖dW_i‖.
 
     Starts from ``hosvd``. Updates that share a space but neither sign nor coefficients do not cancel here. The problem
-    is not convex: what is found is a stationary point at or below the start. Zero updates have weight 0.
+    is not convex: the result is a stationary point no worse than the start. Zero updates have weight 0.
 
-    Alternating eigenvectors solve the same problem, but converge linearly: on unrelated adapters (k = 10, r = d = 16)
-    they take 300 turns where the quasi-Newton steps taken here, preconditioned with those of orthogonal iteration, take
-    65 to 100 cheaper ones.
+    Alternating eigenvector problems would minimise the same objective but converge linearly: on unrelated adapters
+    (k = 10, r = d = 16) they need 300 iterations, the quasi-Newton method used here, preconditioned with the steps of
+    orthogonal iteration, 65 to 100 cheaper ones.
     """
     start = hosvd(core, dimension, options)
     counts = core.norms > 0
@@ -39,7 +39,7 @@ def joint(core: Core, dimension: int, options: Options) -> Solution:
 
 
 class _Fit:
-    """The objective of normalised updates F_i G_iᵀ; F_iᵀ (r × p) and G_iᵀ (r × q) are stacked: few, large products."""
+    """The objective of normalised updates F_i G_iᵀ, with F_iᵀ (r × p) and G_iᵀ (r × q) stacked for large products."""
 
     def __init__(self, svds: CompactSvds, options: Options) -> None:
         self.count, p, self.rank = svds.left.shape
@@ -57,7 +57,9 @@ class _Fit:
         beside = u.transpose(0, 2, 1) @ beside.reshape(blocks)  # k × d × q: Uᵀ X_i (I − VVᵀ)
         residuals = np.sqrt(squares(above.reshape(self.count, -1)) + squares(beside.reshape(self.count, -1)))
 
-        pull = self.power * (self.smooth**2 + residuals**2) ** (self.power / 2 - 1)  # twice the fall per ‖Uᵀ X_i V‖²
+        pull = self.power * (self.smooth**2 + residuals**2) ** (
+            self.power / 2 - 1
+        )  # −2 × the derivative by ‖Uᵀ X_i V‖²
         inside = u.transpose(0, 2, 1) @ v  # k × d × d: Uᵀ X_i V
         weighted = pull[:, None, None] * inside
         up = self.left.T @ (v @ weighted.transpose(0, 2, 1)).reshape(len(self.left), -1)  # Σ w_i X_i V (Uᵀ X_i V)ᵀ

@@ -1,4 +1,4 @@
-"""What every extractor takes and returns, and the weights that make two of them robust."""
+"""The options and the result of every extractor, and the weights that make irls and joint robust."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from megasynth_train.subspace.core import Core
 
 @dataclass(frozen=True)
 class Options:
-    """How the iterative extractors (irls, joint) weigh and stop; the others read none of it."""
+    """How the iterative extractors (irls, joint) weigh and stop; the others ignore these."""
 
     power: float = 1.0  # α of Σ (ε² + ρ_i²)^(α/2), in (0, 2]; 2: least squares
     epsilon: float = 1e-3  # ε relative to the median norm of the updates
-    tolerance: float = 1e-10  # relative fall of the objective that ends the search
+    tolerance: float = 1e-10  # stop when the objective falls by less than this, relatively
     max_iterations: int = 100
 
     def __post_init__(self) -> None:
@@ -43,9 +43,9 @@ def equal_weights(core: Core) -> np.ndarray:
 
 
 def smoothing(epsilon: float, norms: np.ndarray) -> float:
-    """Return ε in units of the updates: relative to the median norm of those that are not zero.
+    """Return ε in units of the updates: ``epsilon`` times the median norm of those that are not zero.
 
-    Not below rounding: a residual of exactly 0 must not get infinite weight when epsilon is 0.
+    It is never below rounding, so that a residual of exactly 0 cannot get infinite weight when ``epsilon`` is 0.
     """
     norms = norms[norms > 0]
     return max(epsilon, float(np.finfo(float).eps)) * (float(np.median(norms)) if len(norms) else 1.0)
@@ -57,7 +57,7 @@ def robust_objective(residuals: np.ndarray, smooth: float, power: float) -> floa
 
 
 def robust_weights(residuals: np.ndarray, smooth: float, power: float) -> np.ndarray:
-    """Return (ε² + ρ_i²)^((α−2)/2) / Σ, the weights whose least squares touch the robust objective from above."""
+    """Return (ε² + ρ_i²)^((α−2)/2) / Σ: with these, weighted least squares majorise the robust objective at ρ."""
     smoothed = smooth**2 + residuals**2
     weights = (smoothed / smoothed.min()) ** (power / 2 - 1)  # at most 1: no overflow
     return weights / weights.sum()
@@ -69,5 +69,5 @@ def squares(rows: np.ndarray) -> np.ndarray:
 
 
 def settled(objectives: list[float], tolerance: float) -> bool:
-    """Return whether the last step made the objective fall by no more than ``tolerance`` of it."""
+    """Return whether the last step lowered the objective by no more than the share ``tolerance``."""
     return len(objectives) > 1 and objectives[-2] - objectives[-1] <= tolerance * objectives[-2]

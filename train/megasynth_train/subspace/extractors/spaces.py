@@ -1,4 +1,4 @@
-"""hosvd and grassmann: the leading directions of each side by itself, in closed form."""
+"""hosvd and grassmann: the leading directions of each side separately, in closed form."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from scipy.linalg import eigh
 from megasynth_train.subspace.core import Core
 from megasynth_train.subspace.extractors.solution import Options, Solution, equal_weights
 
-SMALL = 100  # up to this size all eigenvectors, by divide and conquer, take less time than some
+SMALL = 100  # up to this size, computing all eigenvectors (divide and conquer) is faster than some of them
 
 
 def hosvd(core: Core, dimension: int, options: Options) -> Solution:
     """Maximise Σ_i ‖Aᵀ X̂_i‖² and, separately, Σ_i ‖X̂_i B‖² over orthonormal A, B (m × d, n × d), X̂_i = dW_i / ‖dW_i‖.
 
-    The truncated higher-order SVD of the normalised updates; the objective reported is that of ``joint`` with α = 2,
-    Σ ‖X̂_i − A (Aᵀ X̂_i B) Bᵀ‖², which it comes close to and does not minimise.
+    This is the truncated higher-order SVD of the normalised updates. The objective reported is that of ``joint`` with
+    α = 2, Σ ‖X̂_i − A (Aᵀ X̂_i B) Bᵀ‖², which hosvd minimises only approximately.
     """
     svds = core.svds.normalised()
     left = leading(_outer(svds.left * svds.values[:, None]), dimension)
@@ -27,7 +27,7 @@ def hosvd(core: Core, dimension: int, options: Options) -> Solution:
 def grassmann(core: Core, dimension: int, options: Options) -> Solution:
     """Minimise Σ_i ‖(I − AAᵀ) P_i‖² over orthonormal A, P_i the projection onto dW_i's column space; B: row spaces.
 
-    Every direction of an update counts the same, however little of its energy lies there, and so does every update.
+    Every direction of an update counts the same, however little energy it has, and so does every update.
     """
     svds = core.svds
     left, right = leading(_outer(svds.left), dimension), leading(_outer(svds.right), dimension)

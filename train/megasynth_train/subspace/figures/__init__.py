@@ -1,4 +1,4 @@
-"""Figures and report of a subspace analysis, from analysis.json alone: no adapter, no model, no network is needed."""
+"""Figures and report of a subspace analysis, from analysis.json alone, without adapters, model or network."""
 
 from megasynth_train.subspace.figures.page import write_report
 from megasynth_train.subspace.figures.words import chapter, summary

@@ -1,4 +1,4 @@
-"""The adapters themselves: how alike they are, how robust mining weighs them, how far they went from the start."""
+"""Figures of the adapters: how similar they are, how robust mining weighs them, how far they moved from the start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from megasynth_train.subspace.analysis import Analysis, DriftRow
 from megasynth_train.subspace.figures.layout import Drawing, heat_map, layers_of, quantiles, saved
 from megasynth_train.subspace.figures.numbers import AttributeNumbers
 
-_PRINTED = 12  # adapters up to which a matrix shows its numbers
+_PRINTED = 12  # with more adapters a matrix shows no numbers
 
 
 def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder: Path) -> tuple[Drawing, ...]:
@@ -48,7 +48,7 @@ def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], fold
         gap_x=0.45,
         gap_y=0.55,
     )
-    # One colour scale for all; the ones of the diagonal say nothing
+    # One colour scale for all, without the trivial ones on the diagonal
     matrices = {n.name: _mean_coherence(analysis, n.name) for n in chosen}
     largest = max(float(np.abs(m[~np.eye(len(m), dtype=bool)]).max()) for m in matrices.values())
     limit = max(0.1, math.ceil(largest * 10) / 10)
@@ -163,13 +163,13 @@ def _draw_by_depth(axes: Any, rows: Sequence[DriftRow], field: str, colour: str,
 
 
 def draw_energy(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder: Path) -> tuple[Drawing, ...]:
-    """Draw what share of its adapters' energy each basis holds, by extractor, beside two kinds of chance."""
+    """Draw the share of its adapters' energy that each basis holds, by extractor, with two chance levels."""
     chosen = [n for n in numbers if n.energy and any(s.count for s in n.energy.values())]
     if not chosen:
         return ()
     colours = attribute_colours(analysis.attributes)
     extractors = tuple(dict.fromkeys(name for n in chosen for name in n.energy))
-    # Text grows with the number of rows, not smaller: extractors down, attributes side by side in colour
+    # The height grows with the rows, so that text keeps its size: one group per extractor, attributes by colour
     page = sheet(
         1,
         1,

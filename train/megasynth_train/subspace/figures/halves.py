@@ -1,4 +1,4 @@
-"""Do two halves of an attribute's adapters find the same subspace, and other halves another one?"""
+"""Do two halves of an attribute's adapters give the same subspace, and halves of other attributes another one?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all figures share: where a layer stands (attention type, kind, depth), quantiles over layers, what is said."""
+"""What all figures share: the place of a layer (attention type, kind, depth), quantiles over layers, captions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ import yaml
 from megasynth_attr.core.pages.figures import PAPER, Sheet, save, scale
 from megasynth_train.subspace.analysis import Analysis, LayerKey, LayerRow, PairRow
 
-ATTENTIONS, KINDS = ("frame", "global"), ("qkv", "proj", "fc1", "fc2")  # first, in this order; then others by name
+ATTENTIONS, KINDS = (
+    ("frame", "global"),
+    ("qkv", "proj", "fc1", "fc2"),
+)  # these first, in this order; then others by name
 Row = TypeVar("Row", LayerRow, PairRow)
 
 
@@ -57,7 +60,7 @@ class Places:
         return _ordered((attention for attention, _ in self.rows), ATTENTIONS)
 
     def grid(self, values: Iterable[tuple[LayerKey, float]]) -> np.ndarray:
-        """Return rows × depths; NaN where no value is given. Of two layers in one place the last one counts."""
+        """Return rows × depths; NaN where no value is given. Of two layers at one place the last is kept."""
         filled = np.full((len(self.rows), self.depths), np.nan)
         for layer, value in values:
             filled[self.rows.index((layer.attention, layer.kind)), layer.depth] = value
@@ -94,7 +97,7 @@ def module_count(analysis: Analysis) -> int:
 
 
 def file_stem(*words: str) -> str:
-    """Return a file name that is safe in any folder and address: other characters than letters and digits become -."""
+    """Return a file name that is safe in any file system and URL: other characters than letters and digits become -."""
     return "_".join(re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") or "x" for word in words)
 
 
@@ -109,19 +112,19 @@ def depth_colours(depths: int) -> Any:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that was written as ``figures/<stem>.png`` and ``.svg``, and what to say about it."""
+    """A figure that was written as ``figures/<stem>.png`` and ``.svg``, with its texts."""
 
     stem: str
     title: str
     shows: str  # one sentence
-    chance: str  # one sentence: what it would look like if nothing was there
+    chance: str  # one sentence: what it would look like by chance
     alt: str  # what a person would see, in words and numbers
 
 
 def saved(page: Sheet, folder: Path, figure: str, stem: str = "", **values: object) -> Drawing:
-    """Write a sheet into ``folder`` and return it with the words of texts.yaml, in which ``values`` are filled in.
+    """Write a sheet into ``folder`` and return it with its texts from texts.yaml, ``values`` filled in.
 
-    ``figure`` is its name there, and that of its files unless ``stem`` is given.
+    ``figure`` is its name there, and also that of its files unless ``stem`` is given.
     """
     stem = stem or figure
     save(page, folder, stem)

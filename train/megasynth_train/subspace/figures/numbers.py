@@ -1,4 +1,4 @@
-"""The numbers behind figures and tables: an analysis reduced layer by layer, then over layers, beside chance."""
+"""The numbers behind figures and tables: an analysis summarised per layer, then over layers, with chance levels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from megasynth_train.subspace.null_angles import Chance, expected_energy_overlap
 
 @dataclass(frozen=True)
 class PairLayer:
-    """Two attributes in one layer; ratios are measured ÷ chance, and energies the mean of both directions."""
+    """Two attributes in one layer; ratios are measured ÷ chance, energies are the mean of both directions."""
 
     row: PairRow
     sizes: tuple[int, int]  # dimensions of the two bases
@@ -30,7 +30,7 @@ class PairLayer:
 
     @property
     def layer(self) -> LayerKey:
-        """Return which layer it is."""
+        """Return the layer's key."""
         return self.row.layer
 
 
@@ -41,11 +41,11 @@ class PairNumbers:
     first: str
     second: str
     layers: tuple[PairLayer, ...]
-    of_layers: int  # with those in which one of them has none
+    of_layers: int  # including those in which one of them has none
 
     @property
     def name(self) -> str:
-        """Return the pair in words."""
+        """Return the pair's name."""
         return f"{self.first} – {self.second}"
 
     def over_layers(self, field: str) -> Quantiles:
@@ -71,7 +71,7 @@ class SplitNumbers:
 
     @property
     def name(self) -> str:
-        """Return the pair in words."""
+        """Return the pair's name."""
         return self.first if self.same else f"{self.first} – {self.second}"
 
 
@@ -105,7 +105,7 @@ def _dimensions(analysis: Analysis) -> dict[tuple[str, str], int]:
 
 
 def pair_numbers(analysis: Analysis, chance: Chance) -> tuple[PairNumbers, ...]:
-    """Return every pair of attributes; layers in which one has no dimension are left out."""
+    """Return the numbers of every pair of attributes; layers in which one has no dimension are left out."""
     known = _dimensions(analysis)
     found = []
     for first, second in dict.fromkeys((row.first, row.second) for row in analysis.pairs):
@@ -121,7 +121,7 @@ def _pair_layer(row: PairRow, known: dict[tuple[str, str], int], chance: Chance)
     out, inner = np.radians(row.angles_out_deg), np.radians(row.angles_in_deg)
     random_out, random_in = (chance.smallest(size, *sizes) for size in (row.outputs, row.inputs))
     shares = [e for e in (row.energy_first_in_second, row.energy_second_in_first) if e is not None]
-    energy = sum(shares) / len(shares)  # both: with dimensions on both sides something moved
+    energy = sum(shares) / len(shares)  # both are known: a basis with dimensions has a nonzero update
     expected = sum(expected_energy_overlap(row.outputs, row.inputs, d, d) for d in sizes) / 2
     lambda_out, lambda_in = lambdas(np.array([out[0], inner[0]]))[0].tolist()
     by_chance_out, by_chance_in = lambdas(np.array([random_out, random_in]))[0].tolist()
@@ -140,12 +140,12 @@ def _pair_layer(row: PairRow, known: dict[tuple[str, str], int], chance: Chance)
 
 
 def _ratio(value: float, by_chance: float) -> float:
-    """Return value ÷ chance; 1 where chance leaves no room (bases that fill the space must meet)."""
+    """Return value ÷ chance; 1 if chance is 0 (bases that fill the space must intersect)."""
     return float(value / by_chance) if by_chance > 1e-9 else 1.0
 
 
 def split_numbers(analysis: Analysis) -> tuple[SplitNumbers, ...]:
-    """Return every pair of halves, those of one attribute first."""
+    """Return the numbers of every pair of halves, those of one attribute first."""
     sizes = {row.layer.module: (row.outputs, row.inputs) for row in analysis.layers}
     known = _dimensions(analysis)
     found = []
@@ -160,9 +160,9 @@ def split_numbers(analysis: Analysis) -> tuple[SplitNumbers, ...]:
 
 
 def _mean_squared_cosine(row: SplitRow, size: int, known: dict[tuple[str, str], int]) -> float:
-    """Return its expectation for random subspaces of R^size.
+    """Return the expected mean cos² of a row's angles for random subspaces of R^size.
 
-    A half may have room for fewer dimensions than its attribute; the number of angles then says how many both have.
+    A half may have fewer dimensions than its attribute; both are then taken to have as many as there are angles.
     """
     module, count = row.layer.module, len(row.angles_out_deg)
     wanted = known[module, row.first], known[module, row.second]
@@ -170,7 +170,7 @@ def _mean_squared_cosine(row: SplitRow, size: int, known: dict[tuple[str, str], 
 
 
 def attribute_numbers(analysis: Analysis) -> tuple[AttributeNumbers, ...]:
-    """Return every attribute."""
+    """Return the numbers of every attribute."""
     return tuple(_attribute(analysis, name) for name in analysis.attributes)
 
 

@@ -32,7 +32,7 @@ MOST_COSINES = 64  # of a joint operator space, beginning with the largest
 
 
 def draw_lambdas(pairs: Sequence[PairNumbers], place: Places, chance: Chance, folder: Path) -> tuple[Drawing, ...]:
-    """Draw one figure per pair: λ of all layers, by kind and side, beside λ of random subspaces of the same sizes."""
+    """Draw one figure per pair: λ of all layers, by kind and side, with λ of random subspaces of the same sizes."""
     drawn = []
     for number, pair in enumerate(pairs):
         kinds = [kind for kind in place.kinds if any(layer.layer.kind == kind for layer in pair.layers)]
@@ -57,7 +57,7 @@ def draw_lambdas(pairs: Sequence[PairNumbers], place: Places, chance: Chance, fo
 
 
 def _saved(page: Sheet, folder: Path, figure: str, number: int, pair: PairNumbers) -> Drawing:
-    """Write the figure of one pair, with its medians over the layers in words."""
+    """Write the figure of one pair; its texts state the medians over the layers."""
     fields = {"outputs": "lambda_out_ratio", "inputs": "lambda_in_ratio", "energy": "energy_ratio"}
     return saved(
         page,
@@ -85,7 +85,7 @@ class _Group:
         self.by_attention = {attention: lambdas(np.radians(found))[0] for attention, found in angles.items()}
         drawn = {size: lambdas(chance.angles(*size))[0].ravel() for size in sorted(set(sizes))}
         self.random = np.concatenate(list(drawn.values()))
-        # Every layer counts as often as it is there, whatever the number of draws
+        # Sizes are weighted by their number of layers, whatever the number of draws
         self.weights = np.concatenate([np.full(len(v), sizes.count(size) / len(v)) for size, v in drawn.items()])
         self.lowest = float(min(self.random.min(), *(values.min() for values in self.by_attention.values())))
 
@@ -163,7 +163,7 @@ def _ratio_bar(page: Sheet, bottom: float, mesh: Any, limit: float, label: str) 
 
 
 def draw_joint(pairs: Sequence[PairNumbers], chance: Chance, folder: Path) -> tuple[Drawing, ...]:
-    """Draw the largest cosines between operators A M Bᵀ of every pair, beside chance, in one figure."""
+    """Draw the largest cosines between operators A M Bᵀ of every pair, with chance, in one figure."""
     pairs = [pair for pair in pairs if pair.layers]
     if not pairs:
         return ()
@@ -189,7 +189,7 @@ def draw_joint(pairs: Sequence[PairNumbers], chance: Chance, folder: Path) -> tu
 
 
 def _largest(out: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Return the MOST_COSINES largest, filled with NaN."""
+    """Return the MOST_COSINES largest joint cosines, padded with NaN."""
     # Of sorted factors the k largest products are among the first k of each
     found = operator_cosines(out[:MOST_COSINES], inner[:MOST_COSINES])[:MOST_COSINES]
     return np.pad(found, (0, MOST_COSINES - len(found)), constant_values=np.nan)

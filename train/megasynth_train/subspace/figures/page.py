@@ -1,4 +1,4 @@
-"""The report of a subspace analysis: figures as PNG and SVG files, tables, and one page that reads without network."""
+"""The report of a subspace analysis: figures as PNG and SVG files, tables, and one page that works offline."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_report(analysis: Analysis, folder: Path) -> Path:
     """Write the report into ``folder`` (which is replaced as a whole) and return its index.html.
 
-    Needs nothing but the analysis. Raises EnvironmentProblem if matplotlib or jinja2 is missing or the disk refuses.
+    Needs only the analysis. Raises EnvironmentProblem if matplotlib or jinja2 is missing or writing fails.
     """
     require_report_libraries()
     folder = Path(folder).resolve()
@@ -82,5 +82,5 @@ def _fill(analysis: Analysis, folder: Path) -> None:
             sort_keys=True,
         ),
     )
-    # A name that is not text (surrogates from a folder's bytes) becomes character references
+    # Undecodable bytes of file names (surrogates) become character references
     (folder / INDEX).write_bytes(text.encode("utf-8", errors="xmlcharrefreplace"))

@@ -1,4 +1,4 @@
-"""How many directions stand out of chance, and how many the basis has, by depth and kind of layer."""
+"""How many directions exceed chance, and how many dimensions the basis has, by depth and kind of layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from megasynth_train.subspace.figures.numbers import AttributeNumbers
 def draw_ranks(
     analysis: Analysis, numbers: Sequence[AttributeNumbers], place: Places, folder: Path
 ) -> tuple[Drawing, ...]:
-    """Draw maps of significant directions; of dimensions too where layers differ in them."""
+    """Draw maps of significant directions, and of dimensions if layers differ in them."""
     numbers = [n for n in numbers if n.layers]
     if not numbers:
         return ()

@@ -31,7 +31,7 @@ from megasynth_train.subspace.figures.layout import (
     saved,
 )
 
-_TINY = 1e-6  # of the largest value: what is smaller is rounding, no direction
+_TINY = 1e-6  # of the largest value: smaller ones are rounding errors
 
 
 def draw_spectra(analysis: Analysis, place: Places, folder: Path) -> dict[str, tuple[Drawing, ...]]:
@@ -62,7 +62,7 @@ def _draw(rows: Sequence[LayerRow], depths: int, quantile: float, folder: Path, 
     length, above = max(len(row.spectrum) for row in rows), quantiles(row.significant for row in rows)
     found = f"a median of {short(above.median)} (5–95 %: {short(above.low)} to {short(above.high)}) of {length} values"
     if len(first.norms) < 2:
-        found = "nothing, as with one adapter the rotated update has the same singular values"
+        found = "none, because a single adapter's rotated update has the same singular values"
     return saved(
         page,
         folder,
@@ -99,7 +99,7 @@ def _draw_values(axes: Any, rows: Sequence[LayerRow], depths: int) -> None:
 
 
 def _curve(values: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Return points (index from 1, value), length × 2; NaN where there is nothing to draw."""
+    """Return points (index from 1, value), length × 2, with NaN where ``there`` is false."""
     return np.stack([np.arange(1, len(values) + 1), np.where(there, values, np.nan)], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""The tables beside the figures: what a figure shows can also be read, on the page and in CSV files."""
+"""The tables that accompany the figures, on the page and as CSV files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class KindNumbers:
 
 
 def adapter_numbers(analysis: Analysis) -> tuple[AdapterNumbers, ...]:
-    """Return every adapter, in the order of its attribute."""
+    """Return the numbers of every adapter, attribute by attribute."""
     found = []
     for attribute in analysis.attributes:
         rows = layers_of(analysis, attribute)
@@ -64,7 +64,7 @@ def adapter_numbers(analysis: Analysis) -> tuple[AdapterNumbers, ...]:
 
 
 def kind_numbers(analysis: Analysis, rows: Sequence[tuple[str, str]]) -> tuple[KindNumbers, ...]:
-    """Return every attribute's kinds of layers; ``rows`` are the (attention, kind) pairs in order."""
+    """Return the numbers of every attribute's kinds of layers; ``rows`` are the (attention, kind) pairs in order."""
     found = []
     for attribute in analysis.attributes:
         for attention, kind in rows:
@@ -99,7 +99,7 @@ def write_tables(
 def _csv(lines: Iterable[dict[str, Any]]) -> str:
     lines = list(lines)
     text = io.StringIO()
-    # Attributes may have other extractors: every column that any line has
+    # Lines may differ in extractors: every column that any line has
     writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)

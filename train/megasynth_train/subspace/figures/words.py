@@ -1,4 +1,4 @@
-"""What an analysis says in a few sentences, and the chapter of the summary: only what the numbers carry."""
+"""The findings of an analysis in a few sentences, and its chapter of the summary page."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from megasynth_train.subspace.null_angles import Chance
 
 REPORT, INDEX = "report", "index.html"
 _PICTURES = (
-    ("halves", "Do halves of the adapters find the same subspace? Grey marks: chance."),
+    ("halves", "Do halves of the adapters give the same subspace? Grey marks: chance."),
     ("energy", "Share of the adapters' energy inside their basis. Dashed: unrelated adapters; dotted: a random basis."),
-    ("significant", "How many directions of the mean update stand above chance, by depth and kind of layer."),
+    ("significant", "How many directions of the mean update exceed chance, by depth and kind of layer."),
     ("joint_cosines", "Largest cosines between the operators of two attributes. Dashed: chance."),
 )
 CAVEAT = (
-    "Overlap says nothing by itself about how useful a basis is; only a comparison on held-out data does. Layers of "
-    "one model are not independent of each other, so spreads over layers are not confidence intervals."
+    "Overlap alone does not show how useful a basis is; only a comparison on held-out data does. Layers of one model "
+    "are not independent of each other, so spreads over layers are not confidence intervals."
 )
 
 
@@ -46,7 +46,7 @@ def what_was_mined(analysis: Analysis, numbers: Sequence[AttributeNumbers]) -> s
 def findings(
     numbers: Sequence[AttributeNumbers], pairs: Sequence[PairNumbers], splits: Sequence[SplitNumbers]
 ) -> tuple[str, ...]:
-    """Return what was found, one sentence each, every number beside what chance gives."""
+    """Return what was found, one sentence each, every number with its chance level."""
     return tuple(
         text for text in (_shared(numbers), _coherent(numbers), _halves(splits), _overlap(pairs)) if text is not None
     )
@@ -61,7 +61,7 @@ def _shared(numbers: Sequence[AttributeNumbers]) -> str | None:
         if len(alone) == len(numbers)
         else f"{', '.join(alone)} {'has' if len(alone) == 1 else 'have'}"
     )
-    return f"With one adapter nothing can be said about what adapters share: {of} only one."
+    return f"A single adapter does not show what adapters share: {of} only one."
 
 
 def _coherent(numbers: Sequence[AttributeNumbers]) -> str | None:
@@ -91,7 +91,7 @@ def _halves(splits: Sequence[SplitNumbers]) -> str | None:
     text += f"; chance gives {short(chance.median)}."
     if of_two is not None and of_one <= of_two:
         text += (
-            " Halves of one attribute are thus no closer than halves of two: no subspaces of their own are seen here."
+            " Halves of one attribute are thus no closer than halves of two: the attributes show no distinct subspaces."
         )
     return text
 
@@ -104,17 +104,17 @@ def _overlap(pairs: Sequence[PairNumbers]) -> str | None:
         quantiles(r for layer in pair.layers for r in (layer.lambda_out_ratio, layer.lambda_in_ratio)) for pair in pairs
     ]
     text = ", ".join(f"{short(ratio.median)} ({pair.name})" for ratio, pair in zip(ratios, pairs, strict=True))
-    return f"Smallest λ of two attributes relative to chance, median over layers and sides (below 1: closer): {text}."
+    return f"Smallest λ of two attributes ÷ chance, median over layers and sides (below 1: closer than chance): {text}."
 
 
 def chapter(analysis: Analysis, folder: Path) -> Chapter:
     """Return the summary's section of an analysis, for ``folder``/chapter.json.
 
-    It names analysis.json, and the report's page and pictures if they are in ``folder``/report; without a report it has
-    tables only.
+    It links analysis.json, and the report's page and pictures if they are in ``folder``/report; without a report it has
+    only tables.
     """
     numbers, pairs, splits = attribute_numbers(analysis), pair_numbers(analysis, Chance()), split_numbers(analysis)
-    # The summary has room for two sentences: the one that carries most, and what forbids to say more
+    # The summary has room for two sentences: the strongest finding, and what limits it
     found = [text for text in (_shared(numbers), _halves(splits) or _overlap(pairs)) if text is not None]
     pictures = tuple(
         Picture(f"{REPORT}/figures/{stem}.png", caption, f"{caption} The numbers are in the tables of the report.")
@@ -136,7 +136,7 @@ def chapter(analysis: Analysis, folder: Path) -> Chapter:
 
 
 def summary(analysis: Analysis) -> str:
-    """Return what was found in a few lines for a terminal: the tables of the chapter, and the notes."""
+    """Return the tables of the chapter and the notes as text for a terminal."""
     tables = (_attribute_table(attribute_numbers(analysis)), _pair_table(pair_numbers(analysis, Chance())))
     parts = [f"{table.caption}\n{table_text([table.columns, *table.rows])}\n" for table in tables if table.rows]
     return "\n".join([*parts, *(f"note: {note}" for note in analysis.notes)])
@@ -176,7 +176,7 @@ def _attribute_table(numbers: Sequence[AttributeNumbers]) -> Table:
 
 def _pair_table(pairs: Sequence[PairNumbers]) -> Table:
     return Table(
-        "Pairs of attributes, medians over the layers, divided by chance (below 1: λ closer, above 1: more energy)",
+        "Pairs of attributes, medians over the layers, ÷ chance (λ below 1: closer; energy above 1: more overlap)",
         ("Pair", "Layers", "λ min, outputs", "λ min, inputs", "Energy overlap"),
         tuple(
             (
