@@ -157,7 +157,7 @@ def test_a_choice_is_written_once_and_again_when_it_is_lost(
     assert file.stat().st_mtime_ns == written
     file.write_bytes(b"cut short")
     bases.mined_file(["geometry"])
-    assert file.read_bytes() == before and "made again" in "".join(capsys.readouterr())
+    assert file.read_bytes() == before and "written anew" in "".join(capsys.readouterr())
 
 
 def test_a_single_file_is_sliced_and_the_comparison_says_so(experiment: Path, mined: Path, tmp_path: Path) -> None:
