@@ -167,7 +167,7 @@ def test_a_single_file_is_sliced_and_the_comparison_says_so(experiment: Path, mi
     assert prepared.bases is not None and prepared.bases.mined_file(["geometry"]) == file
     notes = {name: size.note for name, size in prepared.sizes.items() if size.note}
     assert list(notes) == ["without-texture"] and "single file" in notes["without-texture"]
-    assert "(texture, geometry)" in notes["without-texture"] and notes["without-texture"] in plan_text(prepared)
+    assert "(order: texture, geometry)" in notes["without-texture"] and notes["without-texture"] in plan_text(prepared)
 
 
 @pytest.mark.parametrize("other", ["missing", "another mining", "not mined"])
