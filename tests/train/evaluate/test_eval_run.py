@@ -251,7 +251,7 @@ def test_an_older_evaluation_is_replaced_and_anything_else_is_not(
     precious = tmp_path / "thesis"
     precious.mkdir()
     (precious / "chapter1.tex").write_text("…")
-    with pytest.raises(ConfigError, match="no part of an evaluation"):
+    with pytest.raises(ConfigError, match="no evaluation"):
         program.run(fast(data, precious))
     assert [p.name for p in precious.iterdir()] == ["chapter1.tex"]
 
