@@ -146,7 +146,7 @@ def test_a_basis_for_an_adapter_without_one_is_refused(tmp_path: Path) -> None:
 def test_a_basis_of_another_base_model_names_both() -> None:
     settings = AdapterSettings(mode="subspace", basis=str(basis_file()))
     model = small_model(seed=4)
-    with pytest.raises(ConfigError, match=r"was mined from adapters of a model with weights \w{12}, this model's"):
+    with pytest.raises(ConfigError, match=r"was mined from adapters of a model with weights \w{12}, but this model's"):
         adapt(model, settings, total_steps=1)
     assert not any("lora_" in name for name, _ in model.named_parameters())
 

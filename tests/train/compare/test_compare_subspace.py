@@ -157,7 +157,7 @@ def test_a_choice_is_written_once_and_again_when_it_is_lost(
     assert file.stat().st_mtime_ns == written
     file.write_bytes(b"cut short")
     bases.mined_file(["geometry"])
-    assert file.read_bytes() == before and "made again" in "".join(capsys.readouterr())
+    assert file.read_bytes() == before and "written anew" in "".join(capsys.readouterr())
 
 
 def test_a_single_file_is_sliced_and_the_comparison_says_so(experiment: Path, mined: Path, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_single_file_is_sliced_and_the_comparison_says_so(experiment: Path, mi
     assert prepared.bases is not None and prepared.bases.mined_file(["geometry"]) == file
     notes = {name: size.note for name, size in prepared.sizes.items() if size.note}
     assert list(notes) == ["without-texture"] and "single file" in notes["without-texture"]
-    assert "(texture, geometry)" in notes["without-texture"] and notes["without-texture"] in plan_text(prepared)
+    assert "(order: texture, geometry)" in notes["without-texture"] and notes["without-texture"] in plan_text(prepared)
 
 
 @pytest.mark.parametrize("other", ["missing", "another mining", "not mined"])

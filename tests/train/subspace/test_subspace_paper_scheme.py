@@ -104,7 +104,7 @@ def test_orthonormalising_keeps_the_span(tmp_path: Path) -> None:
         ({"global_blocks__attn__qkv__17__B": FIXTURE["B_out_basis"][:, :5]}, r"A \(6, 32\) and B \(96, 5\)"),
         (
             {"global_blocks__attn__qkv__17__B": FIXTURE["B_out_basis"] * np.nan},
-            "holds NaN or infinite numbers; get the file",
+            "holds NaN or infinite numbers; download the file",
         ),
         ({"global_blocks__attn__qkv__17__A": FIXTURE["A_in_basis"][0]}, r"A \(32,\) and B"),
         ({"global_blocks__attn__qkv__17__A": np.float32(3)}, r"A \(\) and B \(96, 6\)"),

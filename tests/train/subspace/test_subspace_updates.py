@@ -144,7 +144,7 @@ def test_what_was_trained_beside_the_layers_is_said(tmp_path: Path) -> None:
     get_peft_model(small_model(), config).save_pretrained(tmp_path / "texture_00")
     cluster = open_cluster(tmp_path)
     assert set(cluster.modules) == {QKV, QKV.replace("qkv", "proj")}
-    (note,) = [note for note in cluster.notes if "no part of the updates" in note]
+    (note,) = [note for note in cluster.notes if "not part of the mined updates" in note]
     names = ["attn.proj.base_layer.bias", "attn.qkv.base_layer.bias", "1.mlp.fc1.bias", "1.mlp.fc1.weight"]
     assert note.startswith("texture_00: 4 trained tensors") and all(name in note for name in names)
 
@@ -196,7 +196,10 @@ def test_adapters_of_peft_alone(rslora: bool, stored: torch.dtype | None, tmp_pa
         assert error < 1e-11
     row = cluster.adapters[0]
     assert (row.attribute, row.mode, row.rank, row.seed) == ("geometry", "rslora" if rslora else "lora", 4, None)
-    assert ["the seeds of geometry_3 are not" in cluster.notes[0], "which base model" in cluster.notes[1]] == [
+    assert [
+        "the seeds of geometry_3 are not" in cluster.notes[0],
+        "do not record their base model" in cluster.notes[1],
+    ] == [
         True,
         True,
     ]

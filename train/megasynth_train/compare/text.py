@@ -44,7 +44,7 @@ def caveat(results: Results, table: Table, test_scenes: int, notes: Mapping[str,
         parts = [f"The {most} seeds differ in data order, initial values and, where there are any, random bases."]
     parts.append(
         f"Training data, base model and the {test_scenes} test scenes are the same in all runs, so the intervals say "
-        "nothing about other scenes or models. All methods ran for as many steps; no learning rate was tuned."
+        "nothing about other scenes or models. All methods ran for equally many steps; no learning rate was tuned."
     )
     if len(table.differences) > len(METRICS):
         parts.append(f"Of {len(table.differences)} differences, about one in twenty would look clear by chance alone.")

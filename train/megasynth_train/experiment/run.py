@@ -2,7 +2,7 @@
 
 ::
 
-    <out>/training/pretrain/       a run folder (finetune.py), if the section says training.pretrain
+    <out>/training/pretrain/       a run folder (finetune.py), if training.pretrain.optim.steps is given
     <out>/training/cluster/        the adapters (cluster.py), chapter.json
     <out>/training/subspaces/      the bases and their analysis (mine.py), report/, chapter.json
     <out>/training/comparison/     runs, evaluations, tables (compare/), index.html, chapter.json
