@@ -1,6 +1,6 @@
 """Shared by the benchmarks: a checkout that runs without installation, a clock, and Markdown tables.
 
-Import this first: it puts the checkout and the ray-cast test data (``import synthetic``) on the path.
+Imported first: it puts the checkout and the ray-cast test data (``import synthetic``) on the path.
 """
 
 from __future__ import annotations
@@ -12,10 +12,27 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "train"), str(ROOT), str(ROOT / "tests" / "dataset")]
 
 from megasynth_attr.core.pages.words import markdown_table  # noqa: E402
+
+
+def ray_cast_dataset(folder: Path, noise: int, *words: str) -> Path:
+    """Return a dataset of ray-cast scenes; noise of so many levels makes its pictures as costly as real ones."""
+    import synthetic
+
+    dataset = synthetic.write_dataset(synthetic.config(*words), folder)
+    generator = np.random.default_rng(0)
+    for file in dataset.glob("scenes/*/*/rgb/*.png"):
+        rgba = np.asarray(Image.open(file)).astype(np.int16)
+        drawn = generator.integers(-noise, noise + 1, rgba[..., :3].shape, dtype=np.int16)
+        rgba[..., :3] += drawn * (rgba[..., 3:] > 0)
+        Image.fromarray(rgba.clip(0, 255).astype(np.uint8)).save(file, compress_level=4)
+    return dataset
 
 
 def print_table(title: str, head: str, rows: Iterable[Sequence[Any]]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import OpenEXR
-from common import median_ms, print_table
+from common import median_ms, print_table, ray_cast_dataset
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import EnvironmentProblem, run_main
@@ -66,14 +66,15 @@ class Options:
 def main(words: list[str]) -> None:
     """Measure and print all tables."""
     options = parse(Options, words, HELP)
-    dataset = Path(options.dataset)
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
         folder = Path(name)
-        if options.dataset:
-            samples, origin = dataset_samples(dataset, options.frames), f"frames of {dataset.name}"
-        else:
-            (samples, dataset), origin = synthetic_samples(options, folder), "synthetic ray-cast frames"
+        dataset, origin = Path(options.dataset), f"frames of {Path(options.dataset).name}"
+        if not options.dataset:  # noise of one level, as path tracing leaves it
+            sizes = (f"render.width_px={options.size}", f"render.height_px={options.size}", f"frames={options.frames}")
+            words = (*sizes, "scene_count=1", "write.normal=true")
+            dataset, origin = ray_cast_dataset(folder / "dataset", 1, *words), "synthetic ray-cast frames"
+        samples = dataset_samples(dataset, options.frames)
         height, width = samples[0].depth_z.shape
         print(f"{len(samples)} {origin}, {width} × {height} px; kB = 1000 bytes per frame, ms per frame\n")
         png_table(samples, folder / "a.png")
@@ -186,25 +187,6 @@ def dataset_samples(path: Path, count: int) -> list[Sample]:
             normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
         samples.append(Sample(view.image, view.depth_z, normal.astype(np.float32), points))
     return samples
-
-
-def synthetic_samples(options: Options, folder: Path) -> tuple[list[Sample], Path]:
-    """Return ray-cast frames, and a dataset of the same scene in ``folder``.
-
-    The frames have a fine colour texture and noise of ±1 level, similar to what path tracing leaves.
-    """
-    import synthetic
-
-    size = options.size
-    words = (f"render.width_px={size}", f"render.height_px={size}", f"frames={options.frames}", "scene_count=1")
-    settings = synthetic.config(*words)
-    samples = []
-    for frame in synthetic.frames(settings, synthetic.scene(settings, 0)):
-        noise = np.random.default_rng(len(samples)).integers(-1, 2, (size, size, 3))
-        rgba = frame.rgba.copy()
-        rgba[..., :3] = np.where(frame.rgba[..., 3:] > 0, np.clip(frame.rgba[..., :3] + noise, 0, 255), 0)
-        samples.append(Sample(rgba, frame.depth_z, frame.normal, frame.position))
-    return samples, synthetic.write_dataset(settings, folder / "dataset")
 
 
 def folder_bytes(folder: Path) -> int:

@@ -24,6 +24,7 @@ from pathlib import Path
 try:
     import numpy as np
     import psutil
+    import torch
     from common import ROOT
     from safetensors.numpy import save_file
 
@@ -31,12 +32,13 @@ try:
     from megasynth_attr.core.errors import EnvironmentProblem, run_main
     from megasynth_attr.core.fields import REQUIRED, setting
     from megasynth_attr.core.temporary import replacing_folder
-    from megasynth_train.cost.layers import block_layers
+    from megasynth_train.adapters.targets import find_targets
     from megasynth_train.subspace.core import Update, core_coordinates
     from megasynth_train.subspace.extract import Options, extract
     from megasynth_train.subspace.parallel import BLAS_THREADS
     from megasynth_train.subspace.settings import MiningSettings
     from megasynth_train.vggt.config import SIZES, VGGTConfig
+    from megasynth_train.vggt.model import VGGT
 except ModuleNotFoundError as missing:
     print(f"EnvironmentProblem: {missing}; the benchmark needs pip install -e '.[train]'", file=sys.stderr)
     sys.exit(4)
@@ -67,15 +69,9 @@ class BenchmarkSettings:
 
 def layer_shapes(config: VGGTConfig) -> dict[str, tuple[int, int]]:
     """Return (outputs, inputs) of the aggregator's linears by module."""
-    names = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-    layers = block_layers(1, config.width, config.mlp_ratio)
-    kinds = {name: (layer.out, layer.fan_in) for name, layer in zip(names, layers, strict=True)}
-    return {
-        f"aggregator.{attention}_blocks.{depth}.{kind}": shape
-        for attention in ("frame", "global")
-        for depth in range(config.depth)
-        for kind, shape in kinds.items()
-    }
+    with torch.device("meta"):
+        model = VGGT(config)
+    return {name: tuple(model.get_submodule(name).weight.shape) for name in find_targets(model).aggregator}
 
 
 def write_cluster(folder: Path, settings: BenchmarkSettings) -> None:

@@ -17,10 +17,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from common import median_ms, print_table
-from PIL import Image
+from common import median_ms, print_table, ray_cast_dataset
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
@@ -59,7 +57,8 @@ def main(words: list[str]) -> None:
     options = parse(Options, words, HELP)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="train_loading_") as scratch:
-        sources = options.data or (str(synthetic_dataset(Path(scratch))),)
+        words = ("render.width_px=518", "render.height_px=518", "frames=8", "scene_count=2")
+        sources = options.data or (str(ray_cast_dataset(Path(scratch), 6, *words)),)
         views = Uniform(4, 16 if options.data else 8)
         settings = DataSettings(sources=sources, validation_share=0, views=views, width_px=518)
         data = open_sources(settings)
@@ -68,20 +67,6 @@ def main(words: list[str]) -> None:
         decoding_table(data, options.frames)
         loader_table(data, settings, options.steps, options.workers)
         batch_table(data, settings, options.steps)
-
-
-def synthetic_dataset(folder: Path) -> Path:
-    """Return a dataset of 2 scenes × 8 frames of 518 × 518 pixels; noise makes the colours as costly as textures."""
-    import synthetic
-
-    config = synthetic.config("render.width_px=518", "render.height_px=518", "frames=8", "scene_count=2")
-    dataset = synthetic.write_dataset(config, folder)
-    generator = np.random.default_rng(0)
-    for file in dataset.glob("scenes/*/*/rgb/*.png"):
-        rgba = np.asarray(Image.open(file)).astype(np.int16)
-        rgba[..., :3] += generator.integers(-6, 7, rgba[..., :3].shape, dtype=np.int16) * (rgba[..., 3:] > 0)
-        Image.fromarray(rgba.clip(0, 255).astype(np.uint8)).save(file, compress_level=4)
-    return dataset
 
 
 def decoding_table(data: TrainingData, frames: int) -> None:

@@ -27,13 +27,12 @@ try:
     import torch
     import train_step_run as stepping
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from train_step_tables import MEAN_VIEWS, Row, analytic_table, mean_lines, table
+    from train_step_tables import GIB, MEAN_VIEWS, Row, analytic_table, mean_lines, memory_bytes, table
 
     from megasynth_attr.core.command.program import Help, parse
     from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
     from megasynth_attr.core.fields import setting
     from megasynth_attr.core.temporary import replace_atomically
-    from megasynth_train.cost.memory import GIB, memory_bytes
     from megasynth_train.cost.step import StepShape, step_cost
     from megasynth_train.vggt.config import VGGTConfig, named_config
     from megasynth_train.vggt.precision import resolve_precision, set_backends

@@ -2,16 +2,19 @@
 
 The ``OpenEXR`` package cannot be used inside every Blender: in a Blender that is linked with the system's libOpenEXR
 (Debian's 3.4) its C functions resolve to those of the system's other version, and reading crashes the process. So
-whatever may run inside Blender uses this module. It reads what Blender writes and writes what every EXR reader reads.
+whatever may run inside Blender uses this module, and the package serves rarer compressions elsewhere. It reads what
+Blender writes and writes what every EXR reader reads.
 Format: https://openexr.com/en/latest/OpenEXRFileLayout.html
 """
 
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -199,6 +202,23 @@ def _decompress(packed: bytes, compression: str, size: int) -> np.ndarray:
     raw, half = np.empty(size, np.uint8), -(-size // 2)
     raw[0::2], raw[1::2] = split[:half], split[half:]
     return raw
+
+
+def decode_rarer_exr(content: bytes, path: Path) -> dict[str, np.ndarray]:
+    """Return what ``decode_exr`` does of the file at ``path``, of any compression that the OpenEXR package knows."""
+    try:
+        return decode_exr(content)
+    except ExrError as ours:
+        bpy = sys.modules.get("bpy")
+        if bpy is not None and bpy.app.binary_path:  # empty in the bpy module, where the package loads
+            raise ExrError(f"{ours}; save it with ZIP compression, or run python -m megasynth_attr.pipeline") from None
+        import OpenEXR
+
+        try:
+            with OpenEXR.File(str(path), separate_channels=True) as image:
+                return {name: channel.pixels for name, channel in image.channels().items()}
+        except Exception as theirs:  # its C++ code raises whatever it likes on damaged files
+            raise ExrError(f"{ours}; OpenEXR: {theirs}") from theirs
 
 
 def text_attributes(data: bytes) -> dict[str, str]:

@@ -48,6 +48,10 @@ class StopRequest:
         if self._signal is not None:
             raise Interrupted(f"stopped by {self._signal}; {self._advice}")
 
+    def remaining_s(self) -> float:
+        """Return how long a part of the work may take that has a limit of its own; 0: there is no limit."""
+        return max(self._deadline - time.monotonic(), 1e-3) if self._deadline is not None else 0.0
+
     def check(self) -> None:
         """Raise Interrupted if a signal came or the time is up."""
         self.check_signal()

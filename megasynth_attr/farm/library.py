@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.exr import ExrError, decode_exr
+from megasynth_attr.core.exr import decode_rarer_exr
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.scene.config import Config, Experiment
 from megasynth_attr.scene.factor import Records
@@ -110,17 +109,7 @@ def read_radiance(path: Path) -> np.ndarray:
 
 
 def _read_exr(path: Path) -> np.ndarray:
-    """Return R, G, B of an EXR. Rarer compressions need the OpenEXR package, which a Blender binary cannot load."""
-    try:
-        channels = decode_exr(path.read_bytes())
-    except ExrError as error:
-        bpy = sys.modules.get("bpy")
-        if bpy is not None and bpy.app.binary_path:  # empty in the bpy module, where the package loads
-            raise ExrError(f"{error}; save it with ZIP compression, or run python -m megasynth_attr.pipeline") from None
-        import OpenEXR
-
-        with OpenEXR.File(str(path), separate_channels=True) as file:
-            channels = {name: channel.pixels for name, channel in file.channels().items()}
+    channels = decode_rarer_exr(path.read_bytes(), path)
     return np.stack([channels[c].astype(np.float32) for c in "RGB"], axis=-1)
 
 

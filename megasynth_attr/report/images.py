@@ -5,6 +5,7 @@ Everything here is NumPy and Pillow; H×W×3 uint8 arrays, sRGB, row 0 at the to
 
 from __future__ import annotations
 
+import colorsys
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,9 +106,8 @@ def id_colour(number: int) -> tuple[int, int, int]:
     """
     hue = (number / GOLDEN_RATIO) % 1.0
     value, saturation = ((0.86, 0.55), (0.66, 0.70), (0.95, 0.36), (0.74, 0.40))[number % 4]
-    channels = [(hue * 6 + offset) % 6 for offset in (5, 3, 1)]
-    rgb = [value - value * saturation * max(0.0, min(k, 4 - k, 1.0)) for k in channels]
-    return round(rgb[0] * 255), round(rgb[1] * 255), round(rgb[2] * 255)
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def label_font(size_px: int) -> ImageFont.FreeTypeFont:

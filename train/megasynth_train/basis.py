@@ -63,9 +63,10 @@ class BasisSettings:
 def table(basis: Basis) -> str:
     """Return what ``show=`` prints: facts, then one line per kind of layer with sizes and dimensions."""
     record, base = basis.record, basis.base
+    empty = sum(module not in basis.layers for module in record.get("ranks", {}))
     facts = {
         "attributes": ", ".join(basis.attributes),
-        "layers": f"{len(basis.layers)}" + _without(basis),
+        "layers": f"{len(basis.layers)}" + (f", {empty} more have no dimensions" if empty else ""),
         "columns": "orthonormal" if basis.orthonormal else "orthonormal within each attribute",
         "extractor": record.get("extractor", "not recorded"),
         "base": base.get("size") or base.get("base_model_name_or_path") or "not recorded",
@@ -77,11 +78,6 @@ def table(basis: Basis) -> str:
     lines = [f"{name + ':':{width}}{value}" for name, value in facts.items()]
     rows = [("attention", "kind", "layers", "outputs", "inputs", "D", *basis.attributes), *_rows(basis)]
     return "\n".join([*lines, "", table_text(rows)])
-
-
-def _without(basis: Basis) -> str:
-    empty = sum(module not in basis.layers for module in basis.record.get("ranks", {}))
-    return f", {empty} more have no dimensions" if empty else ""
 
 
 def _rows(basis: Basis) -> list[tuple[str, ...]]:

@@ -86,14 +86,12 @@ def run_cluster(settings: ClusterSettings) -> list[Outcome]:
     share = parse_shard(settings.shard)
     out = Path(settings.run.out).expanduser().resolve()
     with StopRequest(settings.run.max_runtime_s) as stop:
-        deadline = time.monotonic() + settings.run.max_runtime_s
         accelerator = make_accelerator(settings.run.device)
         manifest: dict[str, Any] = on_main(accelerator, lambda: open_manifest(out, settings))
         outcomes = []
         for name in shard_of(sorted(manifest["adapters"]), *share):
             stop.check()
-            remaining = max(deadline - time.monotonic(), 1e-3) if settings.run.max_runtime_s else 0.0
-            outcomes.append(_train_one(out, name, manifest, settings, remaining))
+            outcomes.append(_train_one(out, name, manifest, settings, stop.remaining_s()))
             on_main(accelerator, lambda: check_unchanged(out, manifest))
     return outcomes
 

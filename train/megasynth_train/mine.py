@@ -24,10 +24,10 @@ from megasynth_attr.core.stop import StopRequest
 from megasynth_train.subspace import mining, result_folder
 from megasynth_train.subspace.allocation import weight_effective_rank
 from megasynth_train.subspace.analysis import FILE, Analysis, read_analysis, write_analysis
-from megasynth_train.subspace.dora import BaseWeights
 from megasynth_train.subspace.figures import chapter, summary, write_report
 from megasynth_train.subspace.layer_file import layer_file, read_rows
 from megasynth_train.subspace.mine_layer import WHOLE
+from megasynth_train.subspace.peft_updates import BaseWeights
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.subspace.updates import Cluster, check_minable, open_cluster
 from megasynth_train.training.settings import ModelSettings

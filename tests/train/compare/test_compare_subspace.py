@@ -15,7 +15,7 @@ from compare_runs import settings, words, write_experiment, write_mining, write_
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, run_main
 from megasynth_train.compare import __main__ as program
-from megasynth_train.compare.cost import plan_text
+from megasynth_train.compare.__main__ import plan_text
 from megasynth_train.compare.prepare import prepare
 from megasynth_train.compare.run import compare
 from megasynth_train.subspace.basis import Basis

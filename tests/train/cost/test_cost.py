@@ -11,14 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.adapters.inject import prepare
 from megasynth_train.cost import step
-from megasynth_train.cost.memory import GIB, memory_bytes
-from megasynth_train.cost.run import mean_over_views
 from megasynth_train.cost.step import (
     StepCost,
     StepShape,
     Tuning,
     Work,
     expected_s,
+    mean_over_views,
     step_cost,
 )
 from megasynth_train.training.losses import losses
@@ -29,6 +28,7 @@ from megasynth_train.vggt.model import VGGT
 
 sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 from train_step_run import random_directions
+from train_step_tables import GIB, memory_bytes
 
 LARGE = named_config("vggt-1b", point_head=False)
 TERA = 1e12

@@ -27,7 +27,7 @@ from megasynth_attr.scene.config import resolve
 from megasynth_train.adapters import load_adapter  # noqa: F401  (PyTorch is imported here, not inside a timed test)
 from megasynth_train.adapters.targets import find_targets
 from megasynth_train.cost.layers import Tuning
-from megasynth_train.cost.run import tuning_of
+from megasynth_train.cost.step import tuning_of
 from megasynth_train.experiment.checks import largest_rank, layer_names
 from megasynth_train.experiment.cost import step_seconds
 from megasynth_train.experiment.settings import help_sections, stage_settings

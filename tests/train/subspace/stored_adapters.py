@@ -20,7 +20,7 @@ from torch import nn
 
 from megasynth_attr.core.files import json_bytes, sha256_of
 from megasynth_train.adapters import save_adapter
-from megasynth_train.subspace.dora import BaseWeights
+from megasynth_train.subspace.peft_updates import BaseWeights
 from megasynth_train.vggt.checkpoint import weights_hash
 
 

@@ -37,8 +37,7 @@ from megasynth_train.adapters import load_adapter
 from megasynth_train.adapters.subspace import SubspaceConfig
 from megasynth_train.subspace.basis_file import write_basis
 from megasynth_train.subspace.core import core_coordinates
-from megasynth_train.subspace.dora import BaseWeights
-from megasynth_train.subspace.peft_updates import INITIAL, VECTORS, WEIGHTS, is_zero, pattern_value
+from megasynth_train.subspace.peft_updates import INITIAL, VECTORS, WEIGHTS, BaseWeights, is_zero, pattern_value
 from megasynth_train.subspace.updates import open_cluster
 
 METHODS = ("lora", "rslora", "dora", "pissa", "adalora", "lora_xs")

@@ -20,9 +20,14 @@ from megasynth_train.data.sources import open_sources
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.loop import Run
 from megasynth_train.training.losses import losses
-from megasynth_train.training.optimiser import build_optimiser, clip_by_group, set_learning_rate, step_unless
+from megasynth_train.training.optimiser import (
+    build_optimiser,
+    clip_by_group,
+    learning_rate,
+    set_learning_rate,
+    step_unless,
+)
 from megasynth_train.training.processes import make_accelerator
-from megasynth_train.training.schedule import learning_rate
 
 STEPS = 5
 BAD_GRADIENT, BAD_LOSS = 1, 3  # steps in which rank 1, and it alone, is not finite

@@ -27,9 +27,15 @@ from megasynth_train.training.base_model import base_model
 from megasynth_train.training.loop import Run, train
 from megasynth_train.training.losses import losses
 from megasynth_train.training.metrics import read_metrics
-from megasynth_train.training.optimiser import build_optimiser, clip_by_group, load_moments, moments, step_unless
+from megasynth_train.training.optimiser import (
+    build_optimiser,
+    clip_by_group,
+    learning_rate,
+    load_moments,
+    moments,
+    step_unless,
+)
 from megasynth_train.training.processes import make_accelerator
-from megasynth_train.training.schedule import learning_rate
 from megasynth_train.training.settings import OptimSettings, TrainSettings
 
 

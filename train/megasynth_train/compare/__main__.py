@@ -1,6 +1,7 @@
 """``python -m megasynth_train.compare``: fine-tuning methods on the same data, seeds and budget, in one table.
 
-run.py describes the folders of the runs, report.py the files of the results.
+run.py describes the folders of the runs, report.py the files of the results. The plan says before anything is trained
+what all of it will take: runs, trained parameters, arithmetic.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from accelerate.state import PartialState
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
-from megasynth_train.compare.cost import plan_text
-from megasynth_train.compare.prepare import prepare
+from megasynth_attr.core.pages.words import number_text, table_text
+from megasynth_train.compare.methods import Method
+from megasynth_train.compare.prepare import PARTS, Prepared, prepare
 from megasynth_train.compare.run import run
 from megasynth_train.compare.settings import CompareSettings
+from megasynth_train.compare.text import note_sentences
+from megasynth_train.cost.step import expected_s, mean_step, tuning_of
 
 HELP = Help(
     usage="python -m megasynth_train.compare data=FOLDER test=FOLDER out=FOLDER [key=value ...]",
@@ -34,6 +38,11 @@ HELP = Help(
     ),
 )
 
+_NOTE = (
+    "PFLOP: operations of linear layers, convolutions and attention over all steps. Hours: computed from rates assumed "
+    "for one H200, not measured. DoRA and AdaLoRA are counted as plain LoRA but take longer."
+)
+
 
 def main(words: list[str]) -> None:
     """Compare as the command line says, or print the plan."""
@@ -45,6 +54,44 @@ def main(words: list[str]) -> None:
         run(settings)
     finally:
         PartialState().destroy_process_group()
+
+
+def plan_text(prepared: Prepared) -> str:
+    """Return the plan: the totals, then one line per method with trained parameters and the cost of one run."""
+    settings = prepared.settings
+    rows: list[tuple[str, ...]] = [("method", *PARTS, "all", "lr", "runs", "PFLOP/run", "H200 h/run")]
+    flops = hours = 0.0
+    count = 0
+    for method in prepared.methods:
+        parts = prepared.sizes[method.name].parameters
+        runs = len(settings.seeds) if method.adapter is not None else 0
+        one_flops, one_s = _run_cost(prepared, method) if runs else (0.0, 0.0)
+        flops, hours, count = flops + runs * one_flops, hours + runs * one_s / 3600, count + runs
+        cost = (f"{one_flops / 1e15:.3g}", f"{one_s / 3600:.2g}") if runs else ("", "")
+        rate = f"{method.optim.lr:g}" if runs else ""
+        shown = [number_text(parts[part]) for part in PARTS]
+        rows.append((method.name, *shown, number_text(sum(parts.values())), rate, str(runs), *cost))
+    steps = settings.optim.steps
+    lines = [
+        f"{settings.model.size}, {len(prepared.methods)} methods, seeds {', '.join(map(str, settings.seeds))}: {count} "
+        f"trainings of {number_text(steps)} steps, about {flops / 1e15:.3g} PFLOP or {hours:.2g} H200 hours in all",
+        table_text(rows),
+        _NOTE,
+    ]
+    if prepared.notes:
+        lines.append("\n".join(note_sentences(prepared.notes, prepared.sizes)))
+    return "\n\n".join(lines)
+
+
+def _run_cost(prepared: Prepared, method: Method) -> tuple[float, float]:
+    """Return the floating-point operations of one training, and its seconds at the assumed rates."""
+    assert method.adapter is not None
+    settings, steps = prepared.settings.training(), method.optim.steps
+    tuning = tuning_of(method.adapter, prepared.sizes[method.name].columns)
+    return (
+        steps * mean_step(settings, tuning, lambda cost: cost.total),
+        steps * mean_step(settings, tuning, expected_s),
+    )
 
 
 if __name__ == "__main__":

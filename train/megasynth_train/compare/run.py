@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -84,14 +83,12 @@ def compare(settings: CompareSettings) -> Comparison:
     prepared = prepare(settings)
     out = Path(settings.run.out).expanduser().resolve()
     with StopRequest(settings.run.max_runtime_s) as stop:
-        deadline = time.monotonic() + settings.run.max_runtime_s
         accelerator = make_accelerator(settings.run.device)
         manifest: dict[str, Any] = on_main(accelerator, lambda: open_manifest(out, prepared))
         outcomes = []
         for method, seed in shard_of(_runs(prepared), *parse_shard(settings.shard)):
             stop.check()
-            left = max(deadline - time.monotonic(), 1e-3) if settings.run.max_runtime_s else 0.0
-            job = _Job(prepared, method, Run(method.name, seed), out, manifest, accelerator, left)
+            job = _Job(prepared, method, Run(method.name, seed), out, manifest, accelerator, stop.remaining_s())
             outcomes.append(_outcome(job))
     failures = {Run(one.method, one.seed): one.message for one in outcomes if one.status == "failed"}
 

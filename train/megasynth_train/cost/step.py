@@ -12,7 +12,7 @@ attention in the plain formulation only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from megasynth_attr.core.errors import ConfigError
@@ -26,12 +26,16 @@ from megasynth_train.cost.layers import (
     depth_layers,
     token_count,
 )
-from megasynth_train.vggt.config import VGGTConfig
+from megasynth_train.data.sizes import PATCH_PX, target_size
+from megasynth_train.training.settings import AdapterSettings, DataSettings, TrainSettings, head_rank
+from megasynth_train.vggt.config import VGGTConfig, named_config
 
 ATTENTION_BACKWARD = 2.5  # times the forward pass; 2.0 in the plain formulation, whose four products a profiler counts
 
 # TFLOP/s: an estimate for one H200 (bf16 GEMMs, flash attention with 64-wide heads, TF32 convolutions), not measured
 GEMM_RATE, ATTENTION_FORWARD_RATE, ATTENTION_BACKWARD_RATE, DEPTH_HEAD_RATE = 650.0, 450.0, 350.0, 220.0
+
+KINDS = {"full": "full", "heads": "heads", "lora_xs": "basis", "subspace": "basis"}  # others: low-rank updates
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,37 @@ def step_cost(config: VGGTConfig, shape: StepShape, tuning: Tuning, *, recompute
             adapters = (_lora(layer, tuning.head_rank) for layer in layers if layer.adaptable)
             add("head_adapters", sum(adapters, Work()))
     return StepCost(parts)
+
+
+def tuning_of(adapter: AdapterSettings, columns: int = 0) -> Tuning:
+    """Return the tuning that the cost of an adapter is computed with; ``columns`` of its basis per layer (subspace).
+
+    DoRA and AdaLoRA count as plain LoRA of their rank.
+    """
+    kind = KINDS.get(adapter.mode, "lora")
+    if kind == "full" and adapter.train_encoder:
+        kind = "all"
+    return Tuning(kind, columns if adapter.mode == "subspace" else adapter.rank, head_rank(adapter))
+
+
+def mean_step(settings: TrainSettings, tuning: Tuning, of: Callable[[StepCost], float]) -> float:
+    """Return the mean of ``of(step)`` over the steps of a run, all with images of the mean aspect."""
+    settings = settings.training()
+    data, config = settings.data, named_config(settings.model.size, point_head=False)
+    size_hw = target_size(data.width_px, (data.aspect.low + data.aspect.high) / 2, PATCH_PX)
+
+    def cost(shape: StepShape) -> float:
+        return of(step_cost(config, shape, tuning, recompute=settings.model.gradient_checkpointing))
+
+    return mean_over_views(cost, data, size_hw)
+
+
+def mean_over_views(cost: Callable[[StepShape], float], data: DataSettings, size_hw: tuple[int, int]) -> float:
+    """Return the mean of ``cost(shape)``: each number of views weighted by how often it is drawn, with
+    ``images_per_step // views`` scenes, at least one."""
+    counts, weights = data.views.at_most(max(data.views.low, data.images_per_step)).whole_numbers()
+    shapes = [StepShape(max(1, data.images_per_step // n), n, *size_hw) for n in counts.tolist()]
+    return sum(w * cost(shape) for w, shape in zip(weights.tolist(), shapes, strict=True)) / float(weights.sum())
 
 
 def _base(layer: Layer, *, frozen: bool, trained: bool = True) -> Work:

@@ -19,10 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import OpenEXR
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.exr import ExrError, decode_exr
+from megasynth_attr.core.exr import ExrError, decode_rarer_exr
 from megasynth_attr.core.files import read_json
 from megasynth_attr.core.pictures import read_content
 from megasynth_attr.dataset.images import read_image
@@ -100,7 +99,7 @@ def _read_depth(file: Path) -> np.ndarray:
     """Return H×W float32 depth with 0 for the background; DatasetError if it is missing, damaged or negative."""
     content = read_content(file, RESTORE)
     try:
-        channels = _channels(content, file)
+        channels = decode_rarer_exr(content, file)
     except (ExrError, MemoryError) as error:  # a damaged header can ask for any amount of memory
         raise DatasetError(f"{file} cannot be read ({error}); {RESTORE}") from None
     present = [name for name in _DEPTH_CHANNELS if name in channels] or list(channels)[: len(channels) == 1]
@@ -110,15 +109,3 @@ def _read_depth(file: Path) -> np.ndarray:
         )
     depth = channels[present[0]].astype(np.float32)
     return check_depth(np.where(depth <= _FARTHEST, depth, np.float32(0)), file)  # NaN fails the comparison, too
-
-
-def _channels(content: bytes, file: Path) -> dict[str, np.ndarray]:
-    """Return the channels by name; the OpenEXR package reads the compressions our own reader does not."""
-    try:
-        return decode_exr(content)
-    except ExrError as ours:
-        try:
-            with OpenEXR.File(str(file), separate_channels=True) as image:
-                return {name: channel.pixels for name, channel in image.channels().items()}
-        except Exception as theirs:  # its C++ code raises any kind of error on damaged files
-            raise ExrError(f"{ours}; OpenEXR: {theirs}") from theirs

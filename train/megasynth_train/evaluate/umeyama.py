@@ -36,10 +36,9 @@ class Similarity:
 
         Moved cameras see moved points at the same pixels as before; distances are multiplied by ``scale``.
         """
-        rotation = camera_from_world[:, :3, :3] @ self.rotation.T
-        moved = np.broadcast_to(np.eye(4), camera_from_world.shape).copy()
-        moved[:, :3, :3] = rotation
-        moved[:, :3, 3] = self.scale * camera_from_world[:, :3, 3] - rotation @ self.translation
+        moved = camera_from_world.copy()
+        moved[:, :3, :3] = camera_from_world[:, :3, :3] @ self.rotation.T
+        moved[:, :3, 3] = self.scale * camera_from_world[:, :3, 3] - moved[:, :3, :3] @ self.translation
         return moved
 
 

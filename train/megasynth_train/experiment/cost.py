@@ -9,8 +9,7 @@ from __future__ import annotations
 from megasynth_attr.core.pages.words import hours_text
 from megasynth_attr.core.stages import CostLine, StageRun
 from megasynth_train.cost.layers import Tuning
-from megasynth_train.cost.run import mean_step, tuning_of
-from megasynth_train.cost.step import StepCost, expected_s
+from megasynth_train.cost.step import StepCost, expected_s, mean_step, tuning_of
 from megasynth_train.experiment.settings import CLUSTER, COMPARISON, PRETRAIN, stage_settings
 from megasynth_train.training.settings import TrainSettings
 

@@ -121,7 +121,8 @@ class Basis:
             spans = {name: span for name, span in self.columns[module].items() if name in wanted}
             index = np.concatenate([np.arange(*span) for span in spans.values()] or [np.arange(0)])
             if len(index):
-                layers[module] = _taken(layer, index)
+                mean = None if layer.mean is None else layer.mean[np.ix_(index, index)]
+                layers[module] = LayerBasis(layer.left[:, index], layer.right[:, index], layer.scales[index], mean)
                 columns[module] = _beside_each_other({name: end - start for name, (start, end) in spans.items()})
         ranks = {
             module: {name: rank for name, rank in of_module.items() if name in wanted}
@@ -164,11 +165,6 @@ def random_basis(like: Basis, seed: int) -> Basis:
 def haar_frame(size: int, dimension: int, rng: np.random.Generator) -> np.ndarray:
     """Return ``dimension`` uniformly distributed orthonormal columns of length ``size``, float64."""
     return positive_qr(rng.standard_normal((size, dimension)))[0]
-
-
-def _taken(layer: LayerBasis, index: np.ndarray) -> LayerBasis:
-    mean = None if layer.mean is None else layer.mean[np.ix_(index, index)]
-    return LayerBasis(layer.left[:, index], layer.right[:, index], layer.scales[index], mean)
 
 
 def _beside_each_other(widths: Mapping[str, int]) -> dict[str, tuple[int, int]]:

@@ -16,9 +16,8 @@ from megasynth_attr.core.files import read_json
 from megasynth_attr.core.pages.words import listed
 from megasynth_train.subspace.analysis import AdapterRow, DriftRow, layer_key
 from megasynth_train.subspace.core import Update
-from megasynth_train.subspace.dora import BaseWeights, with_row_scales
 from megasynth_train.subspace.peft_folder import CONFIG, RECORD, adapted_modules, open_adapter
-from megasynth_train.subspace.peft_updates import StoredAdapter, is_zero
+from megasynth_train.subspace.peft_updates import BaseWeights, StoredAdapter, is_zero, with_row_scales
 
 MANIFEST, ADAPTER, DRIFT = "cluster.json", "adapter", "drift.json"
 DEFAULT_PREFIX = "aggregator."  # of the layers that are mined by default

@@ -41,6 +41,7 @@ from megasynth_train.training.metrics import Interval, MetricsWriter, null_if_no
 from megasynth_train.training.optimiser import (
     build_optimiser,
     clip_by_group,
+    learning_rate,
     load_moments,
     moments,
     set_learning_rate,
@@ -48,7 +49,6 @@ from megasynth_train.training.optimiser import (
 )
 from megasynth_train.training.processes import on_main
 from megasynth_train.training.run_folder import CHECKPOINTS
-from megasynth_train.training.schedule import learning_rate
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position, Reports, refuse_diverged
 from megasynth_train.vggt.precision import autocast, resolve_precision

@@ -49,7 +49,7 @@ def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], fold
         gap_y=0.55,
     )
     # One colour scale for all, without the trivial ones on the diagonal
-    matrices = {n.name: _mean_coherence(analysis, n.name) for n in chosen}
+    matrices = {n.name: np.mean([row.coherence for row in layers_of(analysis, n.name)], axis=0) for n in chosen}
     largest = max(float(np.abs(m[~np.eye(len(m), dtype=bool)]).max()) for m in matrices.values())
     limit = max(0.1, math.ceil(largest * 10) / 10)
     for axes, n in panels_for(page, chosen):
@@ -62,10 +62,6 @@ def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], fold
     found = "; ".join(f"{n.name} {short(n.coherence.median)}" for n in chosen)
     by_chance = short(max(n.coherence_chance or 0 for n in chosen))
     return (saved(page, folder, "coherence", found=found, by_chance=by_chance),)
-
-
-def _mean_coherence(analysis: Analysis, attribute: str) -> np.ndarray:
-    return np.mean([row.coherence for row in layers_of(analysis, attribute)], axis=0)
 
 
 def _draw_matrix(axes: Any, matrix: np.ndarray, limit: float) -> None:

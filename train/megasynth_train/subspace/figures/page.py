@@ -10,12 +10,10 @@ from megasynth_attr.core.pages.template import render, require_report_libraries
 from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.subspace.analysis import Analysis
 from megasynth_train.subspace.figures.adapters import draw_coherence, draw_drift, draw_energy, draw_weights
-from megasynth_train.subspace.figures.halves import draw_halves
 from megasynth_train.subspace.figures.layout import places, quantiles
 from megasynth_train.subspace.figures.numbers import attribute_numbers, pair_numbers, split_numbers
-from megasynth_train.subspace.figures.overlap import draw_joint, draw_lambdas, draw_maps
-from megasynth_train.subspace.figures.ranks import draw_ranks
-from megasynth_train.subspace.figures.spectra import draw_spectra
+from megasynth_train.subspace.figures.overlap import draw_halves, draw_joint, draw_lambdas, draw_maps
+from megasynth_train.subspace.figures.spectra import draw_ranks, draw_spectra
 from megasynth_train.subspace.figures.tables import adapter_numbers, kind_numbers, write_tables
 from megasynth_train.subspace.figures.words import CAVEAT, INDEX, facts, findings, what_was_mined
 from megasynth_train.subspace.null_angles import Chance

@@ -1,4 +1,6 @@
-"""Singular values of the mean update, layer by layer: the paper's Figures 3–34, with what chance gives."""
+"""Singular values of the mean update, layer by layer: the paper's Figures 3–34, with what chance gives; and how many of
+them stand out of it, by depth and kind of layer.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,13 @@ from megasynth_train.subspace.figures.layout import (
     Drawing,
     Places,
     depth_colours,
+    draw_places,
     file_stem,
     layers_of,
     quantiles,
     saved,
 )
+from megasynth_train.subspace.figures.numbers import AttributeNumbers
 
 _TINY = 1e-6  # of the largest value: smaller ones are rounding errors
 
@@ -166,3 +170,37 @@ def _depth_bar(page: Sheet, depths: int) -> None:
     page.axes[1, 0].set_xlabel("index of the singular value", labelpad=2)
     ticks = sorted({0, (depths - 1) // 2, depths - 1})
     colour_bar(bar_axes(page.figure, 1.4, 2.3, 0.36), depth_colours(depths), "depth of the layer", ticks=ticks)
+
+
+def draw_ranks(
+    analysis: Analysis, numbers: Sequence[AttributeNumbers], place: Places, folder: Path
+) -> tuple[Drawing, ...]:
+    """Draw maps of significant directions, and of dimensions if layers differ in them."""
+    numbers = [n for n in numbers if n.layers]
+    if not numbers:
+        return ()
+    page = _maps(analysis, numbers, place, "significant", "directions above chance")
+    percent = 100 * (1 - float(analysis.settings.get("null_quantile", 0.95)))
+    found = "; ".join(f"{n.name} {short(n.significant.median)}" for n in numbers)
+    drawn = [saved(page, folder, "significant", percent=percent, found=found)]
+    if any(n.dimension[0] != n.dimension[1] for n in numbers):
+        page = _maps(analysis, numbers, place, "dimension", "dimensions of the basis")
+        found = "; ".join(f"{n.name} {n.dimension[0]} to {n.dimension[1]}" for n in numbers)
+        drawn.append(saved(page, folder, "dimension", found=found))
+    return tuple(drawn)
+
+
+def _maps(analysis: Analysis, numbers: Sequence[AttributeNumbers], place: Places, field: str, label: str) -> Sheet:
+    from matplotlib.ticker import MaxNLocator
+
+    largest = max(getattr(row, field) for row in analysis.layers)
+    page = sheet(len(numbers), 1, 0.15 * len(place.rows) + 0.05, left=0.98, top=0.3, bottom=1.0, gap_y=0.28)
+    for axes, n in zip(page.axes[:, 0], numbers, strict=True):
+        grid = place.grid((row.layer, getattr(row, field)) for row in layers_of(analysis, n.name))
+        mesh = draw_places(axes, grid, place, "cividis_r", 0, max(1, largest))
+        axes.set_title(n.name, loc="left", pad=3)
+    for axes in page.axes[:-1, 0]:
+        axes.set_xticks([])
+    page.axes[-1, 0].set_xlabel("depth of the layer", labelpad=2)
+    colour_bar(bar_axes(page.figure, 1.2, 3.2), mesh, label, ticks=MaxNLocator(6, integer=True))
+    return page

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from megasynth_train.training.schedule import learning_rate
+from megasynth_train.training.optimiser import learning_rate
 from megasynth_train.training.settings import OptimSettings
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "lr_schedule.npz"
