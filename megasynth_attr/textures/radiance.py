@@ -37,7 +37,7 @@ def _decode(data: np.ndarray, height: int, width: int, path: Path) -> np.ndarray
         if len(data) < height * width * 4:
             raise DatasetError(
                 f"{path} is cut off ({len(data)} bytes of pixels, {height * width * 4} expected), or packed in the "
-                "format's old run-length code, which is not read; save it anew"
+                "format's old run-length code, which is not read; save it again"
             )
         return data[: height * width * 4].reshape(height, width, 4)
     if len(data) < height * (4 + 4 * 2 * -(-width // _LONGEST_RUN)):  # before memory is asked for
