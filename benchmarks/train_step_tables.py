@@ -19,7 +19,7 @@ GOAL_S = 0.8  # mean over 4 … 16 views on one H200
 MEAN_VIEWS = tuple(range(4, 17))
 GIB = 2**30
 
-# The constants of memory are those of a reference block, so that it is what can be reached. Ours held about 3.5 kB per
+# The constants of memory are those of a reference block, so the estimate is a lower bound. Ours held about 3.5 kB per
 # token and block more when it was counted, uncompiled, with saved-tensor hooks (LoRA-16: 47.5 instead of 44.0 kB).
 # Bytes saved for backward per token, block and channel of the width: measured on one aggregator block under bf16
 # autocast with an fp32 residual stream, at width 1024 and mlp_ratio 4 (44.0, 29.8, 31.6 and 48.0 kB per token).

@@ -211,7 +211,7 @@ def test_damaged_metadata_is_named(change: Callable[[dict[str, object]], object]
 
 
 def test_other_files_are_no_bases(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"does not exist; name a file of bases"):
+    with pytest.raises(DatasetError, match=r"does not exist; name a basis file"):
         read_basis(tmp_path / "missing")
     with pytest.raises(DatasetError, match="is a folder"):
         read_basis(tmp_path)
