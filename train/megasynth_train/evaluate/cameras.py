@@ -30,7 +30,7 @@ def pair_errors(predicted: np.ndarray, truth: np.ndarray, *, min_baseline: float
     A pair of predicted cameras that coincide while the true ones do not gets the largest error, 90°.
     """
     first, second = np.triu_indices(len(truth), k=1)
-    relative = [poses[first] @ np.linalg.inv(poses)[second] for poses in (predicted, truth)]  # P×4×4
+    relative = [poses[first] @ _inverse(poses)[second] for poses in (predicted, truth)]  # P×4×4
     # ‖A - B‖ = 2 √2 sin(angle / 2): exact for small angles, where the arccosine of the trace is not
     chord = np.linalg.norm(relative[0][:, :3, :3] - relative[1][:, :3, :3], axis=(1, 2)) / np.sqrt(8)
     rotation_deg = np.degrees(2 * np.arcsin(np.minimum(chord, 1)))
@@ -68,6 +68,14 @@ def camera_summary(errors: PairErrors) -> dict[str, float | int | None]:
 
 def _share_below(values: np.ndarray, limit: float) -> float | None:
     return 100.0 * float(np.mean(values < limit)) if values.size else None
+
+
+def _inverse(poses: np.ndarray) -> np.ndarray:
+    backwards = np.swapaxes(poses[:, :3, :3], 1, 2)
+    inverse = np.broadcast_to(np.eye(4), poses.shape).copy()
+    inverse[:, :3, :3] = backwards
+    inverse[:, :3, 3] = -np.einsum("nij,nj->ni", backwards, poses[:, :3, 3])
+    return inverse
 
 
 def _directions(relative: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
