@@ -128,7 +128,7 @@ def test_normals_of_a_tilted_plane_are_the_plane_s() -> None:
     flat = rng.normal(size=(20, 3))  # fewer than 30: all are neighbours
     flat -= np.outer(flat @ normal, normal)
     np.testing.assert_allclose(np.abs(estimate_normals(flat + 100, workers=1) @ normal), 1, atol=1e-9)
-    with pytest.raises(ValueError, match="takes 3"):
+    with pytest.raises(ValueError, match="at least 3 are needed"):
         estimate_normals(flat[:2], workers=1)
 
 

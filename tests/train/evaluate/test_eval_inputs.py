@@ -62,7 +62,7 @@ def test_scenes_by_number_and_split(data: Path, tmp_path: Path) -> None:
     assert sorted(split["validation"] + split["training"]) == everything and all(split.values())
     with pytest.raises(ConfigError, match="index 3 is out of range"):
         names(scenes="3")
-    with pytest.raises(ConfigError, match=r"split=validation has no scene"):
+    with pytest.raises(ConfigError, match=r"split=validation contains no scene"):
         names(split="validation", validation_share=0.0)
 
 
