@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sets up everything for `make demo` (and training) or `make test` on a Debian machine with Python 3.11: system libraries,
-# virtual environment, packages. As root it installs missing system libraries; otherwise it names them, and stops if it
+# virtual environments, packages. As root it installs missing system libraries; otherwise it names them, and stops if it
 # cannot do without.
 # usage: tools/setup.sh demo|test
 set -eu
@@ -70,4 +70,19 @@ if [ ! -e "$stamp" ]; then
     case ",$extras," in *,train,*) .venv/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0 ;; esac
     .venv/bin/python -m pip install -q --disable-pip-version-check -e ".[$extras]"
     touch "$stamp"
+fi
+
+# the newest bpy needs Python 3.13; where there is one, the tests render with it too
+if [ "$what" = test ]; then
+    for candidate in python3.13 "$(pyenv prefix 3.13 2>/dev/null || true)/bin/python3.13"; do
+        "$candidate" -c 'import ensurepip' 2>/dev/null || continue
+        stamp=".venv-3.13/.ready-$(sha256sum pyproject.toml | cut -c1-16)"
+        if [ ! -e "$stamp" ]; then
+            echo "installing Python packages into .venv-3.13 (blender)"
+            [ -x .venv-3.13/bin/python ] || "$candidate" -m venv .venv-3.13
+            .venv-3.13/bin/python -m pip install -q --disable-pip-version-check -e ".[blender]"
+            touch "$stamp"
+        fi
+        break
+    done
 fi

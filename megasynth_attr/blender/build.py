@@ -9,7 +9,7 @@ from typing import Any
 
 from megasynth_attr.blender import compat
 from megasynth_attr.blender.blender_scene import FILTER_WIDTH_PX, NORMAL_AOV, VISIBLE_TYPES, BlenderScene
-from megasynth_attr.blender.device import use_device
+from megasynth_attr.blender.device import set_denoiser_device, use_device
 from megasynth_attr.blender.quality import apply_quality, resolve_quality
 from megasynth_attr.core.errors import DatasetError, RenderError
 from megasynth_attr.scene.factor import Factor, registered
@@ -38,8 +38,10 @@ def build_scene(
     blender_scene = empty_blender(bpy)
     numbers = resolve_quality(bpy, quality, render)
     _set_render(blender_scene, render)
+    compat.set_texture_filter(bpy, blender_scene.render, render.texture_filter)
     use_device(bpy, blender_scene, device, threads)
     apply_quality(blender_scene, numbers, render.max_bounces)
+    set_denoiser_device(bpy, blender_scene.cycles, render.denoiser_device)
     stage = BlenderScene(bpy, scene, assets, render, write, numbers, blender_scene, blender_scene.collection)
     _set_passes(stage)
     for factor in factors_of(scene):

@@ -1,4 +1,4 @@
-"""Every difference between the supported Blender versions, 3.4 to 5.0, and nothing else.
+"""Every difference between the supported Blender versions, 3.4 to 5.2, and nothing else.
 
 Names of enum items and sockets are looked up rather than derived from a version number wherever Blender can be asked:
 that also holds for the versions between those tested.
@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.machine import INSTALL_BPY
 
 OLDEST = (3, 4)
-NEWEST_TESTED = (5, 0)
+NEWEST_TESTED = (5, 2)
 
 
 class BlenderWarning(UserWarning):
@@ -27,16 +28,16 @@ def load_bpy() -> Any:
         import bpy
     except ImportError as error:
         raise EnvironmentProblem(
-            f"this Python cannot import bpy ({error}); `pip install bpy==5.0.1` (Python 3.11) or run inside Blender"
+            f"this Python cannot import bpy ({error}); {INSTALL_BPY}, or run inside Blender"
         ) from error
     if not hasattr(bpy, "app"):
-        raise EnvironmentProblem("the module bpy found here is not Blender's; `pip install bpy==5.0.1`")
+        raise EnvironmentProblem(f"the module bpy found here is not Blender's; {INSTALL_BPY}")
     version = tuple(bpy.app.version)
     if version[:2] < OLDEST:
         raise EnvironmentProblem(
             f"Blender {bpy.app.version_string} is too old; {_dotted(OLDEST)} to {_dotted(NEWEST_TESTED)} are supported"
         )
-    if version[0] > NEWEST_TESTED[0]:
+    if version[:2] > NEWEST_TESTED:
         warnings.warn(
             f"Blender {bpy.app.version_string} is newer than the newest tested one ({_dotted(NEWEST_TESTED)})",
             BlenderWarning,
@@ -115,6 +116,22 @@ def set_multilayer_exr(render: Any) -> None:
     settings.color_depth = "32"
     settings.exr_codec = "NONE"
     set_if_present(settings, use_preview=False, use_exr_interleave=False)
+
+
+def set_texture_filter(bpy: Any, render: Any, name: str) -> None:
+    """Make Cycles read textures "linear", at their full resolution, or "mip", at the one a pixel needs.
+
+    Blender 5.2 brought the second, as its default. It keeps reduced copies of the files, here in the temporary folder
+    of this process. Raises EnvironmentProblem for "mip" in older versions.
+    """
+    if hasattr(render, "use_texture_cache"):
+        render.use_texture_cache = render.use_auto_generate_texture_cache = name == "mip"
+        bpy.context.preferences.filepaths.texture_cache_directory = bpy.app.tempdir
+    elif name == "mip":
+        raise EnvironmentProblem(
+            f"render.texture_filter=mip: Blender {bpy.app.version_string} has no such filter, 5.2 and newer do; use "
+            "render.texture_filter=linear"
+        )
 
 
 def set_png(render: Any) -> None:

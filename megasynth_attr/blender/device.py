@@ -38,6 +38,16 @@ def use_device(bpy: Any, scene: Any, device: str, threads: int) -> None:
         raise EnvironmentProblem(f"device={device}: Blender {bpy.app.version_string} did not accept it; use device=cpu")
 
 
+def set_denoiser_device(bpy: Any, cycles: Any, where: str) -> None:
+    """Make a scene whose device is set denoise on the "cpu" or on its "gpu"; EnvironmentProblem if it has none."""
+    if where == "gpu" and (cycles.device != "GPU" or not hasattr(cycles, "denoising_use_gpu")):
+        raise EnvironmentProblem(
+            f"render.denoiser_device=gpu: there is no GPU that Blender {bpy.app.version_string} denoises on; choose "
+            "one with device= (Blender 4.1 or newer), or use render.denoiser_device=cpu"
+        )
+    compat.set_if_present(cycles, denoising_use_gpu=where == "gpu")
+
+
 def cycles_preferences(bpy: Any) -> Any:
     """Return the preferences of the Cycles add-on; EnvironmentProblem if this Blender comes without it."""
     addon = bpy.context.preferences.addons.get("cycles")

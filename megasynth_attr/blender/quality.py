@@ -8,6 +8,7 @@ from typing import Any
 
 from megasynth_attr.blender import compat
 from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.machine import INSTALL_BPY
 from megasynth_attr.scene.settings import RenderSettings
 
 
@@ -51,8 +52,8 @@ def resolve_quality(bpy: Any, name: str, render: RenderSettings) -> Quality:
     version = bpy.app.version_string
     if render.denoiser == "oidn":
         raise EnvironmentProblem(
-            f"render.denoiser=oidn: Blender {version} was built without OpenImageDenoise; use blender.org's build "
-            "or `pip install bpy==5.0.1`, or set render.denoiser=best"
+            f"render.denoiser=oidn: Blender {version} was built without OpenImageDenoise; use blender.org's build or "
+            f"the bpy module ({INSTALL_BPY}), or set render.denoiser=best"
         )
     warnings.warn(
         f"Blender {version} HAS NO DENOISER (it was built without OpenImageDenoise): pictures stay noisy; use "
@@ -84,7 +85,7 @@ def apply_quality(scene: Any, quality: Quality, max_bounces: int) -> None:
         cycles.denoiser = "OPENIMAGEDENOISE"
         cycles.denoising_prefilter = quality.prefilter
         cycles.denoising_input_passes = quality.guides
-        compat.set_if_present(cycles, denoising_quality="HIGH", denoising_use_gpu=False)
+        compat.set_if_present(cycles, denoising_quality="HIGH")
     cycles.max_bounces = max_bounces
     cycles.diffuse_bounces = cycles.glossy_bounces = cycles.transmission_bounces = max_bounces
     cycles.volume_bounces = 0

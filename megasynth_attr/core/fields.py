@@ -29,15 +29,17 @@ def setting(
     short: str = "",
     literal: bool = False,
     identity: bool = True,
+    added: bool = False,
 ) -> Any:
     """Return a dataclass field. Limits apply to a number or to every number of a tuple; options to a string.
 
     ``short`` is a word that stands for the key on the command line. ``literal`` is for lists of paths: every word for
     the key is one item, taken exactly as typed. ``identity=False``: the value changes no result, or what it names is
-    compared by content; it may differ when a folder is continued.
+    compared by content; it may differ when a folder is continued. ``added``: the key is younger than 0.1.0, so its
+    default is left out of identities and those of older folders stay equal.
     """
     meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": tuple(options), "identity": identity}
-    meta |= {"short": short, "literal": literal}
+    meta |= {"short": short, "literal": literal, "added": added}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=meta)
     return dataclasses.field(default=default, metadata=meta)
@@ -75,20 +77,24 @@ def variants() -> Any:
 
 
 def identity_of(settings: Any) -> dict[str, Any]:
-    """Return what decides a result, as plain data: all but the fields declared with ``identity=False``."""
+    """Return what decides a result, as plain data: all but the fields declared with ``identity=False``, and added
+    fields at their defaults.
+    """
     return recorded_identity(type(settings), to_plain(settings))
 
 
 def recorded_identity(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``identity_of`` returns, for settings of the dataclass ``kind`` that are known only as plain data."""
     hints = typing.get_type_hints(kind)
-    free = {field.name for field in dataclasses.fields(kind) if not field.metadata.get("identity", True)}
+    fields = dataclasses.fields(kind)
+    free = {field.name for field in fields if not field.metadata.get("identity", True)}
+    unchanged = {field.name: field.default for field in fields if field.metadata.get("added")}
     return {
         key: recorded_identity(hints[key], value)
         if dataclasses.is_dataclass(hints.get(key)) and isinstance(value, Mapping)
         else value
         for key, value in record.items()
-        if key not in free
+        if key not in free and (key not in unchanged or value != unchanged[key])
     }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from megasynth_attr.core.errors import EnvironmentProblem
 from megasynth_attr.core.pages.words import size_text
 
 SPARE_BYTES = 100_000_000  # left free for everybody else on the disk
+INSTALL_BPY = "`pip install bpy==5.0.1` (Python 3.11) or `pip install bpy==5.2.3` (Python 3.13)"
 
 
 def available_cores() -> int:
@@ -37,7 +39,8 @@ def existing_parent(folder: Path) -> Path:
     """Return the nearest of ``folder`` and its parents that exists; OSError if a name is too long to exist below it."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     for name in folder.relative_to(existing).parts:
-        (existing / name).exists()
+        with suppress(FileNotFoundError):
+            (existing / name).lstat()
     return existing
 
 

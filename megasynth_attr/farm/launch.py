@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.machine import INSTALL_BPY
 from megasynth_attr.core.resources import PACKAGE_DIR
 
 WORKER_FILE = PACKAGE_DIR / "farm" / "worker.py"
-HOW_TO_GET_ONE = "install Blender, `pip install bpy==5.0.1`, or name a binary with blender=/path/to/blender"
+HOW_TO_GET_ONE = f"install Blender, {INSTALL_BPY}, or name a binary with blender=/path/to/blender"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def find_blender(wanted: str) -> Launcher:
     if wanted in ("auto", "module") and has_module:
         return Launcher(None)
     if wanted == "module":
-        raise EnvironmentProblem(f"blender=module: {sys.executable} has no module bpy; `pip install bpy==5.0.1`")
+        raise EnvironmentProblem(f"blender=module: {sys.executable} has no module bpy; {INSTALL_BPY}")
     found = shutil.which("blender" if wanted == "auto" else str(Path(wanted).expanduser()))
     if found is None and wanted == "auto":
         raise EnvironmentProblem(f"no Blender found: no module bpy and no `blender` on the PATH; {HOW_TO_GET_ONE}")

@@ -226,6 +226,8 @@ def _check_config(config: Config) -> None:
         raise ConfigError(f"preset={content.preset}: it names no attribute; add `attribute: <name>` to the preset")
     if not content.attribute.replace("_", "").isalnum():
         raise ConfigError(f"attribute={content.attribute}: use letters, digits and _; it becomes a folder name")
+    if render.denoiser_device == "gpu" and config.run.device == "cpu":
+        raise ConfigError("render.denoiser_device=gpu: this run renders on the CPU; choose a GPU with device=")
     if content.training_layout and (render.width_px % PATCH_PX or render.height_px % PATCH_PX):
         raise ConfigError(
             f"render.width_px={render.width_px}, render.height_px={render.height_px}: the training layout needs "

@@ -22,6 +22,15 @@ class RenderSettings:
         options=["best", "oidn", "none"],
     )
     max_bounces: int = setting(6, "light path length", minimum=0, maximum=64)
+    texture_filter: str = setting(
+        "linear",
+        "linear: textures at full resolution; mip: as coarse as a pixel allows (Blender 5.2 or newer; other pictures)",
+        options=["linear", "mip"],
+        added=True,
+    )
+    denoiser_device: str = setting(
+        "cpu", "where to denoise; gpu: on the GPU of device=, or fail", options=["cpu", "gpu"], added=True
+    )
 
 
 @dataclass(frozen=True)

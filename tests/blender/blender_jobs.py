@@ -53,6 +53,7 @@ class Files:
     assets: Assets
     picture: Path
     unusual: Path  # the same picture as CMYK, turned by its EXIF orientation
+    fine: Path  # the same picture, enlarged eight times and noisy
     white: Path
     hdri: Path
 
@@ -66,13 +67,17 @@ def write_files(folder: Path) -> Files:
     lies_on_its_side[0x0112] = 6
     on_its_side = Image.fromarray(np.rot90(letters())).convert("CMYK")
     on_its_side.save(unusual, exif=lies_on_its_side, quality=100, subsampling=0)
+    fine, noise = folder / "fine.png", np.random.default_rng(0).integers(-40, 41, (512, 384, 3))
+    Image.fromarray((np.kron(letters(), np.ones((8, 8, 1))) + noise).clip(0, 255).astype(np.uint8)).save(fine)
     Image.fromarray(np.full((4, 4, 3), 255, np.uint8)).save(white)
     hdri = folder / "sky.exr"
     hdri.write_bytes(encode_exr({c: sky()[..., i] for i, c in enumerate("RGB")}))
     assets = dataclasses.replace(
-        write_assets(folder), pictures={p.name: str(p) for p in (picture, unusual, white)}, hdris={hdri.name: str(hdri)}
+        write_assets(folder),
+        pictures={p.name: str(p) for p in (picture, unusual, fine, white)},
+        hdris={hdri.name: str(hdri)},
     )
-    return Files(folder, assets, picture, unusual, white, hdri)
+    return Files(folder, assets, picture, unusual, fine, white, hdri)
 
 
 def letters() -> np.ndarray:
@@ -232,7 +237,7 @@ def isolation_jobs(files: Files) -> list[dict[str, Any]]:
 def material_jobs(files: Files) -> list[dict[str, Any]]:
     board = geometry([PICTURE_BOX], [solid("cuboid", surface="picture")])
     back = camera(look_at((-2.0, 0, 0), (0, 0, 0)), fov_x_deg=FRONT.fov_x_deg)
-    shown, unusual = (texture(picture=picture_ref(file)) for file in (files.picture, files.unusual))
+    shown, unusual, fine = (texture(picture=picture_ref(file)) for file in (files.picture, files.unusual, files.fine))
     right, left, above = (lit_by(sun(to)) for to in ((1, 1, 0), (1, -1, 0), (1, 0, 1)))
 
     def face(
@@ -252,6 +257,11 @@ def material_jobs(files: Files) -> list[dict[str, Any]]:
         job("picture_front", scene(board, FRONT, shown), files.assets, FRONT_SIZE, samples=32),
         job("picture_unusual", scene(board, FRONT, unusual), files.assets, FRONT_SIZE, samples=32),
         job("picture_back", scene(board, back, shown), files.assets, FRONT_SIZE, samples=32),
+        job("picture_fine", scene(board, FRONT, fine), files.assets, (12, 16), samples=64),
+        *[
+            job(name, scene(board, FRONT, fine), files.assets, (12, 16), samples=64, texture_filter="mip")
+            for name in ("picture_mip", "picture_mip_again")
+        ],
         face("leans_right_lit_right", "leans right", right),
         face("leans_right_lit_left", "leans right", left),
         face("leans_up_lit_above", "leans up", above),
@@ -346,6 +356,7 @@ def bad_jobs(files: Files) -> list[dict[str, Any]]:
         sky_job("unreadable_sky", fake_sky, **{"fake.exr": str(fake)}),
         *[job(f"device_{d}", box_scene(), files.assets, device=d) for d in ("cuda", "optix", "hip", "oneapi", "metal")],
         job("oidn_demanded", box_scene(), files.assets, (56, 42), denoiser="oidn"),
+        job("denoised_on_gpu", box_scene(), files.assets, (56, 42), denoiser_device="gpu"),
         job("dark", box_scene(light=NO_LIGHT), files.assets),
         job(
             "looks_away", dataclasses.replace(box_scene(), factors=box_scene().factors | {"camera": away}), files.assets

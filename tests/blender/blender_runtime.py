@@ -1,4 +1,4 @@
-"""Starting the two Blenders under test: the bpy module in a process of its own, and a Blender binary."""
+"""Starting the Blenders under test: bpy modules in processes of their own, and a Blender binary."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from megasynth_attr.scene.spec import Assets, Scene, scene_to_json
 
 INSIDE = Path(__file__).with_name("inside_blender.py")
 CHECKOUT = Path(__file__).resolve().parents[2]
+NEWEST = CHECKOUT / ".venv-3.13" / "bin" / "python"  # made by tools/setup.sh where there is a Python 3.13
 
 
 def job(
@@ -111,11 +112,12 @@ def environment() -> dict[str, str]:
 
 
 def find_runtimes() -> dict[str, Runtime | str]:
-    """Return the two runtimes by name; a text says why one is missing."""
+    """Return the runtimes by name; a text says why one is missing."""
     binary = shutil.which("blender")
     has_module = importlib.util.find_spec("bpy") is not None
     flags = ("-b", "--factory-startup", "--python-exit-code", "1", "-P")
     return {
         "module": Runtime("bpy module", (sys.executable,)) if has_module else "this Python has no module bpy",
+        "newest": Runtime("bpy module of Python 3.13", (str(NEWEST),)) if NEWEST.is_file() else f"there is no {NEWEST}",
         "binary": Runtime("Blender binary", (binary, *flags)) if binary else "there is no `blender` on the PATH",
     }

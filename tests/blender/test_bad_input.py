@@ -18,6 +18,7 @@ MESSAGES = {
     "missing_sky": ("DatasetError", "x.exr"),
     "unreadable_sky": ("DatasetError", "cannot read", "fake.exr"),
     "device_metal": ("EnvironmentProblem", "METAL", "device=cpu"),
+    "denoised_on_gpu": ("EnvironmentProblem", "no GPU", "render.denoiser_device=cpu"),
     "dark": ("RenderError", "frame 0", "same linear colour"),
     "looks_away": ("RenderError", "frame 0", "no surface"),
 }

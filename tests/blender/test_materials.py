@@ -39,6 +39,19 @@ def test_the_picture_looks_like_itself(outcome: Outcome, name: str, levels: int)
         assert np.abs(rendered[..., :3].astype(int) - mirrored).max(axis=-1)[flat].max() > 100
 
 
+def test_coarse_textures_where_blender_has_them_and_only_on_demand(outcome: Outcome) -> None:
+    """A pixel is 32 texels wide: the filter reads their mean, which many samples approach otherwise."""
+    if tuple(map(int, outcome.results["version"].split("."))) < (5, 2):
+        kind, message = outcome.error("picture_mip")
+        assert kind == "EnvironmentProblem" and "5.2 and newer" in message
+        return
+    mip, again, linear = (outcome.frame(f"picture_{name}")["rgba"] for name in ("mip", "mip_again", "fine"))
+    assert np.array_equal(mip, again) and not np.array_equal(mip, linear)
+    assert np.abs(mip.astype(float) - linear).mean() < 15
+    record = outcome.results["jobs"]["picture_mip"]["record"]["render"]
+    assert record["texture_filter"] == "mip"
+
+
 def test_normal_maps_lean_the_way_opengl_says(outcome: Outcome) -> None:
     """Normals 30° towards +u (right) or +v (up); light from 45° right, left or above: the cosines are 15° and 75°."""
     assert face(outcome, "leans_right_lit_right")[0] > 2.5 * face(outcome, "leans_right_lit_left")[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from analytic_scenes import LANDSCAPE, PORTRAIT, away_from_edges, hit_box, hit_sphere, pixel_rays
@@ -110,7 +112,7 @@ def test_only_what_was_asked_for_comes_back(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize(("name", "frame"), CASES)
-def test_the_two_blenders_agree(both: tuple[Outcome, Outcome], name: str, frame: int) -> None:
+def test_blenders_agree(both: tuple[Outcome, Outcome], name: str, frame: int) -> None:
     first, second = (o.frame(name, frame) for o in both)
     hit = (first["depth_z"] > 0) & (second["depth_z"] > 0)
     assert ((first["depth_z"] > 0) != (second["depth_z"] > 0)).sum() <= 2, "a ray may graze a silhouette"
@@ -118,3 +120,11 @@ def test_the_two_blenders_agree(both: tuple[Outcome, Outcome], name: str, frame:
     assert np.abs(first["depth_z"][inner] / second["depth_z"][inner] - 1).max() < 2e-6
     assert np.array_equal(first["instance"][inner], second["instance"][inner])
     assert np.abs(first["normal"][inner] - second["normal"][inner]).max() < 2e-4, "3.4 stores normals in 16 bits"
+
+
+def test_pictures_of_the_two_new_blenders_are_alike(sessions: Any) -> None:
+    """Equal conditions and denoiser: what differs is the version. docs/sampling.md has the figures of whole scenes."""
+    first, second = sessions.outcome("module"), sessions.outcome("newest")
+    for name in ("default_quality", "plain", "glass", "leans_up_lit_right"):
+        one, other = (outcome.frame(name)["rgba"].astype(float) for outcome in (first, second))
+        assert 10 * np.log10(255**2 / max(((one - other) ** 2).mean(), 1e-9)) > 40, name
