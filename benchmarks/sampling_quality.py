@@ -131,10 +131,10 @@ def measure(log: Path, options: Options) -> None:
             append(log, row | {"wall_s": wall_s, "cpu_s": cpu_s, "quality": asdict(quality)})
 
 
-def load(scene_name: str, options: Options, out: Path) -> tuple[Any, int]:
+def load(scene_name: str, options: Options, out: Path, *more: str) -> tuple[Any, int]:
     preset, index, frame = SCENES[scene_name]
     size = options.size // (2 if scene_name == "room" else 1)
-    words = [preset, f"render.width_px={size}", f"render.height_px={size}", "training_layout=false"]
+    words = [preset, f"render.width_px={size}", f"render.height_px={size}", "training_layout=false", *more]
     config = resolve(words).members[0]
     library = open_library(config, out / "cache")
     scene = sample_scene(config, 0, index, library.records)
@@ -182,8 +182,12 @@ def over_black(rgba: np.ndarray) -> np.ndarray:
 
 
 def psnr(rgba: np.ndarray, target: dict[str, Any]) -> float:
-    difference = over_black(rgba) - target["picture"]
-    return float(10 * np.log10(255**2 / (difference[target["covered"]] ** 2).mean()))
+    return decibels(over_black(rgba) - target["picture"], target["covered"])
+
+
+def decibels(difference: np.ndarray, covered: np.ndarray) -> float:
+    """Return a difference of pictures (H×W×3, 0 … 255) over the covered pixels as PSNR."""
+    return float(10 * np.log10(255**2 / (difference[covered] ** 2).mean()))
 
 
 def append(log: Path, row: dict[str, Any]) -> None:
