@@ -179,7 +179,7 @@ def main(words: list[str]) -> None:
     if settings.dense:
         print(compare_one_layer(settings), flush=True)
     if settings.whole:
-        print(mine_whole(settings, Path(settings.out).expanduser().resolve()), flush=True)
+        print(mine_whole(settings, Path(settings.out).resolve()), flush=True)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def downstream(settings: Settings, out: Path, subspaces: Path) -> str:
 def main(words: list[str]) -> None:
     """Run everything that is not finished yet and write the results."""
     settings = parse(Settings, words, HELP)
-    out = Path(settings.out).expanduser().resolve()
+    out = Path(settings.out).resolve()
     render(out)
     results: dict[str, Any] = {"settings": asdict(settings), "clusters": {}}
     folders = [train_and_mine(settings, out, seed) for seed in settings.clusters]

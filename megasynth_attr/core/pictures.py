@@ -126,8 +126,10 @@ def _opened(content: bytes, name: str, advice: str) -> _Opened:
             # a JPEG of several pictures (MPO) holds previews of the first one, not an animation
             frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
             # ImageOps.exif_transpose also rewrites all other tags, and fails on malformed ones
-            turn = _UPRIGHT.get(file.getexif().get(ExifTags.Base.Orientation, 1))
+            is_upright = file.getexif().get(ExifTags.Base.Orientation, 1) not in _UPRIGHT
             is_sixteen = file.mode == "I" and file.format in _SIXTEEN_BITS
+            file.load()  # which turns TIFFs, and drops the tag
+            turn = _UPRIGHT.get(file.getexif().get(ExifTags.Base.Orientation, 1))
             image = file.copy() if turn is None else file.transpose(turn)
     except MemoryError:
         raise
@@ -135,7 +137,7 @@ def _opened(content: bytes, name: str, advice: str) -> _Opened:
         raise DatasetError(f"{name} cannot be read as a picture ({error or type(error).__name__}); {advice}") from None
     if 0 in image.size:
         raise DatasetError(f"{name} has no pixels ({image.width}×{image.height}); {advice}")
-    return _Opened(image, turn is not None, frames, is_sixteen)
+    return _Opened(image, not is_upright, frames, is_sixteen)
 
 
 def _deep_levels(file: _Opened, name: str, advice: str) -> np.ndarray | None:

@@ -54,6 +54,18 @@ def verify_dataset(
     return report
 
 
+def verify_and_print(path: Path, *, scenes: Sequence[int] | None = None, workers: int = 1) -> VerifyReport:
+    """Return what ``verify_dataset`` returns, and print it; a dataset that cannot be written to is verified as well."""
+    report = verify_dataset(path, scenes=scenes, workers=workers, write=False)
+    print(report.table(), flush=True)
+    try:
+        write_verification(path, report)
+    except EnvironmentProblem as error:  # e.g. a read-only released dataset; the verdict is the same
+        reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
+        print(f"{path / paths.VERIFY_FILE} was not written: {reason}", file=sys.stderr, flush=True)
+    return report
+
+
 def write_verification(dataset: Path, report: VerifyReport) -> None:
     """Write ``<dataset>/verify.json``, whole or not at all; EnvironmentProblem if the dataset cannot be written to."""
     file = dataset / paths.VERIFY_FILE
@@ -152,14 +164,7 @@ def main(words: list[str]) -> None:
     failed = []
     for dataset in open_experiment(folder) if is_experiment else [open_dataset(folder)]:
         chosen = None if options.scenes == "all" else parse_indices(options.scenes, dataset.scene_count, "scenes")
-        report = verify_dataset(dataset.path, scenes=chosen, workers=options.workers, write=False)
-        print(report.table(), flush=True)
-        try:
-            write_verification(dataset.path, report)
-        except EnvironmentProblem as error:  # e.g. a read-only released dataset; the verdict is the same
-            reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
-            print(f"{dataset.path / paths.VERIFY_FILE} was not written: {reason}", file=sys.stderr, flush=True)
-        if not report.passed:
+        if not verify_and_print(dataset.path, scenes=chosen, workers=options.workers).passed:
             failed.append(dataset.name)
     if failed:
         raise DatasetError(f"{', '.join(failed)}: verification failed; the table above says what is wrong")

@@ -62,10 +62,10 @@ def find_blender(wanted: str) -> Launcher:
         return Launcher(None)
     if wanted == "module":
         raise EnvironmentProblem(f"blender=module: {sys.executable} has no module bpy; {INSTALL_BPY}")
-    found = shutil.which("blender" if wanted == "auto" else str(Path(wanted).expanduser()))
+    found = shutil.which("blender" if wanted == "auto" else wanted)
     if found is None and wanted == "auto":
         raise EnvironmentProblem(f"no Blender found: no module bpy and no `blender` on the PATH; {HOW_TO_GET_ONE}")
     if found is None:
-        state = "is not an executable file" if Path(wanted).expanduser().exists() else "does not exist"
+        state = "is not an executable file" if Path(wanted).exists() else "does not exist"
         raise EnvironmentProblem(f"blender={wanted} {state}; {HOW_TO_GET_ONE}")
     return Launcher(Path(found).absolute())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from megasynth_attr.core.command.keys import nearest
-from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
 from megasynth_attr.core.machine import available_cores
 from megasynth_attr.core.pages.chapters import ChapterPlace
 from megasynth_attr.core.pages.template import require_report_libraries
@@ -156,23 +157,28 @@ def _rendering_cost(run: PipelineRun) -> list[CostLine]:
 
 def _verify(run: PipelineRun) -> None:
     """Record the isolation of every selected dataset and check it; VerificationFailed if one is wrong."""
-    from megasynth_attr.dataset.verify import verify_dataset  # here and below: what --help can do without
+    from megasynth_attr.dataset.reader import open_dataset  # here and below: what --help can do without
+    from megasynth_attr.dataset.verify import verify_and_print
     from megasynth_attr.farm.isolation import record_isolation
 
     failed = []
     for config in run.experiment.configs:
         folders = {index: dataset_dir(run.out, config.attribute, index) for index in _selected(config)}
         for folder in folders.values():
-            if not (folder / DATASET_FILE).is_file():
-                raise DatasetError(f"{folder} does not exist yet; run the stage generate first")
-        record_isolation(run.experiment, config, folders)
+            held = open_dataset(folder).scene_count if (folder / DATASET_FILE).is_file() else 0
+            if held < (wanted := config.content.scene_count):
+                what = f"was made for {held} of {wanted} scenes" if held else "does not exist yet"
+                raise DatasetError(f"{folder} {what}; run the stage generate first")
+        try:
+            record_isolation(run.experiment, config, folders)
+        except EnvironmentProblem as error:  # a dataset that cannot be written to is checked all the same
+            print(f"verify: how isolated {config.attribute} is was not recorded: {error}", file=sys.stderr, flush=True)
         scenes = parse_indices(config.run.scenes, config.content.scene_count, "scenes")
         partial = config.run.scenes.strip() != "all" or config.run.shard != "1/1"
         frames = len(scenes) * config.content.frames
         workers = min(len(scenes), config.run.workers or available_cores()) if frames >= MANY_FRAMES else 1
         for folder in folders.values():
-            report = verify_dataset(folder, scenes=scenes if partial else None, workers=workers)
-            print(report.table(), flush=True)
+            report = verify_and_print(folder, scenes=scenes if partial else None, workers=workers)
             none_here_yet = config.run.shard != "1/1" and report.scenes == 0  # other shards make them
             if not report.passed and not none_here_yet:
                 failed.append(folder.name)

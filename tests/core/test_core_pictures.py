@@ -191,3 +191,19 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     assert left_out(others, "without ").startswith("without c.heic, d.TIF (only .png, .jpg, .jpeg, .webp are read")
     assert left_out([tmp_path / f"{i}.tif" for i in range(6)], "").startswith("0.tif, 1.tif, 2.tif, 3.tif and 2 more")
     assert left_out([], "without ") == ""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG", "WEBP"])
+def test_a_turned_picture_is_turned_once_whatever_its_kind(kind: str, orientation: int) -> None:
+    """Pillow turns TIFFs by itself while loading, and nothing else."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.new("RGB", (24, 16))
+    image.paste(RED, (0, 0, 24, 8))
+    image.paste((0, 0, 255), (0, 8, 8, 16))
+    exact = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    turned, expected = decoded(image, kind, exif=exif, **exact), decoded(image, "PNG", exif=exif)
+    assert turned.is_as_stored == expected.is_as_stored == (orientation == 1)
+    assert turned.image.size == expected.image.size
+    assert np.abs(np.asarray(turned.image, float) - np.asarray(expected.image, float)).max() <= 8

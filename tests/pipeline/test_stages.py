@@ -14,11 +14,11 @@ import pytest
 import small_experiment
 from PIL import Image
 
-from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, ExitCode
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode
 from megasynth_attr.core.stages import Stage, StageRun
 from megasynth_attr.pipeline.__main__ import main
 from megasynth_attr.pipeline.help import help_text
-from megasynth_attr.pipeline.stages import _ordered, find_stages
+from megasynth_attr.pipeline.stages import VerificationFailed, _ordered, find_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -203,3 +203,19 @@ def test_a_missing_pytorch_is_named_before_anything_is_rendered(tmp_path: Path) 
     assert "megasynth-attr[train]" in done.stderr and not (tmp_path / "out").exists()
     plan = subprocess.run([*command, "plan=true"], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert plan.returncode == 0 and "8 adapters" in plan.stdout, plan.stderr  # a plan does without
+
+
+def test_verify_checks_what_it_cannot_write_to_and_misses_what_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset, out = small_experiment.write_preset(tmp_path), tmp_path / "out"
+    small_experiment.write_datasets(preset, out)
+    words = [f"preset={preset}", "stages=verify", f"out={out}"]
+    with pytest.raises(DatasetError, match=r"texture_00 was made for 2 of 9 scenes; run the stage generate first"):
+        main([*words, "scene_count=9", "scenes=0-4"])
+    (out / "texture_00" / "tmp").write_text("a file where a folder is needed")  # as good as read-only, for root too
+    with pytest.raises(VerificationFailed, match="camera_00"):  # whose scenes were not drawn, and do not vary
+        main(words)
+    said = capsys.readouterr()
+    assert said.out.count("reprojection") == 6 and "how isolated texture is was not recorded" in said.err
+    assert "texture_00/verify.json was not written" in said.err

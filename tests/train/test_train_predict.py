@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -15,7 +16,15 @@ import torch
 import trimesh
 from PIL import Image, ImageOps
 
-from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, Interrupted, run_main
+from megasynth_attr.core.errors import (
+    ConfigError,
+    DatasetError,
+    EnvironmentProblem,
+    ExitCode,
+    Interrupted,
+    MegaSynthError,
+    run_main,
+)
 from megasynth_train import predict as prediction
 from megasynth_train.adapters import adapt, save_adapter
 from megasynth_train.data.geometry import decode_pose, unproject
@@ -464,3 +473,14 @@ def test_picture_is_a_value() -> None:
     picture = Picture(Path("x"), np.zeros((1, 1, 3)), np.ones((1, 1), bool), (1, 1), (1.0, 1.0), (0, 0))
     with pytest.raises(AttributeError):
         picture.path = Path("y")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("program", ["predict", "evaluate", "finetune"])
+def test_a_tilde_is_a_folder_like_any_other(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell replaces those that mean a home; what arrives here is what was meant."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~").mkdir()
+    main = importlib.import_module(f"megasynth_train.{program}{'.__main__' * (program == 'evaluate')}").main
+    key = "images" if program == "predict" else "data"
+    with pytest.raises(MegaSynthError, match=r"~.*(no picture|is no dataset|is not a dataset|no dataset)"):
+        main([f"{key}=~", "out=out", "model=vggt-tiny"])

@@ -172,7 +172,7 @@ def run(settings: BasisSettings) -> None:
 def _new_file(settings: BasisSettings) -> Path:
     if not settings.out:
         raise ConfigError("out= is missing: name the file to write, e.g. out=runs/random.safetensors")
-    out = Path(settings.out).expanduser()
+    out = Path(settings.out)
     check_new(out)
     return out
 

@@ -84,7 +84,7 @@ def run_cluster(settings: ClusterSettings) -> list[Outcome]:
     """
     _check(settings)
     share = parse_shard(settings.shard)
-    out = Path(settings.run.out).expanduser().resolve()
+    out = Path(settings.run.out).resolve()
     with StopRequest(settings.run.max_runtime_s) as stop:
         accelerator = make_accelerator(settings.run.device)
         manifest: dict[str, Any] = on_main(accelerator, lambda: open_manifest(out, settings))
@@ -129,7 +129,7 @@ def _train_one(
     entry, common, started = manifest["adapters"][name], settings.training(), time.monotonic()
     run_settings = replace(
         common,
-        data=replace(common.data, sources=(str(Path(settings.experiment).expanduser() / name),)),
+        data=replace(common.data, sources=(str(Path(settings.experiment) / name),)),
         adapter=replace(common.adapter, seed=entry["seed"]),
         run=replace(common.run, out=str(out / name), max_runtime_s=remaining_s),
     )
@@ -161,7 +161,7 @@ def main(words: list[str]) -> None:
     settings = parse(ClusterSettings, words, HELP)
     outcomes = run_cluster(settings)
     if PartialState().is_main_process:
-        print(summary(outcomes, Path(settings.run.out).expanduser().resolve()))
+        print(summary(outcomes, Path(settings.run.out).resolve()))
     PartialState().destroy_process_group()
     require_all(outcomes)
 

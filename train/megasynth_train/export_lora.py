@@ -37,8 +37,8 @@ def main(words: list[str]) -> None:
     for key, value in (("adapter", settings.adapter), ("out", settings.out)):
         if not value:
             raise ConfigError(f"{key}= is missing: {HELP.usage}")
-    out = Path(settings.out).expanduser()
-    export_folder(Path(settings.adapter).expanduser(), out, settings.basis)
+    out = Path(settings.out)
+    export_folder(Path(settings.adapter), out, settings.basis)
     print(out)
 
 

@@ -95,7 +95,7 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
     """
     if not settings.run.out:
         raise ConfigError("out= is missing: name the folder of this run, e.g. out=runs/texture_lora")
-    settings, out = settings.training(), Path(settings.run.out).expanduser().resolve()
+    settings, out = settings.training(), Path(settings.run.out).resolve()
     with StopRequest(settings.run.max_runtime_s) as stop:
         accelerator = make_accelerator(settings.run.device)
         if settings.run.threads:

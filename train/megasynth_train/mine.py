@@ -83,8 +83,8 @@ def run(settings: MineSettings) -> MiningResult:
             raise ConfigError(f"{key}= is missing, e.g. cluster=runs/loras out=runs/subspaces")
     if settings.run.figures:
         require_report_libraries()
-    out = Path(settings.out).expanduser().resolve()
-    if Path(settings.cluster).expanduser().resolve() in (out, *out.parents):
+    out = Path(settings.out).resolve()
+    if Path(settings.cluster).resolve() in (out, *out.parents):
         raise ConfigError(f"out={settings.out} lies inside cluster={settings.cluster}; choose a folder beside it")
     result_folder.check_is_ours(out)
     with StopRequest() as stop:

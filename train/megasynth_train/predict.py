@@ -88,8 +88,8 @@ def run(settings: PredictSettings) -> list[str]:
         raise ConfigError("images= is missing: name a folder of pictures")
     if not settings.out:
         raise ConfigError("out= is missing: name the output folder, e.g. out=runs/prediction")
-    out = Path(settings.out).expanduser()
-    if out.resolve() == Path(settings.images).expanduser().resolve():
+    out = Path(settings.out)
+    if out.resolve() == Path(settings.images).resolve():
         raise ConfigError(f"out={out} is the folder of the pictures; choose another, e.g. out={out / 'prediction'}")
     check_out(out, settings.overview)
     if settings.overview:
@@ -99,7 +99,7 @@ def run(settings: PredictSettings) -> list[str]:
 
 
 def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
-    files = image_files(Path(settings.images).expanduser(), stride=settings.stride, max_views=settings.max_views)
+    files = image_files(Path(settings.images), stride=settings.stride, max_views=settings.max_views)
     device = make_accelerator(settings.device).device
     set_backends()
     config = named_config(settings.model.size)
@@ -110,7 +110,7 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     notes += [f"{p.path.name} holds {p.frames} frames; only the first is used" for p in pictures if p.frames > 1]
     model = base_model(settings.model, notes)
     if settings.adapter:
-        adapted = load_adapter(model, Path(settings.adapter).expanduser(), settings.basis)
+        adapted = load_adapter(model, Path(settings.adapter), settings.basis)
         model, notes = adapted.model, [*notes, *adapted.notes]
     if settings.model.compile:
         compile_blocks(model)

@@ -191,7 +191,10 @@ def top_legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> No
 
 
 def save_png(figure: Any, path: Path) -> None:
-    """Write a figure as PNG, without time stamps."""
+    """Write a figure as PNG, without time stamps; characters of paths that no font can have are replaced."""
+    for text in figure.findobj(lambda artist: hasattr(artist, "get_text")):
+        if not (shown := text.get_text()).isascii():
+            text.set_text(shown.encode("utf-8", "replace").decode())
     figure.savefig(path, metadata={"Software": None})
 
 

@@ -107,6 +107,10 @@ def test_what_does_not_fit_or_is_incomplete(lora: tuple[Path, dict[str, Tensor]]
     save_file({key: tensor for key, tensor in tensors.items() if key != name}, folder / WEIGHTS)
     with pytest.raises(DatasetError, match=r"does not fit this model: it lacks .*lora_"):
         load_adapter(small_model(), folder)
+    for bad, why in ((tensors[name].to(torch.int8), "int8"), (tensors[name] * torch.nan, "NaN or infinite")):
+        save_file(tensors | {name: bad}, folder / WEIGHTS)
+        with pytest.raises(DatasetError, match=f"{why}.*"):
+            load_adapter(small_model(), folder)
     save_file(tensors | {"base_model.model.wings.lora_A.weight": torch.zeros(3, 3)}, folder / WEIGHTS)
     with pytest.raises(DatasetError, match=r"does not fit this model: it holds .*wings"):
         load_adapter(small_model(), folder)

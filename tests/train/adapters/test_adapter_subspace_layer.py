@@ -376,7 +376,7 @@ def _adapted_already(basis: Basis, model: Toy) -> tuple[Basis, Toy]:
         (_renamed, {}, "third, which this model lacks"),
         (_resized, {}, "first of 12 outputs and 32 inputs, here it has 14 and 32"),
         (_convolution, {}, "second, which is a Conv2d"),
-        (_of_another_base, {}, "adapters of vggt-1b with weights aaaaaaaaaaaa, this model's weights are"),
+        (_of_another_base, {}, "adapters of vggt-1b with weights aaaaaaaaaaaa, but this model's weights are"),
         (_without_mean, {"m_init": "mean"}, "holds no mean of first"),
         (_with_zero, {"basis_norm": "sqrt_sigma"}, "singular value 0"),
         (_adapted_already, {}, "first already has an adapter of another method"),

@@ -189,5 +189,5 @@ def test_state_of_another_method_is_refused() -> None:
     train(adalora, 1)
     state = adalora.extra_state()
     name = next(key for key in state if ".ipt." in key)
-    with pytest.raises(DatasetError, match="no place"):
+    with pytest.raises(DatasetError, match="does not belong to this model"):
         adapted_model("adalora").load_extra_state(state | {name: state[name][:1]})

@@ -170,11 +170,16 @@ def test_refusals(tmp_path: Path, name: str, words: str) -> None:
         assert str(tmp_path / file) in str(caught.value)
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "_fsdp_wrapped_module."]
+)
 @pytest.mark.parametrize("file", ["model.pt", "model.safetensors"])
 def test_what_wrappers_put_before_the_names_is_removed(tmp_path: Path, prefix: str, file: str) -> None:
     weights = fixture("tiny_model_state")
-    inner = {name.replace("blocks.0.", "blocks.0._orig_mod."): tensor for name, tensor in weights.items()}
+    inner = {
+        name.replace("blocks.0.", "blocks.0._orig_mod.").replace("blocks.1.", "blocks.1._checkpoint_wrapped_module."): t
+        for name, t in weights.items()
+    }
     loaded = load_pretrained(write(tmp_path / file, {f"{prefix}{k}": t for k, t in (inner | TRACK).items()}), CONFIG)
     assert loaded.removed == prefix and set(loaded.ignored) == set(TRACK)
     assert weights_hash(loaded.model) == weights_hash(reference_model())

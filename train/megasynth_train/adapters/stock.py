@@ -24,7 +24,7 @@ from megasynth_train.adapters.storage import RECORD, stored_config
 from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT, freeze_encoder
 from megasynth_train.vggt.source_names import ADAPTER_SHARD, ADAPTER_WEIGHTS
-from megasynth_train.vggt.weight_files import read_weights
+from megasynth_train.vggt.weight_files import check_numbers, read_weights
 
 _WRAPPERS = re.compile(r"(?<=base_model\.model\.)(module\.)+|_orig_mod\.")  # of DistributedDataParallel, torch.compile
 
@@ -47,8 +47,10 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
         raise ConfigError(
             f"{folder} is an adapter of type {kind}, which changes inputs instead of weights; VGGT cannot use it"
         )
-    stored = [read_weights(file).tensors for file in weight_files(folder)]
-    tensors = {_WRAPPERS.sub("", name): tensor.float() for part in stored for name, tensor in part.items()}
+    parts = [read_weights(file).tensors for file in weight_files(folder)]
+    stored = {_WRAPPERS.sub("", name): tensor for part in parts for name, tensor in part.items()}
+    check_numbers(stored, folder)
+    tensors = {name: tensor.float() for name, tensor in stored.items()}
     config.inference_mode = True
     config.task_type = None  # with it PEFT would wrap the forward pass
     freeze_encoder(model)

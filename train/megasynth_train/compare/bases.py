@@ -118,13 +118,13 @@ def open_bases(given: str, out: str) -> Bases:
 
     DatasetError if it is missing, damaged or, in a folder, does not say how it was mined.
     """
-    path = Path(given).expanduser().resolve()
+    path = Path(given).resolve()
     folder = path if path.is_dir() else None
     file = path / WHOLE_BASIS if folder else path
     whole = read_basis(file)
     if folder and "drop_below" not in whole.record.get("settings", {}):
         raise DatasetError(f"{file} was not written by megasynth_train.mine; give it as basis={file}")
-    return Bases(whole, file, folder, Path(out).expanduser().resolve() / BASES)
+    return Bases(whole, file, folder, Path(out).resolve() / BASES)
 
 
 def _kept(file: Path, made_of: Mapping[str, Any]) -> Basis | None:

@@ -81,7 +81,7 @@ def compare(settings: CompareSettings) -> Comparison:
     """
     require_report_libraries()
     prepared = prepare(settings)
-    out = Path(settings.run.out).expanduser().resolve()
+    out = Path(settings.run.out).resolve()
     with StopRequest(settings.run.max_runtime_s) as stop:
         accelerator = make_accelerator(settings.run.device)
         manifest: dict[str, Any] = on_main(accelerator, lambda: open_manifest(out, prepared))

@@ -53,7 +53,7 @@ def open_sources(settings: DataSettings) -> TrainingData:
     check_settings(settings)
     if not settings.sources:
         raise ConfigError("data= is missing: name the folders of datasets, e.g. data=runs/demo/texture_00")
-    roots = [Path(source).expanduser().resolve() for source in settings.sources]
+    roots = [Path(source).resolve() for source in settings.sources]
     scenes: list[TrainingScene] = []
     bad: list[BadScene] = []
     fingerprints: list[str] = []

@@ -71,7 +71,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     settings.check()
     if settings.pictures or settings.page:
         require_report_libraries()
-    out = Path(settings.out).expanduser().resolve()
+    out = Path(settings.out).resolve()
     _check_replaceable(out)
     with StopRequest(patient=False, advice=BEGINS_ANEW):
         selection = select_scenes(settings)
@@ -92,7 +92,7 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
     base = base_model(settings.model, notes)
     model, digest, adapter, mode = base, "", "", ""
     if settings.adapter:
-        folder = Path(settings.adapter).expanduser()
+        folder = Path(settings.adapter)
         adapted = load_adapter(base, folder, settings.basis)
         model, mode = adapted.model, adapted.mode
         adapter = stock_digest(folder) if is_stock(folder) else sha256_of(folder / RECORD)

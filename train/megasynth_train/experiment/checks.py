@@ -73,7 +73,7 @@ def _check_adapter(adapter: AdapterSettings, size: str, key: str) -> None:
                 f"{key}.mode=subspace needs {key}.basis=, a basis file mined earlier, e.g. "
                 "runs/subspaces/all.safetensors; or use mode=lora"
             )
-        if not Path(adapter.basis).expanduser().is_file():
+        if not Path(adapter.basis).is_file():
             raise ConfigError(f"{key}.basis={adapter.basis}: there is no such file; name a basis mined earlier")
     limit = largest_rank(SIZES[size])
     name, rank = ("rank", adapter.rank) if not adapter.head_rank else ("head_rank", adapter.head_rank)

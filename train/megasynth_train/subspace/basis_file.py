@@ -62,7 +62,7 @@ def write_basis(path: Path, basis: Basis) -> None:
 
 def read_basis(path: str | Path) -> Basis:
     """Return the basis in ``path``, all of it in memory; DatasetError if it is missing, damaged or something else."""
-    path = Path(path).expanduser()
+    path = Path(path)
     tensors, metadata = _arrays(path)
     if METADATA not in metadata:
         raise DatasetError(

@@ -44,7 +44,7 @@ def import_paper(
     orthonormal are an error unless ``orthonormalise`` replaces them by others of the same span, with which an M trained
     on the file's own is invalid. Raises DatasetError for a file that is damaged or of another scheme.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     layers, columns = {}, {}
     for module, (inputs, outputs) in _pairs(path).items():
         size = len(inputs) if inputs.ndim == 2 else 0
@@ -84,7 +84,7 @@ def export_paper(basis: Basis, path: str | Path) -> None:
         stem = f"{match[1]}.{match[3]}.{match[2]}"
         tensors[f"{stem}.A"] = torch.from_numpy(np.array(layer.right.T, order="C"))
         tensors[f"{stem}.B"] = torch.from_numpy(np.array(layer.left, order="C"))
-    write_tensor_file(Path(path).expanduser(), tensors, {"format": "pt"}, WHAT)
+    write_tensor_file(Path(path), tensors, {"format": "pt"}, WHAT)
 
 
 def _pairs(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:

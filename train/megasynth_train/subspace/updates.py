@@ -64,7 +64,7 @@ def open_cluster(
     ConfigError for a choice that matches nothing, adapters that cannot be mined, are not finished or belong to another
     model than ``base``, and DatasetError for damage and adapters of different base models, layers or shapes.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = Path(folder).resolve()
     chosen = _chosen(folder, attributes)
     wanted = _wanted(modules)
     with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:  # each file is read whole for its checksum

@@ -104,7 +104,7 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
     identity |= {f"the content of {name} (SHA-256)": entry["content_sha256"] for name, entry in adapters.items()}
     return {
         "format": FORMAT,
-        "experiment": str(Path(settings.experiment).expanduser().resolve()),
+        "experiment": str(Path(settings.experiment).resolve()),
         "adapters": adapters,
         "settings": to_plain(training),
         "identity": identity,
@@ -142,7 +142,7 @@ def _entry(dataset: Dataset, cluster_seed: int) -> dict[str, Any]:
 
 
 def _chosen(settings: ClusterSettings) -> list[Dataset]:
-    experiment = Path(settings.experiment).expanduser()
+    experiment = Path(settings.experiment)
     if not settings.datasets:
         reserved = downstream_attributes(experiment)
         return [dataset for dataset in open_experiment(experiment) if dataset.attribute not in reserved]

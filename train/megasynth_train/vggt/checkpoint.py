@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,11 +17,11 @@ from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.vggt.config import HEADS, VGGTConfig, config_from_record
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.torch_files import NESTED
-from megasynth_train.vggt.weight_files import locate, misfit, read_weights, write_tensor_file
+from megasynth_train.vggt.weight_files import check_numbers, locate, misfit, read_weights, write_tensor_file
 
 FORMAT = "megasynth-vggt"  # in the metadata of the files save_model writes
-_COMPILED = "_orig_mod."  # by torch.compile, of the whole model or of a part
-_WRAPPERS = (_COMPILED, *(f"{key}." for key in NESTED))
+_INNER = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # around the model or parts of it
+_WRAPPERS = (*_INNER, *(f"{key}." for key in NESTED))
 _COUNTER = "n_averaged"  # by torch.optim.swa_utils.AveragedModel, beside the names that it begins with module.
 
 
@@ -100,7 +101,8 @@ def _unwrapped(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str
     ):
         tensors = {name.removeprefix(common): tensor for name, tensor in tensors.items()}
         removed += common
-    return {name.replace(f".{_COMPILED}", "."): tensor for name, tensor in tensors.items()}, removed
+    inner = re.compile("|".join(rf"(?<=\.){re.escape(name)}" for name in _INNER))
+    return {inner.sub("", name): tensor for name, tensor in tensors.items()}, removed
 
 
 def _ignored(tensors: Mapping[str, Tensor], config: VGGTConfig) -> tuple[str, ...]:
@@ -116,16 +118,7 @@ def _check(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: 
         if wrapped := next((w for w in _WRAPPERS if any(name.startswith(w) for name in weights)), ""):
             advice = f"some of its names begin with {wrapped}, others do not: save the wrapped model's own state dict"
         raise DatasetError(f"{path} does not fit the model: {problem}; {advice}")
-    types = sorted({str(tensor.dtype) for tensor in weights.values() if not tensor.is_floating_point()})
-    if types:
-        raise DatasetError(
-            f"{path} holds {', '.join(types)} where weights must be floating point; it is not a checkpoint"
-        )
-    for name, tensor in weights.items():
-        # One pass without a temporary, NaN wins both: the published file has 1.2 billion numbers.
-        numbers = tensor.float() if tensor.element_size() == 1 else tensor  # PyTorch compares no float8
-        if tensor.numel() and not torch.stack(torch.aminmax(numbers)).isfinite().all():
-            raise DatasetError(f"{path}: {name} holds NaN or infinite numbers; download or save the file again")
+    check_numbers(weights, path)
 
 
 def _advice(missing: list[str], expected: Mapping[str, Tensor]) -> str:

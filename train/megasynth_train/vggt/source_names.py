@@ -26,5 +26,5 @@ def hub_id(source: str) -> tuple[str, str | None]:
 
 def check_source(source: str) -> None:
     """Raise DatasetError unless ``source`` is an existing file or folder, or has the form of another source."""
-    if not source.startswith(SHIPPED) and not Path(source).expanduser().exists():
+    if not source.startswith(SHIPPED) and not Path(source).exists():
         hub_id(source)

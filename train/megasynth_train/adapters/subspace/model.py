@@ -34,7 +34,7 @@ class SubspaceModel(LoraModel):
         """Add the adapter; ConfigError or DatasetError, and no change, if its basis is missing or does not fit."""
         config = cast(SubspaceConfig, self.peft_config[adapter_name])
         if config.basis:  # to be found from any working directory
-            config.basis = str(Path(config.basis).expanduser().resolve())
+            config.basis = str(Path(config.basis).resolve())
         basis = config.opened or _opened(config, model)
         check_layers(basis, model)
         check_options(basis, config)
