@@ -6,7 +6,7 @@
     <out>/<attribute>_<kk>/dataset.json
     <out>/<attribute>_<kk>/scenes/<ttt>/<tttsss>/{scene,cameras,render,checksums}.json
     <out>/<attribute>_<kk>/scenes/<ttt>/<tttsss>/{rgb/0000.png, depth/0000.exr, normal/…, instance/…, position/…}
-    <out>/<attribute>_<kk>/tmp/<tttsss>.<host>.<pid>.<n>/   a scene being written
+    <out>/<attribute>_<kk>/tmp/<tttsss>.<host>.<pid>.<n>{/,.lock}   a scene being written, and who writes it
     <out>/<attribute>_<kk>/failures/<tttsss>.json
     <out>/<attribute>_<kk>/verify.json, report/             made by the later stages
 """
