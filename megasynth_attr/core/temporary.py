@@ -26,7 +26,7 @@ REPLACED = "replaced"  # what replace_folder keeps until the new folder is there
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)  # what a file system says that has none
 
 _LOCK = ".lock"
-_NAME = re.compile(r"[^.]+\.(?P<host>.+)\.\d+\.\d+")
+_NAME = re.compile(r"(?P<stem>[^.]+)\.(?P<host>.+)\.\d+\.\d+")
 _ELSEWHERE_S = 86400  # some file systems (BeeGFS, Lustre with localflock) keep locks to one machine: others get a day
 _held: dict[Path, int] = {}  # this process's temporary folders → descriptors of their locks
 
@@ -63,8 +63,8 @@ def remove_temporary_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_leftovers(parent: Path) -> list[str]:
-    """Remove the temporary folders of processes that have ended; return their names.
+def remove_leftovers(parent: Path, only: str = "") -> list[str]:
+    """Remove the temporary folders of processes that have ended; return their names. ``only``: those of one stem.
 
     What ``replace_folder`` had moved aside when it was killed goes back to where it was, beside ``parent``, unless the
     new one is there already. Folders without a lock stay: those of version 0.1.0, and of file systems without locks.
@@ -72,17 +72,19 @@ def remove_leftovers(parent: Path) -> list[str]:
     removed = []
     for lock in _entries(parent):
         folder = lock.with_suffix("")
-        if lock.suffix == _LOCK and (name := _NAME.fullmatch(folder.name)):
-            try:
-                if name["host"] != socket.gethostname() and time.time() - lock.stat().st_mtime < _ELSEWHERE_S:
-                    continue
-                _held[folder] = _hold(lock)
-            except OSError:  # its process lives, or another run has just removed it, or it is another user's
+        name = _NAME.fullmatch(folder.name)
+        if lock.suffix != _LOCK or name is None or only not in ("", name["stem"]):
+            continue
+        try:
+            if name["host"] != socket.gethostname() and time.time() - lock.stat().st_mtime < _ELSEWHERE_S:
                 continue
-            if folder.name.startswith(f"{REPLACED}."):
-                _put_back(folder, parent.parent)
-            remove_temporary_folder(folder)
-            removed.append(folder.name)
+            _held[folder] = _hold(lock)
+        except OSError:  # its process lives, or another run has just removed it, or it is another user's
+            continue
+        if name["stem"] == REPLACED:
+            _put_back(folder, parent.parent)
+        remove_temporary_folder(folder)
+        removed.append(folder.name)
     return removed
 
 
@@ -155,9 +157,15 @@ def replace_folder(new: Path, final: Path) -> None:
     holder = new_temporary_folder(final.parent / TMP, REPLACED)  # no working_folder: it must outlive a failure
     old = holder / final.name
     try:
-        if final.exists():
-            final.rename(old)
-        new.rename(final)
+        while new.exists():
+            with suppress(FileNotFoundError):
+                final.rename(old)
+            try:
+                new.rename(final)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                shutil.rmtree(old, ignore_errors=True)  # another run has just put its own there
     finally:
         if old.exists() and not final.exists():
             old.rename(final)

@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -101,6 +102,18 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert [path.name for path in final.iterdir()] == ["new.html"]
     assert [path.name for path in final.parent.iterdir()] == ["report"], "tmp is removed"
+
+
+def test_many_replace_one_folder_at_once(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        with replacing_folder(tmp_path / "report", "the report") as folder:
+            (folder / "a").write_text(str(number))
+            (folder / "b").write_text(str(number))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, range(120)))
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert (tmp_path / "report" / "a").read_text() == (tmp_path / "report" / "b").read_text()
 
 
 def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
