@@ -12,7 +12,6 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -104,16 +103,27 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in final.parent.iterdir()] == ["report"], "tmp is removed"
 
 
-def test_many_replace_one_folder_at_once(tmp_path: Path) -> None:
-    def write(number: int) -> None:
-        with replacing_folder(tmp_path / "report", "the report") as folder:
-            (folder / "a").write_text(str(number))
-            (folder / "b").write_text(str(number))
+@pytest.mark.parametrize("moment", ["before the old one is moved aside", "before the new one is put in place"])
+def test_two_replace_one_folder_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    final, rename = tmp_path / "report", Path.rename
+    final.mkdir()
+    (final / "old").touch()
 
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(write, range(120)))
-    assert [path.name for path in tmp_path.iterdir()] == ["report"]
-    assert (tmp_path / "report" / "a").read_text() == (tmp_path / "report" / "b").read_text()
+    def slow(path: Path, target: Path) -> Path:
+        if path == final and moment.startswith("before the old"):
+            monkeypatch.undo()
+            final.rename(tmp_path / "aside")  # by the other
+        if target == final and moment.startswith("before the new"):
+            monkeypatch.undo()
+            final.mkdir()
+            (final / "other").touch()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", slow)
+    with replacing_folder(final, "the report") as folder:
+        (folder / "new").touch()
+    assert [path.name for path in final.iterdir()] == ["new"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"report", "aside"}
 
 
 def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
@@ -229,6 +239,22 @@ def test_a_file_system_without_locks_is_named_once_and_nothing_is_removed(
     assert list((tmp_path / "tmp").iterdir()) == [folder]
     remove_temporary_folder(folder)
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_a_lock_on_a_file_that_another_has_just_removed_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def late(descriptor: int, command: int) -> None:
+        monkeypatch.undo()
+        next(tmp_path.glob("*.lock")).unlink()  # by remove_leftovers of another run, which took the lock before
+        flock(descriptor, command)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    folder = new_temporary_folder(tmp_path, "000001")
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, f"{folder.name}.lock"}
+    assert remove_leftovers(tmp_path) == []
 
 
 def test_whoever_removes_leftovers_at_any_moment_takes_nothing_from_the_living(tmp_path: Path) -> None:

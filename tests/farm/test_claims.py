@@ -146,10 +146,14 @@ def test_a_run_alone_goes_in_order_and_one_that_meets_another_goes_elsewhere(tmp
         claims.share(plan.todo[2:5])  # of which two are claimed
         assert claims.next() == plan.todo[4]
         assert claims.next() is None and claims.waiting
-        claims.share(plan.todo)
-        place = plan.todo.index(claims.next())
-        following = [claims.next() for _ in range(3)]
-        assert place > 3 and [plan.todo.index(task) for task in following] == [(place + k) % 100 for k in (1, 2, 3)]
+        places = []
+        for _ in range(5):
+            claims.share(plan.todo[:1] + plan.todo[4:])
+            claims._place = 0
+            first, second = (plan.todo.index(claims.next()) for _ in range(2))
+            assert first > 3 and second in (first + 1, 4)
+            places.append(first)
+        assert len(set(places)) > 1
 
 
 def test_what_other_runs_completed_or_gave_up_is_not_done_again(tmp_path: Path) -> None:
