@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file, finished_scenes, scene_dir, scene_name
 from megasynth_attr.dataset.record import finalise, open_for_writing
-from megasynth_attr.farm.claims import Claims
+from megasynth_attr.farm.claims import POLL_S, Claims
 from megasynth_attr.farm.damage import set_aside_damaged
 from megasynth_attr.farm.events import EventLog, host_name
 from megasynth_attr.farm.experiment import open_experiment
@@ -64,6 +65,9 @@ def generate(experiment: Experiment) -> None:
                 print(*describe(plan), sep="\n", flush=True)
             if plan.todo:
                 _render(plan, libraries, stop, claims)
+            while not claims.lock(DATASET_FILE):  # runs that share scenes end together: one of them reads all scenes
+                time.sleep(POLL_S)
+                stop.check()
             _finalise(plan, libraries)
         _raise_for_missing(plan)
         stop.check_signal()  # one that came after the last scene must keep the next stage from starting
