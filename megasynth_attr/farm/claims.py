@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import random
 import sys
 import time
 from collections import deque
@@ -41,7 +40,7 @@ class Claims:
         self._theirs: deque[Task] = deque()  # were claimed by others when last tried
         self._failures: set[Path] = set()  # of earlier runs: these scenes are tried again
         self._place = 0
-        self._count_at = 0.0
+        self._count_at = time.monotonic() + COUNT_S
         self._path = out / "events" / "claims"
         self._file: BinaryIO | None = None  # None: where nothing can be written or locked, every claim succeeds
         if os.access(out, os.W_OK):
@@ -91,7 +90,7 @@ class Claims:
             self.ended.append(task)
         else:
             return True
-        self._place = random.randrange(1 << 30)
+        self._place = int.from_bytes(os.urandom(4), "big")  # the order of scenes changes nothing in them
         return False
 
     def lock(self, name: str) -> bool:
