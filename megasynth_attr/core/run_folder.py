@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -22,11 +21,10 @@ from typing import Any
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.files import json_bytes, read_json, storage_errors, storage_problem
-from megasynth_attr.core.temporary import TMP, create_exclusively, remove_leftovers, replace_atomically
+from megasynth_attr.core.temporary import TMP, create_exclusively, is_temporary, remove_leftovers, replace_atomically
 
 LOCK = ".lock"
 SHOWN_DIFFERENCES = 3
-_LEFTOVER = re.compile(r"[^.]+\..+\.\d+\.\d+")  # what new_temporary_folder makes
 
 Identity = Mapping[str, Any]  # everything that decides a result, as plain data: settings, and hashes of what was read
 
@@ -212,7 +210,7 @@ def _contents(folder: Path) -> list[str]:
 def _is_work(tmp: Path) -> bool:
     """Return whether ``new_temporary_folder`` made everything in ``tmp``, for processes that run or have ended."""
     try:
-        return all(_LEFTOVER.fullmatch(path.name) for path in tmp.iterdir())
+        return all(is_temporary(path.name) for path in tmp.iterdir())
     except FileNotFoundError:  # that process has just ended
         return True
     except NotADirectoryError:

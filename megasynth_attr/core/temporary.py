@@ -1,11 +1,20 @@
-"""Work in progress: temporary folders, removal of those whose process died, and files that appear in one step."""
+"""Work in progress: temporary folders, removal of those whose process died, and files that appear in one step.
+
+A temporary folder belongs to the process that holds a lock (``flock``) on the file of the same name with ``.lock``
+beside it. The file is locked before the folder is made and goes after it, so a folder whose lock can be taken belongs
+to nobody. The kernel drops the lock when the process ends, however it ends; no process number and no clock decides.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import shutil
 import socket
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,10 +23,19 @@ from megasynth_attr.core.files import storage_errors, sync_folder, write_durably
 
 TMP = "tmp"  # holds what is being written, beside its final place
 REPLACED = "replaced"  # what replace_folder keeps until the new folder is there
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)  # what a file system says that has none
+
+_LOCK = ".lock"
+_NAME = re.compile(r"(?P<stem>[^.]+)\.(?P<host>.+)\.\d+\.\d+")
+_ELSEWHERE_S = 86400  # some file systems (BeeGFS, Lustre with localflock) keep locks to one machine: others get a day
+_held: dict[Path, int] = {}  # this process's temporary folders → descriptors of their locks
 
 
 def new_temporary_folder(parent: Path, stem: str) -> Path:
-    """Create and return ``parent/<stem>.<host>.<pid>.<n>`` with the first free n; ``stem`` has no dot."""
+    """Create and return ``parent/<stem>.<host>.<pid>.<n>`` with a free n; ``stem`` has no dot.
+
+    It is this process's until ``remove_temporary_folder``. Where the file system has no locks, nobody removes it else.
+    """
     prefix = f"{stem}.{socket.gethostname()}.{os.getpid()}"
     with storage_errors("a temporary folder", parent):
         attempt = 0
@@ -26,32 +44,53 @@ def new_temporary_folder(parent: Path, stem: str) -> Path:
                 parent.mkdir()
             folder = parent / f"{prefix}.{attempt}"
             try:
-                folder.mkdir()
+                _create(folder)
                 return folder
-            except FileExistsError:
+            except (FileExistsError, BlockingIOError):  # another container has this name, or it is being removed
                 attempt += 1
             except FileNotFoundError:  # another process, which needed ``parent`` no longer, has just removed it
                 if parent.is_symlink():  # to a folder that is not there
                     raise
 
 
-def remove_leftovers(parent: Path) -> list[str]:
-    """Remove the temporary folders of processes of this host that no longer run; return their names.
+def remove_temporary_folder(folder: Path) -> None:
+    """Remove a folder of ``new_temporary_folder``, if it is still there, and give up its lock."""
+    shutil.rmtree(folder, ignore_errors=True)  # a failure here must not hide the one that led here
+    if (descriptor := _held.pop(folder, None)) is not None:
+        with suppress(OSError):
+            if not folder.exists():  # else a later run tries again
+                _lock_of(folder).unlink()
+        os.close(descriptor)
 
-    Folders of other hosts stay: whether their process lives cannot be known from here. What ``replace_folder`` had
-    moved aside when it was killed goes back to where it was, beside ``parent``, unless the new one is there already.
+
+def remove_leftovers(parent: Path, only: str = "") -> list[str]:
+    """Remove the temporary folders of processes that have ended; return their names. ``only``: those of one stem.
+
+    What ``replace_folder`` had moved aside when it was killed goes back to where it was, beside ``parent``, unless the
+    new one is there already. Folders without a lock stay: those of version 0.1.0, and of file systems without locks.
     """
     removed = []
-    for folder in _entries(parent):
-        stem, _, rest = folder.name.partition(".")
-        rest, _, attempt = rest.rpartition(".")
-        host, _, pid = rest.rpartition(".")
-        if host == socket.gethostname() and pid.isdigit() and attempt.isdigit() and not _owner_alive(int(pid), folder):
-            if stem == REPLACED:
-                _put_back(folder, parent.parent)
-            shutil.rmtree(folder, ignore_errors=True)  # another run may be removing the same one
-            removed.append(folder.name)
+    for lock in _entries(parent):
+        folder = lock.with_suffix("")
+        name = _NAME.fullmatch(folder.name)
+        if lock.suffix != _LOCK or name is None or only not in ("", name["stem"]):
+            continue
+        try:
+            if name["host"] != socket.gethostname() and time.time() - lock.stat().st_mtime < _ELSEWHERE_S:
+                continue
+            _held[folder] = _hold(lock)
+        except OSError:  # its process lives, or another run has just removed it, or it is another user's
+            continue
+        if name["stem"] == REPLACED:
+            _put_back(folder, parent.parent)
+        remove_temporary_folder(folder)
+        removed.append(folder.name)
     return removed
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether ``new_temporary_folder`` makes folders or locks of this name."""
+    return _NAME.fullmatch(name.removesuffix(_LOCK)) is not None
 
 
 @contextmanager
@@ -61,7 +100,7 @@ def working_folder(parent: Path, stem: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # a failure here must not hide the one that led here
+        remove_temporary_folder(folder)
         remove_if_empty(parent)
 
 
@@ -118,13 +157,19 @@ def replace_folder(new: Path, final: Path) -> None:
     holder = new_temporary_folder(final.parent / TMP, REPLACED)  # no working_folder: it must outlive a failure
     old = holder / final.name
     try:
-        if final.exists():
-            final.rename(old)
-        new.rename(final)
+        while new.exists():
+            with suppress(FileNotFoundError):
+                final.rename(old)
+            try:
+                new.rename(final)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                shutil.rmtree(old, ignore_errors=True)  # another run has just put its own there
     finally:
         if old.exists() and not final.exists():
             old.rename(final)
-        shutil.rmtree(holder, ignore_errors=True)
+        remove_temporary_folder(holder)
     sync_folder(final.parent)
 
 
@@ -170,32 +215,49 @@ def _entries(folder: Path) -> list[Path]:
 
 def _put_back(holder: Path, where: Path) -> None:
     """Move what ``holder`` holds to ``where``, except what has a successor there."""
-    for old in holder.iterdir():
+    for old in _entries(holder):
         if not (where / old.name).exists():
             with suppress(FileNotFoundError):  # another run has just put it back
                 old.rename(where / old.name)
 
 
-def _owner_alive(pid: int, folder: Path) -> bool:
-    """Return whether process ``pid`` runs and was started before ``folder`` was last changed (numbers are reused)."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # it runs, under another user
-    started = _start_time(pid)
-    try:
-        return started is None or started <= folder.stat().st_mtime + 2
-    except FileNotFoundError:
-        return False
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + _LOCK)
 
 
-def _start_time(pid: int) -> float | None:
-    """Return when a process was started (seconds since 1970), or None where the system does not tell."""
+def _create(folder: Path) -> None:
+    """Create ``folder``, locked if the file system can; FileExistsError or BlockingIOError if the name is not free."""
+    lock = _lock_of(folder)
     try:
-        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, StopIteration):
-        return None
-    return float(boot.split()[1]) + int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+        descriptor = _hold(lock, os.O_CREAT | os.O_EXCL)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"the output folder is on a file system without locks ({error.strerror}): what killed runs leave in "
+            f"folders called {TMP} stays there; remove it by hand when nothing runs",
+            stacklevel=2,
+        )
+        lock.unlink(missing_ok=True)
+        folder.mkdir()
+        return
+    try:
+        folder.mkdir()
+    except OSError:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+        raise
+    _held[folder] = descriptor
+
+
+def _hold(lock: Path, flags: int = 0) -> int:
+    """Return a descriptor that holds the lock file ``lock``; BlockingIOError if another has it or has removed it."""
+    descriptor = os.open(lock, os.O_RDWR | flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), lock.stat()):
+            raise BlockingIOError(errno.EAGAIN, "made anew by another process")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -6,8 +6,9 @@
     <out>/<attribute>_<kk>/dataset.json
     <out>/<attribute>_<kk>/scenes/<ttt>/<tttsss>/{scene,cameras,render,checksums}.json
     <out>/<attribute>_<kk>/scenes/<ttt>/<tttsss>/{rgb/0000.png, depth/0000.exr, normal/…, instance/…, position/…}
-    <out>/<attribute>_<kk>/tmp/<tttsss>.<host>.<pid>.<n>/   a scene being written
+    <out>/<attribute>_<kk>/tmp/<tttsss>.<host>.<pid>.<n>{/,.lock}   a scene being written, and who writes it
     <out>/<attribute>_<kk>/failures/<tttsss>.json
+    <out>/<attribute>_<kk>/damaged/<tttsss>/             a scene folder that is no longer what was written
     <out>/<attribute>_<kk>/verify.json, report/             made by the later stages
 """
 
@@ -26,7 +27,7 @@ SCENE_FILE = "scene.json"
 CAMERAS_FILE = "cameras.json"
 RENDER_FILE = "render.json"
 CHECKSUMS_FILE = "checksums.json"
-SCENES, FAILURES, REPORT = "scenes", "failures", "report"
+SCENES, FAILURES, DAMAGED, REPORT = "scenes", "failures", "damaged", "report"
 LAYERS = {"rgb": ".png", "depth": ".exr", "normal": ".exr", "instance": ".png", "position": ".exr"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ import numpy as np
 
 from megasynth_attr.core.errors import RenderError
 from megasynth_attr.core.files import json_bytes, sha256_of, storage_errors, sync_folder, write_durably
-from megasynth_attr.core.temporary import new_temporary_folder, publish
+from megasynth_attr.core.temporary import new_temporary_folder, publish, remove_temporary_folder
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CAMERA_CONVENTIONS, CAMERAS_FORMAT, CHECKSUMS_FORMAT, RENDER_FORMAT
 from megasynth_attr.dataset.images import write_depth, write_png, write_vectors
@@ -85,7 +84,7 @@ class SceneWriter:
     ) -> None:
         self._encoder.shutdown(wait=True, cancel_futures=True)
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)  # a failure here must not hide the one that led here
+            remove_temporary_folder(self._folder)
             self._folder = None
 
     def write_frame(self, index: int, frame: Frame) -> None:
@@ -115,8 +114,9 @@ class SceneWriter:
             for layer in self.layers:
                 sync_folder(folder / layer)
             sync_folder(folder)
-            if publish(folder, final):
-                self._folder = None
+            publish(folder, final)
+        remove_temporary_folder(folder)
+        self._folder = None
         return final
 
     def _open_folder(self) -> Path:

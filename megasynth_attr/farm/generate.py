@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file, finished_scenes, scene_dir, scene_name
 from megasynth_attr.dataset.record import finalise, open_for_writing
+from megasynth_attr.farm.claims import POLL_S, Claims
+from megasynth_attr.farm.damage import set_aside_damaged
 from megasynth_attr.farm.events import EventLog, host_name
 from megasynth_attr.farm.experiment import open_experiment
 from megasynth_attr.farm.launch import find_blender
@@ -53,14 +56,24 @@ def generate(experiment: Experiment) -> None:
         libraries = {config.attribute: open_library(config, cache_dir(experiment)) for config in experiment.configs}
         for task in plan.datasets.values():
             open_for_writing(task.config, experiment.out, task.dataset_index)
-        if plan.todo:
-            _render(plan, libraries, stop)
-        _finalise(plan, libraries)
+        with Claims(experiment.out) as claims:
+            run = experiment.run
+            if not claims.lock(f"{run.datasets} {run.scenes} {run.shard}"):
+                print("shared    another run does the same here; the two share the scenes", flush=True)
+            elif set_aside_damaged(plan):
+                plan = make_plan(experiment)
+                print(*describe(plan), sep="\n", flush=True)
+            if plan.todo:
+                _render(plan, libraries, stop, claims)
+            while not claims.lock(DATASET_FILE):  # runs that share scenes end together: one of them reads all scenes
+                time.sleep(POLL_S)
+                stop.check()
+            _finalise(plan, libraries)
         _raise_for_missing(plan)
         stop.check_signal()  # one that came after the last scene must keep the next stage from starting
 
 
-def _render(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest) -> None:
+def _render(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest, claims: Claims) -> None:
     run, work = plan.experiment.run, {"scenes": len(plan.todo), "frames": plan.frames_todo}
     with EventLog(plan.experiment.out) as events:
         events.write("start", host=host_name(), pid=os.getpid(), run=to_plain(run), **work, **to_plain(plan.pool))
@@ -69,7 +82,7 @@ def _render(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest) -> 
                 if run.executor == "slurm":
                     render_on_slurm(plan, progress, stop, events)
                 else:
-                    _render_here(plan, libraries, progress, stop, events)
+                    _render_here(plan, libraries, progress, stop, events, claims)
         except MegaSynthError as error:
             events.write("end", error=type(error).__name__, message=str(error), exit_code=int(error.exit_code))
             raise
@@ -77,10 +90,16 @@ def _render(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest) -> 
 
 
 def _render_here(
-    plan: Plan, libraries: Mapping[str, Library], progress: Progress, stop: StopRequest, events: EventLog
+    plan: Plan,
+    libraries: Mapping[str, Library],
+    progress: Progress,
+    stop: StopRequest,
+    events: EventLog,
+    claims: Claims,
 ) -> None:
-    """Render on this machine, with the pool."""
+    """Render on this machine, with the pool, what no other run renders."""
     run = plan.experiment.run
+    claims.share(plan.todo)
 
     def clean_up() -> None:
         for folder in plan.datasets:
@@ -89,9 +108,9 @@ def _render_here(
     with (
         scratch_folder() as scratch,
         LocalPool(find_blender(run.blender), scratch, plan.pool, run, on_death=clean_up) as pool,
-        Preparer(plan.todo, libraries, plan.pool.threads, ahead=plan.pool.workers + 1) as preparer,
+        Preparer(claims, libraries, plan.pool.threads, ahead=plan.pool.workers + 1) as preparer,
     ):
-        Schedule(plan, pool, preparer, progress, events).run(stop)
+        Schedule(plan, claims, pool, preparer, progress, events).run(stop)
 
 
 def _finalise(plan: Plan, libraries: Mapping[str, Library]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import SceneRejected
+from megasynth_attr.farm.claims import Claims
 from megasynth_attr.farm.library import Library
 from megasynth_attr.farm.tasks import Task
 from megasynth_attr.farm.work import Problem, RenderJob
@@ -27,10 +28,10 @@ class Prepared:
 
 
 class Preparer:
-    """Context manager: a thread that prepares at most ``ahead`` scenes in advance, in the order of the tasks."""
+    """Context manager: a thread that prepares at most ``ahead`` scenes in advance, in the order of the claims."""
 
-    def __init__(self, tasks: Sequence[Task], libraries: Mapping[str, Library], threads: int, ahead: int) -> None:
-        self._tasks = tasks
+    def __init__(self, claims: Claims, libraries: Mapping[str, Library], threads: int, ahead: int) -> None:
+        self._claims = claims
         self._libraries = libraries
         self._threads = threads
         self._ready: queue.Queue[Prepared | BaseException] = queue.Queue(maxsize=ahead)
@@ -59,10 +60,11 @@ class Preparer:
 
     def _work(self) -> None:
         try:
-            for task in self._tasks:
-                self._ready.put(self._prepare(task))
-                if self._closed.is_set():
-                    return
+            while not self._closed.is_set():
+                if (task := self._claims.next()) is not None:
+                    self._ready.put(self._prepare(task))
+                else:
+                    self._closed.wait(self._claims.pause_s)
         except BaseException as error:
             self._ready.put(error)  # raised by take() in the scheduler's own thread
 

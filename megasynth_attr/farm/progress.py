@@ -59,6 +59,7 @@ class Progress:
         self._already = self._total - self._planned
         self._expected_s = plan.seconds_needed
         self._by_scene: Counter[str] = Counter()
+        self.others = 0  # scenes that other runs completed meanwhile
         self._openjd = openjd
         self._start = self._shown = time.monotonic()
         self._pace = Pace()
@@ -78,7 +79,7 @@ class Progress:
 
     @property
     def rendered(self) -> int:
-        """Frames rendered by this run, without those of failed attempts."""
+        """Frames rendered since this run began, without those of failed attempts."""
         return sum(self._by_scene.values())
 
     def frame(self, scene: str) -> None:
@@ -137,6 +138,7 @@ class Progress:
             print(f"openjd_progress: {percent:.1f}", flush=True)
 
     def _remaining_text(self) -> str:
+        others = f" (scenes by other runs: {self.others})" if self.others else ""
         if self._already + self.rendered >= self._total:
-            return "complete"
-        return f"{duration_text(self.remaining_s())} left"
+            return f"complete{others}"
+        return f"{duration_text(self.remaining_s())} left{others}"

@@ -10,6 +10,7 @@ from megasynth_attr.core.machine import check_disk
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import remove_if_empty, replace_atomically
 from megasynth_attr.dataset.paths import failure_file, scene_dir, scene_name
+from megasynth_attr.farm.claims import Claims
 from megasynth_attr.farm.estimate import cost_class
 from megasynth_attr.farm.events import EventLog
 from megasynth_attr.farm.local import LocalPool
@@ -26,13 +27,17 @@ IDLE_POLL_S = 0.02  # while a worker waits for a scene that is being prepared
 class Schedule:
     """Renders the plan's scenes on a local pool; single-threaded, all waiting happens in ``LocalPool.poll``."""
 
-    def __init__(self, plan: Plan, pool: LocalPool, preparer: Preparer, progress: Progress, events: EventLog) -> None:
+    def __init__(
+        self, plan: Plan, claims: Claims, pool: LocalPool, preparer: Preparer, progress: Progress, events: EventLog
+    ) -> None:
         self._plan = plan
+        self._claims = claims
         self._pool = pool
         self._preparer = preparer
         self._progress = progress
         self._events = events
-        self._untaken = len(plan.todo)
+        self._untaken = len(plan.todo)  # by this run, and not known to have ended in another
+        self._waiting = False
         self._open: dict[str, Prepared] = {}  # handed out or waiting for another attempt
         self._again: deque[str] = deque()
         self._attempts: Counter[str] = Counter()
@@ -43,10 +48,24 @@ class Schedule:
         while self._untaken or self._open:
             stop.check()
             self._hand_out()
-            hungry = self._pool.idle and self._untaken
+            self._count_others()
+            hungry = self._pool.idle and self._untaken and not self._waiting
             for report in self._pool.poll(IDLE_POLL_S if hungry else POLL_S):
                 self._handle(report)
             self._progress.tick()
+
+    def _count_others(self) -> None:
+        while self._claims.ended:
+            task = self._claims.ended.popleft()
+            self._untaken -= 1
+            if scene_dir(task.dataset, task.scene_index).is_dir():
+                self._progress.others += 1
+                self._progress.scene(task.key, task.frames)
+            else:
+                self._progress.take_back(task.key, task.frames)
+        before, self._waiting = self._waiting, self._claims.waiting and self._untaken > 0 and not self._open
+        if self._waiting and not before:
+            self._progress.say(f"other runs are rendering the last scenes ({self._untaken}); waiting for them")
 
     def _hand_out(self) -> None:
         while self._pool.idle and (item := self._next()) is not None:
@@ -63,9 +82,11 @@ class Schedule:
     def _next(self) -> Prepared | None:
         if self._again:
             return self._open[self._again.popleft()]
-        item = self._preparer.take() if self._untaken else None
-        self._untaken -= item is not None
-        return item
+        while self._untaken and (item := self._preparer.take()) is not None:
+            if self._claims.take(item.task):
+                self._untaken -= 1
+                return item
+        return None
 
     def _handle(self, report: Report) -> None:
         item = self._open[report.key]
@@ -93,6 +114,7 @@ class Schedule:
             return
         del self._open[task.key]
         remove_failure(task)
+        self._claims.unlock(task.key)
         self._events.write(
             "scene_done",
             scene=task.key,
@@ -119,6 +141,7 @@ class Schedule:
         self._progress.take_back(item.task.key, item.task.frames)
         self._progress.say(f"{item.task.key}: failed for good: {problem.message}")
         write_failure(item.task, problem, attempts, item.scene_hash)
+        self._claims.unlock(item.task.key)
 
 
 def write_failure(task: Task, problem: Problem, attempts: int, scene_hash: str) -> None:

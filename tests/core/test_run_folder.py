@@ -73,7 +73,9 @@ def finished(folder: Path, identity: dict[str, Any]) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-@pytest.mark.parametrize("files", [{}, {".lock": ""}, {".lock": "", "tmp/file.host.12.0/dataset.json": "{"}])
+@pytest.mark.parametrize(
+    "files", [{}, {".lock": ""}, {".lock": "", "tmp/file.host.12.0/dataset.json": "{", "tmp/file.host.12.0.lock": ""}]
+)
 def test_a_free_folder_is_taken_by_every_program(kind: Kind, files: dict[str, str], tmp_path: Path) -> None:
     check(tmp_path / "absent", kind)
     check(write(tmp_path / "out", files), kind)
@@ -235,6 +237,7 @@ def test_a_killed_holder_holds_nothing_even_while_its_workers_live(tmp_path: Pat
     with holder(out, worker_lives_s=5) as process:
         dead = out / "tmp" / f"new.{os.uname().nodename}.{process.pid}.0"
         write(dead, {"half": "written"})
+        dead.with_name(f"{dead.name}.lock").touch()
         process.kill()
         assert process.wait() == -signal.SIGKILL
         with claim(out, THING, {}):

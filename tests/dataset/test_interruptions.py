@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ import synthetic
 from synthetic import tree
 
 from megasynth_attr.core.errors import EnvironmentProblem
-from megasynth_attr.core.temporary import new_temporary_folder, remove_leftovers, written_beside
+from megasynth_attr.core.temporary import new_temporary_folder, written_beside
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.images import write_exr, write_png
 from megasynth_attr.dataset.record import open_for_writing
@@ -53,69 +52,10 @@ def test_kill_9_loses_only_the_scene_in_flight(pristine: Path, tmp_path: Path) -
     assert process.wait() == -signal.SIGKILL
     folder = tmp_path / "texture_00"
     assert paths.finished_scenes(folder) == [0]
-    leftovers = list((folder / "tmp").iterdir())
-    assert [name.name.split(".")[0] for name in leftovers] == ["000001"]
+    assert [path.name.split(".")[0] for path in (folder / "tmp").iterdir() if path.is_dir()] == ["000001"]
     again = synthetic.write_dataset(synthetic.config(*synthetic.ALL_LAYERS), tmp_path)
     assert tree(again) == tree(pristine)
     assert not (folder / "tmp").exists()
-
-
-class TestLeftovers:
-    def test_living_and_foreign_ones_stay(self, tmp_path: Path) -> None:
-        mine = new_temporary_folder(tmp_path / "tmp", "000001")
-        again = new_temporary_folder(tmp_path / "tmp", "000001")
-        foreign = tmp_path / "tmp" / "000002.another.host.example.123.0"
-        odd = tmp_path / "tmp" / "notes"
-        foreign.mkdir()
-        odd.mkdir()
-        assert mine != again
-        assert remove_leftovers(tmp_path / "tmp") == []
-        assert all(folder.is_dir() for folder in (mine, again, foreign, odd))
-
-    def test_dead_ones_go(self, tmp_path: Path) -> None:
-        process = subprocess.Popen([sys.executable, "-c", "pass"])
-        process.wait()
-        mine = new_temporary_folder(tmp_path / "tmp", "000001")
-        dead = mine.with_name(mine.name.replace(f".{os.getpid()}.", f".{process.pid}."))
-        mine.rename(dead)
-        (dead / "rgb").mkdir()
-        assert remove_leftovers(tmp_path / "tmp") == [dead.name]
-        assert not dead.exists()
-
-    @pytest.mark.parametrize("successor", [False, True])
-    def test_what_was_moved_aside_goes_back_unless_it_was_replaced(self, tmp_path: Path, successor: bool) -> None:
-        (tmp_path / "result").mkdir()
-        (tmp_path / "result" / "numbers").write_text("old")
-        (tmp_path / "new").mkdir()
-        (tmp_path / "new" / "numbers").write_text("new")
-        killed = (
-            "import os, pathlib, signal, sys\n"
-            "from megasynth_attr.core.temporary import replace_folder\n"
-            "rename, seen = pathlib.Path.rename, []\n"
-            "def slow(path, target):\n"
-            "    if path.name == 'new':\n"
-            "        os.kill(os.getpid(), signal.SIGKILL)\n"
-            "    return rename(path, target)\n"
-            "pathlib.Path.rename = slow\n"
-            "replace_folder(pathlib.Path('new'), pathlib.Path('result'))\n"
-        )
-        assert subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, check=False).returncode == -signal.SIGKILL
-        assert not (tmp_path / "result").exists()
-        if successor:
-            (tmp_path / "new").rename(tmp_path / "result")
-        assert len(remove_leftovers(tmp_path / "tmp")) == 1
-        assert (tmp_path / "result" / "numbers").read_text() == ("new" if successor else "old")
-        assert not list((tmp_path / "tmp").iterdir())
-
-    @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="start times are known on Linux only")
-    def test_a_reused_process_number_does_not_protect(self, tmp_path: Path) -> None:
-        mine = new_temporary_folder(tmp_path / "tmp", "000001")
-        long_ago = time.time() - 10 * 365 * 86400
-        os.utime(mine, (long_ago, long_ago))
-        assert remove_leftovers(tmp_path / "tmp") == [mine.name]
-
-    def test_no_folder_no_leftovers(self, tmp_path: Path) -> None:
-        assert remove_leftovers(tmp_path / "tmp") == []
 
 
 @pytest.fixture
@@ -169,7 +109,7 @@ def test_errors_of_the_encoder_surface(tmp_path: Path) -> None:
         pytest.raises(EnvironmentProblem, match="cannot be written"),
         SceneWriter(folder, spec, synthetic.WIDTH, synthetic.HEIGHT, settings.write, {}) as writer,
     ):
-        temporary = next((folder / "tmp").iterdir())
+        temporary = next(path for path in (folder / "tmp").iterdir() if path.is_dir())
         (temporary / "depth").rmdir()
         for index, frame in enumerate(images):
             writer.write_frame(index, frame)

@@ -41,9 +41,11 @@ def test_progress_counts_only_what_succeeds() -> None:
         assert progress.rendered == 6
         progress.say("a message")
         progress.scene("a", 6)
+        assert "other runs" not in stream.getvalue()
+        progress.others = 3
     assert stream.getvalue().splitlines()[0] == "a message"
     assert stream.getvalue().splitlines()[-1].startswith("frames 14/14 (100 %)")
-    assert "complete" in stream.getvalue()
+    assert stream.getvalue().endswith("complete (scenes by other runs: 3)\n")
 
 
 def test_openjd_lines_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
