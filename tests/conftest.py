@@ -1,0 +1,6 @@
+"""For all tests: hypothesis sets no time limit, because a busy machine is no failure."""
+
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
