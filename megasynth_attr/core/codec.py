@@ -97,13 +97,15 @@ def from_plain(kind: Any, data: Any, where: str = "scene", pair: type[Range[Any]
         if not isinstance(data, list | tuple):
             raise DatasetError(f"{where}: expected a list, found {type(data).__name__}")
         if len(args) == 2 and args[1] is Ellipsis:
-            if args[0] is float:  # the long arrays (heights, poses): one pass instead of a call per number
-                return tuple([float(v) for v in data])
+            if args[0] is float and {type(v) for v in data} <= {int, float}:
+                return tuple([float(v) for v in data])  # the long arrays (heights, poses): no call per number
             return tuple([from_plain(args[0], v, f"{where}[{i}]") for i, v in enumerate(data)])
         if len(data) != len(args):
             raise DatasetError(f"{where}: expected {len(args)} values, found {len(data)}")
         return tuple([from_plain(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, data, strict=True))])
     if origin is dict:
+        if not isinstance(data, dict):
+            raise DatasetError(f"{where}: expected a table, found {type(data).__name__}")
         return {k: from_plain(args[1], v, f"{where}.{k}") for k, v in data.items()}
     if dataclasses.is_dataclass(kind):
         return _dataclass_from_plain(kind, data, where)

@@ -9,13 +9,14 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from megasynth_attr.core.codec import plain_text, to_plain
-from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.codec import from_plain, plain_text, to_plain
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.ranges import LogUniform, Range, Uniform
 from megasynth_attr.core.streams import Scope
 
+Part = TypeVar("Part")
 REQUIRED = dataclasses.MISSING  # the default of a key that must be given
 
 
@@ -90,6 +91,37 @@ def recorded_identity(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in record.items()
         if key not in free
     }
+
+
+def read_part(kind: type[Part], record: Any, where: str) -> Part:
+    """Return the fields of a dataclass from a record that may hold more, and may lack those with a default.
+
+    The fields can be dataclasses of the same sort, and tables and lists of them. DatasetError, naming the place, for a
+    wrong type, a value outside its limits, or a field that is missing.
+    """
+    if not isinstance(record, Mapping):
+        raise DatasetError(f"{where}: expected a table, found {type(record).__name__}")
+    hints, values = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(typing.cast(Any, kind)):
+        if field.name in record:
+            values[field.name] = _part(hints[field.name], record[field.name], f"{where}: {field.name}")
+        elif field.default is REQUIRED and field.default_factory is REQUIRED:
+            raise DatasetError(f"{where}: {field.name} is missing")
+    part = kind(**values)
+    try:
+        check(part, "")
+    except ConfigError as error:
+        raise DatasetError(f"{where}: {error}") from None
+    return part
+
+
+def _part(hint: Any, value: Any, where: str) -> Any:
+    item = (typing.get_args(hint) or (hint,))[-1]
+    if dataclasses.is_dataclass(hint):
+        return read_part(typing.cast(Any, hint), value, where)
+    if typing.get_origin(hint) is dict and dataclasses.is_dataclass(item) and isinstance(value, Mapping):
+        return {key: read_part(typing.cast(Any, item), one, f"{where}.{key}") for key, one in value.items()}
+    return from_plain(hint, value, where)
 
 
 def check(settings: Any, where: str) -> None:

@@ -18,7 +18,7 @@ from megasynth_attr.dataset.images import RENDER_ANEW
 from megasynth_attr.dataset.reader import SceneData, View
 from megasynth_attr.dataset.reprojection import Surface, choose_pairs, compare, pixel_rays, world_points
 from megasynth_attr.scene.frame import camera_from_world, intrinsics
-from megasynth_attr.scene.spec import Camera
+from megasynth_attr.scene.spec import Camera, Texture
 
 ORTHONORMAL = 1e-6
 PAIRS_PER_SCENE = 12  # of views, compared by reprojection
@@ -114,6 +114,8 @@ class _SceneCheck:
         if spec is None:
             return None
         self.facts.hashes = spec.hashes()
+        if isinstance(texture := spec.factors.get("texture"), Texture):
+            self.facts.identities = texture.identities
         place = (spec.attribute, spec.dataset_index, spec.scene_index)
         if place != (expected.attribute, expected.dataset_index, self.scene.index):
             self.error("scene", f"the scene file belongs to {spec.name}", paths.SCENE_FILE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, run_main
-from megasynth_attr.core.fields import REQUIRED, setting
+from megasynth_attr.core.fields import REQUIRED, read_part, setting
 from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.core.temporary import replace_atomically
@@ -24,8 +24,39 @@ from megasynth_attr.dataset import dataset_checks, paths
 from megasynth_attr.dataset.findings import Finding, SceneFacts, VerifyReport
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open_experiment
 from megasynth_attr.dataset.scene_checks import Expected, check_scene
+from megasynth_attr.scene.factor import load_plugins, loaded_plugins
+from megasynth_attr.scene.settings import WriteSettings
 
-DEFAULT_CLEARANCE = 0.1  # for datasets whose camera settings state none
+
+@dataclass(frozen=True)
+class _Size:
+    width_px: int = setting(REQUIRED, "", minimum=1, maximum=8192)
+    height_px: int = setting(REQUIRED, "", minimum=1, maximum=8192)
+
+
+@dataclass(frozen=True)
+class _Frames:
+    frames: int = setting(REQUIRED, "", minimum=1, maximum=10_000)
+
+
+@dataclass(frozen=True)
+class _Camera:
+    clearance: float = 0.1  # for datasets whose settings state none
+
+
+@dataclass(frozen=True)
+class _Factors:
+    camera: _Camera = field(default_factory=_Camera)
+
+
+@dataclass(frozen=True)
+class _Promised:
+    """The settings that every scene must agree with."""
+
+    content: _Frames
+    render: _Size
+    write: WriteSettings
+    factors: _Factors = field(default_factory=_Factors)
 
 
 def verify_dataset(
@@ -63,35 +94,32 @@ def write_verification(dataset: Path, report: VerifyReport) -> None:
 
 def expectations(dataset: Dataset) -> Expected:
     """Return what dataset.json promises about every scene; DatasetError if it does not say."""
-    config = dataset.record["config"]
-    try:
-        render, write, frames = config["render"], config["write"], int(config["content"]["frames"])
-        camera = config.get("factors", {}).get("camera", {})
-        return Expected(
-            attribute=dataset.attribute,
-            dataset_index=dataset.dataset_index,
-            width_px=int(render["width_px"]),
-            height_px=int(render["height_px"]),
-            frames=frames,
-            layers=paths.written_layers(write),
-            clearance=float(camera.get("clearance", DEFAULT_CLEARANCE)),
-            depth=str(write["depth"]),
-        )
-    except KeyError as error:
-        raise DatasetError(f"{dataset.path / paths.DATASET_FILE} is damaged: the setting {error} is missing") from None
+    promised = read_part(_Promised, dataset.record["config"], f"{dataset.path / paths.DATASET_FILE} is damaged")
+    return Expected(
+        attribute=dataset.attribute,
+        dataset_index=dataset.dataset_index,
+        width_px=promised.render.width_px,
+        height_px=promised.render.height_px,
+        frames=promised.content.frames,
+        layers=paths.written_layers(vars(promised.write)),
+        clearance=promised.factors.camera.clearance,
+        depth=promised.write.depth,
+    )
 
 
 def _map(function: Any, scenes: Iterable[SceneData], workers: int) -> Iterator[SceneFacts]:
     if workers <= 1:
         yield from map(function, scenes)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=load_plugins, initargs=(loaded_plugins(),)) as pool:
         yield from pool.map(function, scenes)
 
 
 def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], partial_check: bool) -> VerifyReport:
     findings: list[Finding] = [finding for fact in facts for finding in fact.findings]
     findings += dataset_checks.check_completeness(dataset, facts, partial_check)
+    findings += dataset_checks.check_record(dataset, facts, partial_check)
     findings += dataset_checks.check_isolation(dataset, facts)
     still, unknown = dataset_checks.depth_promises(dataset)
     groups, differing, unequal = dataset_checks.check_equal_depth(facts, still)
@@ -126,6 +154,7 @@ class Options:
     dataset: str = setting(REQUIRED, "a dataset folder, or an output folder: all its datasets")
     scenes: str = setting("all", "which scenes: all, 0-9, 0,3,7; those that do not exist yet are skipped")
     workers: int = setting(1, "processes that share the scenes", minimum=1, maximum=256)
+    plugins: tuple[str, ...] = setting((), "files or modules that declare further factors; none is taken from datasets")
 
 
 HELP = Help(
@@ -147,6 +176,7 @@ the scenes that exist passed (the table says how many); 2: something is wrong, o
 def main(words: list[str]) -> None:
     """Verify the datasets named by ``words``; DatasetError if one fails."""
     options = parse(Options, words, HELP)
+    load_plugins(options.plugins)
     folder = Path(options.dataset)
     is_experiment = not (folder / paths.DATASET_FILE).is_file() and any(folder.glob(f"*/{paths.DATASET_FILE}"))
     failed = []

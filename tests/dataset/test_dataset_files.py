@@ -301,7 +301,7 @@ class TestReaderErrors:
     def test_a_dataset_record_of_the_wrong_kind(self, dataset: Path, key: str, value: object) -> None:
         file = dataset / "dataset.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
-        with pytest.raises(DatasetError, match=rf"dataset\.json is damaged: {key} is"):
+        with pytest.raises(DatasetError, match=rf"dataset\.json is damaged: {key}: expected"):
             open_dataset(dataset)
 
     def test_an_image_of_absurd_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def _checked_state(path: Path) -> dict[str, Any]:
     """Return the record of the checkpoint at ``path``; DatasetError unless all its files are what it says."""
     state = _state(path)
     for name, expected in state["files"].items():
-        if not (path / name).is_file():
+        if not inside(path, name, str(path / STATE)).is_file():
             raise DatasetError(f"{path / name} is missing")
         if sha256_of(path / name) != expected:
             raise DatasetError(f"{path / name} is damaged: its SHA-256 is not the one {STATE} gives")
