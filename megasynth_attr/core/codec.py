@@ -8,6 +8,7 @@ file agree exactly.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -136,10 +137,16 @@ def plain_text(value: Any) -> str:
     return str(value)
 
 
+@functools.cache
+def hints_of(kind: Any) -> dict[str, Any]:
+    """Return the resolved types of a dataclass's fields."""
+    return typing.get_type_hints(kind)
+
+
 def _dataclass_from_plain(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise DatasetError(f"{where}: expected an object, found {type(data).__name__}")
-    hints = typing.get_type_hints(kind)
+    hints = hints_of(kind)
     names = [f.name for f in dataclasses.fields(kind)]
     if unknown := sorted(set(data) - set(names)):
         raise DatasetError(f"{where}: unknown field {unknown[0]!r}; written by another version?")

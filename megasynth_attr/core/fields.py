@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from megasynth_attr.core.codec import from_plain, plain_text, to_plain
+from megasynth_attr.core.codec import from_plain, hints_of, plain_text, to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.ranges import LogUniform, Range, Uniform
 from megasynth_attr.core.streams import Scope
@@ -101,7 +101,7 @@ def read_part(kind: type[Part], record: Any, where: str) -> Part:
     """
     if not isinstance(record, Mapping):
         raise DatasetError(f"{where}: expected a table, found {type(record).__name__}")
-    hints, values = typing.get_type_hints(kind), {}
+    hints, values = hints_of(kind), {}
     for field in dataclasses.fields(typing.cast(Any, kind)):
         if field.name in record:
             values[field.name] = _part(hints[field.name], record[field.name], f"{where}: {field.name}")

@@ -105,11 +105,11 @@ def decode_json(text: str, where: str) -> Any:
     return value
 
 
-def unusable(value: Any, most_values: float = math.inf) -> str:
+def unusable(value: Any, most_values: float = math.inf, finite: bool = True) -> str:
     """Return what is wrong with nested lists and tables from a file, "" if nothing is.
 
-    Numbers must be finite and fit into a float. Neither the levels nor the values may be too many, which also refuses
-    what contains itself.
+    Numbers must be ``finite`` and fit into a float. Neither the levels nor the values may be too many, which also
+    refuses what contains itself.
     """
     level, count = [value], 0
     for _ in range(MOST_LEVELS):
@@ -119,7 +119,7 @@ def unusable(value: Any, most_values: float = math.inf) -> str:
                 below.extend(item.values() if isinstance(item, dict) else item)
                 if count + len(below) > most_values:
                     return f"it holds more than {most_values} values"
-            elif isinstance(item, float | int) and not abs(item) <= sys.float_info.max:  # NaN fails, too
+            elif isinstance(item, float | int if finite else int) and not abs(item) <= sys.float_info.max:  # nor NaN
                 return "a number in it is not finite or too large"
         level, count = below, count + len(below)
         if not level:

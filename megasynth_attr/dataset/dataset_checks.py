@@ -61,21 +61,20 @@ def check_record(dataset: Dataset, facts: Sequence[SceneFacts], partial: bool) -
         problems.append("the fingerprint is not that of the settings; one of them was changed")
     stated = {"attribute": recorded.config.content.attribute, "scene_count": recorded.config.content.scene_count}
     stated["version"] = recorded.config.version
-    problems += [f"{key} is not that of the settings" for key, value in stated.items() if record[key] != value]
+    problems += [f"{key} is not that of the settings" for key, value in stated.items() if record.get(key) != value]
     if record.get("conventions") not in (CONVENTIONS, CONVENTIONS | FORMER):
         problems.append("the conventions are not those of this program, so the numbers may mean something else")
     listed = {str(material.get("name")): material.get("identity") for material in recorded.materials}
     used = {name: sha for fact in facts if fact.name in recorded.scenes for name, sha in fact.identities.items()}
+    all_seen = not partial and recorded.scenes.keys() <= {fact.name for fact in facts if fact.hashes}
     problems += [
         f"the material {name} is not the one that the scenes show"
-        for name in sorted(used.keys() | (set() if partial else listed.keys()))
+        for name in sorted(used.keys() | (listed.keys() if all_seen else set()))
         if listed.get(name) != used.get(name)
     ]
     findings = [Finding(ERROR, "record", dataset.name, problem) for problem in problems]
     if not recorded.checksum:
-        message = (
-            "dataset.json has no checksum (0.1.0 wrote none), so licences and notes in it are as somebody left them"
-        )
+        message = "dataset.json has no checksum (0.1.0 wrote none), so nothing says whether its licences were changed"
         findings.append(Finding(WARNING, "record", dataset.name, message))
     return findings
 

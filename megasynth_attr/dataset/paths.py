@@ -28,6 +28,7 @@ CAMERAS_FILE = "cameras.json"
 RENDER_FILE = "render.json"
 CHECKSUMS_FILE = "checksums.json"
 SCENES, FAILURES, REPORT = "scenes", "failures", "report"
+RECORDS = (SCENE_FILE, CAMERAS_FILE, RENDER_FILE)
 LAYERS = {"rgb": ".png", "depth": ".exr", "normal": ".exr", "instance": ".png", "position": ".exr"}
 
 

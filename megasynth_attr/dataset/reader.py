@@ -17,15 +17,18 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import read_json
+from megasynth_attr.core.fields import REQUIRED, read_part, setting
+from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_attr.core.names import within
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, DATASET_FORMAT
-from megasynth_attr.dataset.images import read_depth, read_ids, read_image, read_vectors
+from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, CHECKSUMS_FORMAT, DATASET_FORMAT
+from megasynth_attr.dataset.images import RENDER_ANEW, read_depth, read_ids, read_image, read_vectors
 from megasynth_attr.dataset.recorded import RecordedDataset, read_recorded
 from megasynth_attr.dataset.reprojection import world_points
 from megasynth_attr.scene.factor import compare_plugins
 from megasynth_attr.scene.spec import Scene, read_scene
+
+CHANGED = "the file was changed after it was written: its checksum differs"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,11 @@ class View:
         """H×W×3 float32: world position, 0 where nothing is hit; None if the dataset has none."""
         return self._shaped(read_vectors(self.file("position")), "position", 3) if self.has("position") else None
 
+    @property
+    def layers(self) -> list[str]:
+        """The layers that this dataset was written with."""
+        return [layer for layer in paths.LAYERS if layer in ("rgb", "depth") or self.has(layer)]
+
     def has(self, layer: str) -> bool:
         """Return whether this dataset was written with ``layer``."""
         return (self.scene_path / layer).is_dir()
@@ -91,6 +99,25 @@ class View:
         if array.shape != expected:
             raise DatasetError(f"{self.file(layer)} has shape {array.shape}, but cameras.json says {expected}")
         return array
+
+
+@dataclass(frozen=True)
+class FileSum:
+    """One file as it was written."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Checksums:
+    files: dict[str, FileSum]
+
+
+@dataclass(frozen=True)
+class _Size:
+    width_px: int = setting(REQUIRED, "", minimum=1, maximum=65_536)
+    height_px: int = setting(REQUIRED, "", minimum=1, maximum=65_536)
 
 
 @dataclass(frozen=True)
@@ -123,14 +150,39 @@ class SceneData:
         """cameras.json as it is; DatasetError if it is missing or damaged."""
         file = self.file(paths.CAMERAS_FILE)
         record = read_json(file, CAMERAS_FORMAT)
-        if _shape(record.get("intrinsics")) != (3, 3):
-            raise DatasetError(f"{file} is damaged: intrinsics is missing or no 3×3 matrix of numbers")
+        if _shape(record.get("intrinsics")) != (3, 3) or not np.linalg.cond(record["intrinsics"]) < 1e12:
+            raise DatasetError(f"{file} is damaged: intrinsics is missing or no 3×3 matrix that can be inverted")
         count, *matrix = _shape(record.get("camera_from_world")) or (0,)
         if not count or matrix != [4, 4]:
             raise DatasetError(f"{file} is damaged: camera_from_world is missing or no list of 4×4 matrices of numbers")
-        if missing := [key for key in ("width_px", "height_px") if not isinstance(record.get(key), int)]:
-            raise DatasetError(f"{file} is damaged: {missing[0]} is missing")
+        read_part(_Size, record, f"{file} is damaged")
         return record
+
+    @cached_property
+    def checksums(self) -> dict[str, FileSum]:
+        """What checksums.json says of every file; DatasetError if it is missing or damaged."""
+        file = self.file(paths.CHECKSUMS_FILE)
+        return read_part(_Checksums, read_json(file, CHECKSUMS_FORMAT), f"{file} is damaged").files
+
+    def change(self, name: str) -> str:
+        """Return how a file that exists differs from what was written; "" if it does not."""
+        path, written = self.file(name), self.checksums.get(name)
+        if written is None:
+            return "the file is not listed in checksums.json"
+        if (size := path.stat().st_size) != written.bytes:
+            return f"the file has {size} bytes, but {written.bytes} were written"
+        return "" if sha256_of(path) == written.sha256 else CHANGED
+
+    def require_intact(self) -> None:
+        """Raise DatasetError naming the first file that is missing or not what was written, or a pose that is none."""
+        for name in [*paths.RECORDS, *(paths.layer_file(layer, v.index) for v in self.views for layer in v.layers)]:
+            problem = self.change(name) if self.file(name).is_file() else "the file is missing"
+            if problem:
+                raise DatasetError(f"{self.path / name}: {problem}; {RENDER_ANEW}")
+        if not np.allclose(np.linalg.det(self.camera_from_world[:, :3, :3]), 1, atol=1e-3):
+            raise DatasetError(
+                f"{self.path / paths.CAMERAS_FILE}: the 3×3 part of a pose is no rotation; {RENDER_ANEW}"
+            )
 
     @cached_property
     def intrinsics(self) -> np.ndarray:

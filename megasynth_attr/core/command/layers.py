@@ -4,12 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.files import read_regular, unusable
 from megasynth_attr.core.ranges import is_range_table
+
+MOST_BYTES, MOST_VALUES, MOST_ALIASES, MOST_PRESETS = 2**18, 100_000, 100, 30
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of texts, numbers, switches, lists and tables; aliases and merges cannot make much of a small file."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]  # a date is a text
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if getattr(event, "tag", None) is not None:
+            raise yaml.YAMLError(f"it has the tag {event.tag!r}; tags are not read")
+        self.aliases += isinstance(event, yaml.AliasEvent)
+        if self.aliases > MOST_ALIASES:
+            raise yaml.YAMLError(f"it uses aliases (*name) more than {MOST_ALIASES} times")
+        return super().compose_node(parent, index)
+
+    def flatten_mapping(self, node: Any) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_VALUES:
+            raise yaml.YAMLError(f"a table in it has more than {MOST_VALUES} keys")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -17,9 +47,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.exists():  # OSError for a name that is too long
         raise ConfigError(f"{path}: there is no such file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, a NUL in the name, 2024-02-31
+        content = yaml.load(read_regular(path, MOST_BYTES).decode(), _Loader)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError, TypeError) as error:
+        # ValueError: not UTF-8, a NUL in the name; TypeError: a key that is a table
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if problem := unusable(content, MOST_VALUES, finite=False):  # that is said with the key
+        raise ConfigError(f"{path} cannot be used: {problem}")
     if not isinstance(content, dict | None):
         raise ConfigError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
     return content or {}
@@ -48,28 +81,39 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def read_preset(
-    name: str, find: Callable[[str], Path], files: Sequence[str] = (), _chain: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def read_preset(name: str, find: Callable[[str], Path], files: Sequence[str] = ()) -> dict[str, Any]:
     """Return a preset's settings, those it ``extends`` (one name or a list) merged in; ``find`` maps names to files.
 
     A name ending in .yaml is looked for beside the file that names it, then as it is; so are the ``.py`` files in the
     lists called ``files``. Raises ConfigError for a preset that extends itself or has the key ``preset``, and
     what ``find`` raises.
     """
-    if name in _chain:
-        raise ConfigError(f"preset {name}: it extends itself ({' → '.join((*_chain, name))})")
-    path = find(name)
+    known: dict[Path, dict[str, Any]] = {}  # each is read once, however often it is named
+
+    def settings(name: str, above: tuple[Path, ...]) -> dict[str, Any]:
+        path = find(name)
+        chain = (*above, path.resolve())
+        if chain[-1] in above or len(chain) > MOST_PRESETS:
+            problem = "it extends itself" if chain[-1] in above else f"more than {MOST_PRESETS} presets in a row"
+            raise ConfigError(f"preset {name}: {problem} ({' → '.join(one.stem for one in chain[:4])})")
+        if chain[-1] not in known:
+            known[chain[-1]] = _with_parents(path, files, lambda parent: settings(parent, chain))
+        return known[chain[-1]]
+
+    return settings(name, ())
+
+
+def _with_parents(path: Path, files: Sequence[str], parent_settings: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     layer = read_yaml(path)
     if "preset" in layer:
         raise ConfigError(f"{path}: a preset names the one it builds on with extends:, not with preset:")
     parents = layer.pop("extends", [])
     parents = parents if isinstance(parents, list) else [parents]
-    if not all(isinstance(parent, str) for parent in parents):
+    if not all(isinstance(parent, str) and parent for parent in parents):
         raise ConfigError(f"{path}: extends names one preset or a list of them; a number needs quotes")
     base: dict[str, Any] = {}
     for parent in parents:
-        base = merge(base, read_preset(_beside(path, parent), find, files, (*_chain, name)))
+        base = merge(base, parent_settings(_beside(path, parent)))
     for key in files:
         if isinstance(layer.get(key), list):
             layer[key] = [_beside(path, str(item)) for item in layer[key]]

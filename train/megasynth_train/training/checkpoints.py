@@ -25,6 +25,7 @@ from torch import Tensor
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
+from megasynth_attr.core.names import inside
 from megasynth_attr.core.run_folder import Kind, is_one
 from megasynth_attr.core.temporary import TMP, replacing_folder, written_beside
 from megasynth_train.vggt.weight_files import write_tensors
