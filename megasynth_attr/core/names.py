@@ -56,4 +56,4 @@ def within(folder: Path, path: Path) -> Path:
 
 def is_attribute(name: str) -> bool:
     """Return whether ``name`` can be an attribute: letters, digits and _; folders and files are named after it."""
-    return name.replace("_", "").isalnum() and len(name.encode()) <= 100
+    return name.replace("_", "").isalnum() and len(name) <= 100 and not problem_of(name)

@@ -4,9 +4,11 @@ outside."""
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,10 @@ import hostile
 import pytest
 
 from megasynth_attr.core.errors import MegaSynthError
+from megasynth_attr.core.names import inside
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
+from megasynth_attr.dataset.reader import open_dataset
+from megasynth_attr.dataset.recorded import sealed
 from megasynth_attr.dataset.verify import verify_dataset
 
 FORMATS = ("paper", "colmap", "nerfstudio", "webdataset")
@@ -45,6 +50,14 @@ def opened_files() -> Iterator[set[str]]:
         watching[0] = False
 
 
+def read(dataset: Path) -> None:
+    """Read everything of a dataset."""
+    for scene in open_dataset(dataset).scenes:
+        assert scene.scene.hashes()
+        for view in scene.views:
+            assert view.image.size and view.depth_z.size and view.points_world().size
+
+
 def export(dataset: Path, out: Path, kind: str) -> None:
     options = Options(format=kind, dataset=str(dataset), out=str(out), depth="npy")
     export_dataset(options, progress=False)
@@ -62,10 +75,12 @@ def test_spoilt_records_give_findings_or_typed_errors(
             hostile.spoil_a_file(dataset, draw)
             began = time.process_time()
             with contextlib.suppress(MegaSynthError):
-                verify_dataset(dataset, progress=False, write=False)
-            if number % 4 == 0:
-                with contextlib.suppress(MegaSynthError):
-                    export(dataset, tmp_path / "out" / str(number), FORMATS[number // 4 % 4])
+                if number % 2:
+                    verify_dataset(dataset, progress=False, write=False)
+                elif number % 8:
+                    read(dataset)
+                else:
+                    export(dataset, tmp_path / "out" / str(number), FORMATS[number // 8 % 4])
             slowest = max(slowest, time.process_time() - began)
     assert slowest < SLOWEST_S
     assert {path.name for path in tmp_path.iterdir()} == {"here", "out"}
@@ -107,3 +122,35 @@ def test_what_is_no_file_is_not_waited_for(spoilt: hostile.Spoilt, name: str) ->
     os.mkfifo(dataset / name)
     with contextlib.suppress(MegaSynthError):
         assert not verify_dataset(dataset, progress=False, write=False).passed
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_no_attribute_leads_out(spoilt: hostile.Spoilt, tmp_path: Path, kind: str) -> None:
+    dataset = spoilt.restore()
+    record = json.loads((dataset / "dataset.json").read_text())
+    for number, name in enumerate(hostile.NAMES):
+        (dataset / "dataset.json").write_text(json.dumps(sealed(record | {"attribute": name})))
+        with pytest.raises(MegaSynthError, match=r"dataset\.json is damaged: attribute"):
+            export(dataset, tmp_path / "out" / str(number), kind)
+    assert {path.name for path in tmp_path.iterdir()} == {"here"}
+
+
+def test_names_in_an_archive_stay_below_its_dataset(spoilt: hostile.Spoilt, tmp_path: Path) -> None:
+    export(spoilt.restore(), tmp_path / "out", "webdataset")
+    with tarfile.open(tmp_path / "out" / "texture_00-000000.tar") as tar:
+        for member in tar.getmembers():
+            inside(tmp_path, member.name, "tar")
+            assert member.isreg() and member.name.startswith("texture_00/000000/")
+
+
+def test_names_in_checksums_are_not_paths(spoilt: hostile.Spoilt) -> None:
+    dataset = spoilt.restore()
+    file = dataset / "scenes/000/000000/checksums.json"
+    record = json.loads(file.read_text())
+    extra = {name: {"bytes": 1, "sha256": "0" * 64} for name in hostile.NAMES if name.isprintable()}
+    file.write_text(json.dumps(record | {"files": record["files"] | extra}))
+    with opened_files() as names:
+        report = verify_dataset(dataset, progress=False, write=False)
+    found = [f.message for f in report.findings if "lists a file that does not belong here" in f.message]
+    assert len(found) == len(extra) and not report.passed
+    assert {name for name in names if name.endswith(("/x", "passwd", "/y"))} == set()

@@ -82,7 +82,7 @@ def uses() -> list[tuple[Callable[[list[str]], Any], list[str], list[str]]]:
         needed = [f"{field.name}=x" for field, _ in declared(kind) if field.name in ("dataset", "format", "out")]
         found.append((partial(parse, kind, help=program.HELP), [*all_keys(kind), *short_words(kind)], needed))
     keys = [*all_keys(schema()), *short_words(schema()), "training.model.size", "cluster.steps", "mine.rank", "config"]
-    return [*found, *([(checked, keys, ["preset=demo"])] * 6)]
+    return [*found, *([(checked, keys, ["preset=demo"])] * 2)]
 
 
 @pytest.mark.filterwarnings("ignore")
