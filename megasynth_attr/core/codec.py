@@ -13,6 +13,7 @@ import hashlib
 import json
 import types
 import typing
+from dataclasses import MISSING
 from typing import Any
 
 import numpy as np
@@ -143,14 +144,24 @@ def hints_of(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
+class Part:
+    """Base of dataclasses that know a part of a record: what else it holds is ignored, defaults stand for what it
+    lacks."""
+
+
 def _dataclass_from_plain(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise DatasetError(f"{where}: expected an object, found {type(data).__name__}")
+    if issubclass(kind, Part):
+        defaults = {f.name for f in dataclasses.fields(kind) if (f.default, f.default_factory) != (MISSING, MISSING)}
+        data = {f.name: data[f.name] for f in dataclasses.fields(kind) if f.name in data}
+    else:
+        defaults = set()
     hints = hints_of(kind)
     names = [f.name for f in dataclasses.fields(kind)]
     if unknown := sorted(set(data) - set(names)):
         raise DatasetError(f"{where}: unknown field {unknown[0]!r}; written by another version?")
-    if missing := [n for n in names if n not in data]:
+    if missing := [n for n in names if n not in data and n not in defaults]:
         raise DatasetError(f"{where}: field {missing[0]!r} is missing")
     pairs = {f.name: f.metadata.get("pair") for f in dataclasses.fields(kind)}
-    return kind(**{n: from_plain(hints[n], data[n], f"{where}.{n}", pairs[n]) for n in names})
+    return kind(**{n: from_plain(hints[n], data[n], f"{where}.{n}", pairs[n]) for n in names if n in data})

@@ -11,12 +11,12 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from megasynth_attr.core.codec import from_plain, hints_of, plain_text, to_plain
+from megasynth_attr.core.codec import from_plain, plain_text, to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.ranges import LogUniform, Range, Uniform
 from megasynth_attr.core.streams import Scope
 
-Part = TypeVar("Part")
+Recorded = TypeVar("Recorded")
 REQUIRED = dataclasses.MISSING  # the default of a key that must be given
 
 
@@ -93,35 +93,16 @@ def recorded_identity(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_part(kind: type[Part], record: Any, where: str) -> Part:
-    """Return the fields of a dataclass from a record that may hold more, and may lack those with a default.
-
-    The fields can be dataclasses of the same sort, and tables and lists of them. DatasetError, naming the place, for a
-    wrong type, a value outside its limits, or a field that is missing.
+def read_part(kind: type[Recorded], record: Any, where: str) -> Recorded:
+    """Return what a dataclass (a ``Part``) knows of a record; DatasetError, beginning with ``where``, for a wrong type,
+    a value outside its limits, or a field that is missing.
     """
-    if not isinstance(record, Mapping):
-        raise DatasetError(f"{where}: expected a table, found {type(record).__name__}")
-    hints, values = hints_of(kind), {}
-    for field in dataclasses.fields(typing.cast(Any, kind)):
-        if field.name in record:
-            values[field.name] = _part(hints[field.name], record[field.name], f"{where}: {field.name}")
-        elif field.default is REQUIRED and field.default_factory is REQUIRED:
-            raise DatasetError(f"{where}: {field.name} is missing")
-    part = kind(**values)
     try:
+        part: Recorded = from_plain(kind, record, "")
         check(part, "")
-    except ConfigError as error:
-        raise DatasetError(f"{where}: {error}") from None
+    except (ConfigError, DatasetError) as error:
+        raise DatasetError(f"{where}: {str(error).lstrip('.: ')}") from None
     return part
-
-
-def _part(hint: Any, value: Any, where: str) -> Any:
-    item = (typing.get_args(hint) or (hint,))[-1]
-    if dataclasses.is_dataclass(hint):
-        return read_part(typing.cast(Any, hint), value, where)
-    if typing.get_origin(hint) is dict and dataclasses.is_dataclass(item) and isinstance(value, Mapping):
-        return {key: read_part(typing.cast(Any, item), one, f"{where}.{key}") for key, one in value.items()}
-    return from_plain(hint, value, where)
 
 
 def check(settings: Any, where: str) -> None:
@@ -131,6 +112,10 @@ def check(settings: Any, where: str) -> None:
         key = f"{where}.{field.name}" if where else field.name
         if dataclasses.is_dataclass(value) and not isinstance(value, Range):
             check(value, key)
+            continue
+        if isinstance(value, dict) and all(map(dataclasses.is_dataclass, value.values())):
+            for name, one in value.items():
+                check(one, f"{key}.{name}")
             continue
         shown = plain_text(value.plain(meta["pair"]) if isinstance(value, Range) else value)
         several = value.numbers if isinstance(value, Range) else value if isinstance(value, tuple | list) else [value]

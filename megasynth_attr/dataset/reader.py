@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.codec import from_plain
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.fields import REQUIRED, read_part, setting
+from megasynth_attr.core.fields import read_part
 from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_attr.core.names import within
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, CHECKSUMS_FORMAT, DATASET_FORMAT
 from megasynth_attr.dataset.images import RENDER_ANEW, read_depth, read_ids, read_image, read_vectors
-from megasynth_attr.dataset.recorded import RecordedDataset, read_recorded
+from megasynth_attr.dataset.recorded import ImageSize, RecordedDataset, read_recorded
 from megasynth_attr.dataset.reprojection import world_points
 from megasynth_attr.scene.factor import compare_plugins
 from megasynth_attr.scene.spec import Scene, read_scene
@@ -110,17 +111,6 @@ class FileSum:
 
 
 @dataclass(frozen=True)
-class _Checksums:
-    files: dict[str, FileSum]
-
-
-@dataclass(frozen=True)
-class _Size:
-    width_px: int = setting(REQUIRED, "", minimum=1, maximum=65_536)
-    height_px: int = setting(REQUIRED, "", minimum=1, maximum=65_536)
-
-
-@dataclass(frozen=True)
 class SceneData:
     """One complete scene folder."""
 
@@ -155,14 +145,17 @@ class SceneData:
         count, *matrix = _shape(record.get("camera_from_world")) or (0,)
         if not count or matrix != [4, 4]:
             raise DatasetError(f"{file} is damaged: camera_from_world is missing or no list of 4×4 matrices of numbers")
-        read_part(_Size, record, f"{file} is damaged")
+        if 0 in vars(read_part(ImageSize, record, f"{file} is damaged")).values():
+            raise DatasetError(f"{file} is damaged: width_px or height_px is missing")
         return record
 
     @cached_property
     def checksums(self) -> dict[str, FileSum]:
         """What checksums.json says of every file; DatasetError if it is missing or damaged."""
         file = self.file(paths.CHECKSUMS_FILE)
-        return read_part(_Checksums, read_json(file, CHECKSUMS_FORMAT), f"{file} is damaged").files
+        files = read_json(file, CHECKSUMS_FORMAT).get("files")
+        checked: dict[str, FileSum] = from_plain(dict[str, FileSum], files, f"{file} is damaged")
+        return checked
 
     def change(self, name: str) -> str:
         """Return how a file that exists differs from what was written; "" if it does not."""

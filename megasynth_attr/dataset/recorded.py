@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from megasynth_attr.core.codec import content_hash
+from megasynth_attr.core.codec import Part, content_hash
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.fields import REQUIRED, read_part, setting
 from megasynth_attr.core.names import is_attribute
@@ -16,7 +16,7 @@ CHECKSUM = "checksum"
 
 
 @dataclass(frozen=True)
-class RecordedFactor:
+class RecordedFactor(Part):
     """How often a factor was drawn."""
 
     scope: str = ""
@@ -24,26 +24,47 @@ class RecordedFactor:
 
 
 @dataclass(frozen=True)
-class RecordedContent:
-    """What the dataset contains."""
+class RecordedContent(Part):
+    """What the dataset contains; 0: not recorded."""
 
     attribute: str = ""
     scene_count: int = 0
+    frames: int = setting(0, "", minimum=0, maximum=10_000)
     noise_scope: str = Scope.SCENE.value
 
 
 @dataclass(frozen=True)
-class RecordedConfig:
+class ImageSize(Part):
+    """Of every frame; 0: not recorded."""
+
+    width_px: int = setting(0, "", minimum=0, maximum=65_536)
+    height_px: int = setting(0, "", minimum=0, maximum=65_536)
+
+
+@dataclass(frozen=True)
+class RecordedWrite(Part):
+    """The layers that are written, besides RGB and depth."""
+
+    depth: str = setting("float32", "", options=["float32", "float16"])
+    normal: bool = False
+    instance: bool = False
+    position: bool = False
+
+
+@dataclass(frozen=True)
+class RecordedConfig(Part):
     """The settings; ``plugins`` maps the names of those that declare one of the factors to the SHA-256 of the file."""
 
     version: str = ""
     content: RecordedContent = field(default_factory=RecordedContent)
+    render: ImageSize = field(default_factory=ImageSize)
+    write: RecordedWrite = field(default_factory=RecordedWrite)
     factors: dict[str, RecordedFactor] = field(default_factory=dict)
     plugins: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class RecordedDataset:
+class RecordedDataset(Part):
     """dataset.json."""
 
     attribute: str

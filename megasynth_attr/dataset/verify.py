@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from megasynth_attr.core.codec import from_plain
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, run_main
-from megasynth_attr.core.fields import REQUIRED, read_part, setting
+from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.core.temporary import replace_atomically
@@ -25,38 +26,8 @@ from megasynth_attr.dataset.findings import Finding, SceneFacts, VerifyReport
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open_experiment
 from megasynth_attr.dataset.scene_checks import Expected, check_scene
 from megasynth_attr.scene.factor import load_plugins, loaded_plugins
-from megasynth_attr.scene.settings import WriteSettings
 
-
-@dataclass(frozen=True)
-class _Size:
-    width_px: int = setting(REQUIRED, "", minimum=1, maximum=8192)
-    height_px: int = setting(REQUIRED, "", minimum=1, maximum=8192)
-
-
-@dataclass(frozen=True)
-class _Frames:
-    frames: int = setting(REQUIRED, "", minimum=1, maximum=10_000)
-
-
-@dataclass(frozen=True)
-class _Camera:
-    clearance: float = 0.1  # for datasets whose settings state none
-
-
-@dataclass(frozen=True)
-class _Factors:
-    camera: _Camera = field(default_factory=_Camera)
-
-
-@dataclass(frozen=True)
-class _Promised:
-    """The settings that every scene must agree with."""
-
-    content: _Frames
-    render: _Size
-    write: WriteSettings
-    factors: _Factors = field(default_factory=_Factors)
+DEFAULT_CLEARANCE = 0.1  # for datasets whose camera settings state none
 
 
 def verify_dataset(
@@ -94,16 +65,19 @@ def write_verification(dataset: Path, report: VerifyReport) -> None:
 
 def expectations(dataset: Dataset) -> Expected:
     """Return what dataset.json promises about every scene; DatasetError if it does not say."""
-    promised = read_part(_Promised, dataset.record["config"], f"{dataset.path / paths.DATASET_FILE} is damaged")
+    config, where = dataset.recorded.config, f"{dataset.path / paths.DATASET_FILE} is damaged"
+    if not (config.content.frames and config.render.width_px and config.render.height_px):
+        raise DatasetError(f"{where}: the number of frames or the size of images is missing")
+    camera = dataset.record["config"].get("factors", {}).get("camera", {})
     return Expected(
         attribute=dataset.attribute,
         dataset_index=dataset.dataset_index,
-        width_px=promised.render.width_px,
-        height_px=promised.render.height_px,
-        frames=promised.content.frames,
-        layers=paths.written_layers(vars(promised.write)),
-        clearance=promised.factors.camera.clearance,
-        depth=promised.write.depth,
+        width_px=config.render.width_px,
+        height_px=config.render.height_px,
+        frames=config.content.frames,
+        layers=paths.written_layers(vars(config.write)),
+        clearance=from_plain(float, camera.get("clearance", DEFAULT_CLEARANCE), f"{where}: camera.clearance"),
+        depth=config.write.depth,
     )
 
 

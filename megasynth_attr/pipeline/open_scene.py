@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from megasynth_attr.core.codec import from_plain
+from megasynth_attr.core.codec import Part, from_plain
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import REQUIRED, read_part, setting
@@ -92,7 +92,7 @@ def dataset_of(scene_file: Path) -> Dataset | None:
 
 
 @dataclass(frozen=True)
-class _Images:
+class _Images(Part):
     """Where a dataset says that its images are."""
 
     bank: str = "procedural"

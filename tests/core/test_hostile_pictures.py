@@ -23,7 +23,7 @@ from megasynth_attr.dataset.images import read_depth, read_vectors
 from megasynth_attr.farm.library import read_radiance
 
 INPUTS = 2000
-MOST_BYTES = 64 * 2**20
+MOST_BYTES = 2**30  # what Pillow itself allows: 179 million pixels
 NUMBERS = (0, 1, -1, 2**31 - 1, -(2**31), 2**16, 12, 255)
 GREY = np.arange(20 * 24, dtype=np.float32).reshape(20, 24)
 BYTES = np.arange(20 * 24 * 4, dtype=np.uint32).reshape(20, 24, 4).astype(np.uint8)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -12,34 +13,20 @@ from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.files import read_regular, unusable
 from megasynth_attr.core.ranges import is_range_table
 
-MOST_BYTES, MOST_VALUES, MOST_ALIASES, MOST_PRESETS = 2**18, 100_000, 100, 30
+MOST_BYTES, MOST_VALUES, MOST_ALIASES, MOST_PRESETS = 2**18, 100_000, 40, 100
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML of texts, numbers, switches, lists and tables; aliases and merges cannot make much of a small file."""
+    """YAML without tags, and with so few aliases that a small file stays small."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]  # a date is a text
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self.aliases = 0
+    aliases = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
-        if getattr(event, "tag", None) is not None:
-            raise yaml.YAMLError(f"it has the tag {event.tag!r}; tags are not read")
         self.aliases += isinstance(event, yaml.AliasEvent)
-        if self.aliases > MOST_ALIASES:
-            raise yaml.YAMLError(f"it uses aliases (*name) more than {MOST_ALIASES} times")
+        if self.aliases > MOST_ALIASES or getattr(event, "tag", None):
+            raise yaml.YAMLError(f"tags (!name) and more than {MOST_ALIASES} aliases (*name) are not read")
         return super().compose_node(parent, index)
-
-    def flatten_mapping(self, node: Any) -> None:
-        super().flatten_mapping(node)
-        if len(node.value) > MOST_VALUES:
-            raise yaml.YAMLError(f"a table in it has more than {MOST_VALUES} keys")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -81,29 +68,25 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def read_preset(name: str, find: Callable[[str], Path], files: Sequence[str] = ()) -> dict[str, Any]:
+def read_preset(
+    name: str,
+    find: Callable[[str], Path],
+    files: Sequence[str] = (),
+    _chain: tuple[Path, ...] = (),
+    _reads: Iterator[int] | None = None,
+) -> dict[str, Any]:
     """Return a preset's settings, those it ``extends`` (one name or a list) merged in; ``find`` maps names to files.
 
     A name ending in .yaml is looked for beside the file that names it, then as it is; so are the ``.py`` files in the
-    lists called ``files``. Raises ConfigError for a preset that extends itself or has the key ``preset``, and
-    what ``find`` raises.
+    lists called ``files``. Raises ConfigError for a preset that extends itself, or too many others, or has the key
+    ``preset``, and what ``find`` raises.
     """
-    known: dict[Path, dict[str, Any]] = {}  # each is read once, however often it is named
-
-    def settings(name: str, above: tuple[Path, ...]) -> dict[str, Any]:
-        path = find(name)
-        chain = (*above, path.resolve())
-        if chain[-1] in above or len(chain) > MOST_PRESETS:
-            problem = "it extends itself" if chain[-1] in above else f"more than {MOST_PRESETS} presets in a row"
-            raise ConfigError(f"preset {name}: {problem} ({' → '.join(one.stem for one in chain[:4])})")
-        if chain[-1] not in known:
-            known[chain[-1]] = _with_parents(path, files, lambda parent: settings(parent, chain))
-        return known[chain[-1]]
-
-    return settings(name, ())
-
-
-def _with_parents(path: Path, files: Sequence[str], parent_settings: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    path, _reads = find(name), _reads or itertools.count()
+    chain = (*_chain, path.resolve())
+    if chain[-1] in _chain:
+        raise ConfigError(f"preset {name}: it extends itself ({' → '.join(one.stem for one in chain)})")
+    if next(_reads) == MOST_PRESETS:
+        raise ConfigError(f"preset {chain[0].stem}: it extends more than {MOST_PRESETS} presets")
     layer = read_yaml(path)
     if "preset" in layer:
         raise ConfigError(f"{path}: a preset names the one it builds on with extends:, not with preset:")
@@ -113,7 +96,7 @@ def _with_parents(path: Path, files: Sequence[str], parent_settings: Callable[[s
         raise ConfigError(f"{path}: extends names one preset or a list of them; a number needs quotes")
     base: dict[str, Any] = {}
     for parent in parents:
-        base = merge(base, parent_settings(_beside(path, parent)))
+        base = merge(base, read_preset(_beside(path, parent), find, files, chain, _reads))
     for key in files:
         if isinstance(layer.get(key), list):
             layer[key] = [_beside(path, str(item)) for item in layer[key]]

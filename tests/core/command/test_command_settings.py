@@ -196,6 +196,7 @@ def test_files_lie_under_words_and_keep_yamls_rules(tmp_path: Path) -> None:
     [
         ("text: 007", "text=7: expected text; in a YAML file it needs quotes"),
         ("text: yes", "text=true: expected text"),
+        ("text: 2024-01-01", "text=2024-01-01: expected text"),
         ("count: 2.5", "count=2.5: expected whole number"),
         ("count:", "count= is empty"),
         ("count: true", "count=true: expected whole number"),
