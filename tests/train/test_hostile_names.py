@@ -30,13 +30,10 @@ def test_names_in_records(tmp_path: Path, name: str) -> None:
         with pytest.raises(DatasetError, match="cannot be used as a name"):
             read(*given)
 
-    for kind, read in (
-        (CLUSTER, read_manifest),
-        (COMPARISON, lambda folder: run_folder.read_record(folder, COMPARISON)),
-    ):
-        empty: dict[str, Any] = {**dict.fromkeys(kind.keys, 0), **dict.fromkeys(kind.tables, {})}
+    for kind in (CLUSTER, COMPARISON):
+        empty: dict[str, Any] = {**dict.fromkeys(kind.keys, 0), **{key: {} for key in kind.tables}}
         write(tmp_path / kind.record, {**empty, kind.paths[0]: {name: {}}, "format": kind.format})
-        refused(read, tmp_path)
+        refused(read_record, tmp_path, kind)
     for key in ("result", "best"):
         done: dict[str, Any] = {**dict.fromkeys(run_folder.FINISHED.keys, "adapter"), "identity": {}, key: name}
         write(tmp_path / run_folder.DONE, {**done, "format": run_folder.FINISHED.format})
