@@ -8,10 +8,12 @@ file agree exactly.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
 import typing
+from dataclasses import MISSING
 from typing import Any
 
 import numpy as np
@@ -97,13 +99,15 @@ def from_plain(kind: Any, data: Any, where: str = "scene", pair: type[Range[Any]
         if not isinstance(data, list | tuple):
             raise DatasetError(f"{where}: expected a list, found {type(data).__name__}")
         if len(args) == 2 and args[1] is Ellipsis:
-            if args[0] is float:  # the long arrays (heights, poses): one pass instead of a call per number
-                return tuple([float(v) for v in data])
+            if args[0] is float and {type(v) for v in data} <= {int, float}:
+                return tuple([float(v) for v in data])  # the long arrays (heights, poses): no call per number
             return tuple([from_plain(args[0], v, f"{where}[{i}]") for i, v in enumerate(data)])
         if len(data) != len(args):
             raise DatasetError(f"{where}: expected {len(args)} values, found {len(data)}")
         return tuple([from_plain(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, data, strict=True))])
     if origin is dict:
+        if not isinstance(data, dict):
+            raise DatasetError(f"{where}: expected a table, found {type(data).__name__}")
         return {k: from_plain(args[1], v, f"{where}.{k}") for k, v in data.items()}
     if dataclasses.is_dataclass(kind):
         return _dataclass_from_plain(kind, data, where)
@@ -134,14 +138,30 @@ def plain_text(value: Any) -> str:
     return str(value)
 
 
+@functools.cache
+def hints_of(kind: Any) -> dict[str, Any]:
+    """Return the resolved types of a dataclass's fields."""
+    return typing.get_type_hints(kind)
+
+
+class Part:
+    """Base of dataclasses that know a part of a record: what else it holds is ignored, defaults stand for what it
+    lacks."""
+
+
 def _dataclass_from_plain(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise DatasetError(f"{where}: expected an object, found {type(data).__name__}")
-    hints = typing.get_type_hints(kind)
+    if issubclass(kind, Part):
+        defaults = {f.name for f in dataclasses.fields(kind) if (f.default, f.default_factory) != (MISSING, MISSING)}
+        data = {f.name: data[f.name] for f in dataclasses.fields(kind) if f.name in data}
+    else:
+        defaults = set()
+    hints = hints_of(kind)
     names = [f.name for f in dataclasses.fields(kind)]
     if unknown := sorted(set(data) - set(names)):
         raise DatasetError(f"{where}: unknown field {unknown[0]!r}; written by another version?")
-    if missing := [n for n in names if n not in data]:
+    if missing := [n for n in names if n not in data and n not in defaults]:
         raise DatasetError(f"{where}: field {missing[0]!r} is missing")
     pairs = {f.name: f.metadata.get("pair") for f in dataclasses.fields(kind)}
-    return kind(**{n: from_plain(hints[n], data[n], f"{where}.{n}", pairs[n]) for n in names})
+    return kind(**{n: from_plain(hints[n], data[n], f"{where}.{n}", pairs[n]) for n in names if n in data})

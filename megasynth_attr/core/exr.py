@@ -23,6 +23,7 @@ MULTI_PART, UNSUPPORTED = 0x1000, 0xA00  # flags in the version word; unsupporte
 PIXEL_TYPES: dict[int, np.dtype] = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
 LINES_PER_CHUNK = {"none": 1, "zips": 1, "zip": 16}
 COMPRESSION_CODES = {"none": 0, "zips": 2, "zip": 3}
+_MOST_PACKED = 1100  # bytes that one byte of zlib's can stand for, and a little more
 ZLIB_LEVEL = 4  # level 6 takes half as long again for 1 % fewer bytes
 
 
@@ -59,6 +60,8 @@ def decode_exr(data: bytes) -> dict[str, np.ndarray]:
         images: dict[str, np.ndarray] = {}
         for part in parts:
             offsets = np.frombuffer(data, "<u8", part.chunk_count, position)
+            if offsets.max() >= len(data):
+                raise ExrError("cut off or damaged (a chunk lies beyond its end)")
             position += 8 * part.chunk_count
             rows = _read_rows(data, part, offsets, 12 if is_multi_part else 8)
             column = 0
@@ -138,6 +141,8 @@ def _attributes(data: bytes, position: int) -> tuple[dict[str, tuple[str, bytes]
         name, position = _text(data, position)
         kind, position = _text(data, position)
         (size,) = struct.unpack_from("<i", data, position)
+        if size < 0:  # which would lead backwards, for ever
+            raise ExrError("an attribute of negative size")
         position += 4 + size
         attributes[name] = kind, data[position - size : position]
     return attributes, position + 1
@@ -162,6 +167,8 @@ def _part(attributes: Mapping[str, bytes]) -> _Part:
         channels.append((name, PIXEL_TYPES[kind]))
         position += 16
     part_name = attributes.get("name", b"").rstrip(b"\0").decode()
+    if not channels or x_max < x_min or y_max < y_min:
+        raise ExrError("it has no pixels")
     return _Part(part_name, tuple(channels), names[0], x_max - x_min + 1, y_max - y_min + 1, y_min)
 
 
@@ -171,7 +178,9 @@ def _read_rows(data: bytes, part: _Part, offsets: np.ndarray, head: int) -> np.n
     stride, first = part.row_bytes + head, int(offsets[0])
     if part.compression == "none" and np.all(np.diff(offsets.astype(np.int64)) == stride):  # as Blender writes it
         return buffer[first : first + stride * part.height].reshape(part.height, stride)[:, head:]
-    rows, step = np.empty((part.height, part.row_bytes), np.uint8), LINES_PER_CHUNK[part.compression]
+    if part.height * part.row_bytes > _MOST_PACKED * len(data):  # before memory is asked for
+        raise ExrError(f"{len(data)} bytes cannot hold {part.width}×{part.height} pixels")
+    rows, step = np.zeros((part.height, part.row_bytes), np.uint8), LINES_PER_CHUNK[part.compression]
     for offset in offsets.tolist():
         row, size = struct.unpack_from("<ii", data, offset + head - 8)
         row -= part.first_row
@@ -196,7 +205,7 @@ def _compress(raw: np.ndarray, compression: str) -> bytes:
 def _decompress(packed: bytes, compression: str, size: int) -> np.ndarray:
     if compression == "none" or len(packed) == size:
         return np.frombuffer(packed, np.uint8)
-    delta = np.frombuffer(zlib.decompress(packed), np.uint8).copy()
+    delta = np.frombuffer(zlib.decompressobj().decompress(packed, size), np.uint8).copy()
     delta[1:] -= 128
     split = np.cumsum(delta, dtype=np.uint8)
     raw, half = np.empty(size, np.uint8), -(-size // 2)

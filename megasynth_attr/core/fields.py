@@ -9,13 +9,14 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from megasynth_attr.core.codec import plain_text, to_plain
-from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.codec import from_plain, plain_text, to_plain
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.ranges import LogUniform, Range, Uniform
 from megasynth_attr.core.streams import Scope
 
+Recorded = TypeVar("Recorded")
 REQUIRED = dataclasses.MISSING  # the default of a key that must be given
 
 
@@ -98,6 +99,18 @@ def recorded_identity(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def read_part(kind: type[Recorded], record: Any, where: str) -> Recorded:
+    """Return what a dataclass (a ``Part``) knows of a record; DatasetError, beginning with ``where``, for a wrong type,
+    a value outside its limits, or a field that is missing.
+    """
+    try:
+        part: Recorded = from_plain(kind, record, "")
+        check(part, "")
+    except (ConfigError, DatasetError) as error:
+        raise DatasetError(f"{where}: {str(error).lstrip('.: ')}") from None
+    return part
+
+
 def check(settings: Any, where: str) -> None:
     """Raise ConfigError for the first value of ``settings`` outside its limits; ``where`` is its key prefix."""
     for field in dataclasses.fields(settings):
@@ -105,6 +118,10 @@ def check(settings: Any, where: str) -> None:
         key = f"{where}.{field.name}" if where else field.name
         if dataclasses.is_dataclass(value) and not isinstance(value, Range):
             check(value, key)
+            continue
+        if isinstance(value, dict) and all(map(dataclasses.is_dataclass, value.values())):
+            for name, one in value.items():
+                check(one, f"{key}.{name}")
             continue
         shown = plain_text(value.plain(meta["pair"]) if isinstance(value, Range) else value)
         several = value.numbers if isinstance(value, Range) else value if isinstance(value, tuple | list) else [value]

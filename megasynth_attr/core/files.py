@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,8 @@ from typing import Any
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, MegaSynthError
 
+MOST_BYTES = 2**30  # of a file that is read as a whole
+MOST_LEVELS = 64  # of lists and tables in each other
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another out=, then run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another out=, then run the same command again",
@@ -78,17 +83,64 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_regular(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return a file's bytes; OSError also for what is no regular file (a pipe, a device) or larger than that."""
+    with open(path, "rb", opener=_without_waiting) as file:  # which refuses folders itself
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if found.st_size > most_bytes:
+            raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, more than {most_bytes}", str(path))
+        return file.read()
+
+
+def decode_json(text: str, where: str) -> Any:
+    """Return the value in a JSON text; DatasetError unless it is valid and ``unusable`` finds nothing in it."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of too many digits
+        raise DatasetError(f"{where} is damaged: not valid JSON ({error})") from None
+    if problem := unusable(value):
+        raise DatasetError(f"{where} is damaged: {problem}")
+    return value
+
+
+def unusable(value: Any, most_values: float = math.inf, finite: bool = True) -> str:
+    """Return what is wrong with nested lists and tables from a file, "" if nothing is.
+
+    Numbers must be ``finite`` and fit into a float. Neither the levels nor the values may be too many, which also
+    refuses what contains itself.
+    """
+    level, count = [value], 0
+    for _ in range(MOST_LEVELS):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict | list):
+                below.extend(item.values() if isinstance(item, dict) else item)
+                if count + len(below) > most_values:
+                    return f"it holds more than {most_values} values"
+            elif isinstance(item, float | int if finite else int) and not abs(item) <= sys.float_info.max:  # nor NaN
+                return "a number in it is not finite or too large"
+        level, count = below, count + len(below)
+        if not level:
+            return ""
+    return f"it is nested deeper than {MOST_LEVELS} levels"
+
+
 def read_json(path: Path, expected_format: str | None = None) -> dict[str, Any]:
     """Return the object in a JSON file; DatasetError if it is missing, damaged or of another ``format``."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = decode_json(read_regular(path).decode(), str(path))
     except FileNotFoundError:
         raise DatasetError(f"{path} is missing") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from None
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DatasetError(f"{path} is damaged: not valid JSON ({error})") from None
     found = record.get("format") if isinstance(record, dict) else None
     if not isinstance(record, dict) or (expected_format is not None and found != expected_format):
         raise DatasetError(f"{path}: expected format {expected_format!r}, found {found!r}; written by another version?")
     return record
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes to would otherwise be waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import read_regular
 from megasynth_attr.core.pages.words import listed
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is looked for in a folder of pictures
@@ -105,7 +106,7 @@ def left_out(files: Sequence[Path], before: str) -> str:
 def read_content(path: Path, advice: str) -> bytes:
     """Return a file's bytes; DatasetError, ending with ``advice``, if it is missing or cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError:
         raise DatasetError(f"{path} is missing; {advice}") from None
     except OSError as error:

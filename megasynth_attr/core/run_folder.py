@@ -21,6 +21,7 @@ from typing import Any
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.files import json_bytes, read_json, storage_errors, storage_problem
+from megasynth_attr.core.names import inside
 from megasynth_attr.core.temporary import TMP, create_exclusively, is_temporary, remove_leftovers, replace_atomically
 
 LOCK = ".lock"
@@ -38,6 +39,7 @@ class Kind:
     format: str
     keys: tuple[str, ...] = ()  # the record must have
     tables: tuple[str, ...] = ()  # keys that must be JSON objects
+    paths: tuple[str, ...] = ()  # keys whose text, or the keys of whose table, names something in the folder
     advice: str = "restore it or choose another out="  # for a damaged record
     alone: bool = True  # the folder must be free before it becomes one of this kind
     known_by: Callable[[Path], bool] | None = None  # whether a folder that lost its record is one all the same
@@ -164,6 +166,9 @@ def read_record(folder: Path, kind: Kind) -> dict[str, Any]:
             raise DatasetError(f"{file} is damaged: {key} is missing; {kind.advice}")
         if key in kind.tables and not isinstance(record[key], dict):
             raise DatasetError(f"{file} is damaged: {key} is no table; {kind.advice}")
+    for key in kind.paths:
+        for name in record[key] if isinstance(record[key], dict) else [record[key]]:
+            inside(folder, name, f"{file}: {key}")
     return record
 
 

@@ -14,6 +14,10 @@ CAMERA_CONVENTIONS = {
     "world": "right-handed, z up; scene units: the scene's bounding box touches ±1 on its longest axis",
 }
 
+FORMER = {  # what they were called before, with the same meaning
+    "rgb": "rgb/*.png, 8-bit RGBA: sRGB transfer curve of exposed linear Rec.709 colour, no tone mapping; straight "
+    "alpha; 0 where no surface is hit"
+}
 CONVENTIONS = CAMERA_CONVENTIONS | {
     "rgb": "rgb/*.png, 8-bit RGBA: sRGB transfer curve of exposed linear Rec.709 colour (developed by the factor "
     "sensor, where there is one), no tone mapping; straight alpha; 0 where no surface is hit, unless in haze",

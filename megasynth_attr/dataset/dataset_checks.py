@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
+from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.streams import Scope
+from megasynth_attr.dataset.conventions import CONVENTIONS, FORMER
 from megasynth_attr.dataset.findings import ERROR, WARNING, Finding, SceneFacts
 from megasynth_attr.dataset.images import RENDER_REST
 from megasynth_attr.dataset.reader import Dataset
+from megasynth_attr.dataset.recorded import RecordedFactor, checksum_of
 from megasynth_attr.dataset.reprojection import PairResult, Systematic, solve_systematic
-from megasynth_attr.scene.factor import registered, unloadable_plugins
+from megasynth_attr.scene.config import fingerprinted
+from megasynth_attr.scene.factor import missing_plugin, registered
 
 EQUAL_DEPTH = "equal depth"
 BADLY_EXPOSED_SHARE = 0.01
@@ -34,7 +38,7 @@ def check_completeness(dataset: Dataset, facts: Sequence[SceneFacts], partial: b
     elif not partial and len(facts) < dataset.scene_count:
         missing = f"{len(facts)} of {dataset.scene_count} scenes exist; {RENDER_REST}"
         findings.append(Finding(WARNING, "completeness", dataset.name, missing))
-    recorded = dataset.record.get("scenes", {})
+    recorded = dataset.recorded.scenes
     for fact in facts:
         listed = recorded.get(fact.name, {}).get("hashes")
         if listed is not None and fact.hashes and listed != fact.hashes:
@@ -47,29 +51,56 @@ def check_completeness(dataset: Dataset, facts: Sequence[SceneFacts], partial: b
     return findings
 
 
+def check_record(dataset: Dataset, facts: Sequence[SceneFacts], partial: bool) -> list[Finding]:
+    """Return where dataset.json was changed: it disagrees with its checksum, itself, our conventions or the scenes."""
+    recorded, record = dataset.recorded, dataset.record
+    problems = []
+    if recorded.checksum and recorded.checksum != checksum_of(record):
+        problems.append("dataset.json was changed after it was written: its checksum differs")
+    if recorded.fingerprint != content_hash(fingerprinted(record["config"])):
+        problems.append("the fingerprint is not that of the settings; one of them was changed")
+    stated = {"attribute": recorded.config.content.attribute, "scene_count": recorded.config.content.scene_count}
+    stated["version"] = recorded.config.version
+    problems += [f"{key} is not that of the settings" for key, value in stated.items() if record.get(key) != value]
+    if record.get("conventions") not in (CONVENTIONS, CONVENTIONS | FORMER):
+        problems.append("the conventions are not those of this program, so the numbers may mean something else")
+    listed = {str(material.get("name")): material.get("identity") for material in recorded.materials}
+    used = {name: sha for fact in facts if fact.name in recorded.scenes for name, sha in fact.identities.items()}
+    all_seen = not partial and recorded.scenes.keys() <= {fact.name for fact in facts if fact.hashes}
+    problems += [
+        f"the material {name} is not the one that the scenes show"
+        for name in sorted(used.keys() | (listed.keys() if all_seen else set()))
+        if listed.get(name) != used.get(name)
+    ]
+    findings = [Finding(ERROR, "record", dataset.name, problem) for problem in problems]
+    if not recorded.checksum:
+        message = "dataset.json has no checksum (0.1.0 wrote none), so nothing says whether its licences were changed"
+        findings.append(Finding(WARNING, "record", dataset.name, message))
+    return findings
+
+
 def check_isolation(dataset: Dataset, facts: Sequence[SceneFacts]) -> list[Finding]:
     """Return errors for factors that differ between scenes where scope and ``variants`` forbid it, or never vary."""
     findings = []
-    config = dataset.record["config"]
-    factors = dict(config.get("factors", {}))
-    factors["noise"] = {"scope": config.get("content", {}).get("noise_scope", Scope.SCENE.value)}
+    config = dataset.recorded.config
+    factors = {**config.factors, "noise": RecordedFactor(config.content.noise_scope)}
     readable = [fact for fact in facts if fact.hashes]
     for name in sorted({name for fact in readable for name in fact.hashes} - factors.keys()):
         findings.append(Finding(ERROR, "isolation", name, "scenes have this factor, but dataset.json does not name it"))
     for name, settings in sorted(factors.items()):
         hashes = [fact.hashes.get(name, "") for fact in readable]
-        if settings.get("scope") == Scope.SCENE.value:
+        if settings.scope == Scope.SCENE.value:
             if len(readable) > 1 and len(set(hashes)) == 1 and name == dataset.attribute:
                 findings.append(Finding(ERROR, "isolation", name, "it should vary, but all scenes have the same"))
             continue
-        variants = int(settings.get("variants", 1))
         groups: dict[int, dict[str, str]] = defaultdict(dict)
         for fact, value in zip(readable, hashes, strict=True):
-            groups[int(fact.name) % variants].setdefault(value, fact.name)
+            groups[int(fact.name) % settings.variants].setdefault(value, fact.name)
         for group in groups.values():
             if len(group) > 1:
                 first, second = sorted(group.values())[:2]
-                message = f"scope={settings.get('scope')}, variants={variants}, but scenes {first} and {second} differ"
+                kept = f"scope={settings.scope}, variants={settings.variants}"
+                message = f"{kept}, but scenes {first} and {second} differ"
                 findings.append(Finding(ERROR, "isolation", name, message))
                 break
     return findings
@@ -78,12 +109,13 @@ def check_isolation(dataset: Dataset, facts: Sequence[SceneFacts]) -> list[Findi
 def depth_promises(dataset: Dataset) -> tuple[frozenset[str], list[Finding]]:
     """Return the names of what changes no depth – noise, and the factors that say so – and a warning for each factor of
     the dataset that is unknown here."""
-    reasons = unloadable_plugins(dataset.plugins)
+    config = dataset.recorded.config
     still = {name for name, factor in registered().items() if not factor.changes_depth}
-    unknown = sorted(dataset.record["config"].get("factors", {}).keys() - registered().keys())
-    reason = "; ".join(reasons.values()) or "no plugin of this dataset declares it"
-    message = f"scenes that differ in this factor are not compared: whether it changes depth is unknown here ({reason})"
-    return frozenset(still | {"noise"}), [Finding(WARNING, EQUAL_DEPTH, name, message) for name in unknown]
+    unknown = sorted(config.factors.keys() - registered().keys())
+    message = "scenes that differ in it are not compared: whether it changes depth is unknown here"
+    return frozenset(still | {"noise"}), [
+        Finding(WARNING, EQUAL_DEPTH, name, f"{missing_plugin(name, config.plugins)}; {message}") for name in unknown
+    ]
 
 
 def check_equal_depth(

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from megasynth_attr.core.names import within
 from megasynth_attr.core.temporary import TMP as TMP
 
 EXPERIMENT_FILE = "experiment.json"
@@ -28,6 +29,7 @@ CAMERAS_FILE = "cameras.json"
 RENDER_FILE = "render.json"
 CHECKSUMS_FILE = "checksums.json"
 SCENES, FAILURES, DAMAGED, REPORT = "scenes", "failures", "damaged", "report"
+RECORDS = (SCENE_FILE, CAMERAS_FILE, RENDER_FILE)
 LAYERS = {"rgb": ".png", "depth": ".exr", "normal": ".exr", "instance": ".png", "position": ".exr"}
 
 
@@ -50,6 +52,11 @@ def scene_dir(dataset: Path, scene_index: int) -> Path:
     """Return the folder of a scene; it exists exactly if the scene is complete."""
     name = scene_name(scene_index)
     return Path(dataset) / SCENES / name[:3] / name
+
+
+def scene_file(scene: Path, name: str) -> Path:
+    """Return the path of a file in the folder of a scene; DatasetError if it is a link out of the dataset."""
+    return within(scene.absolute().parent.parent.parent, scene / name)
 
 
 def failure_file(dataset: Path, scene_index: int) -> Path:

@@ -16,14 +16,20 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.codec import from_plain
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import read_json
+from megasynth_attr.core.fields import read_part
+from megasynth_attr.core.files import read_json, sha256_of
+from megasynth_attr.core.names import within
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, DATASET_FORMAT
-from megasynth_attr.dataset.images import read_depth, read_ids, read_image, read_vectors
+from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, CHECKSUMS_FORMAT, DATASET_FORMAT
+from megasynth_attr.dataset.images import RENDER_ANEW, read_depth, read_ids, read_image, read_vectors
+from megasynth_attr.dataset.recorded import ImageSize, RecordedDataset, read_recorded
 from megasynth_attr.dataset.reprojection import world_points
-from megasynth_attr.scene.factor import unloadable_plugins
+from megasynth_attr.scene.factor import compare_plugins
 from megasynth_attr.scene.spec import Scene, read_scene
+
+CHANGED = "the file was changed after it was written: its checksum differs"
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class View:
 
     def file(self, layer: str) -> Path:
         """Return the path of a layer: rgb, depth, normal, instance or position."""
-        return self.scene_path / paths.layer_file(layer, self.index)
+        return paths.scene_file(self.scene_path, paths.layer_file(layer, self.index))
 
     @property
     def pinhole(self) -> tuple[float, ...]:
@@ -76,6 +82,11 @@ class View:
         """H×W×3 float32: world position, 0 where nothing is hit; None if the dataset has none."""
         return self._shaped(read_vectors(self.file("position")), "position", 3) if self.has("position") else None
 
+    @property
+    def layers(self) -> list[str]:
+        """The layers that this dataset was written with."""
+        return [layer for layer in paths.LAYERS if layer in ("rgb", "depth") or self.has(layer)]
+
     def has(self, layer: str) -> bool:
         """Return whether this dataset was written with ``layer``."""
         return (self.scene_path / layer).is_dir()
@@ -92,11 +103,18 @@ class View:
 
 
 @dataclass(frozen=True)
+class FileSum:
+    """One file as it was written."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class SceneData:
-    """One complete scene folder; ``plugins`` are those that define its further factors."""
+    """One complete scene folder."""
 
     path: Path
-    plugins: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -109,24 +127,55 @@ class SceneData:
 
     @cached_property
     def scene(self) -> Scene:
-        """The scene file: everything that was drawn, per factor. Loads the plugins; where one cannot be loaded, the
-        data of its factors stay plain."""
-        unloadable_plugins(self.plugins)
-        return read_scene(self.path / paths.SCENE_FILE, keep_unknown=True)
+        """The scene file: everything that was drawn, per factor. Nothing that a dataset names is ever imported: the
+        data of factors that no plugin of this process declares stay plain."""
+        return read_scene(self.file(paths.SCENE_FILE), keep_unknown=True)
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of its files; DatasetError if that is a link out of the dataset."""
+        return paths.scene_file(self.path, name)
 
     @cached_property
     def cameras(self) -> dict[str, Any]:
         """cameras.json as it is; DatasetError if it is missing or damaged."""
-        file = self.path / paths.CAMERAS_FILE
+        file = self.file(paths.CAMERAS_FILE)
         record = read_json(file, CAMERAS_FORMAT)
-        if _shape(record.get("intrinsics")) != (3, 3):
-            raise DatasetError(f"{file} is damaged: intrinsics is missing or no 3×3 matrix of numbers")
+        if _shape(record.get("intrinsics")) != (3, 3) or not np.linalg.cond(record["intrinsics"]) < 1e12:
+            raise DatasetError(f"{file} is damaged: intrinsics is missing or no 3×3 matrix that can be inverted")
         count, *matrix = _shape(record.get("camera_from_world")) or (0,)
         if not count or matrix != [4, 4]:
             raise DatasetError(f"{file} is damaged: camera_from_world is missing or no list of 4×4 matrices of numbers")
-        if missing := [key for key in ("width_px", "height_px") if not isinstance(record.get(key), int)]:
-            raise DatasetError(f"{file} is damaged: {missing[0]} is missing")
+        if 0 in vars(read_part(ImageSize, record, f"{file} is damaged")).values():
+            raise DatasetError(f"{file} is damaged: width_px or height_px is missing")
         return record
+
+    @cached_property
+    def checksums(self) -> dict[str, FileSum]:
+        """What checksums.json says of every file; DatasetError if it is missing or damaged."""
+        file = self.file(paths.CHECKSUMS_FILE)
+        files = read_json(file, CHECKSUMS_FORMAT).get("files")
+        checked: dict[str, FileSum] = from_plain(dict[str, FileSum], files, f"{file} is damaged")
+        return checked
+
+    def change(self, name: str) -> str:
+        """Return how a file that exists differs from what was written; "" if it does not."""
+        path, written = self.file(name), self.checksums.get(name)
+        if written is None:
+            return "the file is not listed in checksums.json"
+        if (size := path.stat().st_size) != written.bytes:
+            return f"the file has {size} bytes, but {written.bytes} were written"
+        return "" if sha256_of(path) == written.sha256 else CHANGED
+
+    def require_intact(self) -> None:
+        """Raise DatasetError naming the first file that is missing or not what was written, or a pose that is none."""
+        for name in [*paths.RECORDS, *(paths.layer_file(layer, v.index) for v in self.views for layer in v.layers)]:
+            problem = self.change(name) if self.file(name).is_file() else "the file is missing"
+            if problem:
+                raise DatasetError(f"{self.path / name}: {problem}; {RENDER_ANEW}")
+        if not np.allclose(np.linalg.det(self.camera_from_world[:, :3, :3]), 1, atol=1e-3):
+            raise DatasetError(
+                f"{self.path / paths.CAMERAS_FILE}: the 3×3 part of a pose is no rotation; {RENDER_ANEW}"
+            )
 
     @cached_property
     def intrinsics(self) -> np.ndarray:
@@ -153,6 +202,7 @@ class Dataset:
 
     path: Path
     record: dict[str, Any]  # dataset.json
+    recorded: RecordedDataset  # the same, as far as it is known here
 
     @property
     def name(self) -> str:
@@ -161,41 +211,36 @@ class Dataset:
     @property
     def attribute(self) -> str:
         """Name of what varies."""
-        return str(self.record["attribute"])
+        return self.recorded.attribute
 
     @property
     def dataset_index(self) -> int:
-        return int(self.record["dataset_index"])
+        return self.recorded.dataset_index
 
     @property
     def scene_count(self) -> int:
         """How many scenes the dataset has when it is complete."""
-        return int(self.record["scene_count"])
-
-    @property
-    def plugins(self) -> tuple[str, ...]:
-        """Files or modules that define factors beyond the shipped ones."""
-        return tuple(self.record["config"].get("content", {}).get("plugins", ()))
+        return self.recorded.scene_count
 
     @property
     def scenes(self) -> tuple[SceneData, ...]:
         """The scenes that exist, in order of their index."""
         indices = paths.finished_scenes(self.path)
-        return tuple(SceneData(paths.scene_dir(self.path, index), self.plugins) for index in indices)
+        return tuple(SceneData(paths.scene_dir(self.path, index)) for index in indices)
 
     def scene(self, index: int) -> SceneData:
         """Return one scene; DatasetError if it does not exist."""
         folder = paths.scene_dir(self.path, index)
         if not folder.is_dir():
             raise DatasetError(f"scene {index} is not in {self.path}; it has {len(self.scenes)} of {self.scene_count}")
-        return SceneData(folder, self.plugins)
+        return SceneData(folder)
 
 
 def open_dataset(path: str | Path) -> Dataset:
     """Return the dataset in a folder ``<attribute>_<kk>``.
 
     Raises DatasetError if there is no dataset, its record is damaged, or the folder is an experiment (the message names
-    its datasets).
+    its datasets); ConfigError if a plugin of this process is another than the one it was made with.
     """
     folder = Path(path)
     file = folder / paths.DATASET_FILE
@@ -205,11 +250,10 @@ def open_dataset(path: str | Path) -> Dataset:
         inside = [p.parent.name for p in sorted(folder.glob(f"*/{paths.DATASET_FILE}"))]
         hint = f"it holds the datasets {', '.join(inside)}: name one of them" if inside else "generate one first"
         raise DatasetError(f"{folder} is no dataset: it has no {paths.DATASET_FILE}; {hint}")
-    record = read_json(file, DATASET_FORMAT)
-    for key, kind in (("attribute", str), ("dataset_index", int), ("scene_count", int), ("config", dict)):
-        if not isinstance(found := record.get(key), kind):
-            raise DatasetError(f"{file} is damaged: {key} is {found!r}, expected {kind.__name__}")
-    return Dataset(folder, record)
+    record = read_json(within(folder, file), DATASET_FORMAT)
+    recorded = read_recorded(record, f"{file} is damaged")
+    compare_plugins(recorded.config.factors, recorded.config.plugins, str(folder))
+    return Dataset(folder, record, recorded)
 
 
 def open_experiment(path: str | Path) -> list[Dataset]:

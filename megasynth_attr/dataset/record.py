@@ -13,6 +13,7 @@ from megasynth_attr.core.run_folder import Kind, check, read_record, require_sam
 from megasynth_attr.core.temporary import remove_leftovers, replace_atomically
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CONVENTIONS, DATASET_FORMAT
+from megasynth_attr.dataset.recorded import read_recorded, sealed
 from megasynth_attr.scene.config import Config, dataset_identity
 
 DATASET = Kind(
@@ -30,7 +31,7 @@ def check_dataset(config: Config, out: Path, dataset_index: int) -> None:
     check(folder, DATASET)
     if (folder / DATASET.record).is_file():
         fresh = _initial_record(config, dataset_index)
-        require_same(folder, DATASET, _identity(read_record(folder, DATASET)), _identity(fresh))
+        require_same(folder, DATASET, _identity(_read(folder)), _identity(fresh))
 
 
 def open_for_writing(config: Config, out: Path, dataset_index: int) -> Path:
@@ -45,7 +46,8 @@ def open_for_writing(config: Config, out: Path, dataset_index: int) -> Path:
 
     def continued(existing: dict[str, Any]) -> dict[str, Any]:
         require_same(folder, DATASET, _identity(existing), _identity(fresh))
-        return existing | fresh if existing["scene_count"] < fresh["scene_count"] else existing  # with more scenes
+        more_scenes = existing["scene_count"] < fresh["scene_count"]
+        return sealed(existing | fresh) if more_scenes else existing
 
     share(folder, DATASET, fresh, continued)
     remove_leftovers(folder / paths.TMP)
@@ -63,7 +65,7 @@ def finalise(
     """
     materials = {str(m["name"]): dict(m) for m in material_records}
     while True:
-        record = read_record(dataset, DATASET)
+        record = _read(dataset)
         indices = paths.finished_scenes(dataset)
         scenes, used = {}, set()
         for index in indices:
@@ -78,7 +80,7 @@ def finalise(
             record["isolation"] = dict(isolation)
         file = dataset / paths.DATASET_FILE
         with storage_errors("dataset.json", file):
-            replace_atomically(file, json_bytes(record))
+            replace_atomically(file, json_bytes(sealed(record)))
         if paths.finished_scenes(dataset) == indices:
             return
 
@@ -95,8 +97,14 @@ def _initial_record(config: Config, dataset_index: int) -> dict[str, Any]:
         "conventions": CONVENTIONS,
         "scene_count": config.content.scene_count,
     }
-    plain: dict[str, Any] = json.loads(json_bytes(record))
-    return plain
+    return sealed(json.loads(json_bytes(record)))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Return dataset.json; DatasetError if it is missing or damaged."""
+    record = read_record(folder, DATASET)
+    read_recorded(record, f"{folder / DATASET.record} is damaged")
+    return record
 
 
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,22 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.command.words import shown
 from megasynth_attr.core.errors import DatasetError, MegaSynthError
-from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.conventions import CHECKSUMS_FORMAT
 from megasynth_attr.dataset.findings import ERROR, Finding, SceneFacts
 from megasynth_attr.dataset.images import RENDER_ANEW
-from megasynth_attr.dataset.reader import SceneData, View
+from megasynth_attr.dataset.reader import FileSum, SceneData, View
 from megasynth_attr.dataset.reprojection import Surface, choose_pairs, compare, pixel_rays, world_points
 from megasynth_attr.scene.frame import camera_from_world, intrinsics
-from megasynth_attr.scene.spec import Camera
+from megasynth_attr.scene.spec import Camera, Texture
 
 ORTHONORMAL = 1e-6
 PAIRS_PER_SCENE = 12  # of views, compared by reprojection
 CLIPPED_SHARE, BLACK_SHARE = 0.2, 0.6
 BLACK_LEVEL = 3  # of 255: below 0.1 % of linear white
-RECORDS = (paths.SCENE_FILE, paths.CAMERAS_FILE, paths.RENDER_FILE)
 
 
 @dataclass(frozen=True)
@@ -79,29 +77,26 @@ class _SceneCheck:
     def files(self) -> set[str]:
         """Return the names of the files whose bytes are those that were written."""
         folder, expected = self.scene.path, self.expected
-        record = self.attempt("files", lambda: read_json(folder / paths.CHECKSUMS_FILE, CHECKSUMS_FORMAT))
-        listed: dict[str, Any] = (record or {}).get("files", {})
+        listed: dict[str, FileSum] = self.attempt("files", lambda: self.scene.checksums) or {}
         frames = range(expected.frames)
-        wanted = {paths.layer_file(layer, i) for layer in expected.layers for i in frames} | set(RECORDS)
+        wanted = {paths.layer_file(layer, i) for layer in expected.layers for i in frames} | set(paths.RECORDS)
         present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {paths.CHECKSUMS_FILE}
         for name in sorted(wanted - present):
             self.error("files", f"the file is missing; {RENDER_ANEW}", name)
         for name in sorted(present - wanted):
             self.error("files", "the file does not belong here (not written by these settings)", name)
         intact = set()
-        for name in sorted(wanted & present):
-            size = (folder / name).stat().st_size
-            entry = listed.get(name)
-            if entry is None:
-                self.error("files", "the file is not listed in checksums.json", name)
-            elif size != entry.get("bytes"):
-                self.error("files", f"the file has {size} bytes, but {entry.get('bytes')} were written", name)
-            elif sha256_of(folder / name) != entry.get("sha256"):
-                self.error("files", "the file was changed after it was written: its checksum differs", name)
-            else:
+        for name in sorted(wanted & present) if listed else []:
+            change = self.attempt("files", partial(self.scene.change, name))
+            if change:
+                self.error("files", change, name)
+            elif change is not None:
                 intact.add(name)
-        self.facts.bytes = sum(int(entry.get("bytes", 0)) for entry in listed.values())
-        self.facts.depth_digests = [listed.get(paths.layer_file("depth", i), {}).get("sha256", "") for i in frames]
+        for name in sorted(listed.keys() - wanted):
+            self.error("files", f"checksums.json lists a file that does not belong here: {shown(name)}")
+        self.facts.bytes = sum(entry.bytes for entry in listed.values())
+        depth = [listed.get(paths.layer_file("depth", i)) for i in frames]
+        self.facts.depth_digests = [entry.sha256 if entry else "" for entry in depth]
         return intact
 
     def records(self, intact: set[str]) -> int | None:
@@ -114,6 +109,8 @@ class _SceneCheck:
         if spec is None:
             return None
         self.facts.hashes = spec.hashes()
+        if isinstance(texture := spec.factors.get("texture"), Texture):
+            self.facts.identities = texture.identities
         place = (spec.attribute, spec.dataset_index, spec.scene_index)
         if place != (expected.attribute, expected.dataset_index, self.scene.index):
             self.error("scene", f"the scene file belongs to {spec.name}", paths.SCENE_FILE)

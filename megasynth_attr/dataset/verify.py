@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from megasynth_attr.core.codec import from_plain
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, run_main
 from megasynth_attr.core.fields import REQUIRED, setting
@@ -24,6 +25,7 @@ from megasynth_attr.dataset import dataset_checks, paths
 from megasynth_attr.dataset.findings import Finding, SceneFacts, VerifyReport
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open_experiment
 from megasynth_attr.dataset.scene_checks import Expected, check_scene
+from megasynth_attr.scene.factor import load_plugins, loaded_plugins
 
 DEFAULT_CLEARANCE = 0.1  # for datasets whose camera settings state none
 
@@ -75,35 +77,35 @@ def write_verification(dataset: Path, report: VerifyReport) -> None:
 
 def expectations(dataset: Dataset) -> Expected:
     """Return what dataset.json promises about every scene; DatasetError if it does not say."""
-    config = dataset.record["config"]
-    try:
-        render, write, frames = config["render"], config["write"], int(config["content"]["frames"])
-        camera = config.get("factors", {}).get("camera", {})
-        return Expected(
-            attribute=dataset.attribute,
-            dataset_index=dataset.dataset_index,
-            width_px=int(render["width_px"]),
-            height_px=int(render["height_px"]),
-            frames=frames,
-            layers=paths.written_layers(write),
-            clearance=float(camera.get("clearance", DEFAULT_CLEARANCE)),
-            depth=str(write["depth"]),
-        )
-    except KeyError as error:
-        raise DatasetError(f"{dataset.path / paths.DATASET_FILE} is damaged: the setting {error} is missing") from None
+    config, where = dataset.recorded.config, f"{dataset.path / paths.DATASET_FILE} is damaged"
+    if not (config.content.frames and config.render.width_px and config.render.height_px):
+        raise DatasetError(f"{where}: the number of frames or the size of images is missing")
+    camera = dataset.record["config"].get("factors", {}).get("camera", {})
+    return Expected(
+        attribute=dataset.attribute,
+        dataset_index=dataset.dataset_index,
+        width_px=config.render.width_px,
+        height_px=config.render.height_px,
+        frames=config.content.frames,
+        layers=paths.written_layers(vars(config.write)),
+        clearance=from_plain(float, camera.get("clearance", DEFAULT_CLEARANCE), f"{where}: camera.clearance"),
+        depth=config.write.depth,
+    )
 
 
 def _map(function: Any, scenes: Iterable[SceneData], workers: int) -> Iterator[SceneFacts]:
     if workers <= 1:
         yield from map(function, scenes)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=load_plugins, initargs=(loaded_plugins(),)) as pool:
         yield from pool.map(function, scenes)
 
 
 def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], partial_check: bool) -> VerifyReport:
     findings: list[Finding] = [finding for fact in facts for finding in fact.findings]
     findings += dataset_checks.check_completeness(dataset, facts, partial_check)
+    findings += dataset_checks.check_record(dataset, facts, partial_check)
     findings += dataset_checks.check_isolation(dataset, facts)
     still, unknown = dataset_checks.depth_promises(dataset)
     groups, differing, unequal = dataset_checks.check_equal_depth(facts, still)
@@ -138,6 +140,7 @@ class Options:
     dataset: str = setting(REQUIRED, "a dataset folder, or an output folder: all its datasets")
     scenes: str = setting("all", "which scenes: all, 0-9, 0,3,7; those that do not exist yet are skipped")
     workers: int = setting(1, "processes that share the scenes", minimum=1, maximum=256)
+    plugins: tuple[str, ...] = setting((), "files or modules that declare further factors; none is taken from datasets")
 
 
 HELP = Help(
@@ -159,6 +162,7 @@ the scenes that exist passed (the table says how many); 2: something is wrong, o
 def main(words: list[str]) -> None:
     """Verify the datasets named by ``words``; DatasetError if one fails."""
     options = parse(Options, words, HELP)
+    load_plugins(options.plugins)
     folder = Path(options.dataset)
     is_experiment = not (folder / paths.DATASET_FILE).is_file() and any(folder.glob(f"*/{paths.DATASET_FILE}"))
     failed = []

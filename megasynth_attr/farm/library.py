@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import decode_rarer_exr
+from megasynth_attr.core.files import sha256_of
+from megasynth_attr.core.pictures import read_content
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.scene.config import Config, Experiment
 from megasynth_attr.scene.factor import Records
@@ -91,7 +92,7 @@ def list_hdris(folder: Path) -> tuple[HdriRecord, ...]:
 def _hdri_record(path: Path) -> HdriRecord:
     radiance = _shrunk(read_radiance(path))
     coefficients = np.round(project_hdri(radiance), 6)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = sha256_of(path)
     return HdriRecord(path.name, str(path.absolute()), sha256, tuple((r, g, b) for r, g, b in coefficients.tolist()))
 
 
@@ -109,7 +110,7 @@ def read_radiance(path: Path) -> np.ndarray:
 
 
 def _read_exr(path: Path) -> np.ndarray:
-    channels = decode_rarer_exr(path.read_bytes(), path)
+    channels = decode_rarer_exr(read_content(path, "replace or remove it"), path)
     return np.stack([channels[c].astype(np.float32) for c in "RGB"], axis=-1)
 
 

@@ -6,14 +6,15 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from megasynth_attr.core.codec import from_plain
+from megasynth_attr.core.codec import Part, from_plain
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
-from megasynth_attr.core.fields import REQUIRED, setting
+from megasynth_attr.core.fields import REQUIRED, read_part, setting
 from megasynth_attr.core.files import read_json
 from megasynth_attr.dataset import paths
+from megasynth_attr.dataset.reader import Dataset, open_dataset
 from megasynth_attr.farm.library import list_hdris, pictures_folder
-from megasynth_attr.scene.factor import load_plugins
+from megasynth_attr.scene.factor import load_plugins, missing_plugin, registered
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 from megasynth_attr.scene.spec import Assets, Scene, read_scene
 from megasynth_attr.textures.bank import open_bank
@@ -36,7 +37,7 @@ Opens a scene file in Blender's window, with its camera path as an animation and
 
 @dataclass(frozen=True)
 class Options:
-    """What is opened; where its images and plugins are, if not where the scene's dataset says."""
+    """What is opened; where its images are, if not where the scene's dataset says."""
 
     scene: str = setting(REQUIRED, "the scene file, or the scene's folder")
     save: str = setting("", "write a .blend file; required where Blender has no window")
@@ -48,7 +49,7 @@ class Options:
     pictures: str = setting("", "folder of the pictures; empty: the dataset's")
     hdris: str = setting("", "folder of the HDRIs; empty: the dataset's")
     cache: str = setting("", "where procedural materials are kept; empty: beside the dataset")
-    plugins: tuple[str, ...] = setting((), "files or modules that define further factors; empty: those of the dataset")
+    plugins: tuple[str, ...] = setting((), "files or modules that declare further factors; none is taken from datasets")
 
     @property
     def scene_file(self) -> Path:
@@ -58,9 +59,15 @@ class Options:
 
 def main(words: list[str]) -> None:
     """Build the scene named by ``words`` in this Blender and show or save it."""
-    options = completed(parse(Options, words, HELP))
+    options = parse(Options, words, HELP)
     load_plugins(options.plugins)
-    scene = read_scene(options.scene_file)
+    dataset = dataset_of(options.scene_file)
+    options = completed(options, dataset)
+    scene = read_scene(options.scene_file, keep_unknown=True)
+    for name in sorted(scene.factors.keys() - registered().keys()):
+        recorded = dataset.recorded.config.plugins if dataset else {}
+        print(f"the scene is shown without one factor: {missing_plugin(name, recorded)}", file=sys.stderr, flush=True)
+        scene = replace(scene, factors={key: data for key, data in scene.factors.items() if key != name})
     from megasynth_attr.blender.build import build_scene
     from megasynth_attr.blender.compat import load_bpy
     from megasynth_attr.blender.timeline import animate_camera, prepare_for_people, save_blend
@@ -69,7 +76,7 @@ def main(words: list[str]) -> None:
         raise ConfigError("save= is missing: this Blender has no window, so name the .blend file to write")
     settings, render = options.scene_file.with_name(paths.RENDER_FILE), RenderSettings()
     if settings.is_file():
-        render = from_plain(RenderSettings, read_json(settings)["render"], str(settings))
+        render = from_plain(RenderSettings, read_json(settings).get("render"), str(settings))
     stage = build_scene(scene, find_assets(scene, options), render=render, write=WriteSettings())
     animate_camera(stage)
     prepare_for_people(stage)
@@ -78,21 +85,30 @@ def main(words: list[str]) -> None:
         print(f"saved {options.save}")
 
 
-def completed(options: Options) -> Options:
+def dataset_of(scene_file: Path) -> Dataset | None:
+    """Return the dataset that a scene lies in, None if it lies in none."""
+    folder = scene_file.parents[3] if len(scene_file.parents) > 4 else scene_file.parent
+    return open_dataset(folder) if (folder / paths.DATASET_FILE).is_file() else None
+
+
+@dataclass(frozen=True)
+class _Images(Part):
+    """Where a dataset says that its images are."""
+
+    bank: str = "procedural"
+    bank_size_px: int = 512
+    pictures: str = ""
+    hdris: str = ""
+
+
+def completed(options: Options, dataset: Dataset | None) -> Options:
     """Return ``options`` with what is empty taken from the dataset that the scene lies in, if it lies in one."""
-    scene = options.scene_file
-    dataset = scene.parents[3] if len(scene.parents) > 4 else scene.parent
-    record = dataset / paths.DATASET_FILE
-    config = read_json(record).get("config", {}) if record.is_file() else {}
-    texture, lighting = (config.get("factors", {}).get(name, {}) for name in ("texture", "lighting"))
+    factors = dataset.record["config"].get("factors", {}) if dataset else {}
+    images = read_part(_Images, {**factors.get("texture", {}), **factors.get("lighting", {})}, paths.DATASET_FILE)
     return replace(
         options,
-        bank=options.bank or texture.get("bank", "procedural"),
-        bank_size_px=options.bank_size_px or texture.get("bank_size_px", 512),
-        pictures=options.pictures or texture.get("pictures", ""),
-        hdris=options.hdris or lighting.get("hdris", ""),
-        cache=options.cache or str(dataset.parent / "cache" if config else Path("runs") / "cache"),
-        plugins=options.plugins or tuple(config.get("content", {}).get("plugins", ())),
+        **{name: getattr(options, name) or value for name, value in vars(images).items()},
+        cache=options.cache or str(dataset.path.parent / "cache" if dataset else Path("runs") / "cache"),
     )
 
 

@@ -15,6 +15,7 @@ VERIFY_FORMAT = "megasynth-attr verify 1"
 SHOWN_FINDINGS = 20
 MEANING = {
     "completeness": "every planned scene is there",
+    "record": "dataset.json agrees with itself, with the scenes, and with its checksum",
     "files": "files present, checksums equal",
     "scene": "scene files readable, hashes right",
     "cameras": "rotations orthonormal, pixels and depth agree",

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from megasynth_attr.core.names import inside
 from megasynth_attr.core.pages.chapters import FILE, Chapter, ChapterPlace, read_chapter
 from megasynth_attr.core.pages.template import render, require_report_libraries
 from megasynth_attr.core.temporary import replacing_folder
@@ -143,6 +144,6 @@ def read_chapters(out: Path, places: Sequence[ChapterPlace] = ()) -> list[Chapte
         folder = out / place.folder
         if (chapter := read_chapter(folder)) is not None:
             files = [picture.file for picture in chapter.pictures] + [link.file for link in chapter.links]
-            missing = tuple(file for file in files if not (folder / file).is_file())
+            missing = tuple(file for file in files if not inside(folder, file, str(folder / FILE)).is_file())
             parts.append(ChapterPart(place, chapter, missing))
     return parts

@@ -20,6 +20,7 @@ from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.command.words import parse_words, shown
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import identity_of, recorded_identity
+from megasynth_attr.core.names import is_attribute
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.stages import section_names
 from megasynth_attr.scene.factor import load_plugins, registered
@@ -65,6 +66,13 @@ class Config:
         record = self.identity_record()
         record["content"] = to_plain(self.content)
         return record | {"isolation": to_plain(self.isolation), "run": to_plain(self.run)}
+
+
+def fingerprinted(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a fingerprint is the hash of; ``record``: a ``to_record`` read back, of any version."""
+    content = recorded_identity(ContentSettings, record.get("content", {}))
+    keys = ("version", "render", "write", "factors", "plugins")
+    return {key: record[key] for key in keys if key in record} | {"content": content}
 
 
 def dataset_identity(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,8 +232,8 @@ def _check_config(config: Config) -> None:
     content, render = config.content, config.render
     if not content.attribute:
         raise ConfigError(f"preset={content.preset}: it names no attribute; add `attribute: <name>` to the preset")
-    if not content.attribute.replace("_", "").isalnum():
-        raise ConfigError(f"attribute={content.attribute}: use letters, digits and _; it becomes a folder name")
+    if not is_attribute(content.attribute):
+        raise ConfigError(f"attribute={shown(content.attribute)}: use letters, digits and _; it becomes a folder name")
     if render.denoiser_device == "gpu" and config.run.device == "cpu":
         raise ConfigError("render.denoiser_device=gpu: this run renders on the CPU; choose a GPU with device=")
     if content.training_layout and (render.width_px % PATCH_PX or render.height_px % PATCH_PX):

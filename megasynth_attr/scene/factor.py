@@ -106,6 +106,7 @@ class Plugin:
 
 
 _plugin_factors: dict[str, Factor] = {}  # of this process; only load_plugins adds to it
+_plugin_sources: dict[str, tuple[str, str]] = {}  # factor → what was given for its plugin, SHA-256 of the source
 
 
 def registered() -> dict[str, Factor]:
@@ -138,25 +139,43 @@ def load_plugins(paths: Iterable[str]) -> dict[str, Plugin]:
         factors = _declared(module)
         if not factors:
             raise ConfigError(f"plugins: {item} declares no factor; it needs FACTOR = Factor(...) at module level")
+        sha256 = hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
         for factor in factors:
             if registered().get(factor.name, factor) is not factor:
                 raise ConfigError(f"plugins: {item} declares a factor {factor.name!r}, which exists already; rename it")
             _plugin_factors[factor.name] = factor
+            _plugin_sources[factor.name] = (item, sha256)
         name = Path(item).stem if item.endswith(".py") else item
-        sha256 = hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
         plugins[name] = Plugin(sha256, tuple(factor.name for factor in factors))
     return plugins
 
 
-def unloadable_plugins(paths: Iterable[str]) -> dict[str, str]:
-    """Load the plugins that can be loaded, and return for each of the others why it cannot."""
-    reasons = {}
-    for item in paths:
-        try:
-            load_plugins([item])
-        except ConfigError as error:
-            reasons[item] = str(error)
-    return reasons
+def loaded_plugins() -> tuple[str, ...]:
+    """Return the files and modules of the plugins loaded so far, for another process to load."""
+    return tuple(dict.fromkeys(item for name, (item, _) in _plugin_sources.items() if name in _plugin_factors))
+
+
+def compare_plugins(factors: Iterable[str], recorded: Mapping[str, str], where: str) -> None:
+    """Raise ConfigError if a loaded plugin declares one of ``factors`` and is not among those ``recorded`` (hashes)."""
+    for name in sorted(_plugin_factors.keys() & set(factors)):
+        item, sha256 = _plugin_sources[name]
+        if sha256 not in recorded.values():
+            raise ConfigError(
+                f"plugins: {item} (SHA-256 {sha256[:12]}) is not the plugin with which the factor {name!r} of {where} "
+                f"was made ({_hashes(recorded)}); give that one, or none"
+            )
+
+
+def missing_plugin(name: str, recorded: Mapping[str, str]) -> str:
+    """Return the sentence that says which plugin declares a factor that is unknown here, and how to give it."""
+    return (
+        f"no plugin given here declares the factor {name!r}, so its data stay plain; it was made with "
+        f"{_hashes(recorded)}: if you trust that file, give it with plugins=[path/to/file.py]"
+    )
+
+
+def _hashes(recorded: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}, SHA-256 {sha256[:12]}" for name, sha256 in recorded.items()) or "no recorded plugin"
 
 
 def _module_of(item: str) -> ModuleType:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.spec import Camera
 
 
@@ -38,8 +39,11 @@ def intrinsics(fov_x_deg: float, width_px: int, height_px: int) -> np.ndarray:
 
 def camera_from_world(camera: Camera) -> np.ndarray:
     """Return N×4×4 OpenCV extrinsics (X_camera = M X_world) of a trajectory, float64."""
-    rotation = Rotation.from_quat(np.asarray(camera.world_from_camera_xyzw)).as_matrix().transpose(0, 2, 1)
+    quaternions, centres = np.asarray(camera.world_from_camera_xyzw), np.asarray(camera.positions)
+    if not len(quaternions) == len(centres) > 0 or not (np.abs(quaternions).max(axis=1) > 0).all():
+        raise DatasetError("the camera has no poses, or not as many orientations as positions, or an orientation of 0")
+    rotation = Rotation.from_quat(quaternions).as_matrix().transpose(0, 2, 1)
     matrices = np.tile(np.eye(4), (len(rotation), 1, 1))
     matrices[:, :3, :3] = rotation
-    matrices[:, :3, 3] = -np.einsum("nij,nj->ni", rotation, np.asarray(camera.positions))
+    matrices[:, :3, 3] = -np.einsum("nij,nj->ni", rotation, centres)
     return matrices

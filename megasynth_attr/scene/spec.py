@@ -7,13 +7,13 @@ World: right-handed, z up. Cameras: OpenCV (x right, y down, z forward). Quatern
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.codec import canonical_json, content_hash, from_plain
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import decode_json, read_regular
 from megasynth_attr.scene.factor import registered
 
 FORMAT = "megasynth-attr scene 1"
@@ -208,12 +208,7 @@ def scene_from_json(text: str, where: str = "scene.json", *, keep_unknown: bool 
     A factor that no module or loaded plugin defines is an error too, unless ``keep_unknown`` keeps it as plain data,
     which is enough for everything but rendering.
     """
-    try:
-        record = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DatasetError(
-            f"{where} is not valid JSON ({error}); the file is damaged, render or fetch the scene again"
-        ) from None
+    record = decode_json(text, where)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = record.get("format") if isinstance(record, dict) else None
         raise DatasetError(f"{where}: expected format {FORMAT!r}, found {found!r}")
@@ -231,7 +226,7 @@ def scene_from_json(text: str, where: str = "scene.json", *, keep_unknown: bool 
 def read_scene(path: Path, *, keep_unknown: bool = False) -> Scene:
     """Return the Scene of a scene.json file (see ``scene_from_json``); DatasetError if it is missing or unreadable."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from None
     return scene_from_json(text, str(path), keep_unknown=keep_unknown)

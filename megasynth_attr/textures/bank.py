@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.errors import ConfigError, DatasetError
+from megasynth_attr.core.files import read_regular
+from megasynth_attr.core.names import inside
 from megasynth_attr.textures.records import INDEX_NAME, Bank, MaterialRecord, files_identity, read_index, read_record
 from megasynth_attr.textures.surface import MAPS
 
@@ -44,7 +46,7 @@ class DiskBank(Bank):
         for map_name, listed in self._listed[name].items():
             path = self._folder / listed["file"]
             try:
-                found = hashlib.sha256(path.read_bytes()).hexdigest()
+                found = hashlib.sha256(read_regular(path)).hexdigest()
             except OSError as error:
                 raise DatasetError(
                     f"the {map_name} map of {name} cannot be read: {path} ({error.strerror}); "
@@ -67,9 +69,8 @@ def _listed_files(entry: dict[str, Any], record: MaterialRecord, path: Path) -> 
         ) from None
     if files_identity({name: file["sha256"] for name, file in files.items()}) != record.identity:
         raise DatasetError(f"{path}: the identity of {record.name} does not fit its files; build the bank again")
-    for part in (Path(file["file"]) for file in files.values()):
-        if part.is_absolute() or ".." in part.parts:
-            raise DatasetError(f"{path}: {record.name} names the file {part}, which lies outside the bank")
+    for file in files.values():
+        inside(path.parent, file["file"], f"{path}: {record.name}")
     return files
 
 

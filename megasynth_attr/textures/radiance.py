@@ -19,7 +19,7 @@ _LONGEST_RUN = 127  # pixels that two bytes can stand for
 def read_hdr(path: Path) -> np.ndarray:
     """Return H×W×3 float32 linear radiance; DatasetError if the file is not a complete RGBE picture."""
     data = read_content(path, "replace it or remove it from the folder")
-    header = re.match(rb"#\?(RADIANCE|RGBE).*?\n\n-Y (\d+) \+X (\d+)\n", data, re.DOTALL)
+    header = re.match(rb"#\?(RADIANCE|RGBE).*?\n\n-Y (\d{1,9}) \+X (\d{1,9})\n", data, re.DOTALL)
     if header is None or b"32-bit_rle_rgbe" not in header.group(0):
         raise DatasetError(f"{path} is not a Radiance RGBE picture with the usual orientation (-Y +X)")
     height, width = int(header.group(2)), int(header.group(3))

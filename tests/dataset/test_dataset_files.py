@@ -21,6 +21,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError, RenderError
 from megasynth_attr.core.files import storage_problem
 from megasynth_attr.dataset import images, paths
 from megasynth_attr.dataset.reader import open_dataset, open_experiment
+from megasynth_attr.dataset.recorded import checksum_of
 from megasynth_attr.dataset.writer import SceneWriter, finalise, open_for_writing
 from megasynth_attr.scene.config import Config
 from megasynth_attr.scene.frame import camera_from_world
@@ -226,7 +227,10 @@ def test_finalise_depends_on_the_scenes_alone(dataset: Path, pristine: Path) -> 
     finalise(dataset, [], {"texture": {"geometry": 0.0}})
     record = json.loads((dataset / "dataset.json").read_text())
     assert record.pop("isolation") == {"texture": {"geometry": 0.0}}
-    assert record == json.loads((pristine / "dataset.json").read_text())  # licences were kept
+    before = json.loads((pristine / "dataset.json").read_text())
+    assert record.pop("checksum") == checksum_of(record | {"isolation": {"texture": {"geometry": 0.0}}})
+    assert before.pop("checksum") == checksum_of(before)
+    assert record == before  # licences were kept
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(finalise, [dataset] * 4, [synthetic.MATERIALS] * 4))
     assert json.loads((dataset / "dataset.json").read_text())["isolation"] == {"texture": {"geometry": 0.0}}
@@ -301,7 +305,7 @@ class TestReaderErrors:
     def test_a_dataset_record_of_the_wrong_kind(self, dataset: Path, key: str, value: object) -> None:
         file = dataset / "dataset.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
-        with pytest.raises(DatasetError, match=rf"dataset\.json is damaged: {key} is"):
+        with pytest.raises(DatasetError, match=rf"dataset\.json is damaged: {key}: expected"):
             open_dataset(dataset)
 
     def test_an_image_of_absurd_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ import old_words
 import pytest
 from safetensors.numpy import load_file
 
+from megasynth_attr.dataset.verify import verify_dataset
+
 RECORDED = golden_files.read("old_folders")
 SAME_MACHINE = RECORDED["machine"] == golden_files.machine()
 NOTHING_TO_DO = "nothing to do"
@@ -68,11 +70,19 @@ def test_a_dataset_is_verified_and_reported() -> None:
     assert "texture_00: passed" in said.out and "texture_01: passed" in said.out
     after = old_folders.files("data", but=("verify.json", "dataset.json", "index.html"))
     assert {name: after[name] for name in before} == before
-    for name in ("dataset.json", "verify.json"):  # the isolation measured anew is the same
+    added = {"dataset.json": {"checksum"}, "verify.json": {"depth_compared"}}  # written since 0.1.0
+    for name, keys in added.items():  # the isolation measured anew is the same
         path = f"data/texture_00/{name}"
-        stored = json.loads((old_folders.STORED / path).read_text())
-        added = ["/depth_compared: None → {}"] if name == "verify.json" else []  # said since 0.1.0
-        assert golden_files.changed(stored, json.loads(Path(path).read_text())) == added
+        stored, now = (json.loads(folder.joinpath(path).read_text()) for folder in (old_folders.STORED, Path()))
+        assert now.keys() - stored.keys() == keys
+        assert golden_files.changed(stored, {key: now[key] for key in stored}) == []
+
+
+def test_a_dataset_is_verified_as_it_is() -> None:
+    report = verify_dataset(Path("data/texture_00"), progress=False, write=False)
+    assert report.passed and [finding.message for finding in report.findings if finding.check == "record"] == [
+        "dataset.json has no checksum (0.1.0 wrote none), so nothing says whether its licences were changed"
+    ]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="no module bpy")

@@ -78,7 +78,7 @@ def _first(index: dict[str, Any]) -> dict[str, Any]:
         (lambda i: _first(i).update(mean_linear_rgb=[1, 2]), "expected 3 values, found 2"),
         (lambda i: _first(i)["files"].pop("normal"), "every map"),
         (lambda i: _first(i)["files"]["normal"].update(sha256="0"), "identity"),
-        (lambda i: _first(i)["files"]["normal"].update(file="../../x.png"), "outside"),
+        (lambda i: _first(i)["files"]["normal"].update(file="../../x.png"), "cannot be used as a name"),
         (lambda i: i["materials"].append(dict(_first(i))), "twice"),
     ],
 )

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.files import read_regular, unusable
 from megasynth_attr.core.ranges import is_range_table
+
+MOST_BYTES, MOST_VALUES, MOST_ALIASES, MOST_PRESETS = 2**18, 100_000, 40, 100
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without tags, and with so few aliases that a small file stays small."""
+
+    aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        self.aliases += isinstance(event, yaml.AliasEvent)
+        if self.aliases > MOST_ALIASES or getattr(event, "tag", None):
+            raise yaml.YAMLError(f"tags (!name) and more than {MOST_ALIASES} aliases (*name) are not read")
+        return super().compose_node(parent, index)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -17,9 +34,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.exists():  # OSError for a name that is too long
         raise ConfigError(f"{path}: there is no such file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, a NUL in the name, 2024-02-31
+        content = yaml.load(read_regular(path, MOST_BYTES).decode(), _Loader)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError, TypeError) as error:
+        # ValueError: not UTF-8, a NUL in the name; TypeError: a key that is a table
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if problem := unusable(content, MOST_VALUES, finite=False):  # that is said with the key
+        raise ConfigError(f"{path} cannot be used: {problem}")
     if not isinstance(content, dict | None):
         raise ConfigError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
     return content or {}
@@ -49,27 +69,34 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_preset(
-    name: str, find: Callable[[str], Path], files: Sequence[str] = (), _chain: tuple[str, ...] = ()
+    name: str,
+    find: Callable[[str], Path],
+    files: Sequence[str] = (),
+    _chain: tuple[Path, ...] = (),
+    _reads: Iterator[int] | None = None,
 ) -> dict[str, Any]:
     """Return a preset's settings, those it ``extends`` (one name or a list) merged in; ``find`` maps names to files.
 
     A name ending in .yaml is looked for beside the file that names it, then as it is; so are the ``.py`` files in the
-    lists called ``files``. Raises ConfigError for a preset that extends itself or has the key ``preset``, and
-    what ``find`` raises.
+    lists called ``files``. Raises ConfigError for a preset that extends itself, or too many others, or has the key
+    ``preset``, and what ``find`` raises.
     """
-    if name in _chain:
-        raise ConfigError(f"preset {name}: it extends itself ({' → '.join((*_chain, name))})")
-    path = find(name)
+    path, _reads = find(name), _reads or itertools.count()
+    chain = (*_chain, path.resolve())
+    if chain[-1] in _chain:
+        raise ConfigError(f"preset {name}: it extends itself ({' → '.join(one.stem for one in chain)})")
+    if next(_reads) == MOST_PRESETS:
+        raise ConfigError(f"preset {chain[0].stem}: it extends more than {MOST_PRESETS} presets")
     layer = read_yaml(path)
     if "preset" in layer:
         raise ConfigError(f"{path}: a preset names the one it builds on with extends:, not with preset:")
     parents = layer.pop("extends", [])
     parents = parents if isinstance(parents, list) else [parents]
-    if not all(isinstance(parent, str) for parent in parents):
+    if not all(isinstance(parent, str) and parent for parent in parents):
         raise ConfigError(f"{path}: extends names one preset or a list of them; a number needs quotes")
     base: dict[str, Any] = {}
     for parent in parents:
-        base = merge(base, read_preset(_beside(path, parent), find, files, (*_chain, name)))
+        base = merge(base, read_preset(_beside(path, parent), find, files, chain, _reads))
     for key in files:
         if isinstance(layer.get(key), list):
             layer[key] = [_beside(path, str(item)) for item in layer[key]]

@@ -72,7 +72,7 @@ def _value(field: dataclasses.Field[Any], hint: Any, value: Any, key: str) -> An
     extra = {"pair": field.metadata["pair"]} if "pair" in field.metadata else {}
     try:
         return from_plain(hint, plain, key, **extra)
-    except (DatasetError, TypeError, ValueError) as error:
+    except (DatasetError, TypeError, ValueError, OverflowError) as error:
         if isinstance(plain, Mapping) and not extra:
             raise ConfigError(f"{key} has no keys of its own, but .{next(iter(plain), '')} is given") from None
         problem = str(error).removeprefix(f"{key}={plain_text(plain)}: ") if extra else _expected(field, hint)

@@ -84,13 +84,17 @@ def export_dataset(options: Options, progress: bool = True) -> None:
             for i, shard in enumerate(shards)
         }
     else:
+        shards = [[scene] for scene in scenes]
         pieces = {
             f"{dataset.name}/{scene.name}": partial(write, scene=scene, link=options.link, **own) for scene in scenes
         }
     claim(out, dataset, options.format, own)
     unit = "shard" if options.format == "webdataset" else "scene"
-    for name, write_piece in tqdm(pieces.items(), desc=f"export {dataset.name}", unit=unit, disable=not progress):
+    todo = tqdm(pieces.items(), desc=f"export {dataset.name}", unit=unit, disable=not progress)
+    for (name, write_piece), shard in zip(todo, shards, strict=True):
         if not (out / name).exists():
+            for scene in shard:
+                scene.require_intact()
             with new_piece(out, name) as path:
                 write_piece(path)
 

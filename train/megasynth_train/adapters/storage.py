@@ -32,6 +32,7 @@ from megasynth_attr import __version__
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, read_json, sha256_of, write_durably
+from megasynth_attr.core.names import inside
 from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.adapters import drift
 from megasynth_train.adapters.adapted import Adapted
@@ -66,6 +67,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     record = read_json(folder / RECORD, FORMAT)
     if missing := [key for key in KEYS if key not in record]:
         raise DatasetError(f"{folder / RECORD} is damaged: {missing[0]} is missing")
+    for name in (*record["files"], *record["adapters"]):
+        inside(folder, name, str(folder / RECORD))
     for name, digest in record["files"].items():
         if not (folder / name).is_file():
             raise DatasetError(f"{folder / name} is missing; the adapter is incomplete, copy its whole folder again")

@@ -35,6 +35,7 @@ COMPARISON = Kind(
     FORMAT,
     keys=("seeds", "order"),
     tables=("identity", "methods"),
+    paths=("methods",),
     defaults=DEFAULTS | flat({"test": identity_of(MeasureSettings())}),
 )
 _COMMON = ("model", "data", "loss", "run")

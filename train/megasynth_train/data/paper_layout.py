@@ -23,6 +23,7 @@ import numpy as np
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import ExrError, decode_rarer_exr
 from megasynth_attr.core.files import read_json
+from megasynth_attr.core.names import inside
 from megasynth_attr.core.pictures import read_content
 from megasynth_attr.dataset.images import read_image
 from megasynth_train.data.frames import FrameArrays, check_camera, check_depth, over_background
@@ -71,7 +72,7 @@ def read_frames(folder: Path, views: Sequence[int]) -> list[FrameArrays]:
 
 def _frame(folder: Path, entry: Any, where: str) -> PaperFrame:
     try:
-        name = PurePosixPath(entry["file_path"])
+        name = inside(PurePosixPath(), str(PurePosixPath(entry["file_path"])), where)
         fx, fy, cx, cy, width, height = (float(entry[key]) for key in _NUMBERS)
         pose = np.array(entry["w2c"], dtype=np.float64)
     except (KeyError, TypeError, ValueError) as error:

@@ -36,6 +36,7 @@ FINISHED = Kind(
     DONE,
     "megasynth-attr finished mining 1",
     tables=("identity", "files"),
+    paths=("files",),
     advice=f"remove {DONE} to mine again, or choose another out=",
 )
 SUBSPACES = Kind(  # unfinished ones of another identity are replaced, see begin

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, read_json, sha256_of, storage_errors, write_durably
+from megasynth_attr.core.names import inside
 from megasynth_attr.core.run_folder import Kind, is_one
 from megasynth_attr.core.temporary import TMP, replacing_folder, written_beside
 from megasynth_train.vggt.weight_files import write_tensors
@@ -138,7 +139,7 @@ def _checked_state(path: Path) -> dict[str, Any]:
     """Return the record of the checkpoint at ``path``; DatasetError unless all its files are what it says."""
     state = _state(path)
     for name, expected in state["files"].items():
-        if not (path / name).is_file():
+        if not inside(path, name, str(path / STATE)).is_file():
             raise DatasetError(f"{path / name} is missing")
         if sha256_of(path / name) != expected:
             raise DatasetError(f"{path / name} is damaged: its SHA-256 is not the one {STATE} gives")

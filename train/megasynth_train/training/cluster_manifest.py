@@ -29,7 +29,7 @@ from megasynth_train.vggt.config import named_config
 MANIFEST = "cluster.json"
 FORMAT = "megasynth-attr cluster 1"
 SEED_BYTES = 6  # below 2^53, so that every JSON reader returns the number unchanged
-CLUSTER = Kind("cluster", MANIFEST, FORMAT, tables=("identity", "adapters"), defaults=DEFAULTS)
+CLUSTER = Kind("cluster", MANIFEST, FORMAT, tables=("identity", "adapters"), paths=("adapters",), defaults=DEFAULTS)
 
 
 @dataclass(frozen=True)

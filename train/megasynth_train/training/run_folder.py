@@ -32,6 +32,7 @@ FINISHED = Kind(
     "megasynth-attr finished training 1",
     keys=("step", "result", "best", "skipped_steps", "bad_files", "objective", "best_step", "best_objective"),
     tables=("identity",),
+    paths=("result", "best"),
     advice=f"remove {DONE} to finish again from the last checkpoint, or choose another out=",
 )
 RUN = Kind(
