@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr import __version__
+from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, read_json, storage_errors
 from megasynth_attr.core.run_folder import Kind, check, read_record, require_same, share
 from megasynth_attr.core.temporary import remove_leftovers, replace_atomically
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CONVENTIONS, DATASET_FORMAT
+from megasynth_attr.dataset.images import RENDER_ANEW
 from megasynth_attr.dataset.recorded import read_recorded, sealed
 from megasynth_attr.scene.config import Config, dataset_identity
 
@@ -69,9 +71,12 @@ def finalise(
         indices = paths.finished_scenes(dataset)
         scenes, used = {}, set()
         for index in indices:
-            scene = read_json(paths.scene_dir(dataset, index) / paths.SCENE_FILE)
-            scenes[paths.scene_name(index)] = {"hashes": scene["hashes"]}
-            used |= set(scene["factors"].get("texture", {}).get("identities", {}))
+            scene = read_json(scene_file := paths.scene_dir(dataset, index) / paths.SCENE_FILE)
+            try:
+                scenes[paths.scene_name(index)] = {"hashes": scene["hashes"]}
+                used |= set(scene["factors"].get("texture", {}).get("identities", {}))
+            except (AttributeError, KeyError, TypeError) as error:
+                raise DatasetError(f"{scene_file} is damaged ({error}); {RENDER_ANEW}") from None
         # materials known from an earlier call stay known, so that a call without records loses no licence
         known = {str(m["name"]): m for m in record.get("materials", [])} | materials
         record["scenes"] = scenes

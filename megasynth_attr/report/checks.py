@@ -77,7 +77,7 @@ def read_verification(file: Path) -> Verification | None:
         checks = tuple(_check(name, findings, measured.get(name, "")) for name in names)
         checks = tuple(_as_far_as_seen(check, scenes, planned) for check in checks)
         passed = bool(record["passed"]) and scenes > 0
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(
             f"{file}: the record is incomplete ({type(error).__name__}: {error}); run the verify stage again"
         ) from None

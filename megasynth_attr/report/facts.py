@@ -106,7 +106,10 @@ def read_facts(dataset: Dataset) -> Facts:
         scene_indices=indices,
         factors=factors,
         varying=tuple(f for f in factors if scopes[f] == "scene"),
-        hashes={name: dict(entry["hashes"]) for name, entry in sorted((record.get("scenes") or {}).items())},
+        hashes={
+            name: from_plain(dict[str, str], entry.get("hashes"), f"{folder / DATASET_FILE}: scenes.{name}")
+            for name, entry in sorted(dataset.recorded.scenes.items())
+        },
         isolation=record.get("isolation") or None,
         verification=read_verification(folder / VERIFY_FILE),
         materials=tuple(record.get("materials") or ()),

@@ -135,7 +135,7 @@ def materials(size: Size) -> list[dict[str, str]]:
         }
         for i in range(size.scenes)
     ]
-    wood = {"name": "wood_03", "category": "wood", "license": "CC BY 4.0", "source": "a <scan>", "identity": "wood_03"}
+    wood = {"name": "wood_03", "category": "wood", "license": "CC BY 4.0", "source": "a <scan>", "identity": "wood_030"}
     return [*ceramic, wood]
 
 
