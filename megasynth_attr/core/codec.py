@@ -156,7 +156,7 @@ def _dataclass_from_plain(kind: Any, data: Any, where: str) -> Any:
         defaults = {f.name for f in dataclasses.fields(kind) if (f.default, f.default_factory) != (MISSING, MISSING)}
         data = {f.name: data[f.name] for f in dataclasses.fields(kind) if f.name in data}
     else:
-        defaults = set()
+        defaults = {f.name for f in dataclasses.fields(kind) if f.metadata.get("added")}
     hints = hints_of(kind)
     names = [f.name for f in dataclasses.fields(kind)]
     if unknown := sorted(set(data) - set(names)):

@@ -9,7 +9,7 @@ from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.streams import Scope
 from megasynth_attr.dataset.conventions import CONVENTIONS, FORMER
 from megasynth_attr.dataset.findings import ERROR, WARNING, Finding, SceneFacts
-from megasynth_attr.dataset.images import RENDER_REST
+from megasynth_attr.dataset.paths import RENDER_REST
 from megasynth_attr.dataset.reader import Dataset
 from megasynth_attr.dataset.recorded import RecordedFactor, checksum_of
 from megasynth_attr.dataset.reprojection import PairResult, Systematic, solve_systematic

@@ -17,16 +17,10 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import ExrError, decode_exr, encode_exr
 from megasynth_attr.core.files import storage_errors, write_durably
 from megasynth_attr.core.pictures import decode_whole_numbers, read_content, read_picture
+from megasynth_attr.dataset.paths import RENDER_ANEW
 
 PNG_LEVEL = 4
 EXR_COMPRESSION = "zip"
-RENDER_ANEW = (
-    "if you made this dataset, delete the scene's folder and run the command that made it to render it anew; if you "
-    "were given it, fetch the scene again"
-)  # what to do about a damaged file of a dataset; readers of other data pass advice of their own
-RENDER_REST = (
-    "if you made this dataset, the command that made it renders the missing scenes; if you were given it, fetch them"
-)
 
 
 def png_bytes(array: np.ndarray, level: int = PNG_LEVEL) -> bytes:

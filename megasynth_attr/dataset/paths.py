@@ -31,6 +31,13 @@ CHECKSUMS_FILE = "checksums.json"
 SCENES, FAILURES, DAMAGED, REPORT = "scenes", "failures", "damaged", "report"
 RECORDS = (SCENE_FILE, CAMERAS_FILE, RENDER_FILE)
 LAYERS = {"rgb": ".png", "depth": ".exr", "normal": ".exr", "instance": ".png", "position": ".exr"}
+RENDER_ANEW = (
+    "if you made this dataset, delete the scene's folder and run the command that made it to render it anew; if you "
+    "were given it, fetch the scene again"
+)  # what to do about a damaged file of a dataset; readers of other data pass advice of their own
+RENDER_REST = (
+    "if you made this dataset, the command that made it renders the missing scenes; if you were given it, fetch them"
+)
 
 
 def dataset_name(attribute: str, dataset_index: int) -> str:

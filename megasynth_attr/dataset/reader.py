@@ -23,7 +23,8 @@ from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_attr.core.names import within
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, CHECKSUMS_FORMAT, DATASET_FORMAT
-from megasynth_attr.dataset.images import RENDER_ANEW, read_depth, read_ids, read_image, read_vectors
+from megasynth_attr.dataset.images import read_depth, read_ids, read_image, read_vectors
+from megasynth_attr.dataset.paths import RENDER_ANEW
 from megasynth_attr.dataset.recorded import ImageSize, RecordedDataset, read_recorded
 from megasynth_attr.dataset.reprojection import world_points
 from megasynth_attr.scene.factor import compare_plugins

@@ -14,7 +14,7 @@ from megasynth_attr.core.run_folder import Kind, check, read_record, require_sam
 from megasynth_attr.core.temporary import remove_leftovers, replace_atomically
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CONVENTIONS, DATASET_FORMAT
-from megasynth_attr.dataset.images import RENDER_ANEW
+from megasynth_attr.dataset.paths import RENDER_ANEW
 from megasynth_attr.dataset.recorded import read_recorded, sealed
 from megasynth_attr.scene.config import Config, dataset_identity
 

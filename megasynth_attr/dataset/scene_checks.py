@@ -13,7 +13,7 @@ from megasynth_attr.core.command.words import shown
 from megasynth_attr.core.errors import DatasetError, MegaSynthError
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.findings import ERROR, Finding, SceneFacts
-from megasynth_attr.dataset.images import RENDER_ANEW
+from megasynth_attr.dataset.paths import RENDER_ANEW
 from megasynth_attr.dataset.reader import FileSum, SceneData, View
 from megasynth_attr.dataset.reprojection import Surface, choose_pairs, compare, pixel_rays, world_points
 from megasynth_attr.scene.frame import camera_from_world, intrinsics

@@ -18,7 +18,7 @@ from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.dataset.export import colmap, nerfstudio, paper, webdataset
 from megasynth_attr.dataset.export.target import claim, new_piece
-from megasynth_attr.dataset.images import RENDER_REST
+from megasynth_attr.dataset.paths import RENDER_REST
 from megasynth_attr.dataset.reader import open_dataset
 
 

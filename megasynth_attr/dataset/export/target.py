@@ -17,7 +17,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentPro
 from megasynth_attr.core.files import read_json, storage_errors
 from megasynth_attr.core.run_folder import Kind, require_same, share
 from megasynth_attr.core.temporary import TMP, publish, remove_leftovers, working_folder
-from megasynth_attr.dataset.images import RENDER_ANEW
+from megasynth_attr.dataset.paths import RENDER_ANEW
 from megasynth_attr.dataset.reader import Dataset
 
 MARKER = ".megasynth-export"

@@ -20,7 +20,7 @@ from pathlib import Path
 from megasynth_attr.core.files import json_bytes, read_json
 from megasynth_attr.core.pictures import read_content
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.images import RENDER_ANEW
+from megasynth_attr.dataset.paths import RENDER_ANEW
 from megasynth_attr.dataset.reader import Dataset, SceneData, View
 
 WEBDATASET_FORMAT = "megasynth-attr webdataset 1"

@@ -9,7 +9,7 @@ from pathlib import Path
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import sha256_of
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.images import RENDER_ANEW
+from megasynth_attr.dataset.paths import RENDER_ANEW
 from megasynth_attr.dataset.reader import SceneData
 from megasynth_train.data import paper_layout
 from megasynth_train.data.frames import FrameArrays, check_camera, check_depth, over_background

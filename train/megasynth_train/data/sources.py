@@ -17,7 +17,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.images import RENDER_REST
+from megasynth_attr.dataset.paths import RENDER_REST
 from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
 from megasynth_train.data import paper_layout
 from megasynth_train.data.plan import available_views, usable_views
