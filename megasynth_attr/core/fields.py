@@ -37,7 +37,7 @@ def setting(
     ``short`` is a word that stands for the key on the command line. ``literal`` is for lists of paths: every word for
     the key is one item, taken exactly as typed. ``identity=False``: the value changes no result, or what it names is
     compared by content; it may differ when a folder is continued. ``added``: the key is younger than 0.1.0, so its
-    default is left out of identities and those of older folders stay equal.
+    default is left out of identities, which stay equal to those of older folders, and records may lack it.
     """
     meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": tuple(options), "identity": identity}
     meta |= {"short": short, "literal": literal, "added": added}

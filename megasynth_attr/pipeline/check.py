@@ -20,7 +20,7 @@ def check_settings(experiment: Experiment, stages: Stages, steps: Sequence[Step]
     Sections of stages that are not chosen are checked too: a key misspelt there would go unnoticed until later.
     EnvironmentProblem for a typed key of an extra that is not installed; presets and files may have such sections.
     """
-    existing_parent(experiment.out)
+    existing_parent(experiment.out)  # raises for a name that no folder can have
     for word in experiment.words:
         key, _ = split(word)
         if (section := key.partition(".")[0]) in EXTRAS.keys() - stages.groups.keys():

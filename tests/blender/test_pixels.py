@@ -123,7 +123,7 @@ def test_blenders_agree(both: tuple[Outcome, Outcome], name: str, frame: int) ->
 
 
 def test_pictures_of_the_two_new_blenders_are_alike(sessions: Any) -> None:
-    """Equal conditions and denoiser: what differs is the version. docs/sampling.md has the figures of whole scenes."""
+    """Equal conditions and denoiser: what differs is the version."""
     first, second = sessions.outcome("module"), sessions.outcome("newest")
     for name in ("default_quality", "plain", "glass", "leans_up_lit_right"):
         one, other = (outcome.frame(name)["rgba"].astype(float) for outcome in (first, second))
