@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py out=runs/step                          # vggt-1b on a GPU, vggt-tiny without one
     python benchmarks/train_step.py out=runs/step shapes=mean adapters=basis-32    # 4 … 16 views, and their mean
-    python benchmarks/train_step.py out=runs/step compile=[true] attention=cudnn profile=true
+    python benchmarks/train_step.py out=runs/step compile=[true] attention=[cudnn,fa4] profile=true
 
 One step: uint8 images and fp32 depth go to the device, are cropped, scaled, jittered and normalised there; forward,
 losses, backward; the three groups are clipped; AdamW. Weights and pictures are random, because only the time matters.
@@ -16,7 +16,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product, starmap
@@ -26,8 +25,7 @@ try:
     import common  # noqa: F401  the checkout's path
     import torch
     import train_step_run as stepping
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from train_step_tables import GIB, MEAN_VIEWS, Row, analytic_table, mean_lines, memory_bytes, table
+    from train_step_tables import GIB, MEAN_VIEWS, Row, analytic_table, class_table, mean_lines, memory_bytes, table
 
     from megasynth_attr.core.command.program import Help, parse
     from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
@@ -49,12 +47,6 @@ HELP = Help(
         "python benchmarks/train_step.py shapes=4x8 adapters=basis-32 checkpointing=[false] out=runs/step profile=true",
     ),
 )
-FALLBACKS = (SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)  # for the camera head's fp32
-ATTENTION = {
-    "auto": (),
-    "flash": (SDPBackend.FLASH_ATTENTION, *FALLBACKS),
-    "cudnn": (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, *FALLBACKS),
-}
 
 
 @dataclass(frozen=True)
@@ -79,13 +71,17 @@ class Options:
     compile: tuple[bool, ...] = setting(
         (), "true: torch.compile of every block; empty: both values on a GPU, false on a CPU"
     )
-    attention: str = setting("auto", "preferred attention kernel; auto: torch's choice", options=list(ATTENTION))
-    frozen_bf16: bool = setting(True, "under bf16: store frozen linears of encoder and aggregator in bf16")
+    attention: tuple[str, ...] = setting(("auto",), "values of model.attention")
+    depth_head: tuple[str, ...] = setting(("auto",), "values of model.depth_head")
+    frozen: tuple[str, ...] = setting(("bf16",), "values of model.frozen")
+    keep: tuple[float, ...] = setting((1.0,), "values of model.keep")
     cudnn_benchmark: bool = setting(False, "let cuDNN try its convolution algorithms for every shape")
     warmup: int = setting(3, "steps before the timed ones", minimum=1)
     steps: int = setting(8, "timed steps; their median is printed", minimum=1)
     budget_s: float = setting(1500.0, "start no new row after this many seconds; 0: no limit", minimum=0)
-    profile: bool = setting(False, "for every row, write the operations of one step, sorted by time, into out=")
+    profile: bool = setting(
+        False, "for every row, write the operations of one step, sorted by time, into out=, and time by class of kernel"
+    )
     seed: int = setting(0, "seed of weights and pictures", minimum=0)
 
 
@@ -114,15 +110,16 @@ def measure(trainee: stepping.Trainee, row: Row, options: Options, device: torch
         seconds = stepping.timed(run, device, options.warmup, options.steps)
         peak = torch.cuda.max_memory_allocated() / GIB if cuda else None
         waits = stepping.waits_of(run, device)
+        classes = {}
         if options.profile:
             name = f"profile_{row.shape.scenes}x{row.shape.views}_{str(row.variant).replace(', ', '_')}.txt"
-            stepping.write_profile(run, Path(options.out) / name, device)
+            classes = stepping.profile(run, Path(options.out) / name.replace(" ", "-"), device)
     except torch.cuda.OutOfMemoryError:
         return replace(row, problem="out of memory")
     finally:
         trainee.optimiser.zero_grad(set_to_none=True)
         release(device)
-    return replace(row, seconds=seconds, peak_gib=peak, waits=waits)
+    return replace(row, seconds=seconds, peak_gib=peak, waits=waits, classes_ms=classes)
 
 
 def release(device: torch.device) -> None:
@@ -137,12 +134,12 @@ def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator
     began = time.monotonic()
     cuda, size_px = device.type == "cuda", options.size_px or config.image_size_px
     compiled = options.compile or ((False, True) if cuda else (False,))
-    for variant in starmap(stepping.Variant, product(options.checkpointing, compiled, options.adapters)):
+    values = (options.checkpointing, compiled, options.attention, options.depth_head, options.frozen, options.keep)
+    for variant in starmap(stepping.Variant, product(*values, options.adapters)):
         trainee, tuning, recompute = None, variant.tuning, variant.checkpointing
         for shape in shapes_of(options, size_px):
             flop = step_cost(config, shape, tuning, recompute=recompute).total
-            bf16 = options.frozen_bf16 and cuda
-            memory = memory_bytes(config, shape, tuning, recompute=recompute, frozen_bf16=bf16)
+            memory = memory_bytes(config, shape, tuning, recompute=recompute, frozen_bf16=cuda)
             row = Row(variant, shape, flop / 1e12, sum(memory.values()) / GIB)
             if tuning.kind == "basis" and tuning.rank > config.width:
                 yield replace(row, problem=f"D > width {config.width}")
@@ -151,7 +148,7 @@ def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator
                 yield replace(row, problem="not run: out of time")
                 continue
             try:
-                trainee = trainee or stepping.build(config, variant, device, options.frozen_bf16, options.seed)
+                trainee = trainee or stepping.build(config, variant, device, options.seed)
             except torch.cuda.OutOfMemoryError:
                 yield replace(row, problem="out of memory (weights)")
                 continue
@@ -183,19 +180,18 @@ def main(words: list[str]) -> None:
     torch.backends.cudnn.benchmark = options.cudnn_benchmark
     name = torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads"
     where = f"{size} on {name}, PyTorch {torch.__version__}"
-    title = f"{where}; attention {options.attention}, median of {options.steps} steps"
+    title = f"{where}; median of {options.steps} steps"
     print(title, flush=True)
     done: list[Row] = []
-    prefer = ATTENTION[options.attention]
-    with sdpa_kernel(list(prefer), set_priority=True) if prefer else nullcontext():
-        for row in rows(options, named_config(size, point_head=False), device):
-            done.append(row)
-            figures = row.problem or f"{row.seconds['step']:.3f} s per step"
-            print(f"{row.variant}, {row.shape.scenes} × {row.shape.views}: {figures}", flush=True)
-            if options.out:
-                record = {"title": title, "options": asdict(options), "rows": [asdict(row) for row in done]}
-                replace_atomically(Path(options.out) / "train_step.json", json.dumps(record, indent=1).encode())
-                replace_atomically(Path(options.out) / "train_step.md", report(title, words, done, cuda).encode())
+    for row in rows(options, named_config(size, point_head=False), device):
+        done.append(row)
+        figures = row.problem or f"{row.seconds['step']:.3f} s per step, {row.peak_gib or 0:.1f} GiB"
+        print(f"{row.variant}, {row.shape.scenes} × {row.shape.views}: {figures}", flush=True)
+        if options.out:
+            record = {"title": title, "options": asdict(options), "rows": [asdict(row) for row in done]}
+            Path(options.out).mkdir(parents=True, exist_ok=True)
+            replace_atomically(Path(options.out) / "train_step.json", json.dumps(record, indent=1).encode())
+            replace_atomically(Path(options.out) / "train_step.md", report(title, words, done, cuda).encode())
     print(f"\n{report(title, words, done, cuda)}")
 
 
@@ -206,6 +202,7 @@ def report(title: str, words: list[str], done: list[Row], cuda: bool) -> str:
     if not cuda:
         parts.append("Measured on a CPU: these times say nothing about a GPU, only that the whole step runs.")
     parts += ["\n".join(mean_lines(done))] if mean_lines(done) else []
+    parts += ["Milliseconds of one step by class of kernel:", class_table(done)] if class_table(done) else []
     parts.append(
         "## Computed, not measured: vggt-1b, 518 × 518 px, one H200\n\nBound: the arithmetic at the highest rate of "
         "dense products that the card reaches. Estimate: GEMMs at 650, attention at 450 forward and 350 backward, "

@@ -26,13 +26,20 @@ from megasynth_train.data.colour import draw_jitter
 from megasynth_train.data.device import prepare
 from megasynth_train.subspace.basis import Basis, haar_frame
 from megasynth_train.subspace.join import float32_layer
+from megasynth_train.training.arithmetic import choose_arithmetic
 from megasynth_train.training.losses import losses
 from megasynth_train.training.optimiser import build_optimiser, clip_by_group, set_learning_rate, step_unless
-from megasynth_train.training.settings import AdapterSettings, DataSettings, LossSettings, OptimSettings
+from megasynth_train.training.settings import (
+    AdapterSettings,
+    DataSettings,
+    LossSettings,
+    ModelSettings,
+    OptimSettings,
+)
 from megasynth_train.vggt.config import VGGTConfig
 from megasynth_train.vggt.initialise import random_model
-from megasynth_train.vggt.model import VGGT, compile_blocks
-from megasynth_train.vggt.precision import autocast, resolve_precision
+from megasynth_train.vggt.model import VGGT
+from megasynth_train.vggt.precision import autocast
 
 PARTS = ("prepare", "forward", "backward", "clip, AdamW")
 Run = Callable[[], Iterator[None]]  # yields before each of ``PARTS``
@@ -55,6 +62,10 @@ class Variant:
 
     checkpointing: bool
     compiled: bool
+    attention: str
+    depth_head: str
+    frozen: str
+    keep: float
     adapter: str
 
     @property
@@ -63,7 +74,17 @@ class Variant:
 
     def __str__(self) -> str:
         extras = ["recomputed"] * self.checkpointing + ["compiled"] * self.compiled
+        extras += [self.attention, f"head {self.depth_head}"]
+        extras += ["fp8"] * (self.frozen == "fp8") + [f"keep {self.keep:g}"] * (self.keep < 1)
         return ", ".join([self.adapter, *extras])
+
+    @property
+    def settings(self) -> ModelSettings:
+        """Return the settings of the section ``model`` that make a run this variant."""
+        return ModelSettings(
+            compile=self.compiled, attention=self.attention, depth_head=self.depth_head, frozen=self.frozen,
+            keep=self.keep,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,21 +96,21 @@ class Trainee:
     optimiser: torch.optim.AdamW
 
 
-def build(config: VGGTConfig, variant: Variant, device: torch.device, frozen_bf16: bool, seed: int) -> Trainee:
+def build(config: VGGTConfig, variant: Variant, device: torch.device, seed: int) -> Trainee:
     """Return a model with random weights on ``device``, adapted as in training; a basis is random as well."""
     model, tuning = random_model(config, seed, device), variant.tuning
     basis = random_directions(model, tuning.rank, seed) if tuning.kind == "basis" else None
     settings = AdapterSettings(mode="subspace" if basis else tuning.kind, rank=tuning.rank)
     base, steps = base_of(model), OptimSettings().steps
     adapted = Adapted(model, settings, base, seed, steps, prepare_adapters(model, settings, steps, seed, basis))
-    if frozen_bf16 and resolve_precision("auto", device) == "bf16":
+    arithmetic = choose_arithmetic(variant.settings, config, device)
+    arithmetic.apply(model)
+    if arithmetic.precision == "bf16":
         make_lean(adapted)
     model.to(device)
     optimiser = build_optimiser(adapted.trainable, OptimSettings())
     set_learning_rate(optimiser, 1e-5)
     model.gradient_checkpointing = variant.checkpointing
-    if variant.compiled:
-        compile_blocks(model)
     return Trainee(model.train(), adapted.groups, optimiser)
 
 
@@ -191,13 +212,48 @@ def waits_of(run: Run, device: torch.device) -> int | None:
     return len(places)
 
 
-def write_profile(run: Run, path: Path, device: torch.device) -> None:
-    """Write the operations of one step into ``path``, the slowest first."""
+def profile(run: Run, path: Path, device: torch.device) -> dict[str, float]:
+    """Write the operations of one step into ``path``, the slowest first; return its milliseconds by class of kernel.
+
+    ``idle`` is what the device waited between its kernels. Empty without a GPU.
+    """
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=kinds) as profile:
         list(run())
+        if device.type == "cuda":
+            torch.cuda.synchronize()
     order = f"self_{device.type}_time_total"
     text = profile.key_averages().table(sort_by=order, row_limit=60, max_name_column_width=90)
-    replace_atomically(path, text.encode())
+    kernels = sorted(
+        (event.time_range.start, event.time_range.end, event.name)
+        for event in profile.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    )
+    classes, gaps, busy_until = dict.fromkeys(CLASSES, 0.0), [], float("nan")
+    for start, end, name in kernels:
+        classes[class_of(name)] += (end - start) / 1e3
+        if start > busy_until:
+            gaps.append((start - busy_until, name))
+        busy_until = end if busy_until != busy_until else max(end, busy_until)
+    lines = [f"{gap:9.1f} us before {name[:100]}" for gap, name in sorted(gaps, reverse=True)[:40]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_atomically(path, "\n".join([text, "longest waits of the device", *lines, ""]).encode())
+    return classes | {"idle": sum(gap for gap, _ in gaps) / 1e3} if kernels else {}
+
+
+CLASSES = {  # words in the names of kernels, in this order
+    "attention": ("fmha", "flash", "attention", "sdpa", "cudnn_generated"),
+    "convolution": ("conv", "dgrad", "wgrad", "fprop", "im2col", "nchwToNhwc", "nhwcToNchw"),
+    "resize": ("upsample", "interpolate"),
+    "GEMM": ("gemm", "nvjet", "cutlass", "xmma", "splitk", "gemv"),
+    "fused elementwise": ("triton",),
+    "rest": ("",),
+}
+
+
+def class_of(kernel: str) -> str:
+    """Return the class in CLASSES of a kernel with this name."""
+    lower = kernel.lower()
+    return next(name for name, words in CLASSES.items() if any(word.lower() in lower for word in words))

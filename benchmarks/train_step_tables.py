@@ -40,6 +40,7 @@ class Row:
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_gib: float | None = None
     waits: int | None = None  # operations of a step that made the host wait for the device
+    classes_ms: Mapping[str, float] = field(default_factory=dict)  # kernel time of one step; empty: not profiled
     problem: str = ""
 
     @property
@@ -67,6 +68,20 @@ def _cells(row: Row, on_gpu: bool) -> list[str]:
     if not on_gpu:
         return [*cells, "–", "–"]
     return [*cells, f"{row.bound_s:.3f}", "" if row.problem else f"{step_s / row.bound_s:.2f}"]
+
+
+def class_table(rows: Sequence[Row]) -> str:
+    """Return one line per profiled row, with the bound beside the kernels' time; empty without any."""
+    profiled = [row for row in rows if row.classes_ms]
+    if not profiled:
+        return ""
+    head = ["variant", "scenes × views", *profiled[0].classes_ms, "bound ms"]
+    lines = [
+        [str(row.variant), f"{row.shape.scenes} × {row.shape.views}", *(f"{ms:.0f}" for ms in row.classes_ms.values()),
+         f"{row.bound_s * 1e3:.0f}"]
+        for row in profiled
+    ]  # fmt: skip
+    return markdown_table([head, *lines], aligned=False)
 
 
 def mean_lines(rows: Sequence[Row]) -> list[str]:

@@ -32,8 +32,10 @@ from megasynth_attr.core.run_folder import flat
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters import Adapted, adapt, save_adapter
+from megasynth_train.adapters.adapted import NEED_FLOAT32_WEIGHTS
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.data.sources import open_sources
+from megasynth_train.training.arithmetic import Arithmetic, choose_arithmetic
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import read_best
 from megasynth_train.training.loop import Run, load_weights, say, train
@@ -52,7 +54,7 @@ from megasynth_train.training.run_folder import (
 )
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position
-from megasynth_train.vggt.model import compile_blocks
+from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.precision import resolve_precision, set_backends
 
 HELP = Help(
@@ -101,6 +103,11 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
         set_backends()
+        arithmetic = choose_arithmetic(settings.model, named_config(settings.model.size), accelerator.device)
+        if arithmetic.frozen == "fp8" and settings.adapter.mode in NEED_FLOAT32_WEIGHTS:
+            raise ConfigError(
+                f"model.frozen=fp8 does not go with mode={settings.adapter.mode}, which needs float32 weights"
+            )
         identity = settings_identity(settings, accelerator)  # before the folder is made: the basis may be unusable
         with held(out, accelerator, identity):
             if (done := on_main(accelerator, lambda: read_done(out))) is not None:
@@ -110,13 +117,14 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
                         "(data and base model were not compared)"
                     )
                 return _result(out, done, already_done=True)
-            return _train(settings, out, accelerator, identity, record or {}, stop)
+            return _train(settings, out, accelerator, arithmetic, identity, record or {}, stop)
 
 
 def _train(
     settings: TrainSettings,
     out: Path,
     accelerator: Accelerator,
+    arithmetic: Arithmetic,
     identity: dict[str, Any],
     record: Mapping[str, Any],
     stop: StopRequest,
@@ -126,8 +134,7 @@ def _train(
     if not data.validation and settings.run.validate_every:
         settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, validate_every=0))
     adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
-    if settings.model.compile:
-        compile_blocks(adapted.model)
+    arithmetic.apply(adapted.model)
     identity |= {TRAINING_DATA: data.fingerprint, BASE_MODEL: adapted.base.weights_sha256}
     # of one checkpoint and the result: weights, two moments, and the weights again
     needed_bytes = 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())
@@ -135,7 +142,7 @@ def _train(
     if accelerator.is_main_process:
         for note in (*notes, *adapted.notes):
             say(note)
-        say(f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})")
+        say(f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode}); {arithmetic}")
     position = train(Run(adapted, data, settings, accelerator, out, identity), stop)
     training = {
         **record,

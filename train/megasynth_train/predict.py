@@ -22,11 +22,11 @@ from megasynth_train.adapters import load_adapter
 from megasynth_train.data.images import MODES, Picture, image_files, load_pictures
 from megasynth_train.evaluate.prediction import confident, predict
 from megasynth_train.evaluate.prediction_files import FORMAT, OVERVIEW, check_out, write_prediction
+from megasynth_train.training.arithmetic import choose_arithmetic
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.processes import make_accelerator
 from megasynth_train.training.settings import ModelSettings
 from megasynth_train.vggt.config import named_config
-from megasynth_train.vggt.model import compile_blocks
 from megasynth_train.vggt.precision import set_backends
 
 HELP = Help(
@@ -103,6 +103,7 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     device = make_accelerator(settings.device).device
     set_backends()
     config = named_config(settings.model.size)
+    arithmetic = choose_arithmetic(settings.model, config, device)
     width_px = settings.width_px or config.image_size_px
     # before the weights are loaded, because this may fail
     pictures = load_pictures(files.used, settings.mode, width_px, config.patch_size_px)
@@ -112,8 +113,7 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     if settings.adapter:
         adapted = load_adapter(model, Path(settings.adapter), settings.basis)
         model, notes = adapted.model, [*notes, *adapted.notes]
-    if settings.model.compile:
-        compile_blocks(model)
+    arithmetic.apply(model.requires_grad_(False))
     scene = predict(model, as_images(pictures), device, settings.model.precision, pixel_centre=settings.pixel_centre)
     if not (np.isfinite(scene.pose_encoding).all() and np.isfinite(scene.depth_z).all()):
         raise ConfigError("the model's output is not finite; try model.precision=fp32")

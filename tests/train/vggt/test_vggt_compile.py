@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 from megasynth_train.vggt.block import Block
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.initialise import random_model
-from megasynth_train.vggt.model import compile_blocks, freeze_encoder
+from megasynth_train.vggt.model import compile_model, freeze_encoder
 from megasynth_train.vggt.tables import grid_rotation
 
 
@@ -27,7 +27,7 @@ def test_every_block_is_traced_whole_in_changing_shapes() -> None:
     """With the tracer alone (no machine code): nothing breaks the graph, and the number of variants stays bounded."""
     config = named_config("vggt-tiny", encoder_depth=2, camera_depth=1, point_head=False)
     plain, compiled = random_model(config, seed=3), random_model(config, seed=3)
-    assert compile_blocks(compiled, backend="eager") == 2 + 2 * config.depth + 1
+    assert compile_model(compiled, backend="eager") == 2 + 2 * config.depth + 1
     assert list(compiled.state_dict()) == list(plain.state_dict())
     for model in (plain, compiled):
         freeze_encoder(model)
@@ -61,7 +61,7 @@ def test_machine_code_of_a_block_gives_the_same_numbers() -> None:
         return out.detach(), block.attn.qkv.weight.grad
 
     expected = run()
-    assert compile_blocks(block) == 1
+    assert compile_model(block) == 1
     for found, plain in zip(run(), expected, strict=True):
         torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-6)
     assert counters["stats"]["unique_graphs"] == 1

@@ -38,11 +38,13 @@ from megasynth_train.evaluate.page import INDEX, Cloud, PageScene, write_point_p
 from megasynth_train.evaluate.pictures import save_picture
 from megasynth_train.evaluate.results import FORMAT, results_record, results_text
 from megasynth_train.evaluate.run import SceneEvaluation, evaluate_scenes, facts
+from megasynth_train.training.arithmetic import choose_arithmetic
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.processes import make_accelerator
 from megasynth_train.vggt.checkpoint import weights_hash
-from megasynth_train.vggt.model import VGGT, compile_blocks
-from megasynth_train.vggt.precision import resolve_precision, set_backends
+from megasynth_train.vggt.config import named_config
+from megasynth_train.vggt.model import VGGT
+from megasynth_train.vggt.precision import set_backends
 
 RESULTS, TABLES, PICTURES = "results.json", "results.md", "pictures"
 EVALUATION = Kind("evaluation", RESULTS, FORMAT)
@@ -89,6 +91,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
 def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, dict[str, Any]]:
     """Return the model with its adapter, and its record for results.json."""
     notes: list[str] = []
+    arithmetic = choose_arithmetic(settings.model, named_config(settings.model.size), device)
     base = base_model(settings.model, notes)
     model, digest, adapter, mode = base, "", "", ""
     if settings.adapter:
@@ -109,10 +112,9 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
         "adapter_mode": mode,
         # of adapter.json, which holds the checksums of the adapter's files; without it, of PEFT's files
         "adapter_record_sha256": adapter,
-        "precision": resolve_precision(settings.model.precision, device),
+        "precision": arithmetic.precision,
     }
-    if settings.model.compile:
-        compile_blocks(model)
+    arithmetic.apply(model.requires_grad_(False))
     return model, described
 
 

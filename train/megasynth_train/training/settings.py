@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from megasynth_attr.core.fields import range_setting, setting, span
 from megasynth_attr.core.ranges import Range, Uniform
-from megasynth_train.vggt.config import SIZES
+from megasynth_train.vggt.config import ATTENTION_KERNELS, SIZES
 
 SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # only for mode=subspace
 TWO_ADAPTERS = ("pissa", "adalora", "lora_xs")  # the method's own on the aggregator, plain LoRA on the heads
@@ -34,7 +34,31 @@ class ModelSettings:
     gradient_checkpointing: bool = setting(
         False, "recompute every block in the backward pass: less memory, slower", identity=False
     )
-    compile: bool = setting(False, "compile every block with torch.compile", identity=False)
+    compile: bool = setting(False, "compile blocks and heads with torch.compile", identity=False)
+    attention: str = setting(
+        "auto",
+        "attention kernel of encoder and aggregator; sdpa: PyTorch's choice; auto: fa4 or fa3 where installed and the "
+        "card has it, else sdpa",
+        options=list(ATTENTION_KERNELS),
+        identity=False,
+    )
+    depth_head: str = setting(
+        "auto", "arithmetic of the depth head; auto: as model.precision", options=["auto", "fp32", "bf16"], added=True
+    )
+    frozen: str = setting(
+        "bf16",
+        "under model.precision=bf16: arithmetic of products with frozen weights; fp8 is faster and rounds more",
+        options=["bf16", "fp8"],
+        added=True,
+    )
+    keep: float = setting(
+        1.0,
+        "model.compile=true: share of a block's activations kept for the backward pass; the cheapest of the others are "
+        "computed again",
+        minimum=0,
+        maximum=1,
+        identity=False,
+    )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from megasynth_train.vggt.attention import attend
 from megasynth_train.vggt.tables import Rotation, rotate
 
 
@@ -36,11 +37,15 @@ class Mlp(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one fused qkv projection; optionally normalised and rotated queries and keys."""
+    """Multi-head self-attention with one fused qkv projection; optionally normalised and rotated queries and keys.
+
+    ``kernel`` is one that ``resolve_attention`` returned.
+    """
 
     def __init__(self, width: int, heads: int, *, qk_norm: bool) -> None:
         super().__init__()
         self.heads = heads
+        self.kernel = "sdpa"
         self.qk_norm = qk_norm
         self.qkv = nn.Linear(width, 3 * width)
         if qk_norm:
@@ -55,10 +60,10 @@ class Attention(nn.Module):
             q, k = self.q_norm(q.float()), self.k_norm(k.float())
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        # Strided views [batch, heads, tokens, head_dim] in v's dtype, which the flash kernels take without a copy.
-        # v is copied because the backward pass keeps it, and a view would keep the whole qkv (8 GiB at 32 × 518² px).
-        q, k, v = q.to(v.dtype).transpose(1, 2), k.to(v.dtype).transpose(1, 2), v.contiguous().transpose(1, 2)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        # The backward pass keeps v, and a view keeps the whole qkv (8 GiB at 32 × 518² px). Compiled code keeps that
+        # anyway, for the norms, and needs no copy.
+        v = v if torch.compiler.is_compiling() else v.contiguous()
+        return self.proj(attend(q.to(v.dtype), k.to(v.dtype), v, self.kernel).flatten(2))
 
 
 class Block(nn.Module):

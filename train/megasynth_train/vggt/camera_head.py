@@ -40,14 +40,18 @@ class CameraHead(nn.Module):
         pose: Tensor | None = None
         encodings = []
         for _ in range(self.iterations):
-            if pose is not None:  # before its activation, and detached: each iteration learns only its own delta
-                pose = pose.detach()
-            previous = self.empty_pose_tokens.expand(*camera.shape[:2], -1) if pose is None else pose
-            shift, scale, gate = self.poseLN_modulation(self.embed_pose(previous)).chunk(3, dim=-1)
-            tokens = camera + gate * (plain * (1 + scale) + shift)
-            for block in self.trunk:
-                tokens = block(tokens)
-            delta = self.pose_branch(self.trunk_norm(tokens))
-            pose = delta if pose is None else pose + delta
+            # before its activation, and detached: each iteration learns only its own delta
+            previous = self.empty_pose_tokens.expand(*camera.shape[:2], -1) if pose is None else pose.detach()
+            delta = self.refine(camera, plain, previous)
+            pose = delta if pose is None else previous + delta
             encodings.append(torch.cat((pose[..., :_LINEAR], pose[..., _LINEAR:].relu()), dim=-1))
         return tuple(encodings)
+
+    def refine(self, camera: Tensor, plain: Tensor, pose: Tensor) -> Tensor:
+        """Return what to add to ``pose`` [B, S, 9], of the camera tokens and these without scale, each [B, S, 2C]."""
+        shift, scale, gate = self.poseLN_modulation(self.embed_pose(pose)).chunk(3, dim=-1)
+        tokens = camera + gate * (plain * (1 + scale) + shift)
+        for block in self.trunk:
+            tokens = block(tokens)
+        delta: Tensor = self.pose_branch(self.trunk_norm(tokens))
+        return delta

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from megasynth_train.vggt.config import VGGTConfig
-from megasynth_train.vggt.tables import TableCache, map_parts, whole_map
+from megasynth_train.vggt.tables import TableCache, bilinear_matrix, map_parts, whole_map
 
 _MAP_STRENGTH = 0.1
 _MAP_BASE = 100.0
@@ -79,11 +80,15 @@ class Scratch(nn.Module):
 
 
 class DPTHead(nn.Module):
-    """Raw values of every pixel from the four taps."""
+    """Raw values of every pixel from the four taps.
+
+    ``precision``: "fp32", or "bf16" for everything but the norm and the last convolution.
+    """
 
     def __init__(self, config: VGGTConfig, outputs: int) -> None:
         super().__init__()
         one, two, _, four = config.dpt_channels
+        self.precision = "fp32"
         self.special_count = config.special_count
         self.patch_size_px = config.patch_size_px
         self.norm = nn.LayerNorm(2 * config.width, eps=1e-5)
@@ -103,14 +108,18 @@ class DPTHead(nn.Module):
         """Return [B, S, outputs, H, W] of four ``taps`` [B, S, special + patches, 2C]."""
         scenes, frames = taps[0].shape[:2]
         patches = [tap[:, :, self.special_count :].flatten(0, 1) for tap in taps]
-        if torch.is_grad_enabled():
-            pixels = self._pixels(patches, image_size_hw)
-        else:  # frames do not see each other here, so pieces give the same numbers
-            pieces = zip(*(tokens.split(_FRAMES_AT_ONCE) for tokens in patches), strict=True)
-            pixels = torch.cat([self._pixels(piece, image_size_hw) for piece in pieces])
+        with self._arithmetic(patches[0].device):
+            if torch.is_grad_enabled():
+                pixels = self.pixels(patches, image_size_hw)
+            else:  # frames do not see each other here, so pieces give the same numbers
+                pieces = zip(*(tokens.split(_FRAMES_AT_ONCE) for tokens in patches), strict=True)
+                pixels = torch.cat([self.pixels(piece, image_size_hw) for piece in pieces])
         return pixels.unflatten(0, (scenes, frames))
 
-    def _pixels(self, patches: Sequence[Tensor], image_size_hw: tuple[int, int]) -> Tensor:
+    def _arithmetic(self, device: torch.device) -> AbstractContextManager[object]:
+        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def pixels(self, patches: Sequence[Tensor], image_size_hw: tuple[int, int]) -> Tensor:
         """Return [N, outputs, H, W] of the patch tokens [N, patches, 2C] of each tap."""
         height, width = image_size_hw
         rows, columns = height // self.patch_size_px, width // self.patch_size_px
@@ -120,7 +129,14 @@ class DPTHead(nn.Module):
             image = self.norm(tokens).unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
             levels.append(resize(self._with_map(project(image), width / height)))
         x = self.scratch.output_conv1(self.scratch.fuse(levels))
-        return self.scratch.output_conv2(self._with_map(_resize(x, image_size_hw), width / height))
+        *inner, last = self.scratch.output_conv2
+        x = self._with_map(_resize(x, image_size_hw), width / height)
+        for layer in inner:
+            x = layer(x)
+        if self.precision == "fp32":
+            return last(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return last(x.float())
 
     def _with_map(self, x: Tensor, aspect: float) -> Tensor:
         """Return ``x`` [N, channels, h, w] with the position map added in place."""
@@ -146,4 +162,24 @@ def _faint_parts(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 
 def _resize(x: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    return F.interpolate(x, size=size_hw, mode="bilinear", align_corners=True)
+    """Return ``x`` [N, channels, h, w] at ``size_hw``: bilinear, the centres of the corner pixels in their places.
+
+    On CUDA by a product with one small matrix per axis. The backward pass of ``interpolate`` adds with atomics there,
+    four times as slow in float32 and worse in bfloat16.
+    """
+    if not x.is_cuda:
+        return F.interpolate(x, size=size_hw, mode="bilinear", align_corners=True)
+    return resize_by_products(x, size_hw)
+
+
+def resize_by_products(x: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Return what ``_resize`` does, up to rounding; channels-last in memory."""
+    count, channels, height, width = x.shape
+    rows, columns = (
+        bilinear_matrix(to, of, x.dtype, x.device) for to, of in zip(size_hw, (height, width), strict=True)
+    )
+    lines = x.permute(0, 2, 3, 1).reshape(count * height, width, channels)
+    wide = torch.bmm(columns.expand(len(lines), -1, -1), lines)
+    wide = wide.reshape(count, height, size_hw[1] * channels)
+    tall = torch.bmm(rows.expand(count, -1, -1), wide)
+    return tall.reshape(count, *size_hw, channels).permute(0, 3, 1, 2)

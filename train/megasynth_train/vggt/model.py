@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -88,19 +89,34 @@ def freeze_encoder(model: VGGT) -> None:
     model.aggregator.patch_embed.requires_grad_(False)
 
 
-def compile_blocks(model: nn.Module, *, backend: str = "inductor", dynamic: bool | None = None) -> int:
-    """Compile every block in place with ``torch.compile``; return how many there are. Names in the state dict stay.
+def compile_model(
+    model: nn.Module, *, backend: str = "inductor", dynamic: bool | None = None, keep: float = 1.0
+) -> int:
+    """Compile in place, with ``torch.compile``, every block, an iteration of the camera head and the dense heads.
 
-    Adapt the model first: an adapter inside a block is compiled with it. ``dynamic`` None compiles for the first shape
-    met, and for any once it changes.
+    Returns how many parts there are. Names in the state dict stay. Adapt the model first: an adapter inside a part is
+    compiled with it. ``dynamic`` None compiles for the first shape met, and for any once it changes. Of what a part
+    keeps for the backward pass, ``keep`` is the share that stays; the cheapest of the rest are computed again.
     """
-    # All blocks share one forward, and PyTorch stops compiling a function after 8 variants (encoder, frame, global and
-    # camera blocks, each with and without gradients and in several shapes), silently but for a warning.
+    # All blocks share one forward, and PyTorch stops compiling a function after 8 variants (encoder, frame and global
+    # blocks, each with and without gradients and in several shapes), silently but for a warning.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _COMPILED_VARIANTS)
-    blocks = [module for module in model.modules() if isinstance(module, Block)]
-    for block in blocks:
-        block.compile(backend=backend, dynamic=dynamic)
-    return len(blocks)
+    torch._functorch.config.activation_memory_budget = keep  # read when a part is compiled, at its first call
+    compiled = partial(torch.compile, backend=backend, dynamic=dynamic)
+    parts = list(model.modules())
+    trunk = {block for head in parts if isinstance(head, CameraHead) for block in head.trunk}
+    count = 0
+    for part in parts:
+        if isinstance(part, Block) and part not in trunk:
+            part.compile(backend=backend, dynamic=dynamic)
+        elif isinstance(part, CameraHead):
+            part.refine = compiled(part.refine)  # type: ignore[method-assign]
+        elif isinstance(part, DPTHead):
+            part.pixels = compiled(part.pixels)  # type: ignore[method-assign]
+        else:
+            continue
+        count += 1
+    return count
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager[object]:

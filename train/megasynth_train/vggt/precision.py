@@ -1,4 +1,4 @@
-"""Which arithmetic runs where: bfloat16 in encoder and aggregator if asked for, float32 in heads and losses."""
+"""Which arithmetic runs where: bfloat16 in encoder and aggregator if asked for, float32 in losses."""
 
 from __future__ import annotations
 

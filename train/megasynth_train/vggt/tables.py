@@ -24,9 +24,10 @@ class TableCache:
     def __getstate__(self) -> dict[str, Any]:
         return {"_tables": {}}
 
-    @torch.compiler.disable
     def get(self, make: Callable[..., Tables], *arguments: Any) -> Tables:
-        """Return ``make(*arguments)``, made once; the last argument is the device."""
+        """Return ``make(*arguments)``, made once; the last argument is the device. Compiled code makes its own."""
+        if torch.compiler.is_compiling():
+            return make(*arguments)
         tables: Tables | None = self._tables.get((make, arguments))
         if tables is None:
             # Ordinary tensors even under inference_mode, whose own tensors cannot be used in training.
@@ -107,6 +108,21 @@ def map_parts(
         angles = coordinates.unsqueeze(-1) * base**exponents
         parts.append(torch.cat((angles.sin(), angles.cos()), dim=-1).float())
     return parts[0], parts[1]
+
+
+def bilinear_matrix(target: int, source: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return [target, source]: linear interpolation of ``source`` values at ``target`` places, the ends on the ends.
+
+    For bfloat16 places are rounded to 1/256 of a pixel, so that the two weights of a row are exact and sum to 1. Rows
+    are padded in memory to a multiple of 8 values, which fast matrix products need.
+    """
+    step = (source - 1) / max(target - 1, 1)
+    places = torch.arange(target, dtype=torch.float64, device=device) * step
+    if dtype == torch.bfloat16:
+        places = (places * 256).round() / 256
+    padded = torch.arange(-(-source // 8) * 8, dtype=torch.float64, device=device)
+    weights = (1 - (places.unsqueeze(-1) - padded).abs()).clamp_min(0).to(dtype)
+    return weights[:, :source]
 
 
 def whole_map(x_part: Tensor, y_part: Tensor) -> Tensor:

@@ -1,0 +1,80 @@
+"""How a model runs on one device: precision, kernels, compiled parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
+from megasynth_train.training.settings import ModelSettings
+from megasynth_train.vggt.attention import resolve_attention
+from megasynth_train.vggt.block import Attention
+from megasynth_train.vggt.config import VGGTConfig
+from megasynth_train.vggt.dpt_head import DPTHead
+from megasynth_train.vggt.fp8 import replace_frozen_linears
+from megasynth_train.vggt.model import VGGT, compile_model
+from megasynth_train.vggt.precision import resolve_precision
+
+_FP8_CAPABILITY = 9  # of products with one scale per row
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a model runs on one device; see ModelSettings. No value is "auto"."""
+
+    precision: str
+    attention: str  # of encoder and aggregator; the camera head's, in fp32 over a few views, is always sdpa
+    depth_head: str
+    frozen: str
+    compile: bool
+    keep: float
+
+    def __str__(self) -> str:
+        parts = [self.precision, f"attention {self.attention}", f"depth head {self.depth_head}"]
+        parts += ["frozen weights fp8"] * (self.frozen == "fp8")
+        parts += ["compiled: the first step, and the first of another shape, wait for the compiler"] * self.compile
+        return ", ".join(parts)
+
+    def apply(self, model: VGGT) -> None:
+        """Make ``model``, already adapted, run so. With frozen weights in fp8 its state dict lacks them afterwards."""
+        for module in model.aggregator.modules():
+            if isinstance(module, Attention):
+                module.kernel = self.attention
+        for module in model.modules():
+            if isinstance(module, DPTHead):
+                module.precision = self.depth_head
+        if self.frozen == "fp8":
+            replace_frozen_linears(model.aggregator)
+        if self.compile:
+            compile_model(model, keep=self.keep)
+
+
+def choose_arithmetic(settings: ModelSettings, config: VGGTConfig, device: torch.device | str) -> Arithmetic:
+    """Return what ``settings`` mean on ``device``; ConfigError or EnvironmentProblem for what cannot run there."""
+    device, precision = torch.device(device), resolve_precision(settings.precision, device)
+    heads = {config.width // config.heads, config.width // config.encoder_heads}
+    chosen = {resolve_attention(settings.attention, device, precision, channels) for channels in heads}
+    if settings.frozen == "fp8":
+        _refuse_fp8(device, precision)
+    return Arithmetic(
+        precision,
+        chosen.pop() if len(chosen) == 1 else "sdpa",
+        precision if settings.depth_head == "auto" else settings.depth_head,
+        settings.frozen,
+        settings.compile,
+        settings.keep,
+    )
+
+
+def _refuse_fp8(device: torch.device, precision: str) -> None:
+    if precision != "bf16":
+        raise ConfigError(f"model.frozen=fp8 needs model.precision=bf16, and it is {precision}")
+    if device.type != "cuda":
+        raise ConfigError(f"model.frozen=fp8 needs a CUDA GPU and this run is on {device.type}; use model.frozen=bf16")
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < _FP8_CAPABILITY:
+        raise EnvironmentProblem(
+            f"model.frozen=fp8 needs compute capability {_FP8_CAPABILITY}.0, and {torch.cuda.get_device_name(device)} "
+            f"has {major}.{minor}; use model.frozen=bf16"
+        )
