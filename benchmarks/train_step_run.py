@@ -172,9 +172,14 @@ def step(trainee: Trainee, raw: RawBatch, device: torch.device, precision: str) 
 
 
 def timed(run: Run, device: torch.device, warmup: int, steps: int) -> dict[str, float]:
-    """Return the median seconds of every part and, as ``step``, of all parts together."""
-    for _ in range(warmup):
+    """Return the median seconds of every part and, as ``step``, of all parts together; ``first``: of the first step."""
+    began = time.perf_counter()
+    for number in range(warmup):
         list(run())
+        if number == 0:
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            first = time.perf_counter() - began
     marks = [_mark(device) for _ in range(steps) for _ in run()] + [_mark(device)]
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -183,7 +188,7 @@ def timed(run: Run, device: torch.device, warmup: int, steps: int) -> dict[str, 
         seconds = [b - a for a, b in pairwise(marks)]
     every = np.array(seconds).reshape(steps, len(PARTS))
     medians = dict(zip(PARTS, np.median(every, axis=0).tolist(), strict=True))
-    return medians | {"step": float(np.median(every.sum(axis=1)))}
+    return medians | {"step": float(np.median(every.sum(axis=1))), "first": first}
 
 
 def _mark(device: torch.device) -> Any:

@@ -50,7 +50,15 @@ class Row:
 
 def table(rows: Sequence[Row], on_gpu: bool) -> str:
     """Return one line per row. The bound is that of one H200, so ratios to it are left out on another device."""
-    head = ["adapter", "scenes × views", *(f"{part} s" for part in PARTS), "**step s**", "images/s", "TFLOP"]
+    head = [
+        "adapter",
+        "scenes × views",
+        *(f"{part} s" for part in PARTS),
+        "**step s**",
+        "first step s",
+        "images/s",
+        "TFLOP",
+    ]
     head += ["TFLOP/s", "peak GiB", "estimated GiB", "waits", "bound s", "× bound"]
     return markdown_table([head, *(_cells(row, on_gpu) for row in rows)], aligned=False)
 
@@ -59,10 +67,15 @@ def _cells(row: Row, on_gpu: bool) -> list[str]:
     cells = [str(row.variant), f"{row.shape.scenes} × {row.shape.views}"]
     step_s = row.seconds.get("step", float("nan"))
     if row.problem:
-        cells += [row.problem, *[""] * len(PARTS), "", f"{row.tflop:.4g}", "", ""]
+        cells += [row.problem, *[""] * len(PARTS), "", "", f"{row.tflop:.4g}", "", ""]
     else:
         cells += [f"{row.seconds[part]:.3f}" for part in PARTS]
-        cells += [f"**{step_s:.3f}**", f"{row.shape.images / step_s:.1f}", f"{row.tflop:.4g}"]
+        cells += [
+            f"**{step_s:.3f}**",
+            f"{row.seconds['first']:.1f}",
+            f"{row.shape.images / step_s:.1f}",
+            f"{row.tflop:.4g}",
+        ]
         cells += [f"{row.tflop / step_s:.3g}", "–" if row.peak_gib is None else f"{row.peak_gib:.1f}"]
     cells += [f"{row.estimated_gib:.3g}", "–" if row.waits is None else str(row.waits)]
     if not on_gpu:

@@ -62,15 +62,14 @@ class Aggregator(nn.Module):
         """
         scenes, frames = images.shape[:2]
         run = partial(run_block, rotation=self.rotation(images), recompute=recompute)
+        # Both kinds of block see [B × S, tokens, width]: compiled code then has one size that varies.
         tokens = self.embed(images, recompute=recompute)
-        tokens_per_frame = tokens.shape[1]
         taps = []
         for index in range(self.config.last_tap + 1):
-            in_frames = run(self.frame_blocks[index], tokens.reshape(scenes * frames, tokens_per_frame, -1))
-            tokens = run(self.global_blocks[index], in_frames.reshape(scenes, frames * tokens_per_frame, -1))
+            in_frames = run(self.frame_blocks[index], tokens)
+            tokens = run(self.global_blocks[index], in_frames, scenes=scenes)
             if index in self.config.taps:
-                shape = (scenes, frames, tokens_per_frame, -1)
-                taps.append(torch.cat((in_frames.reshape(shape), tokens.reshape(shape)), dim=-1))
+                taps.append(torch.cat((in_frames, tokens), dim=-1).unflatten(0, (scenes, frames)))
         return tuple(taps)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 
 import torch
@@ -60,16 +59,12 @@ def _obstacle(kernel: str, device: torch.device, precision: str, head_dim: int) 
         )
     if head_dim % 8 or head_dim > 128:
         return ConfigError(f"{name} takes heads of 8, 16 … 128 channels, and this model has {head_dim}; use sdpa")
-    if kernel in _MODULES and not _installed(_MODULES[kernel]):
-        return EnvironmentProblem(f"{name}: {_MODULES[kernel]} is not installed ({_PACKAGES[kernel]}); or use auto")
+    if kernel in _MODULES:
+        try:
+            import_module(_MODULES[kernel])
+        except ImportError as error:
+            return EnvironmentProblem(f"{name}: {error} (it needs {_PACKAGES[kernel]}); or use auto")
     return None
-
-
-def _installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # a parent package is missing
-        return False
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, kernel: str) -> Tensor:

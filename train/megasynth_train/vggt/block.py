@@ -53,8 +53,11 @@ class Attention(nn.Module):
             self.k_norm = nn.LayerNorm(width // heads, eps=1e-5)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
-        """Return [batch, tokens, width] of ``x`` of that shape."""
+    def forward(self, x: Tensor, rotation: Rotation | None = None, scenes: int | None = None) -> Tensor:
+        """Return [batch, tokens, width] of ``x`` of that shape, of which each attends to itself.
+
+        ``scenes``: to all of its scene instead; these are equally many consecutive ones each.
+        """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)  # each [batch, tokens, heads, head_dim]
         if self.qk_norm:  # in float32 on every device: CUDA's autocast does that, the CPU's does not
             q, k = self.q_norm(q.float()), self.k_norm(k.float())
@@ -62,8 +65,10 @@ class Attention(nn.Module):
             q, k = rotate(q, rotation), rotate(k, rotation)
         # The backward pass keeps v, and a view keeps the whole qkv (8 GiB at 32 × 518² px). Compiled code keeps that
         # anyway, for the norms, and needs no copy.
-        v = v if torch.compiler.is_compiling() else v.contiguous()
-        return self.proj(attend(q.to(v.dtype), k.to(v.dtype), v, self.kernel).flatten(2))
+        q, k, v = q.to(v.dtype), k.to(v.dtype), v if torch.compiler.is_compiling() else v.contiguous()
+        if scenes is not None:
+            q, k, v = (of.reshape(scenes, -1, *of.shape[2:]) for of in (q, k, v))
+        return self.proj(attend(q, k, v, self.kernel).reshape(x.shape))
 
 
 class Block(nn.Module):
@@ -78,14 +83,22 @@ class Block(nn.Module):
         self.mlp = Mlp(width, int(width * mlp_ratio), width)
         self.ls2 = LayerScale(width)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None, scenes: int | None = None) -> Tensor:
         """Return [batch, tokens, width] of ``x`` of that shape; float32 in, float32 out, under autocast too."""
-        x = x + self.ls1(self.attn(self.norm1(x), rotation))
+        x = x + self.ls1(self.attn(self.norm1(x), rotation, scenes))
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 
-def run_block(block: nn.Module, x: Tensor, rotation: Rotation | None = None, *, recompute: bool = False) -> Tensor:
-    """Return ``block(x, rotation)``; with ``recompute`` nothing inside the block is kept for the backward pass."""
+def run_block(
+    block: nn.Module,
+    x: Tensor,
+    rotation: Rotation | None = None,
+    scenes: int | None = None,
+    *,
+    recompute: bool = False,
+) -> Tensor:
+    """Return ``block(x, rotation, scenes)``; ``recompute``: nothing inside the block is kept for the backward pass."""
     if recompute and torch.is_grad_enabled():
-        return checkpoint(block, x, rotation, use_reentrant=False, preserve_rng_state=False)  # nothing is drawn
-    return block(x, rotation)
+        # nothing is drawn at random
+        return checkpoint(block, x, rotation, scenes, use_reentrant=False, preserve_rng_state=False)
+    return block(x, rotation, scenes)
