@@ -35,7 +35,7 @@ from megasynth_train.adapters import Adapted, adapt, save_adapter
 from megasynth_train.adapters.adapted import NEED_FLOAT32_WEIGHTS
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.data.sources import open_sources
-from megasynth_train.training.arithmetic import Arithmetic, choose_arithmetic
+from megasynth_train.training.arithmetic import choose_arithmetic
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import read_best
 from megasynth_train.training.loop import Run, load_weights, say, train
@@ -55,7 +55,7 @@ from megasynth_train.training.run_folder import (
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position
 from megasynth_train.vggt.config import named_config
-from megasynth_train.vggt.precision import resolve_precision, set_backends
+from megasynth_train.vggt.precision import set_backends
 
 HELP = Help(
     usage="python -m megasynth_train.finetune data=FOLDER out=FOLDER [key=value ...]",
@@ -103,11 +103,6 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
         set_backends()
-        arithmetic = choose_arithmetic(settings.model, named_config(settings.model.size), accelerator.device)
-        if arithmetic.frozen == "fp8" and settings.adapter.mode in NEED_FLOAT32_WEIGHTS:
-            raise ConfigError(
-                f"model.frozen=fp8 does not go with mode={settings.adapter.mode}, which needs float32 weights"
-            )
         identity = settings_identity(settings, accelerator)  # before the folder is made: the basis may be unusable
         with held(out, accelerator, identity):
             if (done := on_main(accelerator, lambda: read_done(out))) is not None:
@@ -117,14 +112,13 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
                         "(data and base model were not compared)"
                     )
                 return _result(out, done, already_done=True)
-            return _train(settings, out, accelerator, arithmetic, identity, record or {}, stop)
+            return _train(settings, out, accelerator, identity, record or {}, stop)
 
 
 def _train(
     settings: TrainSettings,
     out: Path,
     accelerator: Accelerator,
-    arithmetic: Arithmetic,
     identity: dict[str, Any],
     record: Mapping[str, Any],
     stop: StopRequest,
@@ -134,7 +128,6 @@ def _train(
     if not data.validation and settings.run.validate_every:
         settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, validate_every=0))
     adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
-    arithmetic.apply(adapted.model)
     identity |= {TRAINING_DATA: data.fingerprint, BASE_MODEL: adapted.base.weights_sha256}
     # of one checkpoint and the result: weights, two moments, and the weights again
     needed_bytes = 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())
@@ -142,8 +135,11 @@ def _train(
     if accelerator.is_main_process:
         for note in (*notes, *adapted.notes):
             say(note)
-        say(f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode}); {arithmetic}")
-    position = train(Run(adapted, data, settings, accelerator, out, identity), stop)
+        say(f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})")
+    training_run = Run(adapted, data, settings, accelerator, out, identity)
+    if accelerator.is_main_process:
+        say(str(training_run.arithmetic))
+    position = train(training_run, stop)
     training = {
         **record,
         "settings": to_plain(settings),
@@ -156,9 +152,20 @@ def _train(
 
 
 def settings_identity(settings: TrainSettings, accelerator: Accelerator) -> dict[str, Any]:
-    """Return by key what decides the result: settings, number of processes and the content of the basis."""
+    """Return by key what decides the result: settings, number of processes and the content of the basis.
+
+    ConfigError or EnvironmentProblem for arithmetic that this device does not have.
+    """
+    arithmetic = choose_arithmetic(settings.model, named_config(settings.model.size), accelerator.device)
+    if arithmetic.frozen == "fp8" and settings.adapter.mode in NEED_FLOAT32_WEIGHTS:
+        raise ConfigError(
+            f"model.frozen=fp8 does not go with mode={settings.adapter.mode}, which needs float32 weights"
+        )
     identity = flat(identity_of(settings))
-    identity["model.precision"] = resolve_precision(settings.model.precision, accelerator.device)
+    identity["model.precision"] = arithmetic.precision
+    identity.pop("model.depth_head", None)
+    if arithmetic.depth_head != "fp32":
+        identity["model.depth_head"] = arithmetic.depth_head
     identity["the number of processes"] = accelerator.num_processes
     return identity | basis_identity(settings.adapter)
 

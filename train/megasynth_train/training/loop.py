@@ -36,6 +36,7 @@ from megasynth_train.data.loader import StepLoader, dead_workers_named
 from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import TrainingData
 from megasynth_train.training import checkpoints
+from megasynth_train.training.arithmetic import choose_arithmetic
 from megasynth_train.training.losses import Losses, losses
 from megasynth_train.training.metrics import Interval, MetricsWriter, null_if_not_finite
 from megasynth_train.training.optimiser import (
@@ -51,7 +52,7 @@ from megasynth_train.training.processes import on_main
 from megasynth_train.training.run_folder import CHECKPOINTS
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position, Reports, refuse_diverged
-from megasynth_train.vggt.precision import autocast, resolve_precision
+from megasynth_train.vggt.precision import autocast
 
 
 def train(run: Run, stop: StopRequest) -> Position:
@@ -75,7 +76,7 @@ def train(run: Run, stop: StopRequest) -> Position:
             stopping = run.reports.stop and not last
             if last or position.step % settings.log_every == 0:
                 run.reports.read()
-                writer.write(position.step, "train", run.reports.line())
+                writer.write(position.step, "train", run.reports.line() | {"attention": run.arithmetic.attention})
                 bar.set_postfix(loss=position.objective, skipped=position.skipped_steps, refresh=False)
             bar.update()
             if settings.validate_every and (last or position.step % settings.validate_every == 0):
@@ -124,11 +125,13 @@ class Run:
     ) -> None:
         self.adapted, self.data, self.settings = adapted, data, settings
         self.accelerator, self.device, self.out, self.identity = accelerator, accelerator.device, out, dict(identity)
-        self.precision = resolve_precision(settings.model.precision, self.device)
+        self.arithmetic = choose_arithmetic(settings.model, adapted.model.config, self.device)
+        self.precision = self.arithmetic.precision
         self.position = Position()
         self.saved_step = -1
         self._validation: StepLoader | None = None
         torch.manual_seed(settings.run.seed + accelerator.process_index)  # only for models that draw, as dropout does
+        self.arithmetic.apply(adapted.model)
         if self.precision == "bf16":
             make_lean(adapted)
         adapted.model.to(self.device)

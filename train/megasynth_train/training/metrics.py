@@ -73,7 +73,7 @@ class MetricsWriter:
         if self._board is not None:
             self._board.close()
 
-    def write(self, step: int, split: str, values: Mapping[str, float | int | None]) -> None:
+    def write(self, step: int, split: str, values: Mapping[str, float | int | str | None]) -> None:
         """Append one line; readers see it at once."""
         if self._file is None:
             return
@@ -83,7 +83,7 @@ class MetricsWriter:
                 line = line[self._file.write(line) :]
         if self._board is not None:
             for name, value in values.items():
-                if value is not None:
+                if isinstance(value, int | float):
                     self._board.add_scalar(f"{split}/{name}", value, step)
 
     def sync(self) -> None:
