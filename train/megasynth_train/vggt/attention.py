@@ -20,7 +20,7 @@ _BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTE
 _MODULES = {"fa3": "flash_attn_interface", "fa4": "flash_attn.cute.interface"}
 _PACKAGES = {"fa3": "FlashAttention-3's package", "fa4": "pip install 'megasynth-attr[fast]'"}
 _OLDEST = {"cudnn": 8, "flash": 8, "fa3": 9, "fa4": 9}  # smallest major compute capability
-_NEWEST = {"fa3": 9, "fa4": 10}  # largest; FA4 has no deterministic or tested backward pass beyond
+_NEWEST = {"fa3": 9, "fa4": 10}  # largest; for FA4 PyTorch draws the same line
 
 
 def resolve_attention(kernel: str, device: torch.device | str, precision: str, head_dim: int) -> str:
