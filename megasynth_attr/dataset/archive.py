@@ -110,10 +110,11 @@ class ArchiveWriter:
         self._file.close()
 
     def add(self, name: str, content: bytes) -> None:
-        """Append a file; ValueError if it belongs before one that is there already."""
+        """Append a file; ValueError if it belongs before one that is there already, DatasetError if no scene has it."""
         if name != CHECKSUMS_FILE:
             if _place(name) <= self._last:
                 raise ValueError(f"{name} comes before {self._last[0]} in an archive; write the frames in order")
+            _check(name, len(content), str(self._path))
             self._last = _place(name)
         self._file.write(_header(name, len(content)))
         self._file.write(content)
@@ -131,6 +132,13 @@ def _place(name: str) -> tuple[str, str]:
     return name.rpartition("/")[2], name
 
 
+def _check(name: str, size: int, where: str) -> None:
+    """Raise DatasetError, beginning with ``where``, for a name or a size that no file of a scene has."""
+    inside(PurePosixPath(), name, where)
+    if name == CHECKSUMS_FILE or not name.isascii() or len(name) > LONGEST_NAME or not 0 <= size <= MOST_BYTES:
+        raise DatasetError(f"{where}: a scene holds no {name!r} of {size} bytes; {RENDER_ANEW}")
+
+
 def _header(name: str, size: int) -> bytes:
     """Return a member's header: no times, owners or machine, mode 644; these are TarInfo's defaults."""
     info = tarfile.TarInfo(name)
@@ -145,10 +153,8 @@ def _members(archive: Path, _stamp: tuple[int, ...]) -> Mapping[str, Member]:
     files = listed_files(index)
     found = {index.path: index}
     for name in in_order(files):
-        inside(PurePosixPath(), name, str(index))
         size = files[name].bytes
-        if name in found or not name.isascii() or len(name) > LONGEST_NAME or not 0 <= size <= MOST_BYTES:
-            raise DatasetError(f"{index} is damaged: it lists {name!r} of {size} bytes, which no scene holds")
+        _check(name, size, str(index))
         found[name] = Member(archive, name, offset, size)
         offset += BLOCK + size + -size % BLOCK
     if offset != index.offset:

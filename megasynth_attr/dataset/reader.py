@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -159,12 +160,17 @@ class SceneData:
 
     def require_intact(self) -> None:
         """Raise DatasetError naming the first file that is missing or not what was written, or a pose that is none."""
-        for name in [*paths.RECORDS, *(paths.layer_file(layer, v.index) for v in self.views for layer in v.layers)]:
+        layers = [paths.layer_file(layer, view.index) for view in self.views for layer in view.layers]
+        self.require_unchanged([*paths.RECORDS, *layers])
+        if not np.allclose(np.linalg.det(self.camera_from_world[:, :3, :3]), 1, atol=1e-3):
+            raise DatasetError(f"{self.file(paths.CAMERAS_FILE)}: the 3×3 part of a pose is no rotation; {RENDER_ANEW}")
+
+    def require_unchanged(self, names: Iterable[str]) -> None:
+        """Raise DatasetError naming the first of these files that is missing or not what was written."""
+        for name in names:
             file = self.file(name)
             if problem := self.change(name) if file.is_file() else "the file is missing":
                 raise DatasetError(f"{file}: {problem}; {RENDER_ANEW}")
-        if not np.allclose(np.linalg.det(self.camera_from_world[:, :3, :3]), 1, atol=1e-3):
-            raise DatasetError(f"{self.file(paths.CAMERAS_FILE)}: the 3×3 part of a pose is no rotation; {RENDER_ANEW}")
 
     @cached_property
     def intrinsics(self) -> np.ndarray:
@@ -251,6 +257,12 @@ def open_experiment(path: str | Path) -> list[Dataset]:
     if not found:
         raise DatasetError(f"{folder} holds no dataset; expected folders like texture_00 with a {paths.DATASET_FILE}")
     return [open_dataset(file.parent) for file in found]
+
+
+def open_datasets(path: Path) -> list[Dataset]:
+    """Return the dataset in a folder, or all of an output folder; DatasetError if there is none."""
+    is_dataset = (path / paths.DATASET_FILE).is_file() or not any(path.glob(f"*/{paths.DATASET_FILE}"))
+    return [open_dataset(path)] if is_dataset else open_experiment(path)
 
 
 def downstream_attributes(path: str | Path) -> frozenset[str]:

@@ -45,6 +45,11 @@ def file_sizes(scene: Path) -> dict[str, int]:
     return {p.relative_to(scene).as_posix(): p.stat().st_size for p in scene.rglob("*") if p.is_file()}
 
 
+def bytes_on_disk(scene: Path) -> int:
+    """Return what a scene takes, damaged or not."""
+    return scene.stat().st_size if scene.is_file() else sum(file_sizes(scene).values())
+
+
 class FolderWriter:
     """Writes the files of a scene into a folder that exists, and is empty. ``finish`` leaves them all on disk."""
 

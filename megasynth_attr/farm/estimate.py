@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megasynth_attr.dataset.paths import finished_scenes, scene_path
-from megasynth_attr.dataset.scene_files import file_sizes
+from megasynth_attr.dataset.scene_files import bytes_on_disk
 from megasynth_attr.farm.events import host_name, read_events
 from megasynth_attr.scene.config import Config
 
@@ -32,7 +32,7 @@ def bytes_per_frame(config: Config, dataset: Path) -> Cost:
     indices = finished_scenes(dataset)
     sample = indices[:: max(1, len(indices) // MEASURED_SCENES)][:MEASURED_SCENES]
     if sample:
-        size = sum(sum(file_sizes(scene_path(dataset, index)).values()) for index in sample)
+        size = sum(bytes_on_disk(scene_path(dataset, index)) for index in sample)
         return Cost(size / (len(sample) * config.content.frames), True)
     write, pixels = config.write, config.render.width_px * config.render.height_px
     per_pixel = BYTES_PER_PIXEL["rgb"] + BYTES_PER_PIXEL["depth"] * (0.5 if write.depth == "float16" else 1.0)
