@@ -96,7 +96,7 @@ def sha256_of(path: StoredFile) -> str:
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """Yield an open file; OSError also for what is no regular file (a pipe, a device)."""
+    """Yield a file to be read; OSError also for what is no regular file: a pipe, a device."""
     with open(path, "rb", opener=_without_waiting) as file:  # which refuses folders itself
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
@@ -104,7 +104,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_regular(path: StoredFile, most_bytes: int = MOST_BYTES) -> bytes:
-    """Return a file's bytes; OSError also for what is no regular file or larger than that."""
+    """Return a file's bytes; OSError as from ``open_regular``, and if it is larger than that."""
     if not isinstance(path, Path):
         return path.read_bytes()
     with open_regular(path) as file:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from megasynth_attr.core.codec import from_plain
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import MOST_BYTES, StoredFile, open_regular, read_json
-from megasynth_attr.core.names import inside
+from megasynth_attr.core.names import checked
 from megasynth_attr.dataset.conventions import CHECKSUMS_FORMAT
 from megasynth_attr.dataset.paths import CHECKSUMS_FILE, RENDER_ANEW
 
@@ -134,7 +134,8 @@ def _place(name: str) -> tuple[str, str]:
 
 def _check(name: str, size: int, where: str) -> None:
     """Raise DatasetError, beginning with ``where``, for a name or a size that no file of a scene has."""
-    inside(PurePosixPath(), name, where)
+    for part in name.split("/"):
+        checked(part, where)
     if name == CHECKSUMS_FILE or not name.isascii() or len(name) > LONGEST_NAME or not 0 <= size <= MOST_BYTES:
         raise DatasetError(f"{where}: a scene holds no {name!r} of {size} bytes; {RENDER_ANEW}")
 

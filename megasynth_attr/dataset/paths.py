@@ -68,7 +68,7 @@ def archive_file(dataset: Path, scene_index: int) -> Path:
     return scene_dir(dataset, scene_index).with_suffix(ARCHIVE)
 
 
-def has_scene(dataset: Path, scene_index: int) -> bool:
+def is_finished(dataset: Path, scene_index: int) -> bool:
     """Return whether a scene exists, as a folder or as an archive: then it is complete."""
     return scene_dir(dataset, scene_index).is_dir() or archive_file(dataset, scene_index).is_file()
 

@@ -225,7 +225,7 @@ class Dataset:
 
     def scene(self, index: int) -> SceneData:
         """Return one scene; DatasetError if it does not exist."""
-        if not paths.has_scene(self.path, index):
+        if not paths.is_finished(self.path, index):
             raise DatasetError(f"scene {index} is not in {self.path}; it has {len(self.scenes)} of {self.scene_count}")
         return SceneData(paths.scene_path(self.path, index))
 

@@ -115,7 +115,7 @@ class SceneWriter:
             )
         index = self.scene.scene_index
         final = paths.scene_path(self.dataset_dir, index)
-        if not paths.has_scene(self.dataset_dir, index):
+        if not paths.is_finished(self.dataset_dir, index):
             final = (paths.archive_file if self.write.pack == "tar" else paths.scene_dir)(self.dataset_dir, index)
             with storage_errors(f"scene {self.scene.name}", final):
                 self._write_records()
