@@ -33,9 +33,10 @@ from megasynth_attr.dataset.pack import convert
 from megasynth_attr.dataset.reader import SceneData, open_dataset
 from megasynth_attr.dataset.scene_files import file_sizes
 from megasynth_attr.dataset.verify import verify_dataset
+from megasynth_attr.pipeline import open_scene
 
 ALL = (*synthetic.ALL_LAYERS, "write.pack=tar")
-MUTATIONS, HOSTILE = 400, 400
+MUTATIONS, HOSTILE = 400, 600
 SCENE = "scenes/000/000000.tar"
 
 
@@ -110,6 +111,15 @@ class TestTheSame:
         options = {"scenes": "0-1"}
         ours = export(kind, packed, tmp_path / "ours", **options)
         assert ours == export(kind, pristine, tmp_path / "theirs", **options)
+
+    def test_open_scene_reads_it(self, packed: Path, pristine: Path) -> None:
+        archive, folder = paths.archive_file(packed, 1), paths.scene_dir(pristine, 1)
+        for given in (archive, folder, folder / "scene.json"):
+            options = open_scene.Options(str(given))
+            assert options.file("scene.json").read_bytes() == (folder / "scene.json").read_bytes()
+            assert options.file("render.json").read_bytes() == (folder / "render.json").read_bytes()
+            dataset = open_scene.dataset_of(given)
+            assert dataset is not None and dataset.name == "texture_00"
 
     def test_links_into_an_archive_are_refused(self, packed: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="inside an archive and cannot be hard-linked; use link=false"):
