@@ -1,7 +1,7 @@
 """What a scene costs as one tar file, beside the folder: files, bytes, and frames read per second by one process.
 
 Prints Markdown tables (docs/formats.md holds a copy). Before "cold" reads the system is asked to forget the contents of
-all files, which leaves folders and the disk's own memory warm. Times are wall times.
+all files, which leaves folders and the disk's own memory warm. Rates follow from the median wall time of a frame.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import print_table, ray_cast_dataset
+from common import median_ms, print_table, ray_cast_dataset
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
@@ -24,7 +24,6 @@ from megasynth_attr.core.fields import setting
 from megasynth_attr.dataset import pack
 from megasynth_attr.dataset.reader import View, open_dataset
 
-REPEATS = 3  # the fastest counts: other programs only slow one down
 HELP = Help(
     usage="python benchmarks/pack.py [dataset=FOLDER] [key=value ...]",
     explanation="Measures what a scene costs as a folder and as one tar file (write.pack=tar).",
@@ -41,7 +40,7 @@ class Options:
     scenes: int = setting(2, "ray-cast scenes", minimum=1)
     frames: int = setting(100, "frames of a ray-cast scene", minimum=1)
     size: int = setting(518, "width and height of the ray-cast frames", minimum=8)
-    reads: int = setting(300, "frames read, drawn at random", minimum=1)
+    reads: int = setting(150, "frames read, drawn at random", minimum=1)
 
 
 def main(words: list[str]) -> None:
@@ -100,32 +99,33 @@ def read_table(datasets: dict[str, Path], reads: int) -> None:
     """Print frames per second of random access, cold and warm, decoded and as bytes."""
     ways: dict[str, Callable[[View], object]] = {
         "bytes": lambda view: (view.file("rgb").read_bytes(), view.file("depth").read_bytes()),
-        "arrays": lambda view: (view.image, view.depth_z),
+        "decoded": lambda view: (view.image, view.depth_z),
     }
-    forms = [("folder", False), ("tar", False), ("tar", True)]
+    columns = [(way, cold) for way in ways for cold in (True, False)]
     rows = []
-    for form, anew in forms:
-        numbers = []
-        for way in ways.values():
-            for cold in (True, False):
-                numbers.append(max(rate(datasets[form], reads, way, cold, anew) for _ in range(REPEATS)))
-        rows.append((f"{form}, index read each time" if anew else form, *(f"{number:.0f}" for number in numbers)))
-    print_table("frames per second", "bytes, cold | bytes, warm | decoded, cold | decoded, warm", rows)
+    for form, anew in (("folder", False), ("tar", False), ("tar", True)):
+        rates = [1e3 / ms_per_frame(datasets[form], reads, ways[way], cold, anew) for way, cold in columns]
+        rows.append((f"{form}, index read each time" if anew else form, *(f"{number:.0f}" for number in rates)))
+    head = [f"{way}, {'cold' if cold else 'warm'}" for way, cold in columns]
+    print_table("frames per second", " | ".join(head), rows)
 
 
-def rate(dataset: Path, reads: int, read: Callable[[View], object], cold: bool, anew: bool) -> float:
-    """Return how many frames per second one process reads in random order; ``anew``: each as if from a new scene."""
+def ms_per_frame(dataset: Path, reads: int, read: Callable[[View], object], cold: bool, anew: bool) -> float:
+    """Return the median time of reading a frame in random order; ``anew``: each as if it were the first of a scene."""
     draw = random.Random(0)
     views = [view for scene in open_dataset(dataset).scenes for view in scene.views]
     chosen = [draw.choice(views) for _ in range(reads)]
-    if cold:
-        forget(dataset)
-    start = time.perf_counter()
-    for view in chosen:
+
+    def read_one(view: View) -> None:
         if anew:
             os.utime(view.scene_path)  # a changed file's index is not used again
         read(view)
-    return reads / (time.perf_counter() - start)
+
+    if cold:
+        forget(dataset)
+    else:
+        median_ms(read_one, chosen)
+    return median_ms(read_one, chosen, time.perf_counter)
 
 
 def forget(dataset: Path) -> None:
