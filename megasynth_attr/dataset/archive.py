@@ -12,6 +12,7 @@ import errno
 import os
 import tarfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -65,12 +66,13 @@ class Member:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
         with open_regular(self.archive) as file:
             file.seek(self.offset)
-            header, content, padding = (file.read(n) for n in (BLOCK, self.size, -self.size % BLOCK))
-        if header != _header(self.path, self.size) or len(content) != self.size or padding.count(0) != len(padding):
-            raise DatasetError(
-                f"{self} is damaged: the archive does not hold it where {CHECKSUMS_FILE} says; {RENDER_ANEW}"
-            )
-        return content
+            if file.read(BLOCK) == _header(self.path, self.size):
+                content, padding = file.read(self.size), file.read(-self.size % BLOCK)
+                if len(content) == self.size and padding == bytes(-self.size % BLOCK):
+                    return content
+        raise DatasetError(
+            f"{self} is damaged: the archive does not hold it where {CHECKSUMS_FILE} says; {RENDER_ANEW}"
+        )
 
 
 def listed_files(checksums: StoredFile) -> dict[str, FileSum]:
@@ -107,7 +109,8 @@ class ArchiveWriter:
 
     def close(self) -> None:
         """Give up the file, finished or not."""
-        self._file.close()
+        with suppress(OSError):  # a full disk refuses what is still in memory; that must not hide the first refusal
+            self._file.close()
 
     def add(self, name: str, content: bytes) -> None:
         """Append a file; ValueError if it belongs before one that is there already, DatasetError if no scene has it."""

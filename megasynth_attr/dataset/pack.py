@@ -39,7 +39,7 @@ HELP = Help(
     explanation="""
 Makes one tar file of every scene's folder, or folders of tar files again. Every program reads both, and they hold the
 same bytes. A scene is changed as a whole or not at all, and what it was goes only when the other form was read back;
-one that is damaged is named and left alone. Running the same command again continues.
+one that is damaged is left alone, and the first of those is named. Running the same command again continues.
 """,
     examples=(
         "python -m megasynth_attr.dataset.pack dataset=runs/demo",
@@ -90,10 +90,16 @@ def main(words: list[str]) -> None:
         remove_leftovers(dataset.path / paths.TMP)
         wanted = set(parse_indices(options.scenes, dataset.scene_count, "scenes"))
         chosen = [index for index in paths.finished_scenes(dataset.path) if index in wanted]
-        bar = tqdm(chosen, desc=f"{dataset.name} to {options.to}", unit="scene")
-        changed = sum(convert(dataset, index, options.to) for index in bar)
-        form = "tar files" if options.to == "tar" else "folders"
-        print(f"{dataset.name}: {changed} of {len(chosen)} scenes were turned into {form}; the others were already")
+        changed, damaged = 0, list[DatasetError]()
+        for index in tqdm(chosen, desc=f"{dataset.name} to {options.to}", unit="scene"):
+            try:
+                changed += convert(dataset, index, options.to)
+            except DatasetError as error:
+                damaged.append(error)
+        form = "a tar file" if options.to == "tar" else "a folder"
+        print(f"{dataset.name}: {changed} of {len(chosen)} scenes became {form}", flush=True)
+        if damaged:
+            raise DatasetError(f"{dataset.path}: {len(damaged)} scenes left as they are, the first: {damaged[0]}")
 
 
 if __name__ == "__main__":

@@ -280,9 +280,9 @@ def test_what_is_no_archive(one: Path, tmp_path: Path, kind: str) -> None:
 class TestConverting:
     def test_command(self, dataset: Path, packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pack.main([f"dataset={dataset.parent}", "scenes=0-1"])
-        assert "texture_00: 2 of 2 scenes were turned into tar files" in capsys.readouterr().out
+        assert "texture_00: 2 of 2 scenes became a tar file" in capsys.readouterr().out
         pack.main([f"dataset={dataset}"])
-        assert "texture_00: 1 of 3 scenes were turned into tar files" in capsys.readouterr().out
+        assert "texture_00: 1 of 3 scenes became a tar file" in capsys.readouterr().out
         assert tree(dataset) == tree(packed)
 
     def test_a_damaged_scene_is_named_and_kept(self, dataset: Path) -> None:
@@ -292,6 +292,9 @@ class TestConverting:
         with pytest.raises(DatasetError, match=r"000001/rgb/0003\.png: the file has \d+ bytes, but \d+ were written"):
             convert(open_dataset(dataset), 1, "tar")
         assert tree(dataset) == before
+        with pytest.raises(DatasetError, match=r": 1 scenes left as they are, the first: .*000001/rgb/0003"):
+            pack.main([f"dataset={dataset}"])
+        assert [scene.path.name for scene in open_dataset(dataset).scenes] == ["000000.tar", "000001", "000002.tar"]
 
     def test_what_does_not_belong_to_a_scene_is_not_lost(self, dataset: Path) -> None:
         (dataset / "scenes/000/000001/notes.txt").write_text("years of work")
