@@ -1,7 +1,8 @@
 """What a scene costs as one tar file, beside the folder: files, bytes, and frames read per second by one process.
 
 Prints Markdown tables (docs/formats.md holds a copy). Before "cold" reads the system is asked to forget the contents of
-all files, which leaves folders and the disk's own memory warm. Rates follow from the median wall time of a frame.
+all files, which leaves folders and the disk's own memory warm. Rates follow from the median time of a frame: wall time
+where it is cold, CPU time where it is warm, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -96,36 +97,38 @@ def size_table(datasets: dict[str, Path]) -> None:
 
 
 def read_table(datasets: dict[str, Path], reads: int) -> None:
-    """Print frames per second of random access, cold and warm, decoded and as bytes."""
-    ways: dict[str, Callable[[View], object]] = {
-        "bytes": lambda view: (view.file("rgb").read_bytes(), view.file("depth").read_bytes()),
-        "decoded": lambda view: (view.image, view.depth_z),
-    }
-    columns = [(way, cold) for way in ways for cold in (True, False)]
+    """Print frames per second of random access."""
+
+    def bytes_of(view: View) -> object:
+        return view.file("rgb").read_bytes(), view.file("depth").read_bytes()
+
+    def arrays_of(view: View) -> object:
+        return view.image, view.depth_z
+
     rows = []
     for form, anew in (("folder", False), ("tar", False), ("tar", True)):
-        rates = [1e3 / ms_per_frame(datasets[form], reads, ways[way], cold, anew) for way, cold in columns]
+        dataset = datasets[form]
+        forget(dataset)
+        rates = (
+            rate(dataset, reads, bytes_of, anew, time.perf_counter),
+            rate(dataset, reads, bytes_of, anew, time.process_time),
+            rate(dataset, reads, arrays_of, anew, time.process_time),
+        )
         rows.append((f"{form}, index read each time" if anew else form, *(f"{number:.0f}" for number in rates)))
-    head = [f"{way}, {'cold' if cold else 'warm'}" for way, cold in columns]
-    print_table("frames per second", " | ".join(head), rows)
+    print_table("frames per second", "bytes, cold | bytes, warm | decoded, warm", rows)
 
 
-def ms_per_frame(dataset: Path, reads: int, read: Callable[[View], object], cold: bool, anew: bool) -> float:
-    """Return the median time of reading a frame in random order; ``anew``: each as if it were the first of a scene."""
+def rate(dataset: Path, reads: int, read: Callable[[View], object], anew: bool, clock: Callable[[], float]) -> float:
+    """Return the frames per second of reads in random order; ``anew``: each as if it were the first of its scene."""
     draw = random.Random(0)
     views = [view for scene in open_dataset(dataset).scenes for view in scene.views]
-    chosen = [draw.choice(views) for _ in range(reads)]
 
     def read_one(view: View) -> None:
         if anew:
             os.utime(view.scene_path)  # a changed file's index is not used again
         read(view)
 
-    if cold:
-        forget(dataset)
-    else:
-        median_ms(read_one, chosen)
-    return median_ms(read_one, chosen, time.perf_counter)
+    return 1e3 / median_ms(read_one, [draw.choice(views) for _ in range(reads)], clock)
 
 
 def forget(dataset: Path) -> None:
