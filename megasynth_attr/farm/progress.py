@@ -60,6 +60,8 @@ class Progress:
         self._expected_s = plan.seconds_needed
         self._by_scene: Counter[str] = Counter()
         self.others = 0  # scenes that other runs completed meanwhile
+        self._elsewhere = ""  # how the machines are that render, if it is not this one
+        self._running = True
         self._openjd = openjd
         self._start = self._shown = time.monotonic()
         self._pace = Pace()
@@ -104,6 +106,13 @@ class Progress:
         if self._openjd:
             print(f"openjd_status: {text}", flush=True)
 
+    def elsewhere(self, state: str, *, running: bool) -> None:
+        """Show the ``state`` of other machines, which render; no remaining time is guessed before their pace is known.
+
+        ``running``: whether any renders now.
+        """
+        self._elsewhere, self._running = state, running
+
     def remaining_s(self) -> float:
         """Return the expected remaining seconds: from this run's own pace, before the first frames from the plan."""
         now = time.monotonic()
@@ -141,4 +150,10 @@ class Progress:
         others = f" (scenes by other runs: {self.others})" if self.others else ""
         if self._already + self.rendered >= self._total:
             return f"complete{others}"
-        return f"{duration_text(self.remaining_s())} left{others}"
+        if not self._running:
+            left = "time left unknown while nothing runs"
+        elif self._elsewhere and self._pace.frames_per_s(time.monotonic()) is None:
+            left = "time left not known yet"
+        else:
+            left = f"{duration_text(self.remaining_s())} left"
+        return f"{left}{others}{f'; {self._elsewhere}' if self._elsewhere else ''}"
