@@ -324,6 +324,8 @@ class SlurmRun:
 
     def _show(self, now: dict[int, Element]) -> None:
         states = Counter(one.state.lower() for one in now.values() if one.alive)
+        if ending := sum(shard.job > 0 for shard in self._open.values()) - states.total():
+            states["ended, to be settled"] = ending
         reasons = Counter(one.reason for one in now.values() if one.state == "PENDING" and one.reason != "None")
         parts = [f"{count:,} {state}" for state, count in states.items()]
         for index, part in enumerate(parts):

@@ -94,11 +94,11 @@ class Cluster:
         self._start(node, "slurmd", "-D", "-f", str(self._configuration), "-N", node)
         self._wait_for(lambda: self.ask("sinfo", "-h", "-n", node, "-o", "%T") in ("idle", "mixed"), f"node {node}")
 
-    def kill(self, name: str) -> None:
-        """Kill the daemon of a node, or the controller (``slurmctld``), as a power cut would."""
-        daemon = self._daemons.pop(name)
-        daemon.kill()
-        daemon.wait()
+    def stop_controller(self) -> None:
+        """Stop the controller; what runs on the nodes goes on."""
+        daemon = self._daemons.pop("slurmctld")
+        daemon.terminate()
+        daemon.wait(20)
 
     def kill_node(self, node: str) -> None:
         """Kill a node with everything that runs on it."""
