@@ -15,6 +15,7 @@ from megasynth_attr.farm.tasks import Plan
 LINE_EVERY_S = 10.0  # without a terminal
 REFRESH_S = 1.0  # of the bar while nothing happens
 FEW_FRAMES = 4
+FAR_S = 30.0  # other machines tell only now and then how far they are: their pace is known after this time
 WINDOW_S = 120.0  # the remaining time follows the last two minutes, or the last third of a long run
 BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} frames [{elapsed}{postfix}]"
 
@@ -37,6 +38,10 @@ class Pace:
         span = max(WINDOW_S, (now - self._first) / 3)
         while len(self._marks) > 2 and self._marks[1][0] < now - span:
             self._marks.popleft()
+
+    def is_known(self, now: float, least_s: float) -> bool:
+        """Return whether there is a pace over at least the time ``least_s``."""
+        return self.frames_per_s(now) is not None and now - self._marks[0][0] >= least_s
 
     def frames_per_s(self, now: float) -> float | None:
         """Return the pace, or None while too few frames are done to tell."""
@@ -152,7 +157,7 @@ class Progress:
             return f"complete{others}"
         if not self._running:
             left = "time left unknown while nothing runs"
-        elif self._elsewhere and self._pace.frames_per_s(time.monotonic()) is None:
+        elif self._elsewhere and not self._pace.is_known(time.monotonic(), FAR_S):
             left = "time left not known yet"
         else:
             left = f"{duration_text(self.remaining_s())} left"

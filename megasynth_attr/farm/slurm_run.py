@@ -91,6 +91,7 @@ class SlurmRun:
         self._ends: dict[int, End] = {}  # of shards that are not complete
         self._given_up: set[int] = set()
         self._jobs: set[int] = set()  # all arrays of this run that were ever seen
+        self._frames: dict[int, int] = {}  # rendered by each shard since this command began
         self._refusal = ""  # what Slurm said when it did not take some jobs
         self._queue = self._open_queue()
 
@@ -113,6 +114,7 @@ class SlurmRun:
             self._save()
         self._open = {number: Shard() for number in range(1, self._record.shards + 1)}
         self._submit()
+        self._progress.elsewhere(self.name, running=False)
 
     def wait(self, stop: StopRequest) -> None:
         """Return when all shards are complete; raises what ends the run early, or those that could not be completed."""
@@ -130,8 +132,8 @@ class SlurmRun:
             raise_if_hopeless(self._ends[number].exit_code, self._said(number))
         if self._given_up:
             raise Interrupted(
-                f"{len(self._given_up)} of {self._record.shards} shards were given up after {self._run.attempts} jobs in a "
-                f"row without a new scene, e.g. {self._said(min(self._given_up))} (logs in {self._folder / 'logs'}); "
+                f"{len(self._given_up)} of {self._record.shards} shards were given up, after {self._run.attempts} jobs "
+                f"without a new scene, e.g. {self._said(min(self._given_up))} (logs in {self._folder / 'logs'}); "
                 "run the same command again to resume, perhaps with a larger slurm_minutes"
             )
 
@@ -239,6 +241,7 @@ class SlurmRun:
         self._jobs.update(one.job for one in now.values())
         for number, shard in list(self._open.items()):
             self._look_at(number, shard, now.get(number))
+        self._progress.scene("jobs", sum(self._frames.values()))
         self._decide_about_cancelled([one for one in now.values() if one.alive])
         self._raise_if_most_agree()
         if any(not shard.job for shard in self._open.values()):
@@ -251,9 +254,9 @@ class SlurmRun:
             return
         status = self._status(number)
         code = status.exit_code if status.job == shard.job else None
-        self._progress.scene(f"shard {number}", max(0, status.frames - shard.frames_before))
+        self._frames[number] = status.frames - shard.frames_before
         if code in COMPLETE and state != "RUNNING":
-            self._progress.scene(f"shard {number}", max(0, status.todo - shard.frames_before))
+            self._frames[number] = status.todo - shard.frames_before
             self._events.write("shard_end", shard=number, exit_code=code, message=status.message)
             del self._open[number]
             self._ends.pop(number, None)
@@ -325,7 +328,7 @@ class SlurmRun:
     def _show(self, now: dict[int, Element]) -> None:
         states = Counter(one.state.lower() for one in now.values() if one.alive)
         if ending := sum(shard.job > 0 for shard in self._open.values()) - states.total():
-            states["ended, to be settled"] = ending
+            states["just ended"] = ending
         reasons = Counter(one.reason for one in now.values() if one.state == "PENDING" and one.reason != "None")
         parts = [f"{count:,} {state}" for state, count in states.items()]
         for index, part in enumerate(parts):

@@ -23,7 +23,16 @@ from slurm_cluster import LARGEST_ARRAY, NODES, Cluster
 pytestmark = [pytest.mark.slow, pytest.mark.proof]
 SCENES = 4
 # scenes that take a few seconds, so that there is time to do something to them
-WORDS = (*runs.TINY, "frames=40", "executor=slurm", "jobs=2", "workers=1", "threads=1", "slurm_minutes=10", "attempts=1")
+WORDS = (
+    *runs.TINY,
+    "frames=40",
+    "executor=slurm",
+    "jobs=2",
+    "workers=1",
+    "threads=1",
+    "slurm_minutes=10",
+    "attempts=1",
+)
 LIMIT_S = 240
 
 
@@ -147,7 +156,7 @@ def test_all_jobs_cancelled_end_the_run(start: Start) -> None:
 
 
 def test_a_job_that_slurm_ends_at_its_limit_goes_on(start: Start, slurm: Cluster) -> None:
-    run = start("jobs=1", "frames=400")
+    run = start("jobs=1", "frames=800")
     run.wait_for(lambda: run.running())
     slurm.ask("scontrol", "update", f"JobId={run.running()[0]}", "TimeLimit=1")
     run.end()
