@@ -50,7 +50,7 @@ def render_on_slurm(plan: Plan, progress: Progress, stop: StopRequest, events: E
     """
     folder = _folder(plan.experiment)
     if not claims.lock(folder.name):
-        raise ConfigError(f"another command waits for the Slurm jobs of {plan.experiment.out}; end that one first")
+        raise ConfigError(f"another command waits for the Slurm jobs of {plan.experiment.out}; let it, or end it first")
     progress.elsewhere("asking Slurm", running=False)
     settings = plan.experiment.run
     count = min(settings.jobs or min(math.ceil(len(plan.todo) / SCENES_PER_JOB), MOST_JOBS), len(plan.selected))

@@ -52,9 +52,10 @@ class SlurmQueue:
         if nodes := ",".join(sorted(excluded)):
             options.append(f"--exclude={nodes}")
         answer = _ask("sbatch", "--parsable", *options, given=script)
-        if answer.returncode:
-            raise EnvironmentProblem(f"Slurm refuses the jobs: {' '.join(answer.stderr.split())}")
-        return int(answer.stdout.strip().partition(";")[0])  # id;cluster
+        found = re.search(r"^(\d+)(;.*)?$", answer.stdout, re.MULTILINE)  # id;cluster
+        if answer.returncode or found is None:
+            raise EnvironmentProblem(f"Slurm refuses the jobs: {' '.join((answer.stderr or answer.stdout).split())}")
+        return int(found[1])
 
     def look(self) -> list[Element] | None:
         """Return all elements that Slurm still knows, also some that ended; None if it does not answer."""

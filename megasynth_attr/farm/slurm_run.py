@@ -6,6 +6,7 @@ both agree. So a requeued job is alive whatever its last attempt said, and no sh
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -61,6 +62,7 @@ class Shard:
     attempts: int = 0  # jobs that ended since then without another one
     unseen: int = 0  # polls since its job left the queue without a word
     cancelled: bool = False
+    excused: bool = False  # an unfit machine has not counted as an attempt once
 
 
 class End(NamedTuple):
@@ -69,6 +71,7 @@ class End(NamedTuple):
     exit_code: int
     message: str
     node: str
+    counts: bool = True  # as an attempt; not if Slurm needed the machine for something else
 
 
 class SlurmRun:
@@ -87,12 +90,14 @@ class SlurmRun:
         self._progress, self._events = progress, events
         self._record = Record(RECORD_FORMAT, f"{STEM}-{os.urandom(4).hex()}", count)
         self._excluded: set[str] = set()
+        self._told: set[str] = set()  # nodes that waiting jobs avoid already
         self._open: dict[int, Shard] = {}
         self._ends: dict[int, End] = {}  # of shards that are not complete
         self._given_up: set[int] = set()
         self._jobs: set[int] = set()  # all arrays of this run that were ever seen
         self._frames: dict[int, int] = {}  # rendered by each shard since this command began
         self._refusal = ""  # what Slurm said when it did not take some jobs
+        self._room = math.inf  # with fewer shards in the queue it may take them
         self._queue = self._open_queue()
 
     @property
@@ -102,6 +107,11 @@ class SlurmRun:
         if len(ids) > 3:
             return f"jobs {ids[0]} … {ids[-1]}"
         return f"job{'s' * (len(ids) > 1)} {', '.join(map(str, ids))}" if ids else "no job"
+
+    @property
+    def _in_queue(self) -> int:
+        """How many shards have a job that is not known to have ended."""
+        return sum(shard.job > 0 for shard in self._open.values())
 
     def begin(self) -> None:
         """Find the jobs of an earlier command in the queue, or submit all shards."""
@@ -185,12 +195,13 @@ class SlurmRun:
         file, fresh = self._folder / RECORD, self._record
         self._record = from_plain(Record, read_json(file, RECORD_FORMAT), str(file))
         self._excluded = set(self._record.excluded)
+        self._told = set(self._excluded)
         self._queue = self._open_queue()
         elements = self._queue.look()
         if elements is None:
             raise EnvironmentProblem("Slurm does not say whether the jobs of an earlier command still run; try later")
         if not any(one.alive for one in elements):
-            self._record, self._excluded = fresh, set()
+            self._record, self._excluded, self._told = fresh, set(), set()
             self._queue = self._open_queue()
             return False
         for number in range(1, self._record.shards + 1):
@@ -212,17 +223,20 @@ class SlurmRun:
             try:
                 job = self._queue.submit(self._script(first), first, indices, self._excluded)
             except EnvironmentProblem as error:
+                self._room = self._in_queue
                 if str(error) != self._refusal:
                     self._refusal = str(error)
                     self._progress.say(self._refusal)
                 break
+            self._room = math.inf
+            self._tell_waiting()
             self._jobs.add(job)
             for number in array:
                 self._open[number].job = job
             self._events.write("submitted", job=job, shards=array)
             count = f"{len(array)} shard{'s' * (len(array) > 1)}"
             self._say(f"job {job} submitted ({count} of {self._record.shards})")
-        if left and not any(shard.job for shard in self._open.values()):  # nothing will make room for more
+        if left and not self._in_queue:  # nothing will make room for more
             for number in self._ends.keys() & set(left):
                 raise_if_hopeless(self._ends[number].exit_code, self._said(number))
             raise EnvironmentProblem(self._refusal)
@@ -244,7 +258,7 @@ class SlurmRun:
         self._progress.scene("jobs", sum(self._frames.values()))
         self._decide_about_cancelled([one for one in now.values() if one.alive])
         self._raise_if_most_agree()
-        if any(not shard.job for shard in self._open.values()):
+        if self._in_queue < min(len(self._open), self._room):
             self._submit()
         self._show(now)
 
@@ -273,24 +287,27 @@ class SlurmRun:
         """Return how a job ended that Slurm no longer runs."""
         began = status.job == shard.job
         if began and status.exit_code is not None:
-            return End(status.exit_code, status.message, status.node)
+            preempted = element is not None and element.state == "PREEMPTED"
+            return End(status.exit_code, status.message, status.node, not preempted)
         if element is None:
             return End(int(ExitCode.CRASH), f"job {shard.job} left the queue without a word", status.node)
         if element.state == "FAILED" and not began:
             message = f"job {shard.job} cannot even start ({element.reason}); see its log"
             return End(int(ExitCode.ENVIRONMENT), message, element.node)
-        return End(int(ExitCode.CRASH), f"job {shard.job} ended as {element.state}", element.node)
+        message = f"job {shard.job} ended as {element.state}"
+        return End(int(ExitCode.CRASH), message, element.node, element.state != "PREEMPTED")
 
     def _ended(self, number: int, shard: Shard, status: Status, end: End) -> None:
         """Note an incomplete shard's end: it is submitted again unless that is hopeless."""
-        shard.attempts = 0 if status.scenes > shard.scenes else shard.attempts + 1
+        without, counts = "", end.counts
+        if end.exit_code == ExitCode.ENVIRONMENT and end.node:
+            without = f", without node {end.node}"
+            counts, shard.excused = shard.excused, True
+            self._exclude(end.node)
+        shard.attempts = 0 if status.scenes > shard.scenes else shard.attempts + counts
         shard.job, shard.scenes, shard.unseen, shard.cancelled = 0, status.scenes, 0, False
         self._ends[number] = end
         self._events.write("shard_end", shard=number, exit_code=end.exit_code, message=end.message, node=end.node)
-        without = ""
-        if end.exit_code == ExitCode.ENVIRONMENT and end.node:
-            self._exclude(end.node)
-            without = f", without node {end.node}"
         if end.exit_code == ExitCode.USAGE or shard.attempts >= self._run.attempts:
             del self._open[number]
             self._given_up.add(number)
@@ -304,14 +321,22 @@ class SlurmRun:
         self._excluded.add(node)
         self._record = replace(self._record, excluded=tuple(sorted(self._excluded)))
         self._save()
-        self._queue.exclude({shard.job for shard in self._open.values() if shard.job}, self._excluded)
+
+    def _tell_waiting(self) -> None:
+        """Keep waiting jobs away from excluded nodes, too; only after Slurm took a job that cannot run there.
+
+        Without another node they would wait for ever.
+        """
+        if self._told != self._excluded:
+            self._told = set(self._excluded)
+            self._queue.exclude({shard.job for shard in self._open.values() if shard.job}, self._told)
 
     def _decide_about_cancelled(self, alive: list[Element]) -> None:
         """Submit single cancelled jobs again; Interrupted if somebody has cancelled all of them."""
         cancelled = {number: shard for number, shard in self._open.items() if shard.cancelled}
         if not cancelled or (alive and all(one.closing for one in alive)):
             return  # it is not known yet whether others stay
-        if not alive and len(cancelled) == sum(shard.job > 0 for shard in self._open.values()):
+        if not alive and len(cancelled) == self._in_queue:
             raise Interrupted(f"all jobs of this run were cancelled from outside (scancel); {RESUME}")
         for number, shard in cancelled.items():
             end = End(int(ExitCode.INTERRUPTED), f"job {shard.job} was cancelled from outside (scancel)", "")
@@ -327,14 +352,14 @@ class SlurmRun:
 
     def _show(self, now: dict[int, Element]) -> None:
         states = Counter(one.state.lower() for one in now.values() if one.alive)
-        if ending := sum(shard.job > 0 for shard in self._open.values()) - states.total():
+        if ending := self._in_queue - states.total():
             states["just ended"] = ending
         reasons = Counter(one.reason for one in now.values() if one.state == "PENDING" and one.reason != "None")
         parts = [f"{count:,} {state}" for state, count in states.items()]
         for index, part in enumerate(parts):
             if part.endswith(" pending") and reasons:
                 parts[index] = f"{part} ({', '.join(reason for reason, _ in reasons.most_common(2))})"
-        if waiting := sum(not shard.job for shard in self._open.values()):
+        if waiting := len(self._open) - self._in_queue:
             parts.append(f"{waiting:,} not taken by Slurm yet")
         if complete := self._record.shards - len(self._open) - len(self._given_up):
             parts.append(f"{complete:,} complete")

@@ -211,6 +211,18 @@ def test_one_bad_node(start: Start, tmp_path: Path, blender_binary: str) -> None
     assert ends.count(0) == 3 and 1 <= ends.count(4) <= 2
 
 
+def test_no_other_node_for_one_shard(start: Start, tmp_path: Path, blender_binary: str) -> None:
+    """Those that wait must not be kept away from the only node."""
+    blender = tmp_path / "blender"
+    bad = 'case "$SLURM_ARRAY_TASK_ID" in 0) echo no memory; exit 1;; esac'
+    blender.write_text(f'#!/bin/sh\n{bad}\nexec {blender_binary} "$@"\n')
+    blender.chmod(0o755)
+    run = start("partition=small", "jobs=3", "workers=2", f"blender={blender}")
+    assert "no memory" in run.end(4).splitlines()[-1]
+    assert sorted(event["exit_code"] for event in run.events("shard_end")) == [0, 0, 4]
+    assert len(runs.complete_scenes(run.out)) == 2
+
+
 def test_most_shards_say_the_same(start: Start, tmp_path: Path) -> None:
     blender = tmp_path / "blender"
     blender.write_text("#!/bin/sh\necho no graphics card; exit 1\n")
@@ -235,6 +247,8 @@ def test_left_alone_and_found_again(start: Start) -> None:
     start("detach=true")._process.wait()
     run = start()
     run.wait_for(lambda: "submitted before" in run.said)
+    other = runs.pipeline(*WORDS, f"out={run.out}", SLURM_CONF=run.cluster.env["SLURM_CONF"])
+    assert other.returncode == 2 and "another command waits for the Slurm jobs of" in other.stderr
     run.interrupt(signal.SIGKILL)  # whoever waits may go at any time
     run = start()
     run.end()

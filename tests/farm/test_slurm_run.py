@@ -31,7 +31,8 @@ class FakeSlurm:
         self.takes = 10_000  # elements in the queue at most
         self.elements: dict[int, Element] = {}  # by shard
         self.submitted: list[list[int]] = []
-        self.excluded: list[str] = []
+        self.excluded: list[str] = []  # for the last array
+        self.avoided: list[str] = []  # by waiting jobs
         self.cancelled: list[int] = []
 
     def submit(self, script: str, first: int, indices: Sequence[int], excluded: Iterable[str]) -> int:
@@ -49,7 +50,7 @@ class FakeSlurm:
         return list(self.elements.values())
 
     def exclude(self, jobs: Iterable[int], nodes: Iterable[str]) -> None:
-        self.excluded = sorted(nodes)
+        self.avoided = sorted(nodes)
 
     def cancel(self, jobs: Iterable[int]) -> None:
         self.cancelled += sorted(jobs)
@@ -59,8 +60,7 @@ class Played:
     """A run of ``count`` shards; ``plays`` are called one after another for every job that waits."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, **settings: Any) -> None:
-        monkeypatch.setattr(slurm_run, "POLL_S", 0.0)
-        monkeypatch.setattr("time.sleep", lambda seconds: None)
+        monkeypatch.setattr(slurm_run, "LONGEST_POLL_S", 0.0)
         self.slurm, self.said = FakeSlurm(), io.StringIO()
         monkeypatch.setattr(slurm_run, "SlurmQueue", lambda name, options: self.slurm)
         plan: Any = SimpleNamespace(frames_selected=10 * count, frames_todo=10 * count, seconds_needed=1)
@@ -114,7 +114,7 @@ def test_jobs_without_a_new_scene_are_given_up_and_the_others_finish(played: Any
 
 
 def test_one_bad_node_is_left_out(played: Any) -> None:
-    it = played(4)
+    it = played(4, attempts=1)
 
     def play(shard: int, job: int) -> None:
         bad = job == 1 and shard != 3
@@ -122,7 +122,7 @@ def test_one_bad_node_is_left_out(played: Any) -> None:
 
     it.wait(play)
     assert it.slurm.submitted == [[1, 2, 3, 4], [1, 2, 4]]  # most said so, but all of one node
-    assert it.slurm.excluded == ["bad"]
+    assert it.slurm.excluded == it.slurm.avoided == ["bad"]
 
 
 def test_most_shards_on_several_nodes_end_the_run(played: Any) -> None:
@@ -173,6 +173,13 @@ def test_what_an_attempt_said_does_not_count_while_slurm_goes_on_with_it(played:
     assert it.slurm.submitted == [[1]]
 
 
+@pytest.mark.parametrize("code", [75, None])
+def test_preempted_jobs_do_not_count(code: int | None, played: Any) -> None:
+    it = played(1, attempts=1)
+    it.wait(lambda shard, job: it.ends(1, code, state="PREEMPTED") if job < 4 else it.ends(1, 0))
+    assert it.slurm.submitted == [[1]] * 4
+
+
 def test_more_jobs_than_slurm_takes_are_submitted_later(played: Any) -> None:
     it = played(1)
     it.run, it.slurm.most, it.slurm.takes, it.slurm.elements, it.slurm.submitted = None, 2, 4, {}, []
@@ -193,3 +200,4 @@ def test_no_other_node_is_left(played: Any) -> None:
 
     with pytest.raises(EnvironmentProblem, match="shard 1/1 on a: code 4"):
         it.wait(play)
+    assert it.slurm.avoided == []  # jobs that wait would wait for ever
