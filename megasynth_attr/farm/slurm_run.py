@@ -368,7 +368,8 @@ class SlurmRun:
     def _said(self, number: int) -> str:
         end = self._ends[number]
         where = f" on {end.node}" if end.node else ""
-        return f"shard {number}/{self._record.shards}{where}: {end.message or f'ended with exit code {end.exit_code}'}"
+        message = end.message.removesuffix(f"; {RESUME}") or f"ended with exit code {end.exit_code}"
+        return f"shard {number}/{self._record.shards}{where}: {message}"
 
     def _say(self, text: str) -> None:
         self._progress.say(f"slurm     {text}; logs in {self._folder / 'logs'}")

@@ -256,13 +256,15 @@ def test_left_alone_and_found_again(start: Start) -> None:
 
 
 def test_ctrl_c_leaves_the_jobs_or_cancels_them(start: Start) -> None:
-    run = start(terminal=True)
+    run = start("frames=400", terminal=True)
     run.wait_for(lambda: run.running())
     assert "goes on by itself" in run.press_ctrl_c(b"\n")
     assert len(run.cluster.queue()) == 2
-    run = start(terminal=True)
-    time.sleep(8)
+    run = start("frames=400", terminal=True)
+    run.wait_for(lambda: sum(event["run"]["executor"] == "slurm" for event in run.events("start")) == 2)
+    time.sleep(1)
     assert "cancelled" in run.press_ctrl_c(b"c\n")
+    assert len(run.events("submitted")) == 1
     run.end(75)
 
 
