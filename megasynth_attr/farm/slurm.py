@@ -55,9 +55,10 @@ def render_on_slurm(plan: Plan, progress: Progress, stop: StopRequest, events: E
     settings = plan.experiment.run
     count = min(settings.jobs or min(math.ceil(len(plan.todo) / SCENES_PER_JOB), MOST_JOBS), len(plan.selected))
     run = SlurmRun(settings, shard_command(plan.experiment, f"1/{count}"), count, folder, progress, events)
-    stays = False
+    found, stays = run.found(), False
     try:
-        run.begin()
+        if not found:
+            run.begin()
         stays = settings.detach
         if stays:
             raise Detached(f"{run.name} goes on by itself; the same command without detach=true waits for it")

@@ -113,10 +113,38 @@ class SlurmRun:
         """How many shards have a job that is not known to have ended."""
         return sum(shard.job > 0 for shard in self._open.values())
 
+    def found(self) -> bool:
+        """Return whether an earlier command's run still has jobs in the queue, and take it over then.
+
+        EnvironmentProblem if Slurm does not say.
+        """
+        file, fresh = self._folder / RECORD, self._record
+        if not file.exists():
+            return False
+        self._record = from_plain(Record, read_json(file, RECORD_FORMAT), str(file))
+        self._excluded = set(self._record.excluded)
+        self._told = set(self._excluded)
+        self._queue = self._open_queue()
+        elements = self._queue.look()
+        if elements is None:
+            raise EnvironmentProblem("Slurm does not say whether the jobs of an earlier command still run; try later")
+        if not any(one.alive for one in elements):
+            self._record, self._excluded, self._told = fresh, set(), set()
+            self._queue = self._open_queue()
+            return False
+        for number in range(1, self._record.shards + 1):
+            status = self._status(number)
+            self._open[number] = Shard(status.job, status.frames, status.scenes)
+        for one in elements:
+            if one.alive and (shard := self._open.get(one.shard)):
+                shard.job = max(shard.job, one.job)
+        self._jobs = {one.job for one in elements if one.alive}
+        self._say(f"waiting for {self.name}, submitted before")
+        self._progress.elsewhere(self.name, running=False)
+        return True
+
     def begin(self) -> None:
-        """Find the jobs of an earlier command in the queue, or submit all shards."""
-        if (self._folder / RECORD).exists() and self._attach():
-            return
+        """Submit all shards."""
         with storage_errors("the Slurm run", self._folder):
             (self._folder / "logs").mkdir(parents=True, exist_ok=True)
             for old in self._folder.glob(f"{STEM}-*"):
@@ -189,30 +217,6 @@ class SlurmRun:
 
     def _save(self) -> None:
         replace_atomically(self._folder / RECORD, json_bytes(self._record))
-
-    def _attach(self) -> bool:
-        """Take over the recorded run if it still has jobs in the queue."""
-        file, fresh = self._folder / RECORD, self._record
-        self._record = from_plain(Record, read_json(file, RECORD_FORMAT), str(file))
-        self._excluded = set(self._record.excluded)
-        self._told = set(self._excluded)
-        self._queue = self._open_queue()
-        elements = self._queue.look()
-        if elements is None:
-            raise EnvironmentProblem("Slurm does not say whether the jobs of an earlier command still run; try later")
-        if not any(one.alive for one in elements):
-            self._record, self._excluded, self._told = fresh, set(), set()
-            self._queue = self._open_queue()
-            return False
-        for number in range(1, self._record.shards + 1):
-            status = self._status(number)
-            self._open[number] = Shard(status.job, status.frames, status.scenes)
-        for one in elements:
-            if one.alive and (shard := self._open.get(one.shard)):
-                shard.job = max(shard.job, one.job)
-        self._jobs = {one.job for one in elements if one.alive}
-        self._say(f"waiting for {self.name}, submitted before")
-        return True
 
     def _submit(self) -> None:
         """Submit what is to be submitted, in arrays no larger than Slurm takes; what it does not take is left."""

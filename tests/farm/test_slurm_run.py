@@ -66,9 +66,12 @@ class Played:
         plan: Any = SimpleNamespace(frames_selected=10 * count, frames_todo=10 * count, seconds_needed=1)
         self.events, self.progress = EventLog(tmp_path), Progress(plan, stream=self.said)
         self.folder = tmp_path / "run"
-        self.run = SlurmRun(RunSettings(**settings), ["x"], count, self.folder, self.progress, self.events)
+        self.run = self.command(count, **settings)
         self.run.begin()
         self._look = self.slurm.look
+
+    def command(self, count: int, **settings: Any) -> SlurmRun:
+        return SlurmRun(RunSettings(**settings), ["x"], count, self.folder, self.progress, self.events)
 
     @property
     def status_folder(self) -> Path:
@@ -182,8 +185,8 @@ def test_preempted_jobs_do_not_count(code: int | None, played: Any) -> None:
 
 def test_more_jobs_than_slurm_takes_are_submitted_later(played: Any) -> None:
     it = played(1)
-    it.run, it.slurm.most, it.slurm.takes, it.slurm.elements, it.slurm.submitted = None, 2, 4, {}, []
-    it.run = SlurmRun(RunSettings(), ["x"], 7, it.folder, it.progress, it.events)
+    it.slurm.most, it.slurm.takes, it.slurm.elements, it.slurm.submitted = 2, 4, {}, []
+    it.run = it.command(7)
     it.run.begin()
     assert it.slurm.submitted == [[1, 2], [3, 4]]
     it.wait(lambda shard, job: it.ends(shard, 0))
@@ -201,3 +204,25 @@ def test_no_other_node_is_left(played: Any) -> None:
     with pytest.raises(EnvironmentProblem, match="shard 1/1 on a: code 4"):
         it.wait(play)
     assert it.slurm.avoided == []  # jobs that wait would wait for ever
+
+
+def test_a_second_command_takes_the_run_over(played: Any) -> None:
+    it = played(3)
+    it.ends(1, 0, scenes=2)
+    it.ends(2, 4)
+    it.run = it.command(9)  # another jobs= changes nothing now
+    assert it.run.found()
+    it.wait(lambda shard, job: it.ends(shard, 0))
+    assert it.slurm.submitted == [[1, 2, 3], [2]]
+    assert not it.command(9).found()  # nothing is in the queue any more
+
+
+def test_silence_of_slurm_is_no_answer(played: Any) -> None:
+    it = played(3)
+    it.slurm.look = lambda: None
+    with pytest.raises(EnvironmentProblem, match="Slurm does not say whether the jobs of an earlier command still run"):
+        it.command(3).found()
+    it.run._look()
+    assert "does not answer" in it.progress._elsewhere
+    it.run.close()
+    assert it.slurm.cancelled == [1] and (it.folder / slurm_run.RECORD).exists()  # they may go on
