@@ -28,7 +28,7 @@ METRICS = {f"{TRAINING}.evaluate.{name}" for name in ("umeyama", "clouds", "dept
 WITHOUT_SEED = {"seed", "rand", "randn", "random", "randint", "choice", "shuffle", "permutation", "normal"}
 WITH_SEED = {"Generator", "PCG64", "SeedSequence", "default_rng"}
 LAZY = {"matplotlib", "jinja2", "tensorboard"}
-OPTIONAL = ("bpy", "mathutils", "torch", "matplotlib", "jinja2", "submitit", "datasets", "webdataset", "pycolmap")
+OPTIONAL = ("bpy", "mathutils", "torch", "matplotlib", "jinja2", "datasets", "webdataset", "pycolmap")
 
 
 def tree(module):
@@ -120,9 +120,7 @@ def test_what_the_training_half_imports(module):
         assert not used & {"torch", "matplotlib"}  # NumPy and SciPy only
 
 
-@pytest.mark.parametrize(
-    ("package", "refused"), [(GENERATOR, OPTIONAL), (TRAINING, ("bpy", "mathutils", "open3d", "submitit"))]
-)
+@pytest.mark.parametrize(("package", "refused"), [(GENERATOR, OPTIONAL), (TRAINING, ("bpy", "mathutils", "open3d"))])
 def test_the_packages_import_without_their_optional_parts(package, refused):
     names = [m for m in MODULES if m.startswith(package) and part_of(m) != "blender" and not m.endswith("__main__")]
     script = f"""

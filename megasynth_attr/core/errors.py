@@ -75,6 +75,12 @@ class Interrupted(MegaSynthError):
     exit_code = ExitCode.INTERRUPTED
 
 
+class Detached(MegaSynthError):
+    """What was asked for is on its way elsewhere, as wanted; nothing failed."""
+
+    exit_code = ExitCode.DONE
+
+
 _SHOWN = 80  # characters of a path or text that a message shows
 _MISTYPED = {  # no such path can exist
     errno.ENAMETOOLONG: " (most file systems take 255 bytes a name and 4,096 a path)",

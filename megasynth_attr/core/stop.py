@@ -9,7 +9,7 @@ from typing import Any
 
 from megasynth_attr.core.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # USR2 is what submitit sends before the end
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # USR1 and USR2: schedulers before the end
 
 RESUME = "run the same command again to resume"
 
@@ -26,7 +26,7 @@ class StopRequest:
         self._limit_s = max_runtime_s
         self._patient = patient
         self._advice = advice
-        self._signal: str | None = None
+        self.signal: str | None = None  # the name of the one that came
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -39,14 +39,14 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._signal = signal.Signals(number).name
+        self.signal = signal.Signals(number).name
         if not self._patient:
             self.check_signal()
 
     def check_signal(self) -> None:
         """Raise Interrupted if a signal came."""
-        if self._signal is not None:
-            raise Interrupted(f"stopped by {self._signal}; {self._advice}")
+        if self.signal is not None:
+            raise Interrupted(f"stopped by {self.signal}; {self._advice}")
 
     def remaining_s(self) -> float:
         """Return how long a part of the work may take that has a limit of its own; 0: there is no limit."""

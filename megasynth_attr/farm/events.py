@@ -40,6 +40,25 @@ class EventLog:
         self._file.flush()
 
 
+class EventReader:
+    """Reads the events that one process appends from now on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._place = path.stat().st_size if path.exists() else 0
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """Yield the events since the last call; a line that is not complete yet is left for the next."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._place)
+            for line in file:
+                if line.endswith(b"\n"):
+                    self._place += len(line)
+                    yield json.loads(line)
+
+
 def read_events(out: Path, host: str = "*") -> Iterator[dict[str, Any]]:
     """Yield the events of all runs below ``out`` on ``host``; a last line cut by a crash is skipped."""
     for path in sorted((out / "events").glob(f"{host}-*.jsonl")):

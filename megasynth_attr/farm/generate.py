@@ -80,7 +80,7 @@ def _render(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest, cla
         try:
             with Progress(plan, openjd=run.openjd_progress) as progress:
                 if run.executor == "slurm":
-                    render_on_slurm(plan, progress, stop, events)
+                    render_on_slurm(plan, progress, stop, events, claims)
                 else:
                     _render_here(plan, libraries, progress, stop, events, claims)
         except MegaSynthError as error:

@@ -15,6 +15,7 @@ from megasynth_attr.farm.tasks import Plan
 LINE_EVERY_S = 10.0  # without a terminal
 REFRESH_S = 1.0  # of the bar while nothing happens
 FEW_FRAMES = 4
+FAR_S = 30.0  # other machines tell only now and then how far they are: their pace is known after this time
 WINDOW_S = 120.0  # the remaining time follows the last two minutes, or the last third of a long run
 BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} frames [{elapsed}{postfix}]"
 
@@ -38,6 +39,10 @@ class Pace:
         while len(self._marks) > 2 and self._marks[1][0] < now - span:
             self._marks.popleft()
 
+    def is_known(self, now: float, least_s: float) -> bool:
+        """Return whether there is a pace over at least the time ``least_s``."""
+        return self.frames_per_s(now) is not None and now - self._marks[0][0] >= least_s
+
     def frames_per_s(self, now: float) -> float | None:
         """Return the pace, or None while too few frames are done to tell."""
         if not self._marks:
@@ -60,6 +65,8 @@ class Progress:
         self._expected_s = plan.seconds_needed
         self._by_scene: Counter[str] = Counter()
         self.others = 0  # scenes that other runs completed meanwhile
+        self._elsewhere = ""  # how the machines are that render, if it is not this one
+        self._running = True
         self._openjd = openjd
         self._start = self._shown = time.monotonic()
         self._pace = Pace()
@@ -104,6 +111,13 @@ class Progress:
         if self._openjd:
             print(f"openjd_status: {text}", flush=True)
 
+    def elsewhere(self, state: str, *, running: bool) -> None:
+        """Show the ``state`` of other machines, which render; no remaining time is guessed before their pace is known.
+
+        ``running``: whether any renders now.
+        """
+        self._elsewhere, self._running = state, running
+
     def remaining_s(self) -> float:
         """Return the expected remaining seconds: from this run's own pace, before the first frames from the plan."""
         now = time.monotonic()
@@ -141,4 +155,10 @@ class Progress:
         others = f" (scenes by other runs: {self.others})" if self.others else ""
         if self._already + self.rendered >= self._total:
             return f"complete{others}"
-        return f"{duration_text(self.remaining_s())} left{others}"
+        if not self._running:
+            left = "time left unknown while nothing runs"
+        elif self._elsewhere and not self._pace.is_known(time.monotonic(), FAR_S):
+            left = "time left not known yet"
+        else:
+            left = f"{duration_text(self.remaining_s())} left"
+        return f"{left}{others}{f'; {self._elsewhere}' if self._elsewhere else ''}"

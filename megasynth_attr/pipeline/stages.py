@@ -137,10 +137,10 @@ def _generate(run: PipelineRun) -> None:
     generate(run.experiment)
 
 
-def _check_shard(run: PipelineRun) -> None:
-    from megasynth_attr.farm.slurm import check_shard
+def _check_executor(run: PipelineRun) -> None:
+    from megasynth_attr.farm.slurm import check_executor
 
-    check_shard(run.experiment.run)
+    check_executor(run.experiment.run)
 
 
 def _check_machine(run: PipelineRun) -> None:
@@ -199,7 +199,7 @@ GENERATE = Stage[PipelineRun](
     "generate",
     "render every scene that does not exist yet",
     _generate,
-    check=_check_shard,
+    check=_check_executor,
     ready=_check_machine,
     cost=_rendering_cost,
 )

@@ -115,6 +115,9 @@ class RunSettings:
         0.0, "stop taking scenes after this time and exit 75; 0: no limit", minimum=0, short="max_runtime"
     )
     openjd_progress: bool = setting(False, "also print openjd_progress lines")
-    jobs: int = setting(0, "slurm: array size; 0: one job per 10 scenes, at most 1000", minimum=0)
+    jobs: int = setting(0, "slurm: number of jobs; 0: one per 10 scenes, at most 1000", minimum=0)
     partition: str = setting("", "slurm: partition; empty: the cluster's default")
     slurm_minutes: int = setting(1440, "slurm: time limit of one job", minimum=1)
+    detach: bool = setting(
+        False, "slurm: submit the jobs and return at once; the same command without it waits for them"
+    )

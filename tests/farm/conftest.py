@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 import runs
+import slurm_cluster
 from runs import Reference
 
 
@@ -36,3 +38,12 @@ def reference(bpy_module: None, tmp_path_factory: pytest.TempPathFactory) -> Ref
     done = runs.pipeline(*runs.TINY, f"out={out}")
     assert done.returncode == 0, done.stdout + done.stderr
     return Reference(out, runs.tree_hash(out), done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_cluster.Cluster]:
+    """Slurm is an optional part: also in continuous integration its tests are skipped where it is not installed."""
+    if reason := slurm_cluster.missing():
+        pytest.skip(reason)
+    with slurm_cluster.slurm_cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster

@@ -1,4 +1,4 @@
-"""Rendering on a real Slurm cluster, and what is refused before."""
+"""Rendering on a real Slurm cluster, and what is refused before. All that can happen there: test_slurm_campaign.py."""
 
 from __future__ import annotations
 
@@ -7,35 +7,41 @@ from pathlib import Path
 
 import pytest
 import runs
-import slurm_cluster
 from runs import Reference
+from slurm_cluster import Cluster
 
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
+from megasynth_attr.farm.slurm_queue import ranges
 from megasynth_attr.pipeline.__main__ import main
 
+WORDS = (*runs.TINY, "executor=slurm", "jobs=2", "workers=1", "threads=1", "slurm_minutes=10")
 
-def test_a_slurm_array_makes_the_same_dataset(reference: Reference, tmp_path: Path) -> None:
-    """Slurm is an optional part: also in continuous integration this is skipped where it is not installed."""
-    if reason := slurm_cluster.missing():
-        pytest.skip(reason)
-    pytest.importorskip("submitit", reason="submitit is not installed (pip install megasynth-attr[farm])")
-    folder = tmp_path / "slurm"
-    folder.mkdir()
-    out = tmp_path / "out"
-    words = ("executor=slurm", "jobs=2", "workers=1", "threads=1", "slurm_minutes=10", f"out={out}")
-    with slurm_cluster.slurm_cluster(folder) as env:
-        done = subprocess.run(
-            runs.command(*runs.TINY, *words),
-            env=runs.environment(SLURM_CONF=env["SLURM_CONF"]),
-            capture_output=True,
-            text=True,
-            timeout=runs.LIMIT_S,
-            check=False,
-        )
-    logs = "\n".join(path.read_text()[-2000:] for path in (out / "events" / "slurm").glob("*_log.out"))
+
+def run(slurm: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
+    return runs.pipeline(*WORDS, *words, SLURM_CONF=slurm.env["SLURM_CONF"])
+
+
+def test_an_array_left_to_itself_and_found_again_makes_the_same_dataset(
+    reference: Reference, slurm: Cluster, tmp_path: Path
+) -> None:
+    detached = run(slurm, f"out={tmp_path}", "detach=true")
+    assert detached.returncode == 0, detached.stderr
+    assert "goes on by itself; the same command without detach=true waits for it" in detached.stderr
+    assert len(submitted := slurm.queue()) == 2
+    done = run(slurm, f"out={tmp_path}")
+    logs = "\n".join(path.read_text()[-2000:] for path in tmp_path.glob("events/slurm/*/logs/*"))
     assert done.returncode == 0, done.stdout + done.stderr + logs
-    assert runs.tree_hash(out) == reference.hash
-    assert len(list((out / "events").glob("*.jsonl"))) == 3  # the submitting process and two jobs
+    assert f"waiting for job {submitted[0].partition('_')[0]}, submitted before" in done.stderr
+    assert slurm.queue() == []
+    assert runs.tree_hash(tmp_path) == reference.hash
+    assert len(list((tmp_path / "events").glob("*.jsonl"))) == 4  # two submitting processes and two jobs
+
+
+def test_what_slurm_refuses_is_said(slurm: Cluster, tmp_path: Path) -> None:
+    done = run(slurm, f"out={tmp_path}", "partition=nowhere")
+    assert done.returncode == 4
+    assert "Slurm refuses the jobs: sbatch: error: invalid partition specified: nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_slurm_refuses_a_shard_of_a_shard(tmp_path: Path) -> None:
@@ -43,7 +49,16 @@ def test_slurm_refuses_a_shard_of_a_shard(tmp_path: Path) -> None:
         main([*runs.TINY, "executor=slurm", "shard=1/2", f"out={tmp_path}"])
 
 
+def test_only_slurm_jobs_can_be_left_to_themselves(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="only the jobs of executor=slurm run on by themselves"):
+        main([*runs.TINY, "detach=true", f"out={tmp_path}"])
+
+
 def test_slurm_without_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(EnvironmentProblem, match="there is no sbatch on this machine"):
         main([*runs.TINY, "executor=slurm", f"out={tmp_path}"])
+
+
+def test_numbers_as_slurm_writes_them() -> None:
+    assert ranges([5, 0, 1, 2, 7, 8]) == "0-2,5,7-8"
