@@ -7,9 +7,8 @@ import time
 from types import FrameType
 from typing import Any
 
+from megasynth_attr.core.early import SIGNALS
 from megasynth_attr.core.errors import Interrupted
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # USR2 is what submitit sends before the end
 
 RESUME = "run the same command again to resume"
 
