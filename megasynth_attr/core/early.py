@@ -51,16 +51,27 @@ def _replace(handler: Callable[[int, FrameType | None], object] | signal.Handler
             signal.signal(number, handler)
 
 
+def leave_if_importing(number: int, frame: FrameType | None) -> None:
+    """End the process as ``catch_signals`` does if ``frame`` is part of an import, also a late one.
+
+    An exception there would come out as another: extension modules make an ImportError of it, or lose it.
+    """
+    while _owner == os.getpid() and frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _leave(number, frame)
+        frame = frame.f_back
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
-    if _is_copy(number):
-        return
-    text = f"Interrupted: stopped by {signal.Signals(number).name} while starting; run the same command again\n"
-    os.write(sys.stderr.fileno(), text.encode())
-    os._exit(EXIT_INTERRUPTED)
+    if not _is_copy(number):
+        text = f"Interrupted: stopped by {signal.Signals(number).name}; run the same command again\n"
+        os.write(sys.stderr.fileno(), text.encode())
+        os._exit(EXIT_INTERRUPTED)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if not _is_copy(number):
+        leave_if_importing(number, frame)
         raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
 
 

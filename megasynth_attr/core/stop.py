@@ -7,7 +7,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from megasynth_attr.core.early import SIGNALS
+from megasynth_attr.core.early import SIGNALS, leave_if_importing
 from megasynth_attr.core.errors import Interrupted
 
 RESUME = "run the same command again to resume"
@@ -40,6 +40,7 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._signal = signal.Signals(number).name
         if not self._patient:
+            leave_if_importing(number, frame)
             self.check_signal()
 
     def check_signal(self) -> None:
