@@ -36,6 +36,7 @@ class Given:
     texts: tuple[str, ...]
     paths: tuple[str, ...] = ("",)
     is_list: bool = False
+    meaning: str = ""  # of the key, if there are paths
 
     def __str__(self) -> str:
         return self.word(self.texts)
@@ -117,7 +118,7 @@ def _given(word: str, short: Mapping[str, str], keys: Mapping[str, _Key]) -> Giv
     key, text = split(word)
     key = short.get(key, key)
     if key == "config":
-        return Given(key, (str(Path(text).absolute()),), ("file",))
+        return Given(key, (str(Path(text).absolute()),), ("file",), meaning="settings between the preset and the words")
     if key in keys:
         plain = read_text(keys[key].hint, text)
         found = _located(key, keys[key], plain if isinstance(plain, list) else [plain])
@@ -128,9 +129,10 @@ def _given(word: str, short: Mapping[str, str], keys: Mapping[str, _Key]) -> Giv
 
 def _located(key: str, key_of: _Key, texts: Sequence[str]) -> Given:
     """Return a word whose texts that are paths are absolute."""
-    paths = tuple(key_of.field.metadata["path"] * names_path(key_of.field, text) for text in texts)
+    meta = key_of.field.metadata
+    paths = tuple(meta["path"] * names_path(key_of.field, text) for text in texts)
     full = tuple(str(Path(text).absolute()) if path else text for text, path in zip(texts, paths, strict=True))
-    return Given(key, full, paths, is_list=key_of.hint is not str)
+    return Given(key, full, paths, is_list=key_of.hint is not str, meaning=meta["help"])
 
 
 def _of_files(experiment: Experiment, keys: Mapping[str, _Key], given: Set[str]) -> Iterator[Given]:
