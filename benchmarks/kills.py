@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,8 @@ HELP = Help(
     examples=("python benchmarks/kills.py kills=112 out=runs/kills",),
 )
 WORDS = (*runs.TINY, "scene_count=8", "frames=3", "workers=2", "attempts=10")
+UNDISTURBED = "undisturbed"
+BAD = ("scenes torn", "folders that differ", "runs that failed", "processes left")
 GONE_LIMIT_S = 10.0  # in which workers must notice that their scheduler is dead
 
 
@@ -47,37 +50,54 @@ class Options:
 def main(words: list[str]) -> None:
     """Print what happened; DatasetError if anything was torn, lost or left running."""
     options = parse(Options, words, HELP)
-    out, draw = Path(options.out).absolute(), random.Random(options.seed)
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"out={options.out}: the folder is not empty; choose another")
-    began = time.monotonic()
-    undisturbed = runs.pipeline(*WORDS, f"out={out / 'undisturbed'}")
-    if undisturbed.returncode:
-        raise DatasetError(f"the undisturbed run ended with {undisturbed.returncode}: {undisturbed.stderr}")
-    longest_s, whole = time.monotonic() - began, scenes(out / "undisturbed")
-    count: Counter[str] = Counter()
+    draw, count = random.Random(options.seed), Counter[str]()
+    out = empty_folder(options.out)
+    longest_s, whole = undisturbed(out)
     while count["run killed"] + count["worker killed"] < options.kills:
         folder = out / f"{count['folders complete']:03d}"
-        disturb(folder, draw, longest_s, count)
-        found = scenes(folder)
-        count["scenes torn"] += sum(found[name] != whole[name] for name in found)
-        count["scenes looked at"] += len(found)
-        if count["ended by itself"]:
+        ended = disturb(folder, draw, longest_s, count)
+        look(folder, whole, count)
+        if ended:
             count["folders complete"] += 1
-            count["folders that differ"] += runs.tree_hash(folder) != runs.tree_hash(out / "undisturbed")
-            count["ended by itself"] = 0
-    rows = [[name, count[name]] for name in sorted(count) if name != "ended by itself"]
-    common.print_table("what", "how often", rows)
-    print(f"{time.monotonic() - began:.0f} s; the undisturbed run took {longest_s:.1f} s")
-    if any(count[name] for name in BAD):
-        raise DatasetError(f"{', '.join(name for name in BAD if count[name])}: see {out}")
+            count["folders that differ"] += runs.tree_hash(folder) != runs.tree_hash(out / UNDISTURBED)
+    conclude(count, BAD, longest_s, out)
 
 
-BAD = ("scenes torn", "folders that differ", "runs that failed", "processes left")
+def empty_folder(name: str) -> Path:
+    """Return the output folder; ConfigError if something is in it."""
+    out = Path(name).absolute()
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"out={name}: the folder is not empty; choose another")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
 
 
-def disturb(folder: Path, draw: random.Random, longest_s: float, count: Counter[str]) -> None:
-    """Run once in ``folder`` and kill at a random moment; a run whose worker was killed goes on to its end."""
+def undisturbed(out: Path) -> tuple[float, dict[str, dict[str, bytes]]]:
+    """Return how long a run takes when it is left alone, in seconds, and its scenes."""
+    began = time.monotonic()
+    done = runs.pipeline(*WORDS, f"out={out / UNDISTURBED}")
+    if done.returncode:
+        raise DatasetError(f"the undisturbed run ended with {done.returncode}: {done.stderr}")
+    return time.monotonic() - began, scenes(out / UNDISTURBED)
+
+
+def look(folder: Path, whole: dict[str, dict[str, bytes]], count: Counter[str]) -> None:
+    """Compare the scene folders that exist with the undisturbed ones."""
+    found = scenes(folder)
+    count["scenes torn"] += sum(found[name] != whole[name] for name in found)
+    count["scenes looked at"] += len(found)
+
+
+def conclude(count: Counter[str], bad: Sequence[str], longest_s: float, out: Path) -> None:
+    """Print the counts; DatasetError if there is a bad one."""
+    common.print_table("what", "how often", [[name, count[name]] for name in sorted(count)])
+    print(f"the undisturbed run took {longest_s:.1f} s")
+    if found := [name for name in bad if count[name]]:
+        raise DatasetError(f"{', '.join(found)}: see {out}")
+
+
+def disturb(folder: Path, draw: random.Random, longest_s: float, count: Counter[str]) -> bool:
+    """Run once in ``folder`` and kill the run or a worker at a random moment; return whether it ended by itself."""
     with runs.started(*WORDS, f"out={folder}") as run:
         end = time.monotonic() + draw.uniform(0, longest_s)
         while run.poll() is None and time.monotonic() < end:
@@ -94,10 +114,10 @@ def disturb(folder: Path, draw: random.Random, longest_s: float, count: Counter[
             while any(map(runs.alive, workers)) and time.monotonic() < limit:
                 time.sleep(0.02)
             count["processes left"] += sum(map(runs.alive, workers))
-            return
+            return False
         run.communicate()
-        count["ended by itself"] += 1
         count["runs that failed"] += run.returncode != 0
+        return True
 
 
 def scenes(folder: Path) -> dict[str, dict[str, bytes]]:
