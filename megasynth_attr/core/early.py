@@ -18,6 +18,7 @@ EXIT_INTERRUPTED = 75  # errors.ExitCode.INTERRUPTED; importing errors takes too
 WORKER = "megasynth_attr.farm.worker"  # belongs to a scheduler, which watches how it ends
 
 _owner = 0  # the process that catches signals
+_caught: list[signal.Signals] = []
 
 
 def catch_signals_of(package: str) -> None:
@@ -28,11 +29,11 @@ def catch_signals_of(package: str) -> None:
 
 
 def catch_signals() -> None:
-    """End the process with exit code 75 at any signal from now on."""
+    """End the process with exit code 75 at any signal from now on, but those that whoever started it lets it ignore."""
     global _owner
     _owner = os.getpid()
-    for number in SIGNALS:
-        signal.signal(number, _leave)
+    _caught[:] = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    _replace(_leave)
 
 
 def interrupt_from_now_on() -> None:
@@ -47,7 +48,7 @@ def ignore_from_now_on() -> None:
 
 def _replace(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
     if _owner == os.getpid():
-        for number in SIGNALS:
+        for number in _caught:
             signal.signal(number, handler)
 
 
@@ -65,8 +66,10 @@ def leave_if_importing(number: int, frame: FrameType | None) -> None:
 def _leave(number: int, frame: FrameType | None) -> None:
     if not _is_copy(number):
         text = f"Interrupted: stopped by {signal.Signals(number).name}; run the same command again\n"
-        os.write(sys.stderr.fileno(), text.encode())
-        os._exit(EXIT_INTERRUPTED)
+        try:
+            os.write(2, text.encode())
+        finally:
+            os._exit(EXIT_INTERRUPTED)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
