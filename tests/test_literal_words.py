@@ -69,16 +69,23 @@ def test_the_pipeline_and_what_it_hands_words_to(word: str, tmp_path: Path, monk
     assert found(shard) == [str(experiment.out), *[word] * (len(PIPELINE_KEYS) - 1)]
     assert (shard.run.shard, shard.run.stages, shard.run.executor) == ("1/2", "generate", "local")
 
-    task = resolve(template_arguments(openjd.template_text(experiment)))
-    assert found(task) == found(shard) and task.run.shard == "1/2"
+    task = resolve(template_arguments(experiment))
+    assert found(task) == absolute(experiment) and task.run.shard == "1/2"
 
     monkeypatch.setattr(sys, "argv", ["blender", "-b", "-P", "render.py", "--", *words_with(word)])
     assert found(resolve(words_of_render_script(monkeypatch))) == [word] * len(PIPELINE_KEYS)
 
 
-def template_arguments(text: str) -> list[str]:
+def absolute(experiment: Experiment) -> list[str]:
+    """Return what ``found`` returns on a machine that is given absolute paths."""
+    keys = dict(zip(PIPELINE_KEYS, found(experiment), strict=True))
+    return [text if key == "partition" else str(Path(text).absolute()) for key, text in keys.items()]
+
+
+def template_arguments(experiment: Experiment) -> list[str]:
     """Return the pipeline's words in a task of a template, as Open Job Description's own library resolves them."""
     model = pytest.importorskip("openjd.model")
+    text = openjd.yaml_text(openjd.describe(experiment, Path("/")).template)
     decoded = model.decode_job_template(template=yaml.safe_load(text))
     folders = {"job_template_dir": Path("/"), "current_working_dir": Path("/")}
     values = model.preprocess_job_parameters(job_template=decoded, job_parameter_values={}, **folders)
@@ -106,8 +113,9 @@ def words_of_render_script(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=200))
 def test_any_text_passes_shards_and_templates(text: str) -> None:
     experiment = resolve(["preset=texture", "scene_count=1", f"texture.pictures={text}", "out=x"])
-    for words in (shard_command(experiment, "1/1")[3:], template_arguments(openjd.template_text(experiment))):
-        assert resolve(words).members[0].factors["texture"].pictures == text
+    shard, task = (resolve(words) for words in (shard_command(experiment, "1/1")[3:], template_arguments(experiment)))
+    assert shard.members[0].factors["texture"].pictures == text
+    assert task.members[0].factors["texture"].pictures == (text and str(Path(text).absolute()))
 
 
 def test_what_a_template_cannot_hold_is_refused(tmp_path: Path) -> None:
@@ -115,7 +123,7 @@ def test_what_a_template_cannot_hold_is_refused(tmp_path: Path) -> None:
         experiment = resolve(["preset=texture", "scene_count=1", f"texture.pictures={word}"])
         assert resolve(shard_command(experiment, "1/1")[3:]).members[0].factors["texture"].pictures == word
         with pytest.raises(ConfigError, match="job template"):
-            openjd.template(experiment)
+            openjd.describe(experiment, Path.cwd())
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,11 @@ has_library libICE.so.6 || need libice6
 has_library libxkbcommon.so.0 || need libxkbcommon0
 has_library libGL.so.1 || need libgl1
 has_library libEGL.so.1 || need libegl1
-if [ "$what" = test ]; then # the tests also run a real Blender binary, a real browser and a real Slurm
+if [ "$what" = test ]; then # the tests also run a real Blender binary, browser and Slurm, GNU parallel and Node
     command -v blender >/dev/null || { need blender && need python3-numpy; }
     command -v chromium >/dev/null || need chromium
+    command -v parallel >/dev/null || need parallel
+    command -v node >/dev/null || need nodejs
     command -v slurmctld >/dev/null || { need slurmctld && need slurmd && need munge; }
 fi
 

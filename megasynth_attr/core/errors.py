@@ -11,6 +11,8 @@ from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from enum import IntEnum
 
+from megasynth_attr.core.early import ignore_from_now_on, interrupt_from_now_on
+
 
 class ExitCode(IntEnum):
     """What a process tells the farm that started it."""
@@ -98,15 +100,19 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
 
     Expected are MegaSynthErrors and what ``expected`` makes of others. A reader of stdout that stops early (``| head``)
     causes no message; a full disk behind stdout is an environment problem; characters that stdout's encoding lacks
-    become question marks.
+    become question marks. In a program that catches signals (core/early.py) they interrupt ``main``.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="replace")
     code = ExitCode.DONE
     try:
-        main(argv)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr, flush=True)
+        try:
+            interrupt_from_now_on()
+            main(argv)
+        finally:
+            ignore_from_now_on()
+    except KeyboardInterrupt as stop:
+        print(f"{str(stop) or 'interrupted'}; run the same command again to resume", file=sys.stderr, flush=True)
         code = ExitCode.INTERRUPTED
     except SystemExit as leaving:
         if leaving.code or (lost := _output_lost()) in (None, ExitCode.DONE):

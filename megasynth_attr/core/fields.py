@@ -31,19 +31,28 @@ def setting(
     literal: bool = False,
     identity: bool = True,
     added: bool = False,
+    path: str = "",
 ) -> Any:
     """Return a dataclass field. Limits apply to a number or to every number of a tuple; options to a string.
 
     ``short`` is a word that stands for the key on the command line. ``literal`` is for lists of paths: every word for
     the key is one item, taken exactly as typed. ``identity=False``: the value changes no result, or what it names is
     compared by content; it may differ when a folder is continued. ``added``: the key is younger than 0.1.0, so its
-    default is left out of identities, which stay equal to those of older folders, and records may lack it.
+    default is left out of identities, which stay equal to those of older folders, and records may lack it. ``path``:
+    "file" or "folder" if its texts name one, see ``names_path``.
     """
     meta = {"help": help, "minimum": minimum, "maximum": maximum, "options": tuple(options), "identity": identity}
-    meta |= {"short": short, "literal": literal, "added": added}
+    meta |= {"short": short, "literal": literal, "added": added, "path": path}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=meta)
     return dataclasses.field(default=default, metadata=meta)
+
+
+def names_path(field: dataclasses.Field[Any], text: str) -> bool:
+    """Return whether ``text``, of a key declared with ``path``, is one: defaults and names of presets are none."""
+    if field.metadata.get("path") == "file":
+        return "/" in text or text.endswith((".yaml", ".yml", ".py"))
+    return field.metadata.get("path") == "folder" and text not in ("", field.default)
 
 
 def span(low: float, high: float, help: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:

@@ -7,9 +7,8 @@ import time
 from types import FrameType
 from typing import Any
 
+from megasynth_attr.core.early import SIGNALS, leave_if_importing
 from megasynth_attr.core.errors import Interrupted
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # USR1 and USR2: schedulers before the end
 
 RESUME = "run the same command again to resume"
 
@@ -41,6 +40,7 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number).name
         if not self._patient:
+            leave_if_importing(number, frame)
             self.check_signal()
 
     def check_signal(self) -> None:

@@ -45,6 +45,7 @@ class Launcher:
         env["XDG_CONFIG_HOME"] = str(settings)
         for kind in ("RESOURCES", "CONFIG", "SCRIPTS", "DATAFILES", "EXTENSIONS"):
             env[f"BLENDER_USER_{kind}"] = str(settings)
+        env.pop("OCIO", None)  # a studio's colour configuration would change how textures are read
         # OpenImageDenoise has its own thread count, and pins its threads to cores: all workers to the same ones
         env["OIDN_SET_AFFINITY"] = "0"
         for library in ("OIDN", "OMP", "OPENBLAS", "MKL", "NUMEXPR"):

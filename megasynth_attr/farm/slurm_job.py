@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from megasynth_attr.core.codec import Part, from_plain
+from megasynth_attr.core.early import SIGNALS
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, read_json
 from megasynth_attr.core.temporary import replace_atomically
@@ -23,7 +24,6 @@ from megasynth_attr.farm.events import EventReader, host_name
 
 FORMAT = "megasynth-attr slurm shard 1"
 REPORT_S = 5.0  # shortest time between two reports
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)

@@ -76,15 +76,23 @@ def fingerprinted(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dataset_identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides a dataset's bytes, by the command line's keys; ``record``: a ``to_record`` read back."""
+    """Return what decides a dataset's bytes, by the command line's keys; ``record``: a ``to_record`` read back.
+
+    Of paths only the last part: from another machine the same folder may be reached by another path.
+    """
     content = recorded_identity(ContentSettings, record.get("content", {}))
     rest = {key: record.get(key) for key in ("version", "render", "write", "plugins")}
     known = {name: factor.settings for name, factor in registered().items()}
     factors = {
-        name: recorded_identity(known[name], values) if name in known else values
+        name: _without_places(known[name], recorded_identity(known[name], values)) if name in known else values
         for name, values in record.get("factors", {}).items()
     }
     return {**content, **rest, **factors}
+
+
+def _without_places(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
+    paths = {field.name for field in dataclasses.fields(kind) if field.metadata.get("path")}
+    return values | {key: Path(values[key]).name for key in paths & values.keys() if isinstance(values[key], str)}
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class WriteSettings:
 class IsolationSettings:
     """How the isolation matrix is measured."""
 
-    reference: str = setting("everything", "preset whose spread counts as full variation (value 1)")
+    reference: str = setting("everything", "preset whose spread counts as full variation (value 1)", path="file")
     scenes: int = setting(12, "scenes drawn per measurement", minimum=2, maximum=1000)
 
 
@@ -62,15 +62,18 @@ class IsolationSettings:
 class ContentSettings:
     """What the datasets contain."""
 
-    preset: str = setting("demo", "name of a file in presets/, or a path to a YAML file", identity=False)
+    preset: str = setting("demo", "name of a file in presets/, or a path to a YAML file", identity=False, path="file")
     members: tuple[str, ...] = setting(
-        (), "presets that together make one experiment, one attribute each", identity=False
+        (), "presets that together make one experiment, one attribute each", identity=False, path="file"
     )
-    plugins: tuple[str, ...] = setting((), "Python files or modules that declare further factors", identity=False)
+    plugins: tuple[str, ...] = setting(
+        (), "Python files or modules that declare further factors", identity=False, path="file"
+    )
     downstream: str = setting(
         "",
         "preset of the data on which adaptation is compared: its last dataset is for testing, the others for training",
         identity=False,
+        path="file",
     )
     downstream_count: int = setting(2, "datasets of the downstream preset", minimum=2, maximum=100, identity=False)
     attribute: str = setting("", "name of the attribute that varies; also the name of the dataset folders")
@@ -87,8 +90,8 @@ class ContentSettings:
 class RunSettings:
     """How and where a run works. None of these changes a byte of the data."""
 
-    out: str = setting("", "output folder; empty: runs/<preset> below the current folder")
-    cache: str = setting("", "folder where procedural materials are kept once made; empty: <out>/cache")
+    out: str = setting("", "output folder; empty: runs/<preset> below the current folder", path="folder")
+    cache: str = setting("", "folder where procedural materials are kept once made; empty: <out>/cache", path="folder")
     datasets: str = setting("all", "which datasets of each member: all, 0-4, 0,3,7 (of downstream always all)")
     scenes: str = setting("all", "which scenes of each: all, 0-99, 3,7,9")
     shard: str = setting("1/1", "this machine's share of the selected scenes, i/n, counted from 1")
@@ -98,7 +101,7 @@ class RunSettings:
     from_stage: str = setting("", "skip the stages before this one", short="from")
     plan: bool = setting(False, "only print what the chosen stages would cost; nothing is written")
     executor: str = setting("local", "who renders", options=["local", "slurm"])
-    blender: str = setting("auto", "auto, module (pip install bpy), or the path of a Blender binary")
+    blender: str = setting("auto", "auto, module (pip install bpy), or the path of a Blender binary", path="file")
     device: str = setting(
         "cpu",
         "Cycles device; a GPU that is not there is an error",

@@ -2,3 +2,7 @@
 
 It shares nothing with the generator but files: datasets are read through ``megasynth_attr.dataset.reader``.
 """
+
+from megasynth_attr.core.early import catch_signals_of
+
+catch_signals_of(__name__)

@@ -40,7 +40,9 @@ class LightingSettings:
     bulb_edge: Range[float] = span(0.03, 0.05, "room: diameter of a bulb (scene units)", minimum=0.001, maximum=0.5)
     bulb_strength: Range[float] = span(0.2, 2.0, "room: radiance of a dim bulb, W/m²/sr", minimum=0)
     bulb_bright_strength: Range[float] = span(5.0, 8.0, "room: radiance of a bright bulb, W/m²/sr", minimum=0)
-    hdris: str = setting("", "folder of equirectangular .hdr/.exr pictures, one per draw instead of the ambient grey")
+    hdris: str = setting(
+        "", "folder of equirectangular .hdr/.exr pictures, one per draw instead of the ambient grey", path="folder"
+    )
     hdri_strength: float = setting(1.0, "factor on the HDRI", minimum=0, maximum=100)
 
 

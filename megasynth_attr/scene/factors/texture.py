@@ -21,7 +21,9 @@ class TextureSettings:
 
     scope: str = scope()
     variants: int = variants()
-    bank: str = setting("procedural", "'procedural' (ships with the package) or the path of a bank folder")
+    bank: str = setting(
+        "procedural", "'procedural' (ships with the package) or the path of a bank folder", path="folder"
+    )
     bank_size_px: int = setting(512, "size at which procedural materials are made", minimum=16, maximum=4096)
     categories: tuple[str, ...] = setting((), "use only these categories; empty: all")
     pool_size: int = setting(0, "number of materials drawn per dataset to choose from; 0: the whole bank", minimum=0)
@@ -39,7 +41,9 @@ class TextureSettings:
     specular_roughness: Range[float] = span(0.0, 0.05, "roughness of a specular override", minimum=0, maximum=1)
     glossy_metallic: Range[float] = span(0.0, 1.0, "metallic of any other override", minimum=0, maximum=1)
     glossy_roughness: Range[float] = span(0.0, 0.2, "roughness of any other override", minimum=0, maximum=1)
-    pictures: str = setting("", "folder of pictures for geometry.layout=plane; empty: the shipped test pictures")
+    pictures: str = setting(
+        "", "folder of pictures for geometry.layout=plane; empty: the shipped test pictures", path="folder"
+    )
 
 
 def material_pool(settings: TextureSettings, draw: Draw) -> list[Any]:
