@@ -31,7 +31,8 @@ from megasynth_attr.farm.elsewhere import (
     run_words,
     shard_count,
 )
-from megasynth_attr.farm.slurm import CORES, MOST_JOBS
+from megasynth_attr.farm.slurm import MOST_JOBS
+from megasynth_attr.farm.slurm_run import CORES
 from megasynth_attr.farm.workers import BEST_THREADS, WORKER_BYTES
 from megasynth_attr.scene.config import Experiment, resolve
 from megasynth_attr.scene.settings import RunSettings
