@@ -55,12 +55,15 @@ def choose_arithmetic(settings: ModelSettings, config: VGGTConfig, device: torch
     device, precision = torch.device(device), resolve_precision(settings.precision, device)
     heads = {config.width // config.heads, config.width // config.encoder_heads}
     chosen = {resolve_attention(settings.attention, device, precision, channels) for channels in heads}
+    depth_head = settings.depth_head
+    if depth_head == "auto":
+        depth_head = precision if device.type == "cuda" else "fp32"
     if settings.frozen == "fp8":
         _refuse_fp8(device, precision)
     return Arithmetic(
         precision,
         chosen.pop() if len(chosen) == 1 else "sdpa",
-        precision if settings.depth_head == "auto" else settings.depth_head,
+        depth_head,
         settings.frozen,
         settings.compile,
         settings.keep,

@@ -43,7 +43,10 @@ class ModelSettings:
         identity=False,
     )
     depth_head: str = setting(
-        "auto", "arithmetic of the depth head; auto: as model.precision", options=["auto", "fp32", "bf16"], added=True
+        "auto",
+        "arithmetic of the depth head; auto: as model.precision on CUDA, else fp32",
+        options=["auto", "fp32", "bf16"],
+        added=True,
     )
     frozen: str = setting(
         "bf16",

@@ -66,8 +66,10 @@ class Aggregator(nn.Module):
         tokens = self.embed(images, recompute=recompute)
         taps = []
         for index in range(self.config.last_tap + 1):
-            in_frames = run(self.frame_blocks[index], tokens)
-            tokens = run(self.global_blocks[index], in_frames, scenes=scenes)
+            # Behind a view, a block's gradients are summed before the tap's is added: the order, so the bits, of runs
+            # that 0.1.0 began.
+            in_frames = run(self.frame_blocks[index], tokens.view_as(tokens))
+            tokens = run(self.global_blocks[index], in_frames.view_as(in_frames), scenes=scenes)
             if index in self.config.taps:
                 taps.append(torch.cat((in_frames, tokens), dim=-1).unflatten(0, (scenes, frames)))
         return tuple(taps)
