@@ -196,8 +196,7 @@ class SlurmRun:
             "--ntasks=1",
             "--requeue",
             "--open-mode=append",  # what a requeued job said before stays in its log
-            f"--chdir={self._folder / 'logs'}",  # patterns in names mean something to --output
-            "--output=%A_%a.log",
+            f"--output={str(self._folder / 'logs').replace('%', '%%')}/%A_%a.log",
         ]
         if run.partition:
             options.append(f"--partition={run.partition}")

@@ -24,17 +24,18 @@ def run(slurm: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
 def test_an_array_left_to_itself_and_found_again_makes_the_same_dataset(
     reference: Reference, slurm: Cluster, tmp_path: Path
 ) -> None:
-    detached = run(slurm, f"out={tmp_path}", "detach=true")
+    out = tmp_path / "100 %A of 'it'"  # quotes mean something to a shell, and %A to Slurm
+    detached = run(slurm, f"out={out}", "detach=true")
     assert detached.returncode == 0, detached.stderr
     assert "goes on by itself; the same command without detach=true waits for it" in detached.stderr
     assert len(submitted := slurm.queue()) == 2
-    done = run(slurm, f"out={tmp_path}")
-    logs = "\n".join(path.read_text()[-2000:] for path in tmp_path.glob("events/slurm/*/logs/*"))
+    done = run(slurm, f"out={out}")
+    logs = "\n".join(path.read_text()[-2000:] for path in out.glob("events/slurm/*/logs/*"))
     assert done.returncode == 0, done.stdout + done.stderr + logs
     assert f"waiting for job {submitted[0].partition('_')[0]}, submitted before" in done.stderr
     assert slurm.queue() == []
-    assert runs.tree_hash(tmp_path) == reference.hash
-    assert len(list((tmp_path / "events").glob("*.jsonl"))) == 4  # two submitting processes and two jobs
+    assert runs.tree_hash(out) == reference.hash
+    assert len(list((out / "events").glob("*.jsonl"))) == 4  # two submitting processes and two jobs
 
 
 def test_what_slurm_refuses_is_said(slurm: Cluster, tmp_path: Path) -> None:
