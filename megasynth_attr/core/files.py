@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, MegaSynthError
@@ -83,14 +83,20 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_regular(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
-    """Return a file's bytes; OSError also for what is no regular file (a pipe, a device) or larger than that."""
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to be read; OSError also for what is no regular file: a pipe, a device."""
     with open(path, "rb", opener=_without_waiting) as file:  # which refuses folders itself
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        if found.st_size > most_bytes:
-            raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, more than {most_bytes}", str(path))
+        yield file
+
+
+def read_regular(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return a file's bytes; OSError as from ``open_regular``, and if it is larger than that."""
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most_bytes:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, more than {most_bytes}", str(path))
         return file.read()
 
 

@@ -9,12 +9,15 @@
     <out>/<attribute>_<kk>/tmp/<tttsss>.<host>.<pid>.<n>{/,.lock}   a scene being written, and who writes it
     <out>/<attribute>_<kk>/failures/<tttsss>.json
     <out>/<attribute>_<kk>/damaged/<tttsss>/             a scene folder that is no longer what was written
+    <out>/<attribute>_<kk>/index/{<ttt>.jsonl, new/}    what dataset.json says of scenes, kept to finish it fast
     <out>/<attribute>_<kk>/verify.json, report/             made by the later stages
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +31,9 @@ SCENE_FILE = "scene.json"
 CAMERAS_FILE = "cameras.json"
 RENDER_FILE = "render.json"
 CHECKSUMS_FILE = "checksums.json"
-SCENES, FAILURES, DAMAGED, REPORT = "scenes", "failures", "damaged", "report"
+SCENES, FAILURES, DAMAGED, REPORT, INDEX = "scenes", "failures", "damaged", "report", "index"
 RECORDS = (SCENE_FILE, CAMERAS_FILE, RENDER_FILE)
+LISTED_PER_LOOKUP = 10  # entries of a folder are listed in about the time that it takes to look for one
 LAYERS = {"rgb": ".png", "depth": ".exr", "normal": ".exr", "instance": ".png", "position": ".exr"}
 RENDER_ANEW = (
     "if you made this dataset, delete the scene's folder and run the command that made it to render it anew; if you "
@@ -38,6 +42,7 @@ RENDER_ANEW = (
 RENDER_REST = (
     "if you made this dataset, the command that made it renders the missing scenes; if you were given it, fetch them"
 )
+_THOUSAND, _SCENE = re.compile("[0-9]{3}"), re.compile("[0-9]{6}")
 
 
 def dataset_name(attribute: str, dataset_index: int) -> str:
@@ -53,6 +58,11 @@ def dataset_dir(out: Path, attribute: str, dataset_index: int) -> Path:
 def scene_name(scene_index: int) -> str:
     """Return the folder name of a scene, e.g. ``012345``."""
     return f"{scene_index:06d}"
+
+
+def is_scene_name(name: str) -> bool:
+    """Return whether a scene's folder can be called so."""
+    return _SCENE.fullmatch(name) is not None
 
 
 def scene_dir(dataset: Path, scene_index: int) -> Path:
@@ -81,7 +91,50 @@ def written_layers(write: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(layer for layer in LAYERS if layer in ("rgb", "depth") or write[layer])
 
 
+def is_finished(dataset: Path, scene_index: int) -> bool:
+    """Return whether a scene exists."""
+    return scene_dir(dataset, scene_index).is_dir()
+
+
+def finished_by_thousand(dataset: Path, *, backwards: bool = False) -> Iterator[tuple[str, list[int]]]:
+    """Yield the folders ``<ttt>`` in order, each with the sorted indices of the scenes that exist in it."""
+    scenes = Path(dataset) / SCENES
+    for thousand in sorted(filter(_THOUSAND.fullmatch, _names(scenes)), reverse=backwards):
+        found = [name for name in _names(scenes / thousand) if is_scene_name(name) and name[:3] == thousand]
+        yield thousand, sorted(map(int, found))
+
+
 def finished_scenes(dataset: Path) -> list[int]:
     """Return the sorted indices of the scenes that exist; empty if there are none yet."""
-    folders = (Path(dataset) / SCENES).glob("[0-9][0-9][0-9]/[0-9][0-9][0-9][0-9][0-9][0-9]")
-    return sorted(int(folder.name) for folder in folders if folder.parent.name == folder.name[:3])
+    return [index for _, indices in finished_by_thousand(dataset) for index in indices]
+
+
+def finished_among(dataset: Path, wanted: Sequence[int], scene_count: int) -> Container[int]:
+    """Return those of the ``wanted`` scenes, of ``scene_count`` in all, that exist. A few are looked up one by one, so
+    that a small share of a large dataset costs little.
+    """
+    if len(wanted) * LISTED_PER_LOOKUP < scene_count:
+        return {index for index in wanted if is_finished(dataset, index)}
+    return set(finished_scenes(dataset))
+
+
+def has_all(dataset: Path, wanted: Sequence[int]) -> bool:
+    """Return whether all ``wanted`` scenes, in order of their indices, exist. Looks at the last first: they come last,
+    so that a dataset that grows is found to be incomplete at once.
+    """
+    left = len(wanted)
+    for _, indices in finished_by_thousand(dataset, backwards=True):
+        found = set(indices)
+        while left and wanted[left - 1] in found:
+            left -= 1
+        if left and indices and wanted[left - 1] >= indices[0]:
+            return False
+    return left == 0
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -20,7 +20,7 @@ from megasynth_attr.core.errors import MegaSynthError
 from megasynth_attr.core.names import inside
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.reader import open_dataset
-from megasynth_attr.dataset.recorded import sealed
+from megasynth_attr.dataset.record_file import sealed
 from megasynth_attr.dataset.verify import verify_dataset
 
 FORMATS = ("paper", "colmap", "nerfstudio", "webdataset")

@@ -122,11 +122,11 @@ def content_sha256(dataset: Dataset) -> str:
 
     DatasetError if dataset.json was not finished.
     """
-    if missing := [key for key in ("fingerprint", "scenes") if key not in dataset.record]:
-        raise DatasetError(
-            f"{dataset.path / DATASET_FILE} lacks {missing[0]}: the dataset was not finished; generate it"
-        )
-    content = {key: dataset.record[key] for key in ("fingerprint", "scenes")}
+    scenes = dataset.listed()
+    if "fingerprint" not in dataset.record or scenes is None:
+        lacking = "scenes" if "fingerprint" in dataset.record else "fingerprint"
+        raise DatasetError(f"{dataset.path / DATASET_FILE} lacks {lacking}: the dataset was not finished; generate it")
+    content = {"fingerprint": dataset.record["fingerprint"], "scenes": dict(scenes)}
     return hashlib.sha256(json_bytes(content)).hexdigest()
 
 
