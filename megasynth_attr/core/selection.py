@@ -29,7 +29,7 @@ def select_indices(text: str, count: int, key: str) -> Sequence[int]:
     if text.strip().lower() == "all":
         return range(count)
     ranges = [_range(part, text, count, key) for part in text.split(",")]
-    return ranges[0] if len(ranges) == 1 else sorted(set().union(*ranges))
+    return ranges[0] if len(ranges) == 1 else sorted(set[int]().union(*ranges))
 
 
 def _range(part: str, text: str, count: int, key: str) -> range:

@@ -39,11 +39,18 @@ def note(dataset: Path, scene_json: str) -> None:
     """Note a scene that exists now, given its scene file; a disk that refuses costs time later, and nothing else."""
     scene = json.loads(scene_json)
     line = _text(_line_of(paths.scene_name(scene["scene_index"]), scene))
-    folder = dataset / INDEX / NEW
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{socket.gethostname()}.{os.getpid()}.jsonl").open("ab") as file:
-            file.write(line)
+        file = _own_notes(dataset)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab") as notes:
+            notes.write(line)
+
+
+def drop_notes(dataset: Path) -> None:
+    """Forget what this process has noted, as another has finished the dataset."""
+    with suppress(OSError):
+        _own_notes(dataset).unlink(missing_ok=True)
+    remove_if_empty(dataset / INDEX / NEW)
 
 
 def bring_up_to_date(dataset: Path) -> tuple[set[str], str]:
@@ -56,8 +63,8 @@ def bring_up_to_date(dataset: Path) -> tuple[set[str], str]:
     with working_folder(dataset / TMP, INDEX) as temporary:
 
         def listed() -> Iterator[str]:
-            for thousand, indices in paths.finished_by_thousand(dataset):
-                file = dataset / INDEX / f"{thousand}.jsonl"
+            for indices in filter(None, paths.finished_by_thousand(dataset)):
+                file = _file_of(dataset, paths.scene_name(indices[0]))
                 known, texts = _read(file), {}
                 for name in map(paths.scene_name, indices):
                     if (line := _line(text := known.get(name, b""))) is None:
@@ -82,7 +89,7 @@ def collect_notes(dataset: Path) -> None:
             noted |= _read(taken[-1])
         by_file: dict[Path, dict[str, bytes]] = defaultdict(dict)
         for name, text in noted.items():
-            by_file[dataset / INDEX / f"{name[:3]}.jsonl"][name] = text
+            by_file[_file_of(dataset, name)][name] = text
         with working_folder(dataset / TMP, INDEX) as temporary:
             for file, texts in by_file.items():
                 _replace(file, _read(file) | texts, temporary)
@@ -118,6 +125,14 @@ def _line_of(name: str, scene: Mapping[str, Any]) -> Line:
     if not _is_whole(line):
         raise TypeError("hashes or identities is no table of texts")
     return line
+
+
+def _own_notes(dataset: Path) -> Path:
+    return dataset / INDEX / NEW / f"{socket.gethostname()}.{os.getpid()}.jsonl"
+
+
+def _file_of(dataset: Path, scene: str) -> Path:
+    return dataset / INDEX / f"{scene[:3]}.jsonl"
 
 
 def _text(line: Line) -> bytes:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,40 +96,41 @@ def is_finished(dataset: Path, scene_index: int) -> bool:
     return scene_dir(dataset, scene_index).is_dir()
 
 
-def finished_by_thousand(dataset: Path, *, backwards: bool = False) -> Iterator[tuple[str, list[int]]]:
-    """Yield the folders ``<ttt>`` in order, each with the sorted indices of the scenes that exist in it."""
-    scenes = Path(dataset) / SCENES
-    for thousand in sorted(filter(_THOUSAND.fullmatch, _names(scenes)), reverse=backwards):
-        found = [name for name in _names(scenes / thousand) if is_scene_name(name) and name[:3] == thousand]
-        yield thousand, sorted(map(int, found))
+def finished_by_thousand(dataset: Path) -> Iterator[list[int]]:
+    """Yield the sorted indices of the scenes that exist, those of one folder ``<ttt>`` at a time, in order."""
+    for thousand in sorted(filter(_THOUSAND.fullmatch, _names(Path(dataset) / SCENES))):
+        yield sorted(_finished_in(dataset, thousand))
 
 
 def finished_scenes(dataset: Path) -> list[int]:
     """Return the sorted indices of the scenes that exist; empty if there are none yet."""
-    return [index for _, indices in finished_by_thousand(dataset) for index in indices]
+    return [index for indices in finished_by_thousand(dataset) for index in indices]
 
 
-def finished_among(dataset: Path, wanted: Sequence[int], scene_count: int) -> Container[int]:
-    """Return those of the ``wanted`` scenes, of ``scene_count`` in all, that exist. A few are looked up one by one, so
-    that a small share of a large dataset costs little.
+def missing_among(dataset: Path, wanted: Sequence[int], scene_count: int) -> Iterator[int]:
+    """Yield those of the ``wanted`` scenes, of ``scene_count`` in all, that do not exist.
+
+    ``wanted`` rises or falls. A few are looked up one by one, so that a small share of a large dataset costs little.
     """
     if len(wanted) * LISTED_PER_LOOKUP < scene_count:
-        return {index for index in wanted if is_finished(dataset, index)}
-    return set(finished_scenes(dataset))
+        yield from (index for index in wanted if not is_finished(dataset, index))
+        return
+    thousand, found = "", set[int]()
+    for index in wanted:
+        if thousand != (folder := scene_name(index)[:3]):
+            thousand, found = folder, _finished_in(dataset, folder)
+        if index not in found:
+            yield index
 
 
-def has_all(dataset: Path, wanted: Sequence[int]) -> bool:
-    """Return whether all ``wanted`` scenes, in order of their indices, exist. Looks at the last first: they come last,
-    so that a dataset that grows is found to be incomplete at once.
-    """
-    left = len(wanted)
-    for _, indices in finished_by_thousand(dataset, backwards=True):
-        found = set(indices)
-        while left and wanted[left - 1] in found:
-            left -= 1
-        if left and indices and wanted[left - 1] >= indices[0]:
-            return False
-    return left == 0
+def has_all(dataset: Path, wanted: Sequence[int], scene_count: int) -> bool:
+    """Return whether all ``wanted`` scenes exist; the last, which come last, are looked for first."""
+    return next(missing_among(dataset, wanted[::-1], scene_count), None) is None
+
+
+def _finished_in(dataset: Path, thousand: str) -> set[int]:
+    names = _names(Path(dataset) / SCENES / thousand)
+    return {int(name) for name in names if name.startswith(thousand) and is_scene_name(name)}
 
 
 def _names(folder: Path) -> list[str]:

@@ -232,7 +232,7 @@ class Dataset:
 
     def each_scene(self) -> Iterator[SceneData]:
         """Yield the scenes that exist, in order of their index, without holding them all."""
-        for _, indices in paths.finished_by_thousand(self.path):
+        for indices in paths.finished_by_thousand(self.path):
             yield from (SceneData(paths.scene_dir(self.path, index)) for index in indices)
 
     def listed(self) -> Iterator[Entry] | None:

@@ -94,7 +94,7 @@ def lists_all(dataset: Path) -> bool:
 
 
 def _names_that_exist(dataset: Path) -> str:
-    names = (paths.scene_name(i) for _, indices in paths.finished_by_thousand(dataset) for i in indices)
+    names = (paths.scene_name(i) for indices in paths.finished_by_thousand(dataset) for i in indices)
     return index.names_digest(names)
 
 

@@ -51,7 +51,7 @@ def verify_dataset(
     wanted = None if scenes is None else set(scenes)
     chosen = (scene for scene in dataset.each_scene() if wanted is None or scene.index in wanted)
     results = _map(partial(check_scene, expected=expected), chosen, workers)
-    total = sum(1 for _, found in paths.finished_by_thousand(path) for i in found if wanted is None or i in wanted)
+    total = sum(1 for found in paths.finished_by_thousand(path) for i in found if wanted is None or i in wanted)
     bar = tqdm(results, total=total, desc=f"verify {dataset.name}", unit="scene", disable=not progress)
     report = _report(dataset, expected, bar, partial_check=scenes is not None)
     if write:

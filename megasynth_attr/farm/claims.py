@@ -7,7 +7,7 @@ import hashlib
 import os
 import sys
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.temporary import NO_LOCKS
-from megasynth_attr.dataset.paths import FAILURES, failure_file, finished_scenes, scene_dir
+from megasynth_attr.dataset.paths import FAILURES, failure_file, is_finished, missing_among, scene_dir
 from megasynth_attr.farm.tasks import Task
 
 POLL_S = 1.0  # between two looks at scenes that other runs have claimed; longer where looking takes long
@@ -124,7 +124,7 @@ class Claims:
         for parent in (folder.parent.parent, folder.parent):
             with suppress(FileNotFoundError):  # opening makes a network file system ask its server what is new
                 os.close(os.open(parent, os.O_RDONLY))
-        return folder.is_dir() or (failure not in self._failures and failure.is_file())
+        return is_finished(task.dataset, task.scene_index) or (failure not in self._failures and failure.is_file())
 
     def _try_theirs_again(self) -> None:
         self._left += [self._theirs.popleft() for _ in range(len(self._theirs))]
@@ -135,8 +135,12 @@ class Claims:
         if not self._left or started < self._count_at:
             return
         self._try_theirs_again()
-        done = {folder: set(finished_scenes(folder)) for folder in {task.dataset for task in self._left}}
-        self.ended.extend(task for task in self._left if task.scene_index in done[task.dataset])
-        self._left = [task for task in self._left if task.scene_index not in done[task.dataset]]
+        scenes: dict[Path, list[int]] = defaultdict(list)
+        for task in self._left:
+            scenes[task.dataset].append(task.scene_index)
+        count = self._left[0].config.content.scene_count
+        missing = {folder: set(missing_among(folder, sorted(wanted), count)) for folder, wanted in scenes.items()}
+        self.ended.extend(task for task in self._left if task.scene_index not in missing[task.dataset])
+        self._left = [task for task in self._left if task.scene_index in missing[task.dataset]]
         now = time.monotonic()
         self._count_at = now + max(COUNT_S, 50 * (now - started))

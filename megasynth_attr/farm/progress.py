@@ -59,6 +59,7 @@ class Progress:
         self._already = self._total - self._planned
         self._expected_s = plan.seconds_needed
         self._by_scene: Counter[str] = Counter()
+        self.rendered = 0  # frames since this run began, without those of failed attempts
         self.others = 0  # scenes that other runs completed meanwhile
         self._openjd = openjd
         self._start = self._shown = time.monotonic()
@@ -76,11 +77,6 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         self._show()
         self._bar.close()
-
-    @property
-    def rendered(self) -> int:
-        """Frames rendered since this run began, without those of failed attempts."""
-        return sum(self._by_scene.values())
 
     def frame(self, scene: str) -> None:
         """Count one frame of ``scene``."""
@@ -119,6 +115,7 @@ class Progress:
             self._show()
 
     def _count(self, scene: str, frames: int) -> None:
+        self.rendered += frames - self._by_scene[scene]
         self._by_scene[scene] = frames
         self._pace.add(time.monotonic(), self.rendered)
         self.tick()

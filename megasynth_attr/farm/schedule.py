@@ -9,7 +9,8 @@ from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.machine import check_disk
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import remove_if_empty, replace_atomically
-from megasynth_attr.dataset.paths import failure_file, scene_dir, scene_name
+from megasynth_attr.dataset import index
+from megasynth_attr.dataset.paths import failure_file, is_finished, scene_name
 from megasynth_attr.farm.claims import Claims
 from megasynth_attr.farm.estimate import cost_class
 from megasynth_attr.farm.events import EventLog
@@ -17,7 +18,7 @@ from megasynth_attr.farm.local import LocalPool
 from megasynth_attr.farm.prepare import Prepared, Preparer
 from megasynth_attr.farm.progress import Progress
 from megasynth_attr.farm.tasks import Plan, Task
-from megasynth_attr.farm.work import Problem, Report, raise_if_hopeless
+from megasynth_attr.farm.work import Problem, RenderJob, Report, raise_if_hopeless
 
 FAILURE_FORMAT = "megasynth-attr failure 1"
 POLL_S = 0.25  # how long a signal may wait
@@ -58,7 +59,7 @@ class Schedule:
         while self._claims.ended:
             task = self._claims.ended.popleft()
             self._untaken -= 1
-            if scene_dir(task.dataset, task.scene_index).is_dir():
+            if is_finished(task.dataset, task.scene_index):
                 self._progress.others += 1
                 self._progress.scene(task.key, task.frames)
             else:
@@ -108,11 +109,13 @@ class Schedule:
 
     def _done(self, item: Prepared, report: Report) -> None:
         task = item.task
-        if not scene_dir(task.dataset, task.scene_index).is_dir():  # the files are the truth, not the message
+        if not is_finished(task.dataset, task.scene_index):  # the files are the truth, not the message
             message = "the worker reported the scene as done, but its folder does not exist"
             self._failed(item, Problem("SceneMissing", message, int(ExitCode.CRASH)))
             return
         del self._open[task.key]
+        assert isinstance(item.job, RenderJob)
+        index.note(task.dataset, item.job.scene_json)
         remove_failure(task)
         self._claims.unlock(task.key)
         self._events.write(

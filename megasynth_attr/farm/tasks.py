@@ -16,7 +16,7 @@ from megasynth_attr.core.machine import available_cores, available_memory, free_
 from megasynth_attr.core.pages.words import duration_text, hours_text, size_text
 from megasynth_attr.core.selection import parse_shard, select_indices
 from megasynth_attr.core.stages import CostLine
-from megasynth_attr.dataset.paths import dataset_dir, finished_among, scene_name
+from megasynth_attr.dataset.paths import dataset_dir, has_all, missing_among, scene_name
 from megasynth_attr.farm.estimate import Cost, bytes_per_frame, worker_seconds_per_frame
 from megasynth_attr.farm.workers import WorkerCount, choose_workers
 from megasynth_attr.scene.config import Config, Experiment
@@ -58,12 +58,19 @@ class Part(NamedTuple):
     def frames(self) -> int:
         return len(self.scenes) * self.config.content.frames
 
+    def missing(self) -> Iterator[int]:
+        """Yield the scenes that do not exist."""
+        return missing_among(self.dataset, self.scenes, self.config.content.scene_count)
+
+    def is_finished(self) -> bool:
+        return has_all(self.dataset, self.scenes, self.config.content.scene_count)
+
     def task(self, scene_index: int) -> Task:
         return Task(self.config, self.dataset_index, scene_index, self.dataset)
 
 
 class Tasks(Sequence[Task]):
-    """Scenes in order, dataset after dataset; each ``Task`` is made when it is asked for: a million take little room."""
+    """Scenes in order, dataset after dataset; each ``Task`` is made when it is asked for, so a million take no room."""
 
     def __init__(self, parts: Iterable[Part]) -> None:
         self.parts = [part for part in parts if part.scenes]  # one per dataset
@@ -158,7 +165,7 @@ def select_all_shards(experiment: Experiment) -> Tasks:
 def make_plan(experiment: Experiment) -> Plan:
     """Return the Plan of a run; looks at the output folder, changes nothing. Costs as much as the run's share."""
     selected = select(experiment)
-    todo = Tasks(part._replace(scenes=array("L", missing_scenes(part))) for part in selected.parts)
+    todo = Tasks(part._replace(scenes=array("L", part.missing())) for part in selected.parts)
     pool = choose_workers(experiment.run, len(todo), available_cores(), available_memory())
     firsts = {part.config.attribute: part for part in reversed(selected.parts)}
     return Plan(
@@ -169,12 +176,6 @@ def make_plan(experiment: Experiment) -> Plan:
         {name: bytes_per_frame(part.config, part.dataset) for name, part in firsts.items()},
         {name: worker_seconds_per_frame(part.config, experiment.out, pool.threads) for name, part in firsts.items()},
     )
-
-
-def missing_scenes(part: Part) -> Iterator[int]:
-    """Yield the scenes of ``part`` that do not exist."""
-    exist = finished_among(part.dataset, part.scenes, part.config.content.scene_count)
-    return (index for index in part.scenes if index not in exist)
 
 
 def describe(plan: Plan) -> list[CostLine]:
