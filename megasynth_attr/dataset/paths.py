@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,16 @@ _THOUSAND, _SCENE = re.compile("[0-9]{3}"), re.compile("[0-9]{6}")
 def dataset_name(attribute: str, dataset_index: int) -> str:
     """Return the folder name of a dataset, e.g. ``texture_03``."""
     return f"{attribute}_{dataset_index:02d}"
+
+
+def in_order(datasets: Iterable[Path]) -> list[Path]:
+    """Return the folders of datasets by attribute and index: texture_99 comes before texture_100."""
+
+    def key(folder: Path) -> str:
+        attribute, _, index = folder.name.rpartition("_")
+        return f"{attribute}_{index.zfill(6)}"
+
+    return sorted(datasets, key=key)
 
 
 def dataset_dir(out: Path, attribute: str, dataset_index: int) -> Path:

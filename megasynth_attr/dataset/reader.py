@@ -269,12 +269,12 @@ def open_dataset(path: str | Path) -> Dataset:
 
 
 def open_experiment(path: str | Path) -> list[Dataset]:
-    """Return the datasets of an output folder, sorted by name; DatasetError if there are none."""
+    """Return the datasets of an output folder, in order; DatasetError if there are none."""
     folder = Path(path)
-    found = sorted(folder.glob(f"*/{paths.DATASET_FILE}"))
+    found = paths.in_order(file.parent for file in folder.glob(f"*/{paths.DATASET_FILE}"))
     if not found:
         raise DatasetError(f"{folder} holds no dataset; expected folders like texture_00 with a {paths.DATASET_FILE}")
-    return [open_dataset(file.parent) for file in found]
+    return [open_dataset(dataset) for dataset in found]
 
 
 def downstream_attributes(path: str | Path) -> frozenset[str]:
