@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -73,6 +74,33 @@ def sync_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EBADF):  # network file systems that cannot sync a folder
             raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make ``folder`` and all that is in it survive a power cut, as it must before it gets its final name.
+
+    In one call (Linux): one for each of many files takes several times as long, and as many requests to a file server.
+    """
+    if not _sync_file_system(folder):
+        for path in [*folder.rglob("*"), folder]:
+            sync_folder(path)
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """Write everything that waits to be written to the file system of ``folder``; False if the system cannot."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "syncfs"):
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if library.syncfs(descriptor) == 0:
+            return True
+        code = ctypes.get_errno()
+        if code == errno.ENOSYS:
+            return False
+        raise OSError(code, os.strerror(code), str(folder))
     finally:
         os.close(descriptor)
 

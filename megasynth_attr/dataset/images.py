@@ -2,6 +2,8 @@
 
 Compression is a measured choice (docs/formats.md, ``benchmarks/disk_formats.py``): PNG level 4 is within a few percent
 of level 9 in a fraction of its time; ZIP is the smallest lossless EXR compression that every reader knows.
+
+Nothing here waits for the disk: ``sync_tree`` does, once for the folder that holds the files.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from PIL import Image
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import ExrError, decode_exr, encode_exr
-from megasynth_attr.core.files import storage_errors, write_durably
+from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.pictures import decode_whole_numbers, read_content, read_picture
 from megasynth_attr.dataset.paths import RENDER_ANEW
 
@@ -33,13 +35,13 @@ def png_bytes(array: np.ndarray, level: int = PNG_LEVEL) -> bytes:
 def write_png(path: Path, array: np.ndarray) -> None:
     """Write an uint8 H×W×4 or uint16 H×W array; EnvironmentProblem if the disk refuses."""
     with storage_errors("an image", path):
-        write_durably(path, png_bytes(array))
+        path.write_bytes(png_bytes(array))
 
 
 def write_exr(path: Path, channels: Mapping[str, np.ndarray]) -> None:
     """Write H×W float32 or float16 arrays as the channels of a scanline EXR; EnvironmentProblem if the disk refuses."""
     with storage_errors("an image", path):
-        write_durably(path, encode_exr(channels, EXR_COMPRESSION))
+        path.write_bytes(encode_exr(channels, EXR_COMPRESSION))
 
 
 def read_image(path: Path, advice: str = RENDER_ANEW) -> np.ndarray:

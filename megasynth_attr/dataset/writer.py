@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr.core.errors import RenderError
-from megasynth_attr.core.files import json_bytes, sha256_of, storage_errors, sync_folder, write_durably
+from megasynth_attr.core.files import json_bytes, sha256_of, storage_errors, sync_tree
 from megasynth_attr.core.temporary import new_temporary_folder, publish, remove_temporary_folder
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CAMERA_CONVENTIONS, CAMERAS_FORMAT, CHECKSUMS_FORMAT, RENDER_FORMAT
@@ -111,9 +111,7 @@ class SceneWriter:
         final = paths.scene_dir(self.dataset_dir, self.scene.scene_index)
         with storage_errors(f"scene {self.scene.name}", final):
             self._write_records(folder)
-            for layer in self.layers:
-                sync_folder(folder / layer)
-            sync_folder(folder)
+            sync_tree(folder)
             publish(folder, final)
         remove_temporary_folder(folder)
         self._folder = None
@@ -164,10 +162,10 @@ class SceneWriter:
             paths.RENDER_FILE: json_bytes({"format": RENDER_FORMAT} | self.render_record),
         }
         for name, content in contents.items():
-            write_durably(folder / name, content)
+            (folder / name).write_bytes(content)
             self._digest(folder / name, folder)
         checksums = {"format": CHECKSUMS_FORMAT, "files": self._digests}
-        write_durably(folder / paths.CHECKSUMS_FILE, json_bytes(checksums))
+        (folder / paths.CHECKSUMS_FILE).write_bytes(json_bytes(checksums))
 
     def _check(self, index: int, frame: Frame) -> None:
         """Raise RenderError if an array is absent, has another shape or type, or holds impossible values."""
