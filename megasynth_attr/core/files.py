@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, MegaSynthError
 
 MOST_BYTES = 2**30  # of a file that is read as a whole
+MOST_BYTES_PER_LINE = 2**20  # of files that are read line by line
 MOST_LEVELS = 64  # of lists and tables in each other
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another out=, then run the same command again",
@@ -118,6 +120,11 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         yield file
+
+
+def lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines that are left of a file; of one that is too long to be ours, pieces."""
+    return iter(partial(file.readline, MOST_BYTES_PER_LINE), b"")
 
 
 def read_regular(path: Path, most_bytes: int = MOST_BYTES) -> bytes:

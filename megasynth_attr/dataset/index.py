@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import read_json, read_regular
+from megasynth_attr.core.files import lines_of, open_regular, read_json, read_regular
+from megasynth_attr.core.names import within
 from megasynth_attr.core.temporary import TMP, remove_if_empty, working_folder
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.paths import INDEX, RENDER_ANEW
@@ -34,23 +35,27 @@ class Line(NamedTuple):
     hashes: dict[str, str]
     materials: list[str]
 
+    def text(self) -> bytes:
+        """Return the line as it is written."""
+        return (json.dumps(self, sort_keys=True, separators=(",", ":")) + "\n").encode()
+
 
 def note(dataset: Path, scene_json: str) -> None:
     """Note a scene that exists now, given its scene file; a disk that refuses costs time later, and nothing else."""
     scene = json.loads(scene_json)
-    line = _text(_line_of(paths.scene_name(scene["scene_index"]), scene))
+    line = _line_of(paths.scene_name(scene["scene_index"]), scene)
     with suppress(OSError):
         file = _own_notes(dataset)
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("ab") as notes:
-            notes.write(line)
+            notes.write(line.text())
 
 
 def drop_notes(dataset: Path) -> None:
     """Forget what this process has noted, as another has finished the dataset."""
     with suppress(OSError):
         _own_notes(dataset).unlink(missing_ok=True)
-    remove_if_empty(dataset / INDEX / NEW)
+    remove_if_empty(_folder(dataset) / NEW)
 
 
 def bring_up_to_date(dataset: Path) -> tuple[set[str], str]:
@@ -65,11 +70,11 @@ def bring_up_to_date(dataset: Path) -> tuple[set[str], str]:
         def listed() -> Iterator[str]:
             for indices in filter(None, paths.finished_by_thousand(dataset)):
                 file = _file_of(dataset, paths.scene_name(indices[0]))
-                known, texts = _read(file), {}
+                known, texts = dict(_each(file)), {}
                 for name in map(paths.scene_name, indices):
                     if (line := _line(text := known.get(name, b""))) is None:
                         line = _line_from_scene(paths.scene_dir(dataset, int(name)))
-                        text = _text(line)
+                        text = line.text()
                     texts[name] = text
                     materials.update(line.materials)
                     yield name
@@ -81,27 +86,26 @@ def bring_up_to_date(dataset: Path) -> tuple[set[str], str]:
 
 def collect_notes(dataset: Path) -> None:
     """Move what runs have noted into the files of the index."""
-    files = sorted((dataset / INDEX / NEW).glob("*.jsonl"))
-    while files:
-        taken, noted = [], dict[str, bytes]()
-        while files and sum(map(len, noted.values())) < MOST_BYTES:
-            taken.append(files.pop())
-            noted |= _read(taken[-1])
-        by_file: dict[Path, dict[str, bytes]] = defaultdict(dict)
-        for name, text in noted.items():
-            by_file[_file_of(dataset, name)][name] = text
-        with working_folder(dataset / TMP, INDEX) as temporary:
-            for file, texts in by_file.items():
-                _replace(file, _read(file) | texts, temporary)
-        for file in taken:
-            file.unlink(missing_ok=True)
-    remove_if_empty(dataset / INDEX / NEW)
+    files = sorted((_folder(dataset) / NEW).glob("*.jsonl"))
+    noted: dict[str, bytes] = {}
+    size = 0
+    for file in files:
+        for name, text in _each(file):
+            noted[name] = text
+            size += len(text)
+            if size > MOST_BYTES:
+                _merge(dataset, noted)
+                noted, size = {}, 0
+    _merge(dataset, noted)
+    for file in files:
+        file.unlink(missing_ok=True)
+    remove_if_empty(_folder(dataset) / NEW)
 
 
 def lines(dataset: Path) -> Iterator[Line]:
     """Yield the lines of the index in order of the scenes' names."""
-    for file in sorted((dataset / INDEX).glob("[0-9][0-9][0-9].jsonl")):
-        yield from filter(None, map(_line, _read(file).values()))
+    for file in sorted(_folder(dataset).glob("[0-9][0-9][0-9].jsonl")):
+        yield from filter(None, (_line(text) for _, text in _each(file)))
 
 
 def names_digest(names: Iterable[str]) -> str:
@@ -127,16 +131,25 @@ def _line_of(name: str, scene: Mapping[str, Any]) -> Line:
     return line
 
 
+def _merge(dataset: Path, noted: Mapping[str, bytes]) -> None:
+    by_file: dict[Path, dict[str, bytes]] = defaultdict(dict)
+    for name, text in noted.items():
+        by_file[_file_of(dataset, name)][name] = text
+    with working_folder(dataset / TMP, INDEX) as temporary:
+        for file, texts in by_file.items():
+            _replace(file, dict(_each(file)) | texts, temporary)
+
+
+def _folder(dataset: Path) -> Path:
+    return within(dataset, dataset / INDEX)
+
+
 def _own_notes(dataset: Path) -> Path:
-    return dataset / INDEX / NEW / f"{socket.gethostname()}.{os.getpid()}.jsonl"
+    return _folder(dataset) / NEW / f"{socket.gethostname()}.{os.getpid()}.jsonl"
 
 
 def _file_of(dataset: Path, scene: str) -> Path:
-    return dataset / INDEX / f"{scene[:3]}.jsonl"
-
-
-def _text(line: Line) -> bytes:
-    return (json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n").encode()
+    return _folder(dataset) / f"{scene[:3]}.jsonl"
 
 
 def _line(text: bytes) -> Line | None:
@@ -153,13 +166,12 @@ def _is_whole(line: Line) -> bool:
     return tables and all(isinstance(text, str) for text in (line.name, *line.hashes.values(), *line.materials))
 
 
-def _read(file: Path) -> dict[str, bytes]:
-    """Return the lines of a file of the index by the scene they are about; none if it cannot be read."""
-    try:
-        texts = read_regular(file).splitlines(keepends=True)
-    except OSError:
-        return {}
-    return {name: text for text in texts if paths.is_scene_name(name := text[2:8].decode("latin-1"))}
+def _each(file: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the lines of a file of the index, each after the scene it is about; none if it cannot be read."""
+    with suppress(OSError), open_regular(file) as opened:
+        for text in lines_of(opened):
+            if text.endswith(b"\n") and paths.is_scene_name(name := text[2:8].decode("latin-1")):
+                yield name, text
 
 
 def _replace(file: Path, texts: Mapping[str, bytes], temporary: Path) -> None:

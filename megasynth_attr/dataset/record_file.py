@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from megasynth_attr.core.codec import canonical_json
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import decode_json, json_bytes, open_regular, read_json
+from megasynth_attr.core.files import decode_json, json_bytes, lines_of, open_regular, read_json
 from megasynth_attr.core.temporary import written_beside
 
 CHECKSUM, SCENES = "checksum", "scenes"
@@ -66,7 +66,7 @@ def listed_names(path: Path) -> Iterator[str]:
         return
     with open_regular(path) as file:
         file.seek(begin)
-        for line in file:
+        for line in lines_of(file):
             if line in _ENDS:
                 return
             if line.startswith(_ENTRY_BEGIN):
@@ -161,7 +161,7 @@ def _entries(path: Path, begin: int) -> Iterator[Entry]:
     with open_regular(path) as file:
         file.seek(begin)
         lines: list[bytes] = []
-        for line in file:
+        for line in lines_of(file):
             if not lines and line in _ENDS:
                 return
             lines.append(line)

@@ -53,7 +53,7 @@ def verify_dataset(
     results = _map(partial(check_scene, expected=expected), chosen, workers)
     total = sum(1 for found in paths.finished_by_thousand(path) for i in found if wanted is None or i in wanted)
     bar = tqdm(results, total=total, desc=f"verify {dataset.name}", unit="scene", disable=not progress)
-    report = _report(dataset, expected, bar, partial_check=scenes is not None)
+    report = report_of(dataset, expected, bar, partial_check=scenes is not None)
     if write:
         write_verification(dataset.path, report)
     return report
@@ -111,7 +111,8 @@ def _map(function: Any, scenes: Iterable[SceneData], workers: int) -> Iterator[S
             yield pending.popleft().result()
 
 
-def _report(dataset: Dataset, expected: Expected, facts: Iterable[SceneFacts], partial_check: bool) -> VerifyReport:
+def report_of(dataset: Dataset, expected: Expected, facts: Iterable[SceneFacts], partial_check: bool) -> VerifyReport:
+    """Return the report on scenes, given one after another: none is held longer than it takes to look at it."""
     still, unknown = dataset_checks.depth_promises(dataset)
     completeness = dataset_checks.Completeness(dataset, partial_check)
     isolation = dataset_checks.Isolation(dataset)
