@@ -1,8 +1,9 @@
 """What a farm costs at the size of 10^4 to 10^6 scenes, with faked ones: a shard's start, finishing, verification.
 
 A faked scene is a folder with hard links to a small scene.json and its checksums.json; what a run notes of its scenes
-is faked as well. Every measurement runs the real code in a process of its own; MB are what it took beyond importing.
-One shard of 1,000 has done half of its scenes when its start is measured, so the others are those of a running farm.
+is faked as well. Every measurement runs the real code in a process of its own. Times are those of the wall, in brackets
+of the CPU; MB are what it took beyond importing. One shard of 1,000 has done half of its scenes when its start is
+measured, all others are complete.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
 
 HELP = Help(
-    usage="python benchmarks/farm_scale.py [scenes=10000,100000] [out=FOLDER]",
+    usage="python benchmarks/farm_scale.py [scenes=[10000,100000]] [out=FOLDER]",
     explanation="Measures what starting, finishing and verifying cost with many scenes, which are faked.",
-    examples=("python benchmarks/farm_scale.py scenes=10000",),
+    examples=("python benchmarks/farm_scale.py scenes=[10000]",),
 )
 SHARDS, SHARD = 1000, 500
 FACTORS = ("camera", "geometry", "lighting", "noise", "texture")
@@ -102,8 +103,9 @@ def start(out: Path, scenes: int, *words: str) -> None:
     def render(*_: object) -> None:
         raise Began
 
+    experiment = resolve([*words_of(out, scenes), *words])
+
     def measured() -> None:
-        experiment = resolve([*words_of(out, scenes), *words])
         generate.check_machine(experiment)
         try:
             generate.generate(experiment)
@@ -156,22 +158,21 @@ def verify(out: Path, scenes: int) -> None:
 
 
 def report(action: Callable[[], object]) -> None:
-    """Print the seconds that ``action`` takes, and by how many MB it raises the peak of the process."""
+    """Print the seconds that ``action`` takes, those of the CPU, and by how many MB it raises the process's peak."""
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     action()
-    seconds = time.monotonic() - started
+    seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
     megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024
-    print(f"\nmeasured {seconds:.3f} {megabytes:.1f}")
+    print(f"\n{seconds:.2f} s ({cpu_seconds:.2f}), {megabytes:.0f} MB")
 
 
-def in_another_process(name: str, out: Path, scenes: int, *words: str) -> tuple[float, float]:
-    """Return seconds and MB of one of the functions above."""
+def in_another_process(name: str, out: Path, scenes: int, *words: str) -> str:
+    """Return seconds, those of the CPU, and MB of one of the functions above."""
     code = f"import sys; sys.path[:0] = [{str(ROOT / 'benchmarks')!r}]; import farm_scale; from pathlib import Path; "
     code += f"farm_scale.{name}(Path({str(out)!r}), {scenes}, *{words!r})"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
-    _, seconds, megabytes = done.stdout.splitlines()[-1].split()
-    return float(seconds), float(megabytes)
+    return done.stdout.splitlines()[-1]
 
 
 def measure(out: Path, scenes: int) -> list[str]:
@@ -187,7 +188,7 @@ def measure(out: Path, scenes: int) -> list[str]:
     size_mb = (out / "geometry_00" / "dataset.json").stat().st_size / 1e6
     started += [in_another_process("start", out, scenes, f"shard={SHARD}/{SHARDS}", "scenes=0-999")]
     verified = in_another_process("verify", out, scenes)
-    row = [f"{scenes:,}", *(f"{seconds:.2f} s, {mb:.0f} MB" for seconds, mb in [*started, *finished, verified])]
+    row = [f"{scenes:,}", *started[:3], *finished, started[3], verified]
     return [*row, f"{size_mb:.0f} MB", f"{time.monotonic() - begun:.0f} s"]
 
 

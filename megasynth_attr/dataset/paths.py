@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ RENDER_FILE = "render.json"
 CHECKSUMS_FILE = "checksums.json"
 SCENES, FAILURES, DAMAGED, REPORT, INDEX = "scenes", "failures", "damaged", "report", "index"
 RECORDS = (SCENE_FILE, CAMERAS_FILE, RENDER_FILE)
-LISTED_PER_LOOKUP = 10  # entries of a folder are listed in about the time that it takes to look for one
+LOOKED_UP = 100  # scenes of a folder; more are found faster by listing all of it
 LAYERS = {"rgb": ".png", "depth": ".exr", "normal": ".exr", "instance": ".png", "position": ".exr"}
 RENDER_ANEW = (
     "if you made this dataset, delete the scene's folder and run the command that made it to render it anew; if you "
@@ -117,25 +118,23 @@ def finished_scenes(dataset: Path) -> list[int]:
     return [index for indices in finished_by_thousand(dataset) for index in indices]
 
 
-def missing_among(dataset: Path, wanted: Sequence[int], scene_count: int) -> Iterator[int]:
-    """Yield those of the ``wanted`` scenes, of ``scene_count`` in all, that do not exist.
+def missing_among(dataset: Path, wanted: Iterable[int]) -> Iterator[int]:
+    """Yield those of the ``wanted`` scenes, which rise or fall, that do not exist.
 
-    ``wanted`` rises or falls. A few are looked up one by one, so that a small share of a large dataset costs little.
+    A few of a folder are looked up one by one, so that a small share of a large dataset costs little.
     """
-    if len(wanted) * LISTED_PER_LOOKUP < scene_count:
-        yield from (index for index in wanted if not is_finished(dataset, index))
-        return
-    thousand, found = "", set[int]()
-    for index in wanted:
-        if thousand != (folder := scene_name(index)[:3]):
-            thousand, found = folder, _finished_in(dataset, folder)
-        if index not in found:
-            yield index
+    for _, group in groupby(wanted, lambda index: scene_name(index)[:3]):
+        scenes = list(group)
+        if len(scenes) < LOOKED_UP:
+            yield from (index for index in scenes if not is_finished(dataset, index))
+        else:
+            found = _finished_in(dataset, scene_name(scenes[0])[:3])
+            yield from (index for index in scenes if index not in found)
 
 
-def has_all(dataset: Path, wanted: Sequence[int], scene_count: int) -> bool:
+def has_all(dataset: Path, wanted: Sequence[int]) -> bool:
     """Return whether all ``wanted`` scenes exist; the last, which come last, are looked for first."""
-    return next(missing_among(dataset, wanted[::-1], scene_count), None) is None
+    return next(missing_among(dataset, reversed(wanted)), None) is None
 
 
 def _finished_in(dataset: Path, thousand: str) -> set[int]:

@@ -87,6 +87,11 @@ class Progress:
         if self._by_scene[scene] != frames:
             self._count(scene, frames)
 
+    def by_others(self, scenes: int, frames: int) -> None:
+        """Count scenes that other runs have completed, and their frames."""
+        self.others += scenes
+        self._add(frames)
+
     def take_back(self, scene: str, lost_frames: int = 0) -> None:
         """Forget the frames of a failed attempt; ``lost_frames`` will never be rendered and leave the total."""
         self._total -= lost_frames
@@ -115,8 +120,12 @@ class Progress:
             self._show()
 
     def _count(self, scene: str, frames: int) -> None:
-        self.rendered += frames - self._by_scene[scene]
+        more = frames - self._by_scene[scene]
         self._by_scene[scene] = frames
+        self._add(more)
+
+    def _add(self, frames: int) -> None:
+        self.rendered += frames
         self._pace.add(time.monotonic(), self.rendered)
         self.tick()
 

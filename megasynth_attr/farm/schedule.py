@@ -46,22 +46,34 @@ class Schedule:
 
     def run(self, stop: StopRequest) -> None:
         """Return when every scene exists or has a failure record; raises what ends the run early."""
-        while self._untaken or self._open:
+        while self.is_open:
             stop.check()
-            self._hand_out()
-            self._count_others()
-            hungry = self._pool.idle and self._untaken and not self._waiting
-            for report in self._pool.poll(IDLE_POLL_S if hungry else POLL_S):
-                self._handle(report)
-            self._progress.tick()
+            self.step()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a scene left that neither exists nor has a failure record."""
+        return self._untaken > 0 or bool(self._open)
+
+    def step(self) -> None:
+        """Hand out what can be handed out, and handle what has happened since or happens soon."""
+        self._hand_out()
+        self._count_others()
+        hungry = self._pool.idle and self._untaken and not self._waiting
+        for report in self._pool.poll(IDLE_POLL_S if hungry else POLL_S):
+            self._handle(report)
+        self._progress.tick()
 
     def _count_others(self) -> None:
+        while self._claims.completed:
+            part = self._claims.completed.popleft()
+            self._untaken -= len(part.scenes)
+            self._progress.by_others(len(part.scenes), part.frames)
         while self._claims.ended:
             task = self._claims.ended.popleft()
             self._untaken -= 1
             if is_finished(task.dataset, task.scene_index):
-                self._progress.others += 1
-                self._progress.scene(task.key, task.frames)
+                self._progress.by_others(1, task.frames)
             else:
                 self._progress.take_back(task.key, task.frames)
         before, self._waiting = self._waiting, self._claims.waiting and self._untaken > 0 and not self._open

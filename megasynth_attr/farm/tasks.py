@@ -43,7 +43,7 @@ class Task:
 
 
 class Part(NamedTuple):
-    """The scenes of one dataset that belong to ``Tasks``."""
+    """Scenes of one dataset, in order."""
 
     config: Config
     dataset_index: int
@@ -60,10 +60,10 @@ class Part(NamedTuple):
 
     def missing(self) -> Iterator[int]:
         """Yield the scenes that do not exist."""
-        return missing_among(self.dataset, self.scenes, self.config.content.scene_count)
+        return missing_among(self.dataset, self.scenes)
 
     def is_finished(self) -> bool:
-        return has_all(self.dataset, self.scenes, self.config.content.scene_count)
+        return has_all(self.dataset, self.scenes)
 
     def task(self, scene_index: int) -> Task:
         return Task(self.config, self.dataset_index, scene_index, self.dataset)
@@ -73,7 +73,7 @@ class Tasks(Sequence[Task]):
     """Scenes in order, dataset after dataset; each ``Task`` is made when it is asked for, so a million take no room."""
 
     def __init__(self, parts: Iterable[Part]) -> None:
-        self.parts = [part for part in parts if part.scenes]  # one per dataset
+        self.parts = [part for part in parts if part.scenes]
         self._ends = list(accumulate(len(part.scenes) for part in self.parts))
 
     def __len__(self) -> int:
@@ -85,14 +85,19 @@ class Tasks(Sequence[Task]):
     @overload
     def __getitem__(self, place: int) -> Task: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[Task, ...]: ...
-    def __getitem__(self, place: int | slice) -> Task | tuple[Task, ...]:
+    def __getitem__(self, place: slice) -> Tasks: ...
+    def __getitem__(self, place: int | slice) -> Task | Tasks:
         if isinstance(place, slice):
-            return tuple(self[i] for i in range(*place.indices(len(self))))
+            begin, end, _ = place.indices(len(self))
+            starts = zip(self.parts, [0, *self._ends], strict=False)
+            return Tasks(part._replace(scenes=part.scenes[max(0, begin - s) : max(0, end - s)]) for part, s in starts)
         place = range(len(self))[place]
         number = bisect_right(self._ends, place)
         part = self.parts[number]
         return part.task(part.scenes[place - self._ends[number]])  # counted from the end
+
+    def __add__(self, other: Tasks) -> Tasks:
+        return Tasks([*self.parts, *other.parts])
 
     @property
     def frames(self) -> int:
@@ -165,7 +170,7 @@ def select_all_shards(experiment: Experiment) -> Tasks:
 def make_plan(experiment: Experiment) -> Plan:
     """Return the Plan of a run; looks at the output folder, changes nothing. Costs as much as the run's share."""
     selected = select(experiment)
-    todo = Tasks(part._replace(scenes=array("L", part.missing())) for part in selected.parts)
+    todo = Tasks(part._replace(scenes=array("I", part.missing())) for part in selected.parts)
     pool = choose_workers(experiment.run, len(todo), available_cores(), available_memory())
     firsts = {part.config.attribute: part for part in reversed(selected.parts)}
     return Plan(
