@@ -50,8 +50,9 @@ with Claims(plan.experiment.out) as claims:
             scene_dir(task.dataset, task.scene_index).mkdir(parents=True)
             claims.unlock(task.key)
             left -= 1
-        left -= len(claims.ended)
+        left -= len(claims.ended) + sum(len(part.scenes) for part in claims.completed)
         claims.ended.clear()
+        claims.completed.clear()
 """
 HOLDER = """
 import sys, time

@@ -9,7 +9,7 @@ from pathlib import Path
 import runs
 
 from megasynth_attr.farm.estimate import worker_seconds_per_frame
-from megasynth_attr.farm.events import EventLog, read_events
+from megasynth_attr.farm.events import EventLog, latest_events
 from megasynth_attr.farm.tasks import describe, make_plan, select
 from megasynth_attr.scene.config import resolve
 
@@ -54,5 +54,5 @@ def test_the_plan_learns_from_this_machine(tmp_path: Path) -> None:
     learned = worker_seconds_per_frame(config, tmp_path, 1)
     assert learned.measured and learned.value == 2.0
     assert not worker_seconds_per_frame(config, tmp_path, 2).measured
-    assert len(list(read_events(tmp_path))) == 3
+    assert len(list(latest_events(tmp_path))) == 3
     assert json.loads(events.path.read_text().splitlines()[0])["time"] > 1.7e9
