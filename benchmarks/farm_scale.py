@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,8 @@ HELP = Help(
 SHARDS, SHARD = 1000, 500
 FACTORS = ("camera", "geometry", "lighting", "noise", "texture")
 MATERIALS = 100
-FRAMES, PAIRS = 100, 12  # of a scene that is verified
+FRAMES, PAIRS = 100, 2  # of a scene that is verified
+MOST_WHOLE = 100_000  # scenes of a run without shards, which reads two files of each
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ def hashes_of(name: str) -> dict[str, str]:
     return {f: hashlib.sha256(f"{f} {name if f == 'geometry' else ''}".encode()).hexdigest() for f in FACTORS}
 
 
-def fake(out: Path, scenes: int, left_out: Callable[[int], bool] = lambda _: False) -> None:
-    """Make the folders of all scenes but those ``left_out``."""
+def fake(out: Path, indices: Iterable[int]) -> None:
+    """Make the folders of these scenes."""
     from megasynth_attr.dataset.paths import CHECKSUMS_FILE, SCENE_FILE, scene_dir
 
     dataset, originals = out / "geometry_00", out / "originals"
     originals.mkdir(exist_ok=True)
-    for index in range(scenes):
+    for index in indices:
         folder = scene_dir(dataset, index)
         scene, sums = (originals / f"{folder.parent.name}.{name}" for name in (SCENE_FILE, CHECKSUMS_FILE))
         if not scene.exists():  # file systems limit the links to one file
@@ -72,10 +73,9 @@ def fake(out: Path, scenes: int, left_out: Callable[[int], bool] = lambda _: Fal
             record = {"factors": {"texture": {"identities": identities}}, "hashes": hashes_of(folder.parent.name)}
             scene.write_text(json.dumps(record))
             sums.write_text(json.dumps({"files": {SCENE_FILE: hashlib.sha256(scene.read_bytes()).hexdigest()}}))
-        if not (left_out(index) or folder.exists()):
-            folder.mkdir()
-            os.link(scene, folder / SCENE_FILE)
-            os.link(sums, folder / CHECKSUMS_FILE)
+        folder.mkdir()
+        os.link(scene, folder / SCENE_FILE)
+        os.link(sums, folder / CHECKSUMS_FILE)
 
 
 def fake_notes(out: Path, scenes: int) -> None:
@@ -143,7 +143,7 @@ def verify(out: Path, scenes: int) -> None:
     def facts() -> Iterator[SceneFacts]:
         for index in range(scenes):
             name = f"{index:06d}"
-            digests = [hashlib.sha256(f"{name} {frame}".encode()).hexdigest() for frame in range(FRAMES)]
+            digests = [f"{frame:032d}{index:032d}" for frame in range(FRAMES)]
             yield SceneFacts(
                 name,
                 hashes=hashes_of(name),
@@ -179,11 +179,13 @@ def measure(out: Path, scenes: int) -> list[str]:
     """Return a row of the table."""
     begun = time.monotonic()
     started = [in_another_process("start", out, scenes, f"shard={SHARD}/{SHARDS}")]
-    fake(out, scenes, lambda index: index % SHARDS == SHARD - 1 and index >= scenes / 2)
-    started += [in_another_process("start", out, scenes, *words) for words in ((f"shard={SHARD}/{SHARDS}",), ())]
+    late = range(scenes // 2 + SHARD - 1, scenes, SHARDS)  # the second half of one shard
+    fake(out, (index for index in range(scenes) if index not in late))
+    started += [in_another_process("start", out, scenes, f"shard={SHARD}/{SHARDS}")]
+    started += [in_another_process("start", out, scenes) if scenes <= MOST_WHOLE else "–"]
     fake_notes(out, scenes)
     finished = [in_another_process("finish", out, scenes)]
-    fake(out, scenes)
+    fake(out, late)
     finished += [in_another_process("finish", out, scenes) for _ in range(2)]
     size_mb = (out / "geometry_00" / "dataset.json").stat().st_size / 1e6
     started += [in_another_process("start", out, scenes, f"shard={SHARD}/{SHARDS}", "scenes=0-999")]
