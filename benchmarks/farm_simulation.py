@@ -42,7 +42,7 @@ HELP = Help(
 HOUR_S, DAY_S = 3600.0, 86400.0
 READ_AHEAD = 1  # scenes that are prepared beyond one per worker, as in farm/generate.py
 # file-system calls of a run, from `strace` on a real one; benchmarks/farm_simulation.md says how
-CALLS_PER_SCENE, CALLS_PER_FRAME, CALLS_PER_START = 120, 12, 600
+CALLS_PER_SCENE, CALLS_PER_FRAME, CALLS_PER_START = 70, 23, 360
 
 
 @dataclass(frozen=True)
