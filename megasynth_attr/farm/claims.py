@@ -23,6 +23,7 @@ POLL_S = 1.0  # between two looks at scenes that other runs have claimed; longer
 LOOK_S = 10.0  # between two looks at what other runs have completed; longer where looking takes long
 TRIES_PER_S, MOST_PAUSE_S = 5, 60.0  # of the last scenes, which other runs have: hundreds of runs try them all
 BLOCK = 1000  # scenes, as many as in a folder
+FEW = 100  # scenes of a block of which not all are looked at before one is tried
 
 
 class Claims:
@@ -98,10 +99,11 @@ class Claims:
         """Go to the next place with a scene; False if none is left."""
         while self._left:
             if self._met:
-                self._block = _random_number(len(self._left))
-                self._forget_ended(self._block)
-                self._place = _random_number(max(1, len(self._left[self._block].scenes)))
                 self._met = False
+                self._block = _random_number(len(self._left))
+                if len(self._left[self._block].scenes) > FEW:
+                    self._forget_ended(self._block)
+                self._place = _random_number(len(self._left[self._block].scenes) or 1)
             self._block %= len(self._left)
             scenes = self._left[self._block].scenes
             if self._place < len(scenes):
