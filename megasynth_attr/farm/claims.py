@@ -21,7 +21,7 @@ from megasynth_attr.farm.tasks import Part, Task, Tasks
 
 POLL_S = 1.0  # between two looks at scenes that other runs have claimed; longer where looking takes long
 LOOK_S = 10.0  # between two looks at what other runs have completed; longer where looking takes long
-TRIES_PER_S, MOST_PAUSE_S = 5, 60.0  # of the last scenes, which other runs have: hundreds of runs try them all
+TRIES_PER_S, MOST_PAUSE_S = 2, 120.0  # of the last scenes, which other runs have: hundreds of runs try them all
 BLOCK = 1000  # scenes, as many as in a folder
 FEW = 100  # scenes of a block of which not all are looked at before one is tried
 
