@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,8 @@ HELP = Help(
 SHARDS, SHARD = 1000, 500
 FACTORS = ("camera", "geometry", "lighting", "noise", "texture")
 MATERIALS = 100
-FRAMES, PAIRS = 100, 12  # of a scene that is verified
+FRAMES, PAIRS = 100, 2  # of a scene that is verified
+MOST_WHOLE = 100_000  # scenes of a run without shards, which reads two files of each
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Options:
 def words_of(out: Path, scenes: int) -> list[str]:
     """Return the words of an experiment with one dataset of so many scenes."""
     own = ["preset=geometry", "downstream=", "dataset_count=1", "texture.bank_size_px=16", "stages=generate"]
+    own += ["frames=1", "render.width_px=28", "render.height_px=28"]  # or the disk would be said to be too small
     return [*own, f"scene_count={scenes}", f"out={out}"]
 
 
@@ -57,13 +59,13 @@ def hashes_of(name: str) -> dict[str, str]:
     return {f: hashlib.sha256(f"{f} {name if f == 'geometry' else ''}".encode()).hexdigest() for f in FACTORS}
 
 
-def fake(out: Path, scenes: int, left_out: Callable[[int], bool] = lambda _: False) -> None:
-    """Make the folders of all scenes but those ``left_out``."""
+def fake(out: Path, indices: Iterable[int], whole: bool) -> None:
+    """Make the folders of these scenes; unless ``whole``, only those of the shard have all that a start reads."""
     from megasynth_attr.dataset.paths import CHECKSUMS_FILE, SCENE_FILE, scene_dir
 
     dataset, originals = out / "geometry_00", out / "originals"
     originals.mkdir(exist_ok=True)
-    for index in range(scenes):
+    for index in indices:
         folder = scene_dir(dataset, index)
         scene, sums = (originals / f"{folder.parent.name}.{name}" for name in (SCENE_FILE, CHECKSUMS_FILE))
         if not scene.exists():  # file systems limit the links to one file
@@ -72,9 +74,9 @@ def fake(out: Path, scenes: int, left_out: Callable[[int], bool] = lambda _: Fal
             record = {"factors": {"texture": {"identities": identities}}, "hashes": hashes_of(folder.parent.name)}
             scene.write_text(json.dumps(record))
             sums.write_text(json.dumps({"files": {SCENE_FILE: hashlib.sha256(scene.read_bytes()).hexdigest()}}))
-        if not (left_out(index) or folder.exists()):
-            folder.mkdir()
-            os.link(scene, folder / SCENE_FILE)
+        folder.mkdir()
+        os.link(scene, folder / SCENE_FILE)
+        if whole or index % SHARDS == SHARD - 1:
             os.link(sums, folder / CHECKSUMS_FILE)
 
 
@@ -143,7 +145,7 @@ def verify(out: Path, scenes: int) -> None:
     def facts() -> Iterator[SceneFacts]:
         for index in range(scenes):
             name = f"{index:06d}"
-            digests = [hashlib.sha256(f"{name} {frame}".encode()).hexdigest() for frame in range(FRAMES)]
+            digests = [f"{frame:032d}{index:032d}" for frame in range(FRAMES)]
             yield SceneFacts(
                 name,
                 hashes=hashes_of(name),
@@ -154,7 +156,7 @@ def verify(out: Path, scenes: int) -> None:
             )
 
     dataset = open_dataset(out / "geometry_00")
-    report(lambda: print(report_of(dataset, expectations(dataset), facts(), False).verdict, file=sys.stderr))
+    report(lambda: report_of(dataset, expectations(dataset), facts(), False))
 
 
 def report(action: Callable[[], object]) -> None:
@@ -172,18 +174,23 @@ def in_another_process(name: str, out: Path, scenes: int, *words: str) -> str:
     code = f"import sys; sys.path[:0] = [{str(ROOT / 'benchmarks')!r}]; import farm_scale; from pathlib import Path; "
     code += f"farm_scale.{name}(Path({str(out)!r}), {scenes}, *{words!r})"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.splitlines()[-1]
+    figures = done.stdout.splitlines()[-1]
+    print(f"{scenes:,}: {name} {' '.join(words)}: {figures}", file=sys.stderr, flush=True)
+    return figures
 
 
 def measure(out: Path, scenes: int) -> list[str]:
     """Return a row of the table."""
     begun = time.monotonic()
     started = [in_another_process("start", out, scenes, f"shard={SHARD}/{SHARDS}")]
-    fake(out, scenes, lambda index: index % SHARDS == SHARD - 1 and index >= scenes / 2)
-    started += [in_another_process("start", out, scenes, *words) for words in ((f"shard={SHARD}/{SHARDS}",), ())]
+    late = range(scenes // 2 + SHARD - 1, scenes, SHARDS)  # the second half of one shard
+    whole = scenes <= MOST_WHOLE
+    fake(out, (index for index in range(scenes) if index not in late), whole)
+    started += [in_another_process("start", out, scenes, f"shard={SHARD}/{SHARDS}")]
+    started += [in_another_process("start", out, scenes) if whole else "–"]
     fake_notes(out, scenes)
     finished = [in_another_process("finish", out, scenes)]
-    fake(out, scenes)
+    fake(out, late, whole)
     finished += [in_another_process("finish", out, scenes) for _ in range(2)]
     size_mb = (out / "geometry_00" / "dataset.json").stat().st_size / 1e6
     started += [in_another_process("start", out, scenes, f"shard={SHARD}/{SHARDS}", "scenes=0-999")]
@@ -200,7 +207,6 @@ def main(words: list[str]) -> None:
         out = Path(tempfile.mkdtemp(prefix="farm-scale-", dir=options.out or None))
         try:
             rows.append(measure(out, scenes))
-            print("; ".join(rows[-1]), file=sys.stderr, flush=True)
         finally:
             shutil.rmtree(out)
     columns = (

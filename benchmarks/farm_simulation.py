@@ -42,7 +42,7 @@ HELP = Help(
 HOUR_S, DAY_S = 3600.0, 86400.0
 READ_AHEAD = 1  # scenes that are prepared beyond one per worker, as in farm/generate.py
 # file-system calls of a run, from `strace` on a real one; benchmarks/farm_simulation.md says how
-CALLS_PER_SCENE, CALLS_PER_FRAME, CALLS_PER_START = 120, 12, 600
+CALLS_PER_SCENE, CALLS_PER_FRAME, CALLS_PER_START = 70, 23, 360
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Options:
     spread: float = setting(0.5, "standard deviation of the logarithm of that time", minimum=0)
     start_s: float = setting(30.0, "time from the start of a run to its first scene", minimum=0)
     list_s: float = setting(0.02, "time to list a folder of 1,000 scenes", minimum=0)
+    lock_s: float = setting(0.001, "time to ask for a lock", minimum=0)
     slow: float = setting(0.05, "share of machines that are three times as slow", minimum=0, maximum=1)
     crash_h: float = setting(120.0, "mean time between two crashes of a machine", minimum=0.1)
     preempt_h: float = setting(12.0, "mean time until a machine is preempted", minimum=0.1)
@@ -250,6 +251,7 @@ class PlayedClaims(claims.Claims):
     def _lockf(self, name: str, command: int) -> None:
         farm = self._run.farm
         farm.call("lock")
+        farm.delay_s += farm.options.lock_s
         if command == claims.fcntl.LOCK_UN:
             self.held.pop(name, None)
             if farm.locks.get(name) is self._run:

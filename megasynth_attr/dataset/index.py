@@ -133,11 +133,12 @@ def _line_of(name: str, scene: Mapping[str, Any]) -> Line:
 
 
 def _merge(dataset: Path, noted: Mapping[str, bytes]) -> None:
-    by_file: dict[Path, dict[str, bytes]] = defaultdict(dict)
+    by_thousand: dict[str, dict[str, bytes]] = defaultdict(dict)
     for name, text in noted.items():
-        by_file[_file_of(dataset, name)][name] = text
+        by_thousand[name[:3]][name] = text
     with working_folder(dataset / TMP, INDEX) as temporary:
-        for file, texts in by_file.items():
+        for thousand, texts in by_thousand.items():
+            file = _file_of(dataset, thousand)
             _replace(file, dict(_each(file)) | texts, temporary)
 
 

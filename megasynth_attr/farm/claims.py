@@ -21,8 +21,9 @@ from megasynth_attr.farm.tasks import Part, Task, Tasks
 
 POLL_S = 1.0  # between two looks at scenes that other runs have claimed; longer where looking takes long
 LOOK_S = 10.0  # between two looks at what other runs have completed; longer where looking takes long
-TRIES_PER_S, MOST_PAUSE_S = 5, 60.0  # of the last scenes, which other runs have: hundreds of runs try them all
+WAIT_SHARE, MOST_PAUSE_S = 0.05, 120.0  # of the time waited so far: hundreds of runs may wait for the last scenes
 BLOCK = 1000  # scenes, as many as in a folder
+FEW = 100  # scenes of a block of which not all are looked at before one is tried
 
 
 class Claims:
@@ -41,6 +42,7 @@ class Claims:
         self.ended: deque[Task] = deque()  # completed or given up; was found when this run wanted to render it
         self.waiting = False  # other runs have claimed all scenes that are left
         self.pause_s = POLL_S  # how long to wait then
+        self._waiting_since = 0.0
         self._left: list[Part] = []  # blocks of at most BLOCK scenes
         self._block = self._place = 0  # where the next scene is
         self._met = False  # another run, just now
@@ -89,19 +91,22 @@ class Claims:
                 self.waiting = False
                 return task
         self._try_theirs_again()
-        scenes = sum(len(block.scenes) for block in self._left)
-        self.waiting = scenes > 0
-        self.pause_s = max(POLL_S, 10 * (time.monotonic() - started), min(scenes / TRIES_PER_S, MOST_PAUSE_S))
+        if not self.waiting:
+            self.waiting, self._waiting_since = bool(self._left), started
+        now = time.monotonic()
+        waited_s = now - self._waiting_since
+        self.pause_s = max(POLL_S, 10 * (now - started), min(WAIT_SHARE * waited_s, MOST_PAUSE_S))
         return None
 
     def _go_on(self) -> bool:
         """Go to the next place with a scene; False if none is left."""
         while self._left:
             if self._met:
-                self._block = _random_number(len(self._left))
-                self._forget_ended(self._block)
-                self._place = _random_number(max(1, len(self._left[self._block].scenes)))
                 self._met = False
+                self._block = _random_number(len(self._left))
+                if len(self._left[self._block].scenes) > FEW:
+                    self._forget_ended(self._block)
+                self._place = _random_number(len(self._left[self._block].scenes) or 1)
             self._block %= len(self._left)
             scenes = self._left[self._block].scenes
             if self._place < len(scenes):
