@@ -30,6 +30,11 @@ SHOWN_DIFFERENCES = 3
 Identity = Mapping[str, Any]  # everything that decides a result, as plain data: settings, and hashes of what was read
 
 
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    replace_atomically(path, json_bytes(record))
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of folder: what messages call it, and the record by which it is known again."""
@@ -44,6 +49,8 @@ class Kind:
     alone: bool = True  # the folder must be free before it becomes one of this kind
     known_by: Callable[[Path], bool] | None = None  # whether a folder that lost its record is one all the same
     defaults: Identity = field(default_factory=dict)  # what a key meant that an older identity does not have
+    read: Callable[[Path, str], dict[str, Any]] = read_json  # returns the record, or what matters of a long one
+    write: Callable[[Path, Mapping[str, Any]], None] = write_json  # replaces the record by what ``read`` may return
     # only for kinds used with ``claim``:
     done: Kind | None = None  # the record written last, with the identity of the finished result
     begun_with: Callable[[Path], Identity | None] | None = None  # identity of unfinished work, if it must be continued
@@ -98,7 +105,7 @@ def share(
         existing = read_record(folder, kind)
         record: dict[str, Any] = to_plain(dict(continued(existing)))
         if record != existing:
-            replace_atomically(file, json_bytes(record))
+            kind.write(file, record)
         return record
 
 
@@ -128,7 +135,7 @@ def check(folder: Path, kind: Kind) -> None:
     if not held or not kind.alone:
         return
     try:
-        read_json(folder / kind.record, kind.format)
+        kind.read(folder / kind.record, kind.format)
     except DatasetError as error:
         if kind.known_by is None or not kind.known_by(folder):
             why = f" of ours ({error})" if (folder / kind.record).exists() else ""
@@ -145,7 +152,7 @@ def is_free(folder: Path) -> bool:
 def is_one(folder: Path, kind: Kind) -> bool:
     """Return whether ``folder`` holds a whole record of this kind."""
     try:
-        read_json(folder / kind.record, kind.format)
+        kind.read(folder / kind.record, kind.format)
     except DatasetError:
         return False
     return True
@@ -160,7 +167,7 @@ def check_new(path: Path) -> None:
 def read_record(folder: Path, kind: Kind) -> dict[str, Any]:
     """Return the record of ``folder``; DatasetError if it is missing, damaged or of another format."""
     file = folder / kind.record
-    record = read_json(file, kind.format)
+    record = kind.read(file, kind.format)
     for key in (*kind.keys, *kind.tables):
         if key not in record:
             raise DatasetError(f"{file} is damaged: {key} is missing; {kind.advice}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TypeVar
 
 from megasynth_attr.core.command.words import shown
@@ -20,22 +21,29 @@ def parse_indices(text: str, count: int, key: str) -> list[int]:
     Numbers are decimal, with or without leading zeros: 000010 is the scene in the folder of that name. ConfigError
     for an index out of range and for any other text.
     """
+    return list(select_indices(text, count, key))
+
+
+def select_indices(text: str, count: int, key: str) -> Sequence[int]:
+    """Return what ``parse_indices`` returns; a single range, or ``all``, takes no room however long it is."""
     if text.strip().lower() == "all":
-        return list(range(count))
-    chosen: set[int] = set()
-    for part in text.split(","):
-        found = _PART.fullmatch(part)
-        if found is None:
-            advice = f"; a range is written {part.strip().replace(':', '-')}" if ":" in part else ""
-            raise ConfigError(f"{key}={shown(text)}: write all, a number, a range 0-99 or a list 3,7,9{advice}")
-        low, high = _number(found[1]), _number(found[2] or found[1])
-        if low > high:
-            raise ConfigError(f"{key}={shown(text)}: the range {part.strip()} runs backwards")
-        if high >= count:
-            there_are = f"there are {count} (0 to {count - 1})" if count else "there are none"
-            raise ConfigError(f"{key}={shown(text)}: index {shown(found[2] or found[1])} is out of range, {there_are}")
-        chosen.update(range(low, high + 1))
-    return sorted(chosen)
+        return range(count)
+    ranges = [_range(part, text, count, key) for part in text.split(",")]
+    return ranges[0] if len(ranges) == 1 else sorted(set[int]().union(*ranges))
+
+
+def _range(part: str, text: str, count: int, key: str) -> range:
+    found = _PART.fullmatch(part)
+    if found is None:
+        advice = f"; a range is written {part.strip().replace(':', '-')}" if ":" in part else ""
+        raise ConfigError(f"{key}={shown(text)}: write all, a number, a range 0-99 or a list 3,7,9{advice}")
+    low, high = _number(found[1]), _number(found[2] or found[1])
+    if low > high:
+        raise ConfigError(f"{key}={shown(text)}: the range {part.strip()} runs backwards")
+    if high >= count:
+        there_are = f"there are {count} (0 to {count - 1})" if count else "there are none"
+        raise ConfigError(f"{key}={shown(text)}: index {shown(found[2] or found[1])} is out of range, {there_are}")
+    return range(low, high + 1)
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from megasynth_attr.core.files import storage_errors, sync_folder, write_durably
+from megasynth_attr.core.files import storage_errors, sync_folder, sync_tree, write_durably
 
 TMP = "tmp"  # holds what is being written, beside its final place
 REPLACED = "replaced"  # what replace_folder keeps until the new folder is there
@@ -152,8 +152,7 @@ def replace_folder(new: Path, final: Path) -> None:
     ``new`` lies on the same disk. A folder cannot be exchanged in one step: a process killed in between leaves the old
     one in ``tmp`` beside ``final``, from where ``remove_leftovers`` puts it back.
     """
-    for path in [new, *(p for p in new.rglob("*") if p.is_dir())]:
-        sync_folder(path)
+    sync_tree(new)
     holder = new_temporary_folder(final.parent / TMP, REPLACED)  # no working_folder: it must outlive a failure
     old = holder / final.name
     try:

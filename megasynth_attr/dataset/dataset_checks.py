@@ -1,17 +1,25 @@
-"""Checks across the scenes of a dataset: completeness, isolation, equal depth, exposure, reprojection."""
+"""Checks across the scenes of a dataset: completeness, isolation, equal depth, exposure, reprojection.
+
+Each is given one scene after another, in order, and keeps only what it compares: a few bytes a scene at most.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+import hashlib
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
 
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.streams import Scope
 from megasynth_attr.dataset.conventions import CONVENTIONS, FORMER
 from megasynth_attr.dataset.findings import ERROR, WARNING, Finding, SceneFacts
-from megasynth_attr.dataset.paths import RENDER_REST
+from megasynth_attr.dataset.paths import RENDER_REST, scene_name
 from megasynth_attr.dataset.reader import Dataset
-from megasynth_attr.dataset.recorded import RecordedFactor, checksum_of
+from megasynth_attr.dataset.record_file import Entry, checksum_of
+from megasynth_attr.dataset.recorded import RecordedFactor
 from megasynth_attr.dataset.reprojection import PairResult, Systematic, solve_systematic
 from megasynth_attr.scene.config import fingerprinted
 from megasynth_attr.scene.factor import missing_plugin, registered
@@ -26,84 +34,126 @@ MAX_SHIFT_PX = 0.25
 MAX_DEPTH_FACTOR = 0.0025
 
 
-def check_completeness(dataset: Dataset, facts: Sequence[SceneFacts], partial: bool) -> list[Finding]:
-    """Return where the scenes that exist do not match dataset.json: their number, and the hashes it lists.
+class Completeness:
+    """Whether the scenes that exist are those that dataset.json lists, and show what it says.
 
-    ``partial``: only some were asked for. If there is none at all that is an error: nothing was verified.
+    ``partial``: only some were asked for.
     """
-    findings = []
-    if not facts:
-        asked = "of the scenes asked for exists" if partial else f"of {dataset.scene_count} scenes exists"
-        findings.append(Finding(ERROR, "completeness", dataset.name, f"none {asked}: there is nothing to verify"))
-    elif not partial and len(facts) < dataset.scene_count:
-        missing = f"{len(facts)} of {dataset.scene_count} scenes exist; {RENDER_REST}"
-        findings.append(Finding(WARNING, "completeness", dataset.name, missing))
-    recorded = dataset.recorded.scenes
-    for fact in facts:
-        listed = recorded.get(fact.name, {}).get("hashes")
+
+    def __init__(self, dataset: Dataset, partial: bool) -> None:
+        self._dataset, self._partial = dataset, partial
+        self._listed: Iterator[Entry] = iter(dataset.listed() or ())
+        self._next = next(self._listed, None)
+        self._count = 0
+        self._changed: list[Finding] = []
+        self._missing: list[Finding] = []
+        self._all_seen = not partial  # every scene that is listed, with its hashes
+        self._used: dict[str, str] = {}  # materials and their hashes, as the listed scenes have them
+
+    def add(self, fact: SceneFacts) -> None:
+        self._count += 1
+        self._pass_over(lambda name: name < fact.name)
+        if self._next is None or self._next[0] != fact.name:
+            return
+        listed = self._next[1].get("hashes")
+        self._next = next(self._listed, None)
+        self._used |= fact.identities
+        self._all_seen &= bool(fact.hashes)
         if listed is not None and fact.hashes and listed != fact.hashes:
-            findings.append(Finding(ERROR, "scene", fact.name, "its hashes are not those listed in dataset.json"))
-    if not partial:
-        for name in sorted(set(recorded) - {fact.name for fact in facts}):
-            findings.append(
-                Finding(ERROR, "completeness", name, "dataset.json lists this scene, but its folder is missing")
+            self._changed.append(Finding(ERROR, "scene", fact.name, "its hashes are not those listed in dataset.json"))
+
+    def findings(self) -> list[Finding]:
+        """Return where scenes do not match the list. If there is none at all that is an error: nothing was verified."""
+        self._pass_over(lambda _: True)
+        name, count, planned = self._dataset.name, self._count, self._dataset.scene_count
+        findings = []
+        if not count:
+            asked = "of the scenes asked for exists" if self._partial else f"of {planned} scenes exists"
+            findings.append(Finding(ERROR, "completeness", name, f"none {asked}: there is nothing to verify"))
+        elif not self._partial and count < planned:
+            missing = f"{count} of {planned} scenes exist; {RENDER_REST}"
+            findings.append(Finding(WARNING, "completeness", name, missing))
+        return [*findings, *self._changed, *self._missing]
+
+    def record_findings(self) -> list[Finding]:
+        """Return where dataset.json was changed: it disagrees with its checksum, itself, our conventions or the scenes.
+
+        To be called after ``findings``.
+        """
+        dataset, recorded, record = self._dataset, self._dataset.recorded, self._dataset.record
+        problems = []
+        if recorded.checksum and recorded.checksum != checksum_of(record, dataset.listed()):
+            problems.append("dataset.json was changed after it was written: its checksum differs")
+        if recorded.fingerprint != content_hash(fingerprinted(record["config"])):
+            problems.append("the fingerprint is not that of the settings; one of them was changed")
+        stated = {"attribute": recorded.config.content.attribute, "scene_count": recorded.config.content.scene_count}
+        stated["version"] = recorded.config.version
+        problems += [f"{key} is not that of the settings" for key, value in stated.items() if record.get(key) != value]
+        if record.get("conventions") not in (CONVENTIONS, CONVENTIONS | FORMER):
+            problems.append("the conventions are not those of this program, so the numbers may mean something else")
+        listed = {str(material.get("name")): material.get("identity") for material in recorded.materials}
+        problems += [
+            f"the material {name} is not the one that the scenes show"
+            for name in sorted(self._used.keys() | (listed.keys() if self._all_seen else set()))
+            if listed.get(name) != self._used.get(name)
+        ]
+        findings = [Finding(ERROR, "record", dataset.name, problem) for problem in problems]
+        if not recorded.checksum:
+            message = (
+                "dataset.json has no checksum (0.1.0 wrote none), so nothing says whether its licences were changed"
             )
-    return findings
+            findings.append(Finding(WARNING, "record", dataset.name, message))
+        return findings
+
+    def _pass_over(self, is_before: Callable[[str], bool]) -> None:
+        """Skip listed scenes that do not exist."""
+        while self._next is not None and is_before(name := self._next[0]):
+            if not self._partial:
+                message = "dataset.json lists this scene, but its folder is missing"
+                self._missing.append(Finding(ERROR, "completeness", name, message))
+            self._all_seen = False
+            self._next = next(self._listed, None)
 
 
-def check_record(dataset: Dataset, facts: Sequence[SceneFacts], partial: bool) -> list[Finding]:
-    """Return where dataset.json was changed: it disagrees with its checksum, itself, our conventions or the scenes."""
-    recorded, record = dataset.recorded, dataset.record
-    problems = []
-    if recorded.checksum and recorded.checksum != checksum_of(record):
-        problems.append("dataset.json was changed after it was written: its checksum differs")
-    if recorded.fingerprint != content_hash(fingerprinted(record["config"])):
-        problems.append("the fingerprint is not that of the settings; one of them was changed")
-    stated = {"attribute": recorded.config.content.attribute, "scene_count": recorded.config.content.scene_count}
-    stated["version"] = recorded.config.version
-    problems += [f"{key} is not that of the settings" for key, value in stated.items() if record.get(key) != value]
-    if record.get("conventions") not in (CONVENTIONS, CONVENTIONS | FORMER):
-        problems.append("the conventions are not those of this program, so the numbers may mean something else")
-    listed = {str(material.get("name")): material.get("identity") for material in recorded.materials}
-    used = {name: sha for fact in facts if fact.name in recorded.scenes for name, sha in fact.identities.items()}
-    all_seen = not partial and recorded.scenes.keys() <= {fact.name for fact in facts if fact.hashes}
-    problems += [
-        f"the material {name} is not the one that the scenes show"
-        for name in sorted(used.keys() | (listed.keys() if all_seen else set()))
-        if listed.get(name) != used.get(name)
-    ]
-    findings = [Finding(ERROR, "record", dataset.name, problem) for problem in problems]
-    if not recorded.checksum:
-        message = "dataset.json has no checksum (0.1.0 wrote none), so nothing says whether its licences were changed"
-        findings.append(Finding(WARNING, "record", dataset.name, message))
-    return findings
+class Isolation:
+    """Whether factors differ between scenes where scope and ``variants`` forbid it; whether the attribute varies."""
 
+    def __init__(self, dataset: Dataset) -> None:
+        config = dataset.recorded.config
+        self._attribute = dataset.attribute
+        self._factors = {**config.factors, "noise": RecordedFactor(config.content.noise_scope)}
+        self._count = 0
+        self._unknown: set[str] = set()
+        # factor → number of the variant → its hashes, the first two, each with the scene that has it first
+        self._found: dict[str, dict[int, dict[str, str]]] = {name: defaultdict(dict) for name in self._factors}
 
-def check_isolation(dataset: Dataset, facts: Sequence[SceneFacts]) -> list[Finding]:
-    """Return errors for factors that differ between scenes where scope and ``variants`` forbid it, or never vary."""
-    findings = []
-    config = dataset.recorded.config
-    factors = {**config.factors, "noise": RecordedFactor(config.content.noise_scope)}
-    readable = [fact for fact in facts if fact.hashes]
-    for name in sorted({name for fact in readable for name in fact.hashes} - factors.keys()):
-        findings.append(Finding(ERROR, "isolation", name, "scenes have this factor, but dataset.json does not name it"))
-    for name, settings in sorted(factors.items()):
-        hashes = [fact.hashes.get(name, "") for fact in readable]
-        if settings.scope == Scope.SCENE.value:
-            if len(readable) > 1 and len(set(hashes)) == 1 and name == dataset.attribute:
-                findings.append(Finding(ERROR, "isolation", name, "it should vary, but all scenes have the same"))
-            continue
-        groups: dict[int, dict[str, str]] = defaultdict(dict)
-        for fact, value in zip(readable, hashes, strict=True):
-            groups[int(fact.name) % settings.variants].setdefault(value, fact.name)
-        for group in groups.values():
-            if len(group) > 1:
-                first, second = sorted(group.values())[:2]
+    def add(self, fact: SceneFacts) -> None:
+        if not fact.hashes:
+            return
+        self._count += 1
+        self._unknown |= fact.hashes.keys() - self._factors.keys()
+        for name, settings in self._factors.items():
+            variants = 1 if settings.scope == Scope.SCENE.value else settings.variants
+            group = self._found[name][int(fact.name) % variants]
+            if len(group) < 2:
+                group.setdefault(fact.hashes.get(name, ""), fact.name)
+
+    def findings(self) -> list[Finding]:
+        findings = [
+            Finding(ERROR, "isolation", name, "scenes have this factor, but dataset.json does not name it")
+            for name in sorted(self._unknown)
+        ]
+        for name, settings in sorted(self._factors.items()):
+            groups = self._found[name].values()
+            if settings.scope == Scope.SCENE.value:
+                if name == self._attribute and self._count > 1 and all(len(group) == 1 for group in groups):
+                    findings.append(Finding(ERROR, "isolation", name, "it should vary, but all scenes have the same"))
+            elif differing := next((group for group in groups if len(group) > 1), None):
+                first, second = differing.values()
                 kept = f"scope={settings.scope}, variants={settings.variants}"
                 message = f"{kept}, but scenes {first} and {second} differ"
                 findings.append(Finding(ERROR, "isolation", name, message))
-                break
-    return findings
+        return findings
 
 
 def depth_promises(dataset: Dataset) -> tuple[frozenset[str], list[Finding]]:
@@ -118,85 +168,152 @@ def depth_promises(dataset: Dataset) -> tuple[frozenset[str], list[Finding]]:
     ]
 
 
-def check_equal_depth(
-    facts: Sequence[SceneFacts], still: frozenset[str]
-) -> tuple[int, Mapping[str, int], list[Finding]]:
-    """Check that scenes which differ only in the factors ``still`` have byte-equal depth files.
+class EqualDepth:
+    """Whether scenes that differ only in the factors ``still`` have byte-equal depth files.
 
-    Returns the number of groups with at least two scenes; how many of them differ in each factor; and a finding per
-    scene whose depth differs.
+    Of each scene a number is kept per factor, and two more: 64 bits of a hash, which differ if the hashes do.
     """
-    groups: dict[tuple[tuple[str, str], ...], list[SceneFacts]] = defaultdict(list)
-    for fact in facts:
-        if fact.hashes:
-            key = tuple(sorted((n, h) for n, h in fact.hashes.items() if n not in still))
-            groups[key].append(fact)
-    compared = [group for group in groups.values() if len(group) > 1]
-    findings = []
-    differing: Counter[str] = Counter()
-    for first, *others in compared:
-        names = {name for fact in (first, *others) for name in fact.hashes}
-        differing.update(n for n in names if any(f.hashes.get(n) != first.hashes.get(n) for f in others))
-        for other in others:
-            frames = zip(first.depth_digests, other.depth_digests, strict=True)
-            if different := [i for i, (a, b) in enumerate(frames) if a != b]:
-                message = (
-                    f"no factor that changes depth differs from scene {first.name}, but depth differs in "
-                    f"{len(different)} frames, first in frame {different[0]}"
-                )
-                findings.append(Finding(ERROR, EQUAL_DEPTH, other.name, message))
-    return len(compared), differing, findings
+
+    def __init__(self, still: frozenset[str]) -> None:
+        self._still = still
+        self._scenes, self._others, self._depth = array("Q"), array("Q"), array("Q")
+        self._factors: dict[str, array[int]] = {}  # 0 for scenes without the factor
+
+    def add(self, fact: SceneFacts) -> None:
+        if not fact.hashes:
+            return
+        others = sorted((name, value) for name, value in fact.hashes.items() if name not in self._still)
+        for name in fact.hashes.keys() - self._factors.keys():
+            self._factors[name] = array("Q", [0]) * len(self._scenes)
+        for name, column in self._factors.items():
+            column.append(_number(fact.hashes[name]) if name in fact.hashes else 0)
+        self._scenes.append(int(fact.name))
+        self._others.append(_number(repr(others)))
+        self._depth.append(_number(repr(fact.depth_digests)))
+
+    @property
+    def distinct_hashes(self) -> dict[str, int]:
+        """How many different values each factor has among the scenes."""
+        return {name: len(np.unique(np.array(column))) for name, column in sorted(self._factors.items())}
+
+    def compare(self, digests_of: Callable[[int], list[str]]) -> tuple[int, Mapping[str, int], list[Finding]]:
+        """Return the number of groups with at least two scenes, how many of them differ in each factor, and a finding
+        per scene whose depth differs. ``digests_of`` returns the hashes of the depth files of a scene, by its index.
+        """
+        _, places, group, sizes = np.unique(
+            np.array(self._others), return_index=True, return_inverse=True, return_counts=True
+        )
+        first = places[group]  # of its group, for every scene
+
+        def differing(column: array[int]) -> np.ndarray:
+            values = np.array(column)
+            return np.flatnonzero(values != values[first])
+
+        factors = {name: len(np.unique(first[differing(column)])) for name, column in self._factors.items()}
+        findings = []
+        for place in sorted(differing(self._depth), key=lambda place: (first[place], place)):
+            pair = self._scenes[first[place]], self._scenes[place]
+            frames = zip(*map(digests_of, pair), strict=True)
+            different = [frame for frame, (a, b) in enumerate(frames) if a != b]
+            message = (
+                f"no factor that changes depth differs from scene {scene_name(pair[0])}, but depth differs in "
+                f"{len(different)} frames, first in frame {different[0]}"
+            )
+            findings.append(Finding(ERROR, EQUAL_DEPTH, scene_name(pair[1]), message))
+        return int((sizes > 1).sum()), {name: count for name, count in factors.items() if count}, findings
 
 
-def check_exposure(facts: Sequence[SceneFacts]) -> tuple[float, float, list[Finding]]:
-    """Return the share of clipped frames, the share of black frames, and warnings if they exceed 1 %."""
-    frames = max(1, sum(fact.frames for fact in facts))
-    clipped = sum(fact.clipped_frames for fact in facts) / frames
-    black = sum(fact.black_frames for fact in facts) / frames
-    empty = sum(fact.empty_frames for fact in facts)
-    findings = []
-    for share, what in ((clipped, "have more than 20 % clipped"), (black, "have more than 60 % black")):
-        if share > BADLY_EXPOSED_SHARE:
-            message = f"{share:.1%} of the frames {what} foreground pixels; adjust render.exposure_stops or the lights"
-            findings.append(Finding(WARNING, "exposure", "", message))
-    if empty:
-        findings.append(Finding(WARNING, "exposure", "", f"{empty} frames show no surface at all"))
-    return clipped, black, findings
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def check_reprojection(facts: Sequence[SceneFacts]) -> tuple[int, float | None, Systematic, list[Finding]]:
-    """Return co-visible pixels, their agreeing share, the common camera error, and findings."""
-    pairs = [pair for fact in facts for _, _, pair in fact.pairs]
-    covisible = sum(pair.covisible for pair in pairs)
-    systematic = solve_systematic(pairs)
-    findings = _overlap_findings(pairs)
-    if covisible < MIN_COVISIBLE:
-        if pairs and not findings:
-            message = f"only {covisible} co-visible pixels: the views overlap too little to be compared"
-            findings.append(Finding(WARNING, "reprojection", "", message))
-        return covisible, None, systematic, findings
-    share = sum(pair.agreeing for pair in pairs) / covisible
-    if share < AGREEING_SHARE:
-        message = f"{share:.2%} of {covisible} co-visible pixels agree within 0.5 %; at least 99 % should"
-        findings.append(Finding(ERROR, "reprojection", "", message))
-    for fact in facts:
+class Exposure:
+    """How many frames are clipped, black or empty."""
+
+    def __init__(self) -> None:
+        self.frames = self._clipped = self._black = self._empty = 0
+
+    def add(self, fact: SceneFacts) -> None:
+        self.frames += fact.frames
+        self._clipped += fact.clipped_frames
+        self._black += fact.black_frames
+        self._empty += fact.empty_frames
+
+    @property
+    def clipped_share(self) -> float:
+        return self._clipped / max(1, self.frames)
+
+    @property
+    def black_share(self) -> float:
+        return self._black / max(1, self.frames)
+
+    def findings(self) -> list[Finding]:
+        """Return warnings for shares of more than 1 %, and for frames that show nothing."""
+        findings = []
+        shares = {"have more than 20 % clipped": self.clipped_share, "have more than 60 % black": self.black_share}
+        for text, share in shares.items():
+            if share > BADLY_EXPOSED_SHARE:
+                advice = "adjust render.exposure_stops or the lights"
+                message = f"{share:.1%} of the frames {text} foreground pixels; {advice}"
+                findings.append(Finding(WARNING, "exposure", "", message))
+        if self._empty:
+            findings.append(Finding(WARNING, "exposure", "", f"{self._empty} frames show no surface at all"))
+        return findings
+
+
+class Reprojection:
+    """Whether the depth maps of different views agree, and the common error of all cameras."""
+
+    def __init__(self) -> None:
+        self._sum: PairResult | None = None
+        self._overlapping: PairResult | None = None  # the sum of views that look in nearly the same direction
+        self._disagreeing: list[Finding] = []
+
+    def add(self, fact: SceneFacts) -> None:
         for a, b, pair in fact.pairs:
+            self._sum = pair if self._sum is None else self._sum + pair
+            if pair.overlapping:
+                self._overlapping = pair if self._overlapping is None else self._overlapping + pair
             if pair.covisible >= MIN_COVISIBLE and pair.agreeing < PAIR_AGREEING_SHARE * pair.covisible:
-                message = (
-                    f"{pair.agreeing / pair.covisible:.2%} of {pair.covisible} co-visible pixels agree within 0.5 %"
-                )
-                findings.append(Finding(ERROR, "reprojection", f"{fact.name}/frames {a} and {b}", message))
-    return covisible, share, systematic, findings + _systematic_findings(systematic)
+                share = f"{pair.agreeing / pair.covisible:.2%} of {pair.covisible}"
+                message = f"{share} co-visible pixels agree within 0.5 %"
+                self._disagreeing.append(Finding(ERROR, "reprojection", f"{fact.name}/frames {a} and {b}", message))
 
+    @property
+    def covisible(self) -> int:
+        return self._sum.covisible if self._sum else 0
 
-def _overlap_findings(pairs: Sequence[PairResult]) -> list[Finding]:
-    """Return an error if views that look in nearly the same direction share almost no surfaces."""
-    tested = sum(pair.tested for pair in pairs if pair.overlapping)
-    shared = sum(pair.covisible for pair in pairs if pair.overlapping)
-    if tested < MIN_COVISIBLE or shared >= MIN_SHARED * tested:
-        return []
-    message = f"only {shared} of {tested} pixels are seen by a view in nearly the same direction: the poses are wrong"
-    return [Finding(ERROR, "reprojection", "", message)]
+    @property
+    def agreeing_share(self) -> float | None:
+        """Of the co-visible pixels; None if there are too few."""
+        return self._sum.agreeing / self.covisible if self._sum and self.covisible >= MIN_COVISIBLE else None
+
+    @property
+    def systematic(self) -> Systematic:
+        return solve_systematic([self._sum] if self._sum else [])
+
+    def findings(self) -> list[Finding]:
+        findings, share = self._overlap_findings(), self.agreeing_share
+        if share is None:
+            if self._sum and not findings:
+                message = f"only {self.covisible} co-visible pixels: the views overlap too little to be compared"
+                findings.append(Finding(WARNING, "reprojection", "", message))
+            return findings
+        if share < AGREEING_SHARE:
+            message = f"{share:.2%} of {self.covisible} co-visible pixels agree within 0.5 %; at least 99 % should"
+            findings.append(Finding(ERROR, "reprojection", "", message))
+        return [*findings, *self._disagreeing, *_systematic_findings(self.systematic)]
+
+    def _overlap_findings(self) -> list[Finding]:
+        """Return an error if views that look in nearly the same direction share almost no surfaces."""
+        pairs = self._overlapping
+        if not pairs or pairs.tested < MIN_COVISIBLE or pairs.covisible >= MIN_SHARED * pairs.tested:
+            return []
+        message = (
+            f"only {pairs.covisible} of {pairs.tested} pixels are seen by a view in nearly the same direction: "
+            "the poses are wrong"
+        )
+        return [Finding(ERROR, "reprojection", "", message)]
 
 
 def _systematic_findings(systematic: Systematic) -> list[Finding]:

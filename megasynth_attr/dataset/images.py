@@ -2,6 +2,8 @@
 
 Compression is a measured choice (docs/formats.md, ``benchmarks/disk_formats.py``): PNG level 4 is within a few percent
 of level 9 in a fraction of its time; ZIP is the smallest lossless EXR compression that every reader knows.
+
+Nothing here waits for the disk: ``sync_tree`` does, once for the folder that holds the files.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from PIL import Image
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import ExrError, decode_exr, encode_exr
-from megasynth_attr.core.files import StoredFile, storage_errors, write_durably
+from megasynth_attr.core.files import StoredFile, storage_errors
 from megasynth_attr.core.pictures import decode_whole_numbers, read_content, read_picture
 from megasynth_attr.dataset.paths import RENDER_ANEW
 
@@ -98,7 +100,7 @@ def read_vectors(path: StoredFile) -> np.ndarray:
 
 def _write(path: Path, content: bytes) -> None:
     with storage_errors("an image", path):
-        write_durably(path, content)
+        path.write_bytes(content)
 
 
 def _channels(path: StoredFile, names: str) -> list[np.ndarray]:

@@ -10,13 +10,16 @@
     <out>/<attribute>_<kk>/tmp/<tttsss>.<host>.<pid>.<n>{/,.lock}   a scene being written, and who writes it
     <out>/<attribute>_<kk>/failures/<tttsss>.json
     <out>/<attribute>_<kk>/damaged/<tttsss>{/,.tar}      a scene that is no longer what was written
+    <out>/<attribute>_<kk>/index/{<ttt>.jsonl, new/}    what dataset.json says of scenes, kept to finish it fast
     <out>/<attribute>_<kk>/verify.json, report/             made by the later stages
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +32,10 @@ SCENE_FILE = "scene.json"
 CAMERAS_FILE = "cameras.json"
 RENDER_FILE = "render.json"
 CHECKSUMS_FILE = "checksums.json"
-SCENES, FAILURES, DAMAGED, REPORT = "scenes", "failures", "damaged", "report"
+SCENES, FAILURES, DAMAGED, REPORT, INDEX = "scenes", "failures", "damaged", "report", "index"
 RECORDS = (SCENE_FILE, CAMERAS_FILE, RENDER_FILE)
 ARCHIVE = ".tar"  # ending of a packed scene
+LOOKED_UP = 100  # scenes of a folder; more are found faster by listing all of it
 LAYERS = {"rgb": ".png", "depth": ".exr", "normal": ".exr", "instance": ".png", "position": ".exr"}
 RENDER_ANEW = (
     "if you made this dataset, delete the scene's folder or .tar file and run the command that made it to render it "
@@ -40,11 +44,22 @@ RENDER_ANEW = (
 RENDER_REST = (
     "if you made this dataset, the command that made it renders the missing scenes; if you were given it, fetch them"
 )
+_THOUSAND, _SCENE = re.compile("[0-9]{3}"), re.compile("[0-9]{6}")
 
 
 def dataset_name(attribute: str, dataset_index: int) -> str:
     """Return the folder name of a dataset, e.g. ``texture_03``."""
     return f"{attribute}_{dataset_index:02d}"
+
+
+def in_order(datasets: Iterable[Path]) -> list[Path]:
+    """Return the folders of datasets by attribute and index: texture_99 comes before texture_100."""
+
+    def key(folder: Path) -> str:
+        attribute, _, index = folder.name.rpartition("_")
+        return f"{attribute}_{index.zfill(6)}"
+
+    return sorted(datasets, key=key)
 
 
 def dataset_dir(out: Path, attribute: str, dataset_index: int) -> Path:
@@ -55,6 +70,11 @@ def dataset_dir(out: Path, attribute: str, dataset_index: int) -> Path:
 def scene_name(scene_index: int) -> str:
     """Return the folder name of a scene, e.g. ``012345``."""
     return f"{scene_index:06d}"
+
+
+def is_scene_name(name: str) -> bool:
+    """Return whether a scene can be called so."""
+    return _SCENE.fullmatch(name) is not None
 
 
 def scene_dir(dataset: Path, scene_index: int) -> Path:
@@ -94,7 +114,45 @@ def written_layers(write: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(layer for layer in LAYERS if layer in ("rgb", "depth") or write[layer])
 
 
+def finished_by_thousand(dataset: Path) -> Iterator[list[int]]:
+    """Yield the sorted indices of the scenes that exist, those of one folder ``<ttt>`` at a time, in order."""
+    for thousand in sorted(filter(_THOUSAND.fullmatch, _names(Path(dataset) / SCENES))):
+        yield sorted(_finished_in(dataset, thousand))
+
+
 def finished_scenes(dataset: Path) -> list[int]:
-    """Return the sorted indices of the scenes that exist, as folders or archives; empty if there are none yet."""
-    found = (Path(dataset) / SCENES).glob("[0-9][0-9][0-9]/[0-9][0-9][0-9][0-9][0-9][0-9]*")
-    return sorted({int(p.name[:6]) for p in found if p.parent.name == p.name[:3] and p.name[6:] in ("", ARCHIVE)})
+    """Return the sorted indices of the scenes that exist; empty if there are none yet."""
+    return [index for indices in finished_by_thousand(dataset) for index in indices]
+
+
+def missing_among(dataset: Path, wanted: Iterable[int]) -> Iterator[int]:
+    """Yield those of the ``wanted`` scenes, which rise or fall, that do not exist.
+
+    A few of a folder are looked up one by one, so that a small share of a large dataset costs little.
+    """
+    for _, group in groupby(wanted, lambda index: scene_name(index)[:3]):
+        scenes = list(group)
+        if len(scenes) < LOOKED_UP:
+            yield from (index for index in scenes if not is_finished(dataset, index))
+        else:
+            found = _finished_in(dataset, scene_name(scenes[0])[:3])
+            yield from (index for index in scenes if index not in found)
+
+
+def has_all(dataset: Path, wanted: Sequence[int]) -> bool:
+    """Return whether all ``wanted`` scenes exist; the last, which come last, are looked for first."""
+    return next(missing_among(dataset, reversed(wanted)), None) is None
+
+
+def _finished_in(dataset: Path, thousand: str) -> set[int]:
+    names = _names(Path(dataset) / SCENES / thousand)
+    scenes = (name.removesuffix(ARCHIVE) for name in names)
+    return {int(name) for name in scenes if name.startswith(thousand) and is_scene_name(name)}
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from megasynth_attr.dataset.archive import FileSum, listed_files
 from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, DATASET_FORMAT
 from megasynth_attr.dataset.images import read_depth, read_ids, read_image, read_vectors
 from megasynth_attr.dataset.paths import RENDER_ANEW
+from megasynth_attr.dataset.record_file import Entry, listed_scenes, read_record_file
 from megasynth_attr.dataset.recorded import ImageSize, RecordedDataset, read_recorded
 from megasynth_attr.dataset.reprojection import world_points
 from megasynth_attr.dataset.scene_files import File, holds, scene_file, size_of
@@ -196,7 +197,7 @@ class Dataset:
     """One dataset folder: ``<attribute>_<kk>``."""
 
     path: Path
-    record: dict[str, Any]  # dataset.json
+    record: dict[str, Any]  # dataset.json without its list of scenes
     recorded: RecordedDataset  # the same, as far as it is known here
 
     @property
@@ -220,13 +221,22 @@ class Dataset:
     @property
     def scenes(self) -> tuple[SceneData, ...]:
         """The scenes that exist, in order of their index."""
-        indices = paths.finished_scenes(self.path)
-        return tuple(SceneData(paths.scene_path(self.path, index)) for index in indices)
+        return tuple(self.each_scene())
+
+    def each_scene(self) -> Iterator[SceneData]:
+        """Yield the scenes that exist, in order of their index, without holding them all."""
+        for indices in paths.finished_by_thousand(self.path):
+            yield from (SceneData(paths.scene_path(self.path, index)) for index in indices)
+
+    def listed(self) -> Iterator[Entry] | None:
+        """Return what dataset.json says of each scene; None if it was not finished, DatasetError if damaged."""
+        return listed_scenes(self.path / paths.DATASET_FILE)
 
     def scene(self, index: int) -> SceneData:
         """Return one scene; DatasetError if it does not exist."""
         if not paths.is_finished(self.path, index):
-            raise DatasetError(f"scene {index} is not in {self.path}; it has {len(self.scenes)} of {self.scene_count}")
+            found = len(paths.finished_scenes(self.path))
+            raise DatasetError(f"scene {index} is not in {self.path}; it has {found} of {self.scene_count}")
         return SceneData(paths.scene_path(self.path, index))
 
 
@@ -244,19 +254,19 @@ def open_dataset(path: str | Path) -> Dataset:
         inside = [p.parent.name for p in sorted(folder.glob(f"*/{paths.DATASET_FILE}"))]
         hint = f"it holds the datasets {', '.join(inside)}: name one of them" if inside else "generate one first"
         raise DatasetError(f"{folder} is no dataset: it has no {paths.DATASET_FILE}; {hint}")
-    record = read_json(within(folder, file), DATASET_FORMAT)
+    record = read_record_file(within(folder, file), DATASET_FORMAT)
     recorded = read_recorded(record, f"{file} is damaged")
     compare_plugins(recorded.config.factors, recorded.config.plugins, str(folder))
     return Dataset(folder, record, recorded)
 
 
 def open_experiment(path: str | Path) -> list[Dataset]:
-    """Return the datasets of an output folder, sorted by name; DatasetError if there are none."""
+    """Return the datasets of an output folder, in order; DatasetError if there are none."""
     folder = Path(path)
-    found = sorted(folder.glob(f"*/{paths.DATASET_FILE}"))
+    found = paths.in_order(file.parent for file in folder.glob(f"*/{paths.DATASET_FILE}"))
     if not found:
         raise DatasetError(f"{folder} holds no dataset; expected folders like texture_00 with a {paths.DATASET_FILE}")
-    return [open_dataset(file.parent) for file in found]
+    return [open_dataset(dataset) for dataset in found]
 
 
 def open_datasets(path: Path) -> list[Dataset]:

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr import __version__
-from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import json_bytes, read_json, storage_errors
+from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.run_folder import Kind, check, read_record, require_same, share
-from megasynth_attr.core.temporary import remove_leftovers, replace_atomically
-from megasynth_attr.dataset import paths
+from megasynth_attr.core.temporary import remove_leftovers
+from megasynth_attr.dataset import index, paths
 from megasynth_attr.dataset.conventions import CONVENTIONS, DATASET_FORMAT
-from megasynth_attr.dataset.paths import RENDER_ANEW
-from megasynth_attr.dataset.recorded import read_recorded, sealed
-from megasynth_attr.dataset.scene_files import scene_file
+from megasynth_attr.dataset.record_file import listed_names, listed_scenes, read_record_file, sealed, write_record_file
+from megasynth_attr.dataset.recorded import read_recorded
 from megasynth_attr.scene.config import Config, dataset_identity
+
+
+def _rewrite(file: Path, record: Mapping[str, Any]) -> None:
+    """Replace what dataset.json says except its list of scenes."""
+    write_record_file(file, record, listed_scenes(file))
+
 
 DATASET = Kind(
     "dataset",
@@ -25,6 +29,8 @@ DATASET = Kind(
     DATASET_FORMAT,
     keys=("attribute", "dataset_index", "fingerprint", "scene_count"),
     tables=("config",),
+    read=read_record_file,
+    write=_rewrite,
 )
 
 
@@ -50,7 +56,7 @@ def open_for_writing(config: Config, out: Path, dataset_index: int) -> Path:
     def continued(existing: dict[str, Any]) -> dict[str, Any]:
         require_same(folder, DATASET, _identity(existing), _identity(fresh))
         more_scenes = existing["scene_count"] < fresh["scene_count"]
-        return sealed(existing | fresh) if more_scenes else existing
+        return existing | fresh if more_scenes else existing
 
     share(folder, DATASET, fresh, continued)
     remove_leftovers(folder / paths.TMP)
@@ -67,28 +73,29 @@ def finalise(
     looks again after writing and starts over if a scene has appeared meanwhile.
     """
     materials = {str(m["name"]): dict(m) for m in material_records}
+    file = dataset / paths.DATASET_FILE
     while True:
         record = _read(dataset)
-        indices = paths.finished_scenes(dataset)
-        scenes, used = {}, set()
-        for index in indices:
-            scene = read_json(file := scene_file(paths.scene_path(dataset, index), paths.SCENE_FILE))
-            try:
-                scenes[paths.scene_name(index)] = {"hashes": scene["hashes"]}
-                used |= set(scene["factors"].get("texture", {}).get("identities", {}))
-            except (AttributeError, KeyError, TypeError) as error:
-                raise DatasetError(f"{file} is damaged ({error}); {RENDER_ANEW}") from None
-        # materials known from an earlier call stay known, so that a call without records loses no licence
-        known = {str(m["name"]): m for m in record.get("materials", [])} | materials
-        record["scenes"] = scenes
-        record["materials"] = [known[name] for name in sorted(used & known.keys())]
-        if isolation is not None:
-            record["isolation"] = dict(isolation)
-        target = dataset / paths.DATASET_FILE
-        with storage_errors("dataset.json", target):
-            replace_atomically(target, json_bytes(sealed(record)))
-        if paths.finished_scenes(dataset) == indices:
+        with storage_errors(paths.DATASET_FILE, file):
+            used, names = index.bring_up_to_date(dataset)
+            # materials known from an earlier call stay known, so that a call without records loses no licence
+            known = {str(m["name"]): m for m in record.get("materials", [])} | materials
+            record["materials"] = [known[name] for name in sorted(used & known.keys())]
+            if isolation is not None:
+                record["isolation"] = dict(isolation)
+            write_record_file(file, record, ((line.name, {"hashes": line.hashes}) for line in index.lines(dataset)))
+        if names == index.names_digest(listed_names(file)) == _names_that_exist(dataset):
             return
+
+
+def lists_all(dataset: Path) -> bool:
+    """Return whether dataset.json lists exactly the scenes that exist."""
+    return index.names_digest(listed_names(dataset / paths.DATASET_FILE)) == _names_that_exist(dataset)
+
+
+def _names_that_exist(dataset: Path) -> str:
+    names = (paths.scene_name(i) for indices in paths.finished_by_thousand(dataset) for i in indices)
+    return index.names_digest(names)
 
 
 def _initial_record(config: Config, dataset_index: int) -> dict[str, Any]:

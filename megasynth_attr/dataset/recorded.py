@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from megasynth_attr.core.codec import Part, content_hash
+from megasynth_attr.core.codec import Part
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.fields import REQUIRED, read_part, setting
 from megasynth_attr.core.names import is_attribute
 from megasynth_attr.core.streams import Scope
-
-CHECKSUM = "checksum"
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class RecordedConfig(Part):
 
 @dataclass(frozen=True)
 class RecordedDataset(Part):
-    """dataset.json."""
+    """dataset.json without its list of scenes, which may be long: ``record_file`` reads that."""
 
     attribute: str
     dataset_index: int = setting(REQUIRED, "", minimum=0)
@@ -74,7 +72,6 @@ class RecordedDataset(Part):
     fingerprint: str = ""
     version: str = ""
     checksum: str = ""
-    scenes: dict[str, dict[str, Any]] = field(default_factory=dict)
     materials: tuple[dict[str, Any], ...] = ()
 
 
@@ -84,13 +81,3 @@ def read_recorded(record: Mapping[str, Any], where: str) -> RecordedDataset:
     if not is_attribute(recorded.attribute):
         raise DatasetError(f"{where}: attribute: folders are named after it, so {recorded.attribute!r} is refused")
     return recorded
-
-
-def checksum_of(record: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the canonical JSON of a record without its own checksum."""
-    return content_hash({key: value for key, value in record.items() if key != CHECKSUM})
-
-
-def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the record with its checksum; whatever writes dataset.json writes it sealed."""
-    return {**record, CHECKSUM: checksum_of(record)}

@@ -53,6 +53,11 @@ class PairResult:
     square_sum: float
     fitted: int
 
+    def __add__(self, other: PairResult) -> PairResult:
+        """Return the sums over both, of which ``overlapping`` says nothing."""
+        mine, theirs = vars(self), vars(other)
+        return PairResult(**{name: mine[name] + theirs[name] for name in mine} | {"overlapping": False})
+
 
 @dataclass(frozen=True)
 class Systematic:

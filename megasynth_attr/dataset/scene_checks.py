@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -56,6 +56,19 @@ def check_scene(scene: SceneData, expected: Expected) -> SceneFacts:
     return check.facts
 
 
+def depth_digests(scene: SceneData, expected: Expected) -> list[str]:
+    """Return the SHA-256 of each depth file as checksums.json lists it, "" where it lists none."""
+    try:
+        return _depth_digests(scene.checksums, expected)
+    except DatasetError:
+        return _depth_digests({}, expected)
+
+
+def _depth_digests(listed: Mapping[str, FileSum], expected: Expected) -> list[str]:
+    entries = (listed.get(paths.layer_file("depth", frame)) for frame in range(expected.frames))
+    return [entry.sha256 if entry else "" for entry in entries]
+
+
 class _SceneCheck:
     """The checks of one scene, one method each. They collect what they see, and what is wrong, in ``facts``."""
 
@@ -99,8 +112,7 @@ class _SceneCheck:
         for name in sorted(listed.keys() - wanted):
             self.error("files", f"checksums.json lists a file that does not belong here: {shown(name)}")
         self.facts.bytes = sum(entry.bytes for entry in listed.values())
-        depth = [listed.get(paths.layer_file("depth", i)) for i in frames]
-        self.facts.depth_digests = [entry.sha256 if entry else "" for entry in depth]
+        self.facts.depth_digests = _depth_digests(listed, expected)
         return intact
 
     def records(self, intact: set[str]) -> int | None:

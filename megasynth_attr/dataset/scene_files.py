@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from megasynth_attr.core.files import sync_folder, write_durably
+from megasynth_attr.core.files import sync_tree
 from megasynth_attr.core.names import within
 from megasynth_attr.dataset.archive import ArchiveWriter, Member, members
 from megasynth_attr.dataset.paths import ARCHIVE, archive_file
@@ -54,22 +54,21 @@ class FolderWriter:
     """Writes the files of a scene into a folder that exists, and is empty. ``finish`` leaves them all on disk."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
-        self._folders = [folder, *sorted({(folder / name).parent for name in names} - {folder})]
-        for new in self._folders[1:]:
+        self._folder = folder
+        for new in sorted({(folder / name).parent for name in names} - {folder}):
             new.mkdir()
 
     def add(self, name: str, content: bytes) -> None:
         """Write a file; its name is one of those that were announced, or a record's."""
-        write_durably(self._folders[0] / name, content)
+        (self._folder / name).write_bytes(content)
 
     def close(self) -> None:
         """Do nothing: no file is kept open."""
 
     def finish(self) -> Path:
         """Return the folder."""
-        for folder in reversed(self._folders):
-            sync_folder(folder)
-        return self._folders[0]
+        sync_tree(self._folder)
+        return self._folder
 
 
 def new_scene(folder: Path, scene_index: int, names: Iterable[str], pack: str) -> FolderWriter | ArchiveWriter:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -24,10 +25,11 @@ from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.dataset import dataset_checks, paths
 from megasynth_attr.dataset.findings import Finding, SceneFacts, VerifyReport
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open_datasets
-from megasynth_attr.dataset.scene_checks import Expected, check_scene
+from megasynth_attr.dataset.scene_checks import Expected, check_scene, depth_digests
 from megasynth_attr.scene.factor import load_plugins, loaded_plugins
 
 DEFAULT_CLEARANCE = 0.1  # for datasets whose camera settings state none
+SCENES_AHEAD = 4  # of what is read from a worker: more would only fill memory
 
 
 def verify_dataset(
@@ -47,10 +49,11 @@ def verify_dataset(
     dataset = open_dataset(path)
     expected = expectations(dataset)
     wanted = None if scenes is None else set(scenes)
-    chosen = [scene for scene in dataset.scenes if wanted is None or scene.index in wanted]
+    chosen = (scene for scene in dataset.each_scene() if wanted is None or scene.index in wanted)
     results = _map(partial(check_scene, expected=expected), chosen, workers)
-    bar = tqdm(results, total=len(chosen), desc=f"verify {dataset.name}", unit="scene", disable=not progress)
-    report = _report(dataset, expected, list(bar), partial_check=scenes is not None)
+    total = sum(1 for found in paths.finished_by_thousand(path) for i in found if wanted is None or i in wanted)
+    bar = tqdm(results, total=total, desc=f"verify {dataset.name}", unit="scene", disable=not progress)
+    report = report_of(dataset, expected, bar, partial_check=scenes is not None)
     if write:
         write_verification(dataset.path, report)
     return report
@@ -99,37 +102,54 @@ def _map(function: Any, scenes: Iterable[SceneData], workers: int) -> Iterator[S
         return
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=load_plugins, initargs=(loaded_plugins(),)) as pool:
-        yield from pool.map(function, scenes)
+        pending: deque[Future[SceneFacts]] = deque()
+        for scene in scenes:
+            pending.append(pool.submit(function, scene))
+            if len(pending) > SCENES_AHEAD * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
-def _report(dataset: Dataset, expected: Expected, facts: list[SceneFacts], partial_check: bool) -> VerifyReport:
-    findings: list[Finding] = [finding for fact in facts for finding in fact.findings]
-    findings += dataset_checks.check_completeness(dataset, facts, partial_check)
-    findings += dataset_checks.check_record(dataset, facts, partial_check)
-    findings += dataset_checks.check_isolation(dataset, facts)
+def report_of(dataset: Dataset, expected: Expected, facts: Iterable[SceneFacts], partial_check: bool) -> VerifyReport:
+    """Return the report on scenes, given one after another: none is held longer than it takes to look at it."""
     still, unknown = dataset_checks.depth_promises(dataset)
-    groups, differing, unequal = dataset_checks.check_equal_depth(facts, still)
-    clipped, black, exposure = dataset_checks.check_exposure(facts)
-    covisible, share, systematic, reprojection = dataset_checks.check_reprojection(facts)
-    nearest = min((fact.nearest_surface for fact in facts), default=np.inf)
-    names = sorted({name for fact in facts for name in fact.hashes})
+    completeness = dataset_checks.Completeness(dataset, partial_check)
+    isolation = dataset_checks.Isolation(dataset)
+    equal_depth = dataset_checks.EqualDepth(still)
+    exposure = dataset_checks.Exposure()
+    reprojection = dataset_checks.Reprojection()
+    findings: list[Finding] = []
+    scenes = size_bytes = 0
+    nearest = np.inf
+    for fact in facts:
+        findings += fact.findings
+        scenes, size_bytes = scenes + 1, size_bytes + fact.bytes
+        nearest = min(nearest, fact.nearest_surface)
+        for check in (completeness, isolation, equal_depth, exposure, reprojection):
+            check.add(fact)
+    groups, differing, unequal = equal_depth.compare(
+        lambda index: depth_digests(SceneData(paths.scene_path(dataset.path, index)), expected)
+    )
+    findings += completeness.findings() + completeness.record_findings() + isolation.findings()
+    findings += unknown + unequal + exposure.findings() + reprojection.findings()
     return VerifyReport(
         dataset=dataset.name,
-        scenes=len(facts),
+        scenes=scenes,
         scene_count=dataset.scene_count,
-        frames=sum(fact.frames for fact in facts),
-        bytes=sum(fact.bytes for fact in facts),
-        findings=tuple(findings + unknown + unequal + exposure + reprojection),
+        frames=exposure.frames,
+        bytes=size_bytes,
+        findings=tuple(findings),
         clearance_required=expected.clearance,
         nearest_surface=float(nearest) if np.isfinite(nearest) else None,
-        clipped_share=clipped,
-        black_share=black,
-        covisible_pixels=covisible,
-        agreeing_share=share,
-        **asdict(systematic),
+        clipped_share=exposure.clipped_share,
+        black_share=exposure.black_share,
+        covisible_pixels=reprojection.covisible,
+        agreeing_share=reprojection.agreeing_share,
+        **asdict(reprojection.systematic),
         depth_groups=groups,
         depth_compared=dict(differing),
-        distinct_hashes={name: len({fact.hashes.get(name) for fact in facts if fact.hashes}) for name in names},
+        distinct_hashes=equal_depth.distinct_hashes,
     )
 
 

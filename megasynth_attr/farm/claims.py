@@ -7,19 +7,23 @@ import hashlib
 import os
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable
+from array import array
+from collections import defaultdict, deque
+from collections.abc import MutableSequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.temporary import NO_LOCKS
-from megasynth_attr.dataset.paths import FAILURES, failure_file, finished_scenes, is_finished, scene_dir
-from megasynth_attr.farm.tasks import Task
+from megasynth_attr.dataset.paths import FAILURES, failure_file, is_finished, scene_dir
+from megasynth_attr.farm.tasks import Part, Task, Tasks
 
 POLL_S = 1.0  # between two looks at scenes that other runs have claimed; longer where looking takes long
-COUNT_S = 10.0  # between two counts of the scenes that other runs have completed; longer where counting takes long
+LOOK_S = 10.0  # between two looks at what other runs have completed; longer where looking takes long
+WAIT_SHARE, MOST_PAUSE_S = 0.05, 120.0  # of the time waited so far: hundreds of runs may wait for the last scenes
+BLOCK = 1000  # scenes, as many as in a folder
+FEW = 100  # scenes of a block of which not all are looked at before one is tried
 
 
 class Claims:
@@ -33,14 +37,19 @@ class Claims:
     """
 
     def __init__(self, out: Path) -> None:
-        self.ended: deque[Task] = deque()  # that other runs completed or gave up since this one began
+        # what other runs have done since this one began:
+        self.completed: deque[Part] = deque()  # was found by looking around
+        self.ended: deque[Task] = deque()  # completed or given up; was found when this run wanted to render it
         self.waiting = False  # other runs have claimed all scenes that are left
         self.pause_s = POLL_S  # how long to wait then
-        self._left: list[Task] = []
+        self._waiting_since = 0.0
+        self._left: list[Part] = []  # blocks of at most BLOCK scenes
+        self._block = self._place = 0  # where the next scene is
+        self._met = False  # another run, just now
         self._theirs: deque[Task] = deque()  # were claimed by others when last tried
         self._failures: set[Path] = set()  # of earlier runs: these scenes are tried again
-        self._place = 0
-        self._count_at = time.monotonic() + COUNT_S
+        self._look_at = time.monotonic() + LOOK_S
+        self._looked = 0  # number of the block that was looked at last
         self._path = out / "events" / "claims"
         self._file: BinaryIO | None = None  # None: where nothing can be written or locked, every claim succeeds
         if os.access(out, os.W_OK):
@@ -55,10 +64,15 @@ class Claims:
         if self._file is not None:
             self._file.close()
 
-    def share(self, tasks: Iterable[Task]) -> None:
+    def share(self, tasks: Tasks) -> None:
         """Set the scenes to be shared with other runs."""
-        self._left = list(tasks)
-        for dataset in {task.dataset for task in self._left}:
+        self._left = [
+            Part(part.config, part.dataset_index, part.dataset, array("I", part.scenes[first : first + BLOCK]))
+            for part in tasks.parts
+            for first in range(0, len(part.scenes), BLOCK)
+        ]
+        self._block = self._place = 0
+        for dataset in {part.dataset for part in tasks.parts}:
             self._failures.update((dataset / FAILURES).glob("*.json"))
 
     def next(self) -> Task | None:
@@ -67,19 +81,42 @@ class Claims:
         Scenes come in order until one belongs to another run: from then on from a place chosen at random, so that many
         runs do not all try the same ones.
         """
-        self._count()
+        self._look_around()
         started = time.monotonic()
-        while self._left:
-            place = self._place % len(self._left)
-            task = self._left.pop(place)
+        while self._go_on():
+            block = self._left[self._block]
+            task = block.task(cast(MutableSequence[int], block.scenes).pop(self._place))
             if self.take(task):
                 self.unlock(task.key)
-                self._place, self.waiting = place, False
+                self.waiting = False
                 return task
         self._try_theirs_again()
-        self.waiting = bool(self._left)
-        self.pause_s = max(POLL_S, 10 * (time.monotonic() - started))
+        if not self.waiting:
+            self.waiting, self._waiting_since = bool(self._left), started
+        now = time.monotonic()
+        waited_s = now - self._waiting_since
+        self.pause_s = max(POLL_S, 10 * (now - started), min(WAIT_SHARE * waited_s, MOST_PAUSE_S))
         return None
+
+    def _go_on(self) -> bool:
+        """Go to the next place with a scene; False if none is left."""
+        while self._left:
+            if self._met:
+                self._met = False
+                self._block = _random_number(len(self._left))
+                if len(self._left[self._block].scenes) > FEW:
+                    self._forget_ended(self._block)
+                self._place = _random_number(len(self._left[self._block].scenes) or 1)
+            self._block %= len(self._left)
+            scenes = self._left[self._block].scenes
+            if self._place < len(scenes):
+                return True
+            self._place = 0
+            if scenes:
+                self._block += 1
+            else:
+                del self._left[self._block]
+        return False
 
     def take(self, task: Task) -> bool:
         """Claim ``task``; False if another run has it, or had and ended it."""
@@ -90,7 +127,7 @@ class Claims:
             self.ended.append(task)
         else:
             return True
-        self._place = int.from_bytes(os.urandom(4), "big")  # the order of scenes changes nothing in them
+        self._met = True
         return False
 
     def lock(self, name: str) -> bool:
@@ -127,16 +164,36 @@ class Claims:
         return is_finished(task.dataset, task.scene_index) or (failure not in self._failures and failure.is_file())
 
     def _try_theirs_again(self) -> None:
-        self._left += [self._theirs.popleft() for _ in range(len(self._theirs))]
+        scenes: dict[Path, list[Task]] = defaultdict(list)
+        while self._theirs:
+            scenes[(task := self._theirs.popleft()).dataset].append(task)
+        for first, *others in scenes.values():
+            indices = sorted(task.scene_index for task in (first, *others))
+            self._left.append(Part(first.config, first.dataset_index, first.dataset, array("I", indices)))
 
-    def _count(self) -> None:
-        """Find what other runs have completed: else it is found only where this run wants to render it, too."""
+    def _look_around(self) -> None:
+        """Find what other runs have completed, a few blocks at a time: else it is found only where this run wants to
+        render it, too."""
         started = time.monotonic()
-        if not self._left or started < self._count_at:
+        if not self._left or started < self._look_at:
             return
         self._try_theirs_again()
-        done = {folder: set(finished_scenes(folder)) for folder in {task.dataset for task in self._left}}
-        self.ended.extend(task for task in self._left if task.scene_index in done[task.dataset])
-        self._left = [task for task in self._left if task.scene_index not in done[task.dataset]]
+        for _ in range(len(self._left)):
+            self._looked = (self._looked + 1) % len(self._left)
+            self._forget_ended(self._looked)
+            if time.monotonic() - started > LOOK_S / 200:
+                break
         now = time.monotonic()
-        self._count_at = now + max(COUNT_S, 50 * (now - started))
+        self._look_at = now + max(LOOK_S, 50 * (now - started))
+
+    def _forget_ended(self, number: int) -> None:
+        """Take out of a block what other runs have completed."""
+        block = self._left[number]
+        missing = array("I", block.missing())
+        if len(missing) < len(block.scenes):
+            self.completed.append(block._replace(scenes=sorted(set(block.scenes) - set(missing))))
+            self._left[number] = block._replace(scenes=missing)
+
+
+def _random_number(count: int) -> int:
+    return int.from_bytes(os.urandom(4), "big") % count  # the order of scenes changes nothing in them

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import sha256_of
-from megasynth_attr.dataset.paths import CHECKSUMS_FILE, DAMAGED, SCENE_FILE, finished_scenes, scene_path
+from megasynth_attr.dataset.paths import CHECKSUMS_FILE, DAMAGED, SCENE_FILE, scene_path
 from megasynth_attr.dataset.scene_files import scene_file
 from megasynth_attr.farm.tasks import Plan
 
@@ -16,18 +18,17 @@ def set_aside_damaged(plan: Plan) -> bool:
     """Move damaged scenes to ``damaged/`` in their dataset, say so, and return whether there were any.
 
     A scene is damaged if its scene.json is not the file that its checksums.json describes: pictures are left to the
-    stage verify. A shard looks at its own scenes only.
+    stage verify. A run looks at its own scenes only.
     """
     found = False
-    mine = {(task.dataset, task.scene_index) for task in plan.selected}
-    for dataset in plan.datasets:
-        for index in finished_scenes(dataset):
-            path = scene_path(dataset, index)
-            whole_dataset = plan.experiment.run.shard == "1/1"  # its dataset.json needs them all
-            if (whole_dataset or (dataset, index) in mine) and (damage := _damage(path)):
+    todo = {part.dataset: part.scenes for part in plan.todo.parts}
+    for part in plan.selected.parts:
+        for index in np.setdiff1d(part.scenes, todo.get(part.dataset, ()), assume_unique=True).tolist():
+            path = scene_path(part.dataset, index)
+            if damage := _damage(path):
                 with suppress(FileNotFoundError):  # another run has just done the same
-                    kept = _set_aside(path, dataset / DAMAGED)
-                    print(f"damaged   {dataset.name}/{path.name}: {damage}; kept as {kept}, to be rendered anew")
+                    kept = _set_aside(path, part.dataset / DAMAGED)
+                    print(f"damaged   {part.dataset.name}/{path.name}: {damage}; kept as {kept}, to be rendered anew")
                     found = True
     return found
 

@@ -6,9 +6,9 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from megasynth_attr.dataset.paths import finished_scenes, scene_path
+from megasynth_attr.dataset.paths import finished_by_thousand, scene_path
 from megasynth_attr.dataset.scene_files import bytes_on_disk
-from megasynth_attr.farm.events import host_name, read_events
+from megasynth_attr.farm.events import host_name, latest_events
 from megasynth_attr.scene.config import Config
 
 BYTES_PER_PIXEL = {"rgb": 1.2, "depth": 2.0, "normal": 4.0, "instance": 0.05, "position": 6.0}  # of a full picture
@@ -29,7 +29,7 @@ class Cost:
 
 def bytes_per_frame(config: Config, dataset: Path) -> Cost:
     """Return the bytes one frame takes on disk: the mean of complete scenes, or a guess from image size and layers."""
-    indices = finished_scenes(dataset)
+    indices = next(filter(None, finished_by_thousand(dataset)), [])
     sample = indices[:: max(1, len(indices) // MEASURED_SCENES)][:MEASURED_SCENES]
     if sample:
         size = sum(bytes_on_disk(scene_path(dataset, index)) for index in sample)
@@ -42,11 +42,11 @@ def bytes_per_frame(config: Config, dataset: Path) -> Cost:
 
 
 def worker_seconds_per_frame(config: Config, out: Path, threads: int) -> Cost:
-    """Return how long one worker takes for one frame: the median of this machine's events, or a stated guess."""
+    """Return how long one worker takes for one frame: the median of this machine's latest events, or a stated guess."""
     like = cost_class(config, threads)
     rates = [
         event["seconds"]["wall_s"] / event["frames"]
-        for event in read_events(out, host_name())
+        for event in latest_events(out, host_name())
         if event["event"] == "scene_done" and event["cost_class"] == like
     ]
     if rates:

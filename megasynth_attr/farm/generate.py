@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import MegaSynthError, ScenesFailed
@@ -13,8 +12,9 @@ from megasynth_attr.core.files import read_json
 from megasynth_attr.core.machine import check_disk, check_writable
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import remove_leftovers
-from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file, finished_scenes, is_finished, scene_name
-from megasynth_attr.dataset.record import finalise, open_for_writing
+from megasynth_attr.dataset import index
+from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file
+from megasynth_attr.dataset.record import finalise, lists_all, open_for_writing
 from megasynth_attr.farm.claims import POLL_S, Claims
 from megasynth_attr.farm.damage import set_aside_damaged
 from megasynth_attr.farm.events import EventLog, host_name
@@ -27,7 +27,7 @@ from megasynth_attr.farm.progress import Progress
 from megasynth_attr.farm.schedule import Schedule
 from megasynth_attr.farm.scratch import scratch_folder
 from megasynth_attr.farm.slurm import render_on_slurm, require_slurm
-from megasynth_attr.farm.tasks import Plan, describe, make_plan, select_all_shards
+from megasynth_attr.farm.tasks import Plan, Tasks, describe, make_plan, select_all_shards
 from megasynth_attr.scene.config import Experiment
 
 
@@ -65,10 +65,7 @@ def generate(experiment: Experiment) -> None:
                 print(*describe(plan), sep="\n", flush=True)
             if plan.todo:
                 _render(plan, libraries, stop, claims)
-            while not claims.lock(DATASET_FILE):  # runs that share scenes end together: one of them reads all scenes
-                time.sleep(POLL_S)
-                stop.check()
-            _finalise(plan, libraries)
+            _finish(plan, libraries, stop, claims)
         _raise_for_missing(plan)
         stop.check_signal()  # one that came after the last scene must keep the next stage from starting
 
@@ -113,31 +110,39 @@ def _render_here(
         Schedule(plan, claims, pool, preparer, progress, events).run(stop)
 
 
-def _finalise(plan: Plan, libraries: Mapping[str, Library]) -> None:
-    """Complete every dataset.json that does not list its scenes yet.
+def _finish(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest, claims: Claims) -> None:
+    """Complete every dataset.json that does not list its scenes yet; a shard those that have all their scenes.
 
-    A shard does so only if it finds all scenes of a dataset: reading them all once per shard takes long.
+    Runs that share scenes end together: one of them does it, and the others wait for it.
     """
-    wanted: dict[Path, set[int]] = {folder: set() for folder in plan.datasets}
-    for task in select_all_shards(plan.experiment):
-        if task.dataset in wanted:
-            wanted[task.dataset].add(task.scene_index)
-    for folder, task in plan.datasets.items():
-        finished = finished_scenes(folder)
-        if plan.experiment.run.shard != "1/1" and not wanted[folder] <= set(finished):
-            continue
-        if sorted(read_json(folder / DATASET_FILE).get("scenes", {})) != [scene_name(index) for index in finished]:
-            finalise(folder, libraries[task.config.attribute].material_records())
+    wanted = {part.dataset: part for part in select_all_shards(plan.experiment).parts}
+    left = dict(plan.datasets)
+    if plan.experiment.run.shard != "1/1":
+        left = {folder: task for folder, task in left.items() if wanted[folder].is_finished()}
+    while True:
+        started = time.monotonic()
+        for folder in [folder for folder in left if lists_all(folder)]:
+            index.drop_notes(folder)
+            del left[folder]
+        if not left:
+            return
+        if claims.lock(DATASET_FILE):
+            for folder, task in left.items():
+                finalise(folder, libraries[task.config.attribute].material_records())
+            return
+        time.sleep(max(POLL_S, 10 * (time.monotonic() - started)))
+        stop.check()
 
 
 def _raise_for_missing(plan: Plan) -> None:
     """Raise ScenesFailed if a selected scene does not exist; success is read from the files."""
-    missing = [task for task in plan.todo if not is_finished(task.dataset, task.scene_index)]
+    missing = Tasks(part._replace(scenes=list(part.missing())) for part in plan.todo.parts)
     if not missing:
         return
-    record = failure_file(missing[0].dataset, missing[0].scene_index)
+    first = missing[0]
+    record = failure_file(first.dataset, first.scene_index)
     reason = read_json(record)["message"] if record.is_file() else "it left no failure record"
     raise ScenesFailed(
-        f"{len(missing)} of {len(plan.selected)} scenes could not be rendered, e.g. {missing[0].key}: {reason} "
+        f"{len(missing)} of {len(plan.selected)} scenes could not be rendered, e.g. {first.key}: {reason} "
         f"(see {record.parent}); the others are complete; the same command tries these again"
     )

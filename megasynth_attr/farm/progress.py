@@ -64,6 +64,7 @@ class Progress:
         self._already = self._total - self._planned
         self._expected_s = plan.seconds_needed
         self._by_scene: Counter[str] = Counter()
+        self.rendered = 0  # frames since this run began, without those of failed attempts
         self.others = 0  # scenes that other runs completed meanwhile
         self._elsewhere = ""  # how the machines are that render, if it is not this one
         self._running = True
@@ -84,11 +85,6 @@ class Progress:
         self._show()
         self._bar.close()
 
-    @property
-    def rendered(self) -> int:
-        """Frames rendered since this run began, without those of failed attempts."""
-        return sum(self._by_scene.values())
-
     def frame(self, scene: str) -> None:
         """Count one frame of ``scene``."""
         self._count(scene, self._by_scene[scene] + 1)
@@ -97,6 +93,11 @@ class Progress:
         """Count all ``frames`` of a scene that was rendered elsewhere; counting it again changes nothing."""
         if self._by_scene[scene] != frames:
             self._count(scene, frames)
+
+    def by_others(self, scenes: int, frames: int) -> None:
+        """Count scenes that other runs have completed, and their frames."""
+        self.others += scenes
+        self._add(frames)
 
     def take_back(self, scene: str, lost_frames: int = 0) -> None:
         """Forget the frames of a failed attempt; ``lost_frames`` will never be rendered and leave the total."""
@@ -133,7 +134,12 @@ class Progress:
             self._show()
 
     def _count(self, scene: str, frames: int) -> None:
+        more = frames - self._by_scene[scene]
         self._by_scene[scene] = frames
+        self._add(more)
+
+    def _add(self, frames: int) -> None:
+        self.rendered += frames
         self._pace.add(time.monotonic(), self.rendered)
         self.tick()
 

@@ -9,6 +9,7 @@ from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.machine import check_disk
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import remove_if_empty, replace_atomically
+from megasynth_attr.dataset import index
 from megasynth_attr.dataset.paths import failure_file, is_finished, scene_name
 from megasynth_attr.farm.claims import Claims
 from megasynth_attr.farm.estimate import cost_class
@@ -17,7 +18,7 @@ from megasynth_attr.farm.local import LocalPool
 from megasynth_attr.farm.prepare import Prepared, Preparer
 from megasynth_attr.farm.progress import Progress
 from megasynth_attr.farm.tasks import Plan, Task
-from megasynth_attr.farm.work import Problem, Report, raise_if_hopeless
+from megasynth_attr.farm.work import Problem, RenderJob, Report, raise_if_hopeless
 
 FAILURE_FORMAT = "megasynth-attr failure 1"
 POLL_S = 0.25  # how long a signal may wait
@@ -45,22 +46,34 @@ class Schedule:
 
     def run(self, stop: StopRequest) -> None:
         """Return when every scene exists or has a failure record; raises what ends the run early."""
-        while self._untaken or self._open:
+        while self.is_open:
             stop.check()
-            self._hand_out()
-            self._count_others()
-            hungry = self._pool.idle and self._untaken and not self._waiting
-            for report in self._pool.poll(IDLE_POLL_S if hungry else POLL_S):
-                self._handle(report)
-            self._progress.tick()
+            self.step()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a scene left that neither exists nor has a failure record."""
+        return self._untaken > 0 or bool(self._open)
+
+    def step(self) -> None:
+        """Hand out what can be handed out, and handle what has happened since or happens soon."""
+        self._hand_out()
+        self._count_others()
+        hungry = self._pool.idle and self._untaken and not self._waiting
+        for report in self._pool.poll(IDLE_POLL_S if hungry else POLL_S):
+            self._handle(report)
+        self._progress.tick()
 
     def _count_others(self) -> None:
+        while self._claims.completed:
+            part = self._claims.completed.popleft()
+            self._untaken -= len(part.scenes)
+            self._progress.by_others(len(part.scenes), part.frames)
         while self._claims.ended:
             task = self._claims.ended.popleft()
             self._untaken -= 1
             if is_finished(task.dataset, task.scene_index):
-                self._progress.others += 1
-                self._progress.scene(task.key, task.frames)
+                self._progress.by_others(1, task.frames)
             else:
                 self._progress.take_back(task.key, task.frames)
         before, self._waiting = self._waiting, self._claims.waiting and self._untaken > 0 and not self._open
@@ -113,6 +126,8 @@ class Schedule:
             self._failed(item, Problem("SceneMissing", message, int(ExitCode.CRASH)))
             return
         del self._open[task.key]
+        assert isinstance(item.job, RenderJob)
+        index.note(task.dataset, item.job.scene_json)
         remove_failure(task)
         self._claims.unlock(task.key)
         self._events.write(

@@ -108,7 +108,7 @@ def read_facts(dataset: Dataset) -> Facts:
         varying=tuple(f for f in factors if scopes[f] == "scene"),
         hashes={
             name: from_plain(dict[str, str], entry.get("hashes"), f"{folder / DATASET_FILE}: scenes.{name}")
-            for name, entry in sorted(dataset.recorded.scenes.items())
+            for name, entry in dataset.listed() or ()
         },
         isolation=record.get("isolation") or None,
         verification=read_verification(folder / VERIFY_FILE),

@@ -78,7 +78,7 @@ class ContentSettings:
     downstream_count: int = setting(2, "datasets of the downstream preset", minimum=2, maximum=100, identity=False)
     attribute: str = setting("", "name of the attribute that varies; also the name of the dataset folders")
     seed: int = setting(0, "root seed; all randomness follows from it", minimum=0)
-    dataset_count: int = setting(10, "datasets per attribute", minimum=1, maximum=100, identity=False)
+    dataset_count: int = setting(10, "datasets per attribute", minimum=1, maximum=100_000, identity=False)
     scene_count: int = setting(200, "scenes per dataset", minimum=1, maximum=1_000_000, identity=False)
     frames: int = setting(100, "frames (views) per scene", minimum=1, maximum=10_000)
     quality: str = setting("default", "sampling quality", options=["draft", "default", "reference"])

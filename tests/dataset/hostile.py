@@ -13,7 +13,7 @@ import synthetic
 
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.files import json_bytes, sha256_of
-from megasynth_attr.dataset.recorded import sealed
+from megasynth_attr.dataset.record_file import sealed
 
 NAMES = (
     "../../x", "/etc/passwd", "/tmp/x", "a/b", ".", "..", "", "x\0y", "x" * 300, "CON", "nul.txt", "a\nb", "\\\\h",

@@ -21,7 +21,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError, RenderError
 from megasynth_attr.core.files import storage_problem
 from megasynth_attr.dataset import images, paths
 from megasynth_attr.dataset.reader import open_dataset, open_experiment
-from megasynth_attr.dataset.recorded import checksum_of
+from megasynth_attr.dataset.record_file import checksum_of
 from megasynth_attr.dataset.writer import SceneWriter, finalise, open_for_writing
 from megasynth_attr.scene.config import Config
 from megasynth_attr.scene.frame import camera_from_world

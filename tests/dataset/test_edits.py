@@ -12,7 +12,7 @@ import hostile
 import pytest
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.dataset.recorded import CHECKSUM, sealed
+from megasynth_attr.dataset.record_file import CHECKSUM, sealed
 from megasynth_attr.dataset.verify import verify_dataset
 
 EDITS = 120

@@ -16,11 +16,12 @@ from pathlib import Path
 import hostile
 import pytest
 
+from megasynth_attr.core import temporary
 from megasynth_attr.core.errors import MegaSynthError
 from megasynth_attr.core.names import inside
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.reader import open_dataset
-from megasynth_attr.dataset.recorded import sealed
+from megasynth_attr.dataset.record_file import sealed
 from megasynth_attr.dataset.verify import verify_dataset
 
 FORMATS = ("paper", "colmap", "nerfstudio", "webdataset")
@@ -67,7 +68,8 @@ def export(dataset: Path, out: Path, kind: str) -> None:
 def test_spoilt_records_give_findings_or_typed_errors(
     spoilt: hostile.Spoilt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    for module, name in ((os, "fsync"), (temporary, "sync_tree")):
+        monkeypatch.setattr(module, name, lambda _: None)
     draw, slowest = random.Random(1), 0.0
     with opened_files() as names:
         for number in range(INPUTS):

@@ -12,7 +12,7 @@ import pytest
 from megasynth_attr.core.errors import MegaSynthError
 from megasynth_attr.dataset.export.__main__ import main as export
 from megasynth_attr.dataset.reader import open_dataset
-from megasynth_attr.dataset.recorded import sealed
+from megasynth_attr.dataset.record_file import sealed
 from megasynth_attr.dataset.verify import main as verify
 from megasynth_attr.pipeline.open_scene import main as open_scene
 from megasynth_attr.report.page import write_report

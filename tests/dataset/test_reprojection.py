@@ -12,7 +12,7 @@ import raycast
 from megasynth_attr.dataset.dataset_checks import (
     MAX_DEPTH_FACTOR,
     MAX_SHIFT_PX,
-    check_reprojection,
+    Reprojection,
 )
 from megasynth_attr.dataset.findings import Finding, SceneFacts
 from megasynth_attr.dataset.reprojection import (
@@ -60,8 +60,9 @@ def judged(views: Views, pairs: int = 12) -> tuple[float | None, Systematic, lis
     chosen = choose_pairs(np.stack([v.camera_from_world for v in views]), pairs)
     results = tuple((a, b, compare(surfaces[a], surfaces[b])) for a, b in chosen)
     facts = SceneFacts("000000", frames=len(views), pairs=list(results))
-    _, share, systematic, findings = check_reprojection([facts])
-    return share, systematic, [f for f in findings if f.severity == "error"]
+    check = Reprojection()
+    check.add(facts)
+    return check.agreeing_share, check.systematic, [f for f in check.findings() if f.severity == "error"]
 
 
 def clutter(seed: int) -> raycast.World:

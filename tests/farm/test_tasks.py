@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
 
+import pytest
 import runs
 
+from megasynth_attr.dataset import paths
 from megasynth_attr.farm.estimate import worker_seconds_per_frame
-from megasynth_attr.farm.events import EventLog, read_events
+from megasynth_attr.farm.events import EventLog, latest_events
 from megasynth_attr.farm.tasks import describe, make_plan, select
 from megasynth_attr.scene.config import resolve
 
@@ -54,5 +57,31 @@ def test_the_plan_learns_from_this_machine(tmp_path: Path) -> None:
     learned = worker_seconds_per_frame(config, tmp_path, 1)
     assert learned.measured and learned.value == 2.0
     assert not worker_seconds_per_frame(config, tmp_path, 2).measured
-    assert len(list(read_events(tmp_path))) == 3
+    assert len(list(latest_events(tmp_path))) == 3
     assert json.loads(events.path.read_text().splitlines()[0])["time"] > 1.7e9
+
+
+def test_a_small_share_of_a_million_scenes_looks_at_its_own_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at, listed = [], []
+    monkeypatch.setattr(paths, "is_finished", lambda dataset, index: bool(looked_at.append(index)))
+    monkeypatch.setattr(paths, "_finished_in", lambda dataset, thousand: listed.append(thousand) or {999_999})
+    words = ["preset=geometry", "downstream=", "dataset_count=1", "scene_count=1000000", f"out={tmp_path}"]
+    tracemalloc.start()
+    plan = make_plan(resolve([*words, "shard=17/1000"]))
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+    assert looked_at == list(range(16, 1_000_000, 1000)) == [task.scene_index for task in plan.todo] and not listed
+    assert plan.frames_todo == 1000 * plan.todo[0].frames and plan.todo[-1].scene_index == 999_016
+    assert [task.scene_index for task in plan.todo[998:]] == [998_016, 999_016] and plan.todo.index(plan.todo[7]) == 7
+    whole = select(resolve(words))
+    assert len(whole) == 1_000_000 and whole[123_456].scene_index == 123_456
+    assert not whole.parts[0].is_finished() and listed == ["999"], "what comes last is looked for first"
+
+
+def test_hundreds_of_datasets_are_in_order(tmp_path: Path) -> None:
+    experiment = resolve(["preset=texture", "downstream=", "dataset_count=102", "scene_count=2", f"out={tmp_path}"])
+    names = list(dict.fromkeys(task.dataset.name for task in select(experiment)))
+    assert (names[0], names[99], names[101], len(names)) == ("texture_00", "texture_99", "texture_101", 102)
+    assert [folder.name for folder in paths.in_order(tmp_path / name for name in sorted(names))] == names

@@ -14,7 +14,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.fields import identity_of, setting
 from megasynth_attr.core.files import json_bytes, read_json
 from megasynth_attr.core.run_folder import Kind, check, flat, is_free, read_record, require_same, share
-from megasynth_attr.dataset.paths import DATASET_FILE
+from megasynth_attr.dataset.paths import DATASET_FILE, in_order
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
 from megasynth_train.adapters import drift, trainable_counts
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
@@ -122,11 +122,11 @@ def content_sha256(dataset: Dataset) -> str:
 
     DatasetError if dataset.json was not finished.
     """
-    if missing := [key for key in ("fingerprint", "scenes") if key not in dataset.record]:
-        raise DatasetError(
-            f"{dataset.path / DATASET_FILE} lacks {missing[0]}: the dataset was not finished; generate it"
-        )
-    content = {key: dataset.record[key] for key in ("fingerprint", "scenes")}
+    scenes = dataset.listed()
+    if "fingerprint" not in dataset.record or scenes is None:
+        lacking = "scenes" if "fingerprint" in dataset.record else "fingerprint"
+        raise DatasetError(f"{dataset.path / DATASET_FILE} lacks {lacking}: the dataset was not finished; generate it")
+    content = {"fingerprint": dataset.record["fingerprint"], "scenes": dict(scenes)}
     return hashlib.sha256(json_bytes(content)).hexdigest()
 
 
@@ -149,4 +149,4 @@ def _chosen(settings: ClusterSettings) -> list[Dataset]:
     known = sorted(file.parent.name for file in experiment.glob(f"*/{DATASET_FILE}"))
     if unknown := [name for name in settings.datasets if name not in known]:
         raise ConfigError(f"datasets={unknown[0]}: not in {experiment}; it holds {', '.join(known) or 'no dataset'}")
-    return [open_dataset(experiment / name) for name in sorted(set(settings.datasets))]
+    return [open_dataset(folder) for folder in in_order(experiment / name for name in set(settings.datasets))]
