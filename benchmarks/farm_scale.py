@@ -216,7 +216,7 @@ def main(words: list[str]) -> None:
         "finish, all noted by runs",
         "finish again, 1 shard new",
         "finish again, nothing new",
-        "scenes=0-999 starts when all is done",
+        "a shard of complete scenes, all of the run",
         "verify: compare scenes",
         "dataset.json",
         "whole benchmark",

@@ -26,6 +26,7 @@ from common import print_table
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ExitCode, run_main
 from megasynth_attr.core.fields import setting
+from megasynth_attr.dataset.paths import LOOKED_UP
 from megasynth_attr.farm import claims, schedule
 from megasynth_attr.farm.prepare import Prepared
 from megasynth_attr.farm.tasks import Part, Plan, Task, Tasks, select
@@ -136,7 +137,7 @@ class Farm:
             else np.asarray(part.scenes)
         )
         folders = int(scenes[-1] // 1000 - scenes[0] // 1000) + 1
-        looked_up = len(scenes) < 100 * folders
+        looked_up = len(scenes) < LOOKED_UP * folders
         self.delay_s += self.options.list_s * (len(scenes) / 100 if looked_up else folders)
         self.call("look up" if looked_up else "list a folder", len(scenes) if looked_up else folders)
         return array("I", scenes[~self.exists[scenes]].astype(np.uint32).tobytes())

@@ -35,7 +35,7 @@ CHECKSUMS_FILE = "checksums.json"
 SCENES, FAILURES, DAMAGED, REPORT, INDEX = "scenes", "failures", "damaged", "report", "index"
 RECORDS = (SCENE_FILE, CAMERAS_FILE, RENDER_FILE)
 ARCHIVE = ".tar"  # ending of a packed scene
-LOOKED_UP = 100  # scenes of a folder; more are found faster by listing all of it
+LOOKED_UP = 10  # scenes of a folder; more are found faster by listing all of it
 LAYERS = {"rgb": ".png", "depth": ".exr", "normal": ".exr", "instance": ".png", "position": ".exr"}
 RENDER_ANEW = (
     "if you made this dataset, delete the scene's folder or .tar file and run the command that made it to render it "
