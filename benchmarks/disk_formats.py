@@ -26,6 +26,7 @@ from megasynth_attr.dataset import images
 from megasynth_attr.dataset.export.__main__ import Options as ExportOptions
 from megasynth_attr.dataset.export.__main__ import export_dataset
 from megasynth_attr.dataset.reader import open_dataset
+from megasynth_attr.dataset.scene_files import bytes_on_disk
 
 EXR_COMPRESSIONS = ("NO", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "ZSTD")
 LOSSY = ("PXR24",)  # it keeps 24 of float32's bits
@@ -147,7 +148,7 @@ def export_table(dataset: Path, folder: Path) -> None:
     """Print size and time of the dataset itself and of every export of its first scene."""
     scene = open_dataset(dataset).scenes[0]
     frames = len(scene.views)
-    rows = [("dataset", f"{folder_bytes(scene.path) / frames / 1e3:.0f}", "–")]
+    rows = [("dataset", f"{bytes_on_disk(scene.path) / frames / 1e3:.0f}", "–")]
     for name, words in EXPORTS.items():
         out = folder / f"export {name}"
         options = ExportOptions(name.split(",")[0], str(dataset), str(out), scenes=str(scene.index), **words)

@@ -26,6 +26,7 @@ from megasynth_attr.core.fields import setting
 from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.images import read_depth, read_image
 from megasynth_attr.dataset.reader import SceneData
+from megasynth_attr.dataset.scene_files import size_of
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare
 from megasynth_train.data.frames import check_depth, over_background
@@ -77,7 +78,7 @@ def decoding_table(data: TrainingData, frames: int) -> None:
         return
     files = {"PNG decode": [v.file("rgb") for v in views], "EXR decode": [v.file("depth") for v in views]}
     images, depths = [read_image(f) for f in files["PNG decode"]], [read_depth(f) for f in files["EXR decode"]]
-    where = files["PNG decode"][0].parent  # only named in errors
+    where = files["PNG decode"][0]  # only named in errors
     stages = {
         "PNG decode": (read_image, files["PNG decode"]),
         "composite on white": (lambda image: over_background(image, where), images),
@@ -89,7 +90,7 @@ def decoding_table(data: TrainingData, frames: int) -> None:
     total = sum(times.values())
     rows = []
     for name, ms in times.items():
-        sizes = [f.stat().st_size / 1e3 for f in files.get(name, ())]
+        sizes = [size_of(f) / 1e3 for f in files.get(name, ())]
         rows.append((name, f"{ms:.2f}", f"{ms / total:.0%}", f"{statistics.mean(sizes):.0f}" if sizes else ""))
     rows.append((f"sum: {1e3 / total:.0f} frames per second and worker", f"{total:.2f}", "", ""))
     print_table("of one frame", "ms | share | kB on disk", rows)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from literal_words import WORDS, arrived, text_keys
 
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.dataset import verify
+from megasynth_attr.dataset import pack, verify
 from megasynth_attr.dataset.export import __main__ as export
 from megasynth_attr.farm import openjd
 from megasynth_attr.farm.slurm import shard_command
@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {
     "verify": verify.Options,
     "export": export.Options,
+    "pack": pack.Options,
     "openjd": openjd.Options,
     "open_scene": open_scene.Options,
     "contact_sheet": contact_sheet.SheetOptions,

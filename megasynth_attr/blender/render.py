@@ -24,6 +24,7 @@ from megasynth_attr.blender.quality import quality_record, resolve_quality
 from megasynth_attr.blender.window import set_window, world_has_volume
 from megasynth_attr.core.codec import content_hash, to_plain
 from megasynth_attr.core.errors import RenderError
+from megasynth_attr.core.fields import identity_of
 from megasynth_attr.core.streams import STREAM_VERSION, stream
 from megasynth_attr.scene.factor import Factor
 from megasynth_attr.scene.frame import Frame, camera_from_world, intrinsics
@@ -183,5 +184,5 @@ def render_record(render: RenderSettings, write: WriteSettings, quality: str, de
         "denoiser": "oidn" if numbers.denoise else "none",
         "sampling": quality_record(numbers, render.max_bounces),
         "render": to_plain(render),
-        "write": to_plain(write),
+        "write": identity_of(write),
     }

@@ -84,6 +84,8 @@ def from_plain(kind: Any, data: Any, where: str = "scene", pair: type[Range[Any]
     bool. ``pair`` is what ``[low, high]`` stands for where a range is expected: the ``pair`` of the field's metadata.
     Raises DatasetError naming the path (``where``) of the first value that does not fit.
     """
+    if type(data) is kind and kind in (str, int, float):  # nearly all values: no further question
+        return data
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         (kind,) = [a for a in args if a is not type(None)]
@@ -152,16 +154,26 @@ class Part:
 def _dataclass_from_plain(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise DatasetError(f"{where}: expected an object, found {type(data).__name__}")
+    hints, pairs, defaults = hints_of(kind), _pairs_of(kind), _defaults_of(kind)
     if issubclass(kind, Part):
-        defaults = {f.name for f in dataclasses.fields(kind) if (f.default, f.default_factory) != (MISSING, MISSING)}
-        data = {f.name: data[f.name] for f in dataclasses.fields(kind) if f.name in data}
-    else:
-        defaults = {f.name for f in dataclasses.fields(kind) if f.metadata.get("added")}
-    hints = hints_of(kind)
-    names = [f.name for f in dataclasses.fields(kind)]
-    if unknown := sorted(set(data) - set(names)):
+        data = {name: data[name] for name in pairs if name in data}
+    elif unknown := sorted(set(data) - set(pairs)):
         raise DatasetError(f"{where}: unknown field {unknown[0]!r}; written by another version?")
-    if missing := [n for n in names if n not in data and n not in defaults]:
+    if missing := [n for n in pairs if n not in data and n not in defaults]:
         raise DatasetError(f"{where}: field {missing[0]!r} is missing")
-    pairs = {f.name: f.metadata.get("pair") for f in dataclasses.fields(kind)}
-    return kind(**{n: from_plain(hints[n], data[n], f"{where}.{n}", pairs[n]) for n in names if n in data})
+    return kind(**{n: from_plain(hints[n], data[n], f"{where}.{n}", pairs[n]) for n in pairs if n in data})
+
+
+@functools.cache
+def _pairs_of(kind: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, in order, each with the kind of range that a pair of numbers stands for."""
+    return {field.name: field.metadata.get("pair") for field in dataclasses.fields(kind)}
+
+
+@functools.cache
+def _defaults_of(kind: Any) -> set[str]:
+    """Return the fields that plain data may lack."""
+    fields = dataclasses.fields(kind)
+    if issubclass(kind, Part):
+        return {f.name for f in fields if (f.default, f.default_factory) != (MISSING, MISSING)}
+    return {f.name for f in fields if f.metadata.get("added")}

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, MegaSynthError
@@ -31,6 +31,15 @@ _ADVICE = {
     errno.EEXIST: "a file is where a folder is needed; choose another out=",
     errno.EISDIR: "a folder is where a file is needed; choose another out=",
 }
+
+
+class StoredFile(Protocol):
+    """What is read as a file: a path, or a member of an archive (``dataset/archive.py``), which checks itself."""
+
+    @property
+    def name(self) -> str: ...
+    def is_file(self) -> bool: ...
+    def read_bytes(self) -> bytes: ...
 
 
 def storage_problem(error: OSError, what: str, path: Path) -> MegaSynthError:
@@ -77,20 +86,30 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: StoredFile) -> str:
     """Return the SHA-256 (hex) of a file's bytes."""
+    if not isinstance(path, Path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_regular(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
-    """Return a file's bytes; OSError also for what is no regular file (a pipe, a device) or larger than that."""
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to be read; OSError also for what is no regular file: a pipe, a device."""
     with open(path, "rb", opener=_without_waiting) as file:  # which refuses folders itself
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        if found.st_size > most_bytes:
-            raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, more than {most_bytes}", str(path))
+        yield file
+
+
+def read_regular(path: StoredFile, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return a file's bytes; OSError as from ``open_regular``, and if it is larger than that."""
+    if not isinstance(path, Path):
+        return path.read_bytes()
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most_bytes:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, more than {most_bytes}", str(path))
         return file.read()
 
 
@@ -127,7 +146,7 @@ def unusable(value: Any, most_values: float = math.inf, finite: bool = True) -> 
     return f"it is nested deeper than {MOST_LEVELS} levels"
 
 
-def read_json(path: Path, expected_format: str | None = None) -> dict[str, Any]:
+def read_json(path: StoredFile, expected_format: str | None = None) -> dict[str, Any]:
     """Return the object in a JSON file; DatasetError if it is missing, damaged or of another ``format``."""
     try:
         record = decode_json(read_regular(path).decode(), str(path))

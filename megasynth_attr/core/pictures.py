@@ -16,7 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import read_regular
+from megasynth_attr.core.files import StoredFile, read_regular
 from megasynth_attr.core.pages.words import listed
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is looked for in a folder of pictures
@@ -47,7 +47,7 @@ class Decoded:
     frames: int  # of an animation, or pages; only the first one is here
 
 
-def read_picture(path: Path, advice: str) -> Decoded:
+def read_picture(path: StoredFile, advice: str) -> Decoded:
     """Return the picture in a file; DatasetError, ending with ``advice``, if it is missing or cannot be read."""
     return decode_picture(read_content(path, advice), str(path), advice)
 
@@ -103,7 +103,7 @@ def left_out(files: Sequence[Path], before: str) -> str:
     return f"{before}{names} (only {', '.join(PICTURE_SUFFIXES)} are read; convert them to one of these)"
 
 
-def read_content(path: Path, advice: str) -> bytes:
+def read_content(path: StoredFile, advice: str) -> bytes:
     """Return a file's bytes; DatasetError, ending with ``advice``, if it is missing or cannot be read."""
     try:
         return read_regular(path)

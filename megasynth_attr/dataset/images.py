@@ -15,7 +15,7 @@ from PIL import Image
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import ExrError, decode_exr, encode_exr
-from megasynth_attr.core.files import storage_errors, write_durably
+from megasynth_attr.core.files import StoredFile, storage_errors, write_durably
 from megasynth_attr.core.pictures import decode_whole_numbers, read_content, read_picture
 from megasynth_attr.dataset.paths import RENDER_ANEW
 
@@ -30,31 +30,54 @@ def png_bytes(array: np.ndarray, level: int = PNG_LEVEL) -> bytes:
         return buffer.getvalue()
 
 
+def exr_bytes(channels: Mapping[str, np.ndarray]) -> bytes:
+    """Return the scanline EXR of H×W float32 or float16 arrays."""
+    return encode_exr(channels, EXR_COMPRESSION)
+
+
+def depth_bytes(depth_z: np.ndarray, precision: str) -> bytes:
+    """Return the EXR of H×W depth, as the single channel Z; ``precision`` is "float32" or "float16"."""
+    return exr_bytes({"Z": depth_z.astype(precision)})
+
+
+def vector_bytes(vectors: np.ndarray, precision: str = "float32") -> bytes:
+    """Return the EXR of an H×W×3 array, as the channels X, Y, Z."""
+    return exr_bytes({axis: vectors[..., i].astype(precision) for i, axis in enumerate("XYZ")})
+
+
 def write_png(path: Path, array: np.ndarray) -> None:
     """Write an uint8 H×W×4 or uint16 H×W array; EnvironmentProblem if the disk refuses."""
-    with storage_errors("an image", path):
-        write_durably(path, png_bytes(array))
+    _write(path, png_bytes(array))
 
 
 def write_exr(path: Path, channels: Mapping[str, np.ndarray]) -> None:
-    """Write H×W float32 or float16 arrays as the channels of a scanline EXR; EnvironmentProblem if the disk refuses."""
-    with storage_errors("an image", path):
-        write_durably(path, encode_exr(channels, EXR_COMPRESSION))
+    """Write what ``exr_bytes`` returns; EnvironmentProblem if the disk refuses."""
+    _write(path, exr_bytes(channels))
 
 
-def read_image(path: Path, advice: str = RENDER_ANEW) -> np.ndarray:
+def write_depth(path: Path, depth_z: np.ndarray, precision: str) -> None:
+    """Write what ``depth_bytes`` returns; EnvironmentProblem if the disk refuses."""
+    _write(path, depth_bytes(depth_z, precision))
+
+
+def write_vectors(path: Path, vectors: np.ndarray, precision: str = "float32") -> None:
+    """Write what ``vector_bytes`` returns; EnvironmentProblem if the disk refuses."""
+    _write(path, vector_bytes(vectors, precision))
+
+
+def read_image(path: StoredFile, advice: str = RENDER_ANEW) -> np.ndarray:
     """Return a picture as uint8 H×W×3, or H×W×4 if it has transparency; DatasetError, ending with ``advice``, if it is
     missing or damaged. ``core/pictures.py`` says how unusual ones are converted.
     """
     return np.array(read_picture(path, advice).image)
 
 
-def read_ids(path: Path, advice: str = RENDER_ANEW) -> np.ndarray:
+def read_ids(path: StoredFile, advice: str = RENDER_ANEW) -> np.ndarray:
     """Return the numbers in a grey PNG as uint16 H×W, not scaled; DatasetError as in ``read_image``."""
     return decode_whole_numbers(read_content(path, advice), str(path), advice)
 
 
-def read_exr(path: Path, advice: str = RENDER_ANEW) -> dict[str, np.ndarray]:
+def read_exr(path: StoredFile, advice: str = RENDER_ANEW) -> dict[str, np.ndarray]:
     """Return the channels of an EXR file by name, H×W; DatasetError as in ``read_image``."""
     content = read_content(path, advice)
     try:
@@ -63,27 +86,22 @@ def read_exr(path: Path, advice: str = RENDER_ANEW) -> dict[str, np.ndarray]:
         raise DatasetError(f"{path} cannot be read ({error}); {advice}") from None
 
 
-def write_depth(path: Path, depth_z: np.ndarray, precision: str) -> None:
-    """Write H×W depth as the single channel Z, ``precision`` "float32" or "float16"."""
-    write_exr(path, {"Z": depth_z.astype(precision)})
-
-
-def write_vectors(path: Path, vectors: np.ndarray, precision: str = "float32") -> None:
-    """Write an H×W×3 array as the channels X, Y, Z."""
-    write_exr(path, {axis: vectors[..., i].astype(precision) for i, axis in enumerate("XYZ")})
-
-
-def read_depth(path: Path) -> np.ndarray:
+def read_depth(path: StoredFile) -> np.ndarray:
     """Return H×W float32 depth (channel Z); DatasetError if the file is missing, damaged or holds something else."""
     return _channels(path, "Z")[0]
 
 
-def read_vectors(path: Path) -> np.ndarray:
+def read_vectors(path: StoredFile) -> np.ndarray:
     """Return an H×W×3 float32 array from the channels X, Y, Z; DatasetError if that is not what the file holds."""
     return np.stack(_channels(path, "XYZ"), axis=-1)
 
 
-def _channels(path: Path, names: str) -> list[np.ndarray]:
+def _write(path: Path, content: bytes) -> None:
+    with storage_errors("an image", path):
+        write_durably(path, content)
+
+
+def _channels(path: StoredFile, names: str) -> list[np.ndarray]:
     channels = read_exr(path)
     if missing := [name for name in names if name not in channels]:
         held = ", ".join(sorted(channels)) or "none at all"

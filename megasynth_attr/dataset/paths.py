@@ -6,19 +6,20 @@
     <out>/<attribute>_<kk>/dataset.json
     <out>/<attribute>_<kk>/scenes/<ttt>/<tttsss>/{scene,cameras,render,checksums}.json
     <out>/<attribute>_<kk>/scenes/<ttt>/<tttsss>/{rgb/0000.png, depth/0000.exr, normal/…, instance/…, position/…}
+    <out>/<attribute>_<kk>/scenes/<ttt>/<tttsss>.tar     in place of the folder: all of its files (write.pack=tar)
     <out>/<attribute>_<kk>/tmp/<tttsss>.<host>.<pid>.<n>{/,.lock}   a scene being written, and who writes it
     <out>/<attribute>_<kk>/failures/<tttsss>.json
-    <out>/<attribute>_<kk>/damaged/<tttsss>/             a scene folder that is no longer what was written
+    <out>/<attribute>_<kk>/damaged/<tttsss>{/,.tar}      a scene that is no longer what was written
     <out>/<attribute>_<kk>/verify.json, report/             made by the later stages
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.core.names import within
 from megasynth_attr.core.temporary import TMP as TMP
 
 EXPERIMENT_FILE = "experiment.json"
@@ -30,10 +31,11 @@ RENDER_FILE = "render.json"
 CHECKSUMS_FILE = "checksums.json"
 SCENES, FAILURES, DAMAGED, REPORT = "scenes", "failures", "damaged", "report"
 RECORDS = (SCENE_FILE, CAMERAS_FILE, RENDER_FILE)
+ARCHIVE = ".tar"  # ending of a packed scene
 LAYERS = {"rgb": ".png", "depth": ".exr", "normal": ".exr", "instance": ".png", "position": ".exr"}
 RENDER_ANEW = (
-    "if you made this dataset, delete the scene's folder and run the command that made it to render it anew; if you "
-    "were given it, fetch the scene again"
+    "if you made this dataset, delete the scene's folder or .tar file and run the command that made it to render it "
+    "anew; if you were given it, fetch the scene again"
 )  # what to do about a damaged file of a dataset; readers of other data pass advice of their own
 RENDER_REST = (
     "if you made this dataset, the command that made it renders the missing scenes; if you were given it, fetch them"
@@ -56,14 +58,25 @@ def scene_name(scene_index: int) -> str:
 
 
 def scene_dir(dataset: Path, scene_index: int) -> Path:
-    """Return the folder of a scene; it exists exactly if the scene is complete."""
+    """Return the folder of a scene; it exists exactly if the scene is complete and not packed."""
     name = scene_name(scene_index)
     return Path(dataset) / SCENES / name[:3] / name
 
 
-def scene_file(scene: Path, name: str) -> Path:
-    """Return the path of a file in the folder of a scene; DatasetError if it is a link out of the dataset."""
-    return within(scene.absolute().parent.parent.parent, scene / name)
+def archive_file(dataset: Path, scene_index: int) -> Path:
+    """Return the archive of a packed scene; it exists exactly if the scene is complete and packed."""
+    return scene_dir(dataset, scene_index).with_suffix(ARCHIVE)
+
+
+def is_finished(dataset: Path, scene_index: int) -> bool:
+    """Return whether a scene exists, as a folder or as an archive: then it is complete."""
+    return scene_dir(dataset, scene_index).is_dir() or archive_file(dataset, scene_index).is_file()
+
+
+def scene_path(dataset: Path, scene_index: int) -> Path:
+    """Return where a scene is: its archive if there is one and no folder, else its folder."""
+    folder, archive = scene_dir(dataset, scene_index), archive_file(dataset, scene_index)
+    return archive if os.path.lexists(archive) and not folder.is_dir() else folder
 
 
 def failure_file(dataset: Path, scene_index: int) -> Path:
@@ -82,6 +95,6 @@ def written_layers(write: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def finished_scenes(dataset: Path) -> list[int]:
-    """Return the sorted indices of the scenes that exist; empty if there are none yet."""
-    folders = (Path(dataset) / SCENES).glob("[0-9][0-9][0-9]/[0-9][0-9][0-9][0-9][0-9][0-9]")
-    return sorted(int(folder.name) for folder in folders if folder.parent.name == folder.name[:3])
+    """Return the sorted indices of the scenes that exist, as folders or archives; empty if there are none yet."""
+    found = (Path(dataset) / SCENES).glob("[0-9][0-9][0-9]/[0-9][0-9][0-9][0-9][0-9][0-9]*")
+    return sorted({int(p.name[:6]) for p in found if p.parent.name == p.name[:3] and p.name[6:] in ("", ARCHIVE)})

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.codec import from_plain
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.fields import read_part
 from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_attr.core.names import within
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, CHECKSUMS_FORMAT, DATASET_FORMAT
+from megasynth_attr.dataset.archive import FileSum, listed_files
+from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, DATASET_FORMAT
 from megasynth_attr.dataset.images import read_depth, read_ids, read_image, read_vectors
 from megasynth_attr.dataset.paths import RENDER_ANEW
 from megasynth_attr.dataset.recorded import ImageSize, RecordedDataset, read_recorded
 from megasynth_attr.dataset.reprojection import world_points
+from megasynth_attr.dataset.scene_files import File, holds, scene_file, size_of
 from megasynth_attr.scene.factor import compare_plugins
 from megasynth_attr.scene.spec import Scene, read_scene
 
@@ -44,9 +46,9 @@ class View:
     width_px: int
     height_px: int
 
-    def file(self, layer: str) -> Path:
-        """Return the path of a layer: rgb, depth, normal, instance or position."""
-        return paths.scene_file(self.scene_path, paths.layer_file(layer, self.index))
+    def file(self, layer: str) -> File:
+        """Return the file of a layer: rgb, depth, normal, instance or position; DatasetError as ``SceneData.file``."""
+        return scene_file(self.scene_path, paths.layer_file(layer, self.index))
 
     @property
     def pinhole(self) -> tuple[float, ...]:
@@ -90,7 +92,7 @@ class View:
 
     def has(self, layer: str) -> bool:
         """Return whether this dataset was written with ``layer``."""
-        return (self.scene_path / layer).is_dir()
+        return holds(self.scene_path, layer)
 
     def points_world(self) -> np.ndarray:
         """Return H×W×3 float64 world points of the pixel centres, from depth; NaN where nothing is hit."""
@@ -104,27 +106,19 @@ class View:
 
 
 @dataclass(frozen=True)
-class FileSum:
-    """One file as it was written."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class SceneData:
-    """One complete scene folder."""
+    """One complete scene: a folder or an archive."""
 
     path: Path
 
     @property
     def name(self) -> str:
         """Six digits: the scene's index in its dataset."""
-        return self.path.name
+        return self.path.stem
 
     @property
     def index(self) -> int:
-        return int(self.path.name)
+        return int(self.name)
 
     @cached_property
     def scene(self) -> Scene:
@@ -132,9 +126,9 @@ class SceneData:
         data of factors that no plugin of this process declares stay plain."""
         return read_scene(self.file(paths.SCENE_FILE), keep_unknown=True)
 
-    def file(self, name: str) -> Path:
-        """Return the path of one of its files; DatasetError if that is a link out of the dataset."""
-        return paths.scene_file(self.path, name)
+    def file(self, name: str) -> File:
+        """Return one of its files, there or not; DatasetError if it links out of the dataset or the archive is bad."""
+        return scene_file(self.path, name)
 
     @cached_property
     def cameras(self) -> dict[str, Any]:
@@ -153,30 +147,30 @@ class SceneData:
     @cached_property
     def checksums(self) -> dict[str, FileSum]:
         """What checksums.json says of every file; DatasetError if it is missing or damaged."""
-        file = self.file(paths.CHECKSUMS_FILE)
-        files = read_json(file, CHECKSUMS_FORMAT).get("files")
-        checked: dict[str, FileSum] = from_plain(dict[str, FileSum], files, f"{file} is damaged")
-        return checked
+        return listed_files(self.file(paths.CHECKSUMS_FILE))
 
     def change(self, name: str) -> str:
         """Return how a file that exists differs from what was written; "" if it does not."""
-        path, written = self.file(name), self.checksums.get(name)
+        file, written = self.file(name), self.checksums.get(name)
         if written is None:
             return "the file is not listed in checksums.json"
-        if (size := path.stat().st_size) != written.bytes:
+        if (size := size_of(file)) != written.bytes:
             return f"the file has {size} bytes, but {written.bytes} were written"
-        return "" if sha256_of(path) == written.sha256 else CHANGED
+        return "" if sha256_of(file) == written.sha256 else CHANGED
 
     def require_intact(self) -> None:
         """Raise DatasetError naming the first file that is missing or not what was written, or a pose that is none."""
-        for name in [*paths.RECORDS, *(paths.layer_file(layer, v.index) for v in self.views for layer in v.layers)]:
-            problem = self.change(name) if self.file(name).is_file() else "the file is missing"
-            if problem:
-                raise DatasetError(f"{self.path / name}: {problem}; {RENDER_ANEW}")
+        layers = [paths.layer_file(layer, view.index) for view in self.views for layer in view.layers]
+        self.require_unchanged([*paths.RECORDS, *layers])
         if not np.allclose(np.linalg.det(self.camera_from_world[:, :3, :3]), 1, atol=1e-3):
-            raise DatasetError(
-                f"{self.path / paths.CAMERAS_FILE}: the 3×3 part of a pose is no rotation; {RENDER_ANEW}"
-            )
+            raise DatasetError(f"{self.file(paths.CAMERAS_FILE)}: the 3×3 part of a pose is no rotation; {RENDER_ANEW}")
+
+    def require_unchanged(self, names: Iterable[str]) -> None:
+        """Raise DatasetError naming the first of these files that is missing or not what was written."""
+        for name in names:
+            file = self.file(name)
+            if problem := self.change(name) if file.is_file() else "the file is missing":
+                raise DatasetError(f"{file}: {problem}; {RENDER_ANEW}")
 
     @cached_property
     def intrinsics(self) -> np.ndarray:
@@ -227,14 +221,13 @@ class Dataset:
     def scenes(self) -> tuple[SceneData, ...]:
         """The scenes that exist, in order of their index."""
         indices = paths.finished_scenes(self.path)
-        return tuple(SceneData(paths.scene_dir(self.path, index)) for index in indices)
+        return tuple(SceneData(paths.scene_path(self.path, index)) for index in indices)
 
     def scene(self, index: int) -> SceneData:
         """Return one scene; DatasetError if it does not exist."""
-        folder = paths.scene_dir(self.path, index)
-        if not folder.is_dir():
+        if not paths.is_finished(self.path, index):
             raise DatasetError(f"scene {index} is not in {self.path}; it has {len(self.scenes)} of {self.scene_count}")
-        return SceneData(folder)
+        return SceneData(paths.scene_path(self.path, index))
 
 
 def open_dataset(path: str | Path) -> Dataset:
@@ -264,6 +257,12 @@ def open_experiment(path: str | Path) -> list[Dataset]:
     if not found:
         raise DatasetError(f"{folder} holds no dataset; expected folders like texture_00 with a {paths.DATASET_FILE}")
     return [open_dataset(file.parent) for file in found]
+
+
+def open_datasets(path: Path) -> list[Dataset]:
+    """Return the dataset in a folder, or all of an output folder; DatasetError if there is none."""
+    is_dataset = (path / paths.DATASET_FILE).is_file() or not any(path.glob(f"*/{paths.DATASET_FILE}"))
+    return [open_dataset(path)] if is_dataset else open_experiment(path)
 
 
 def downstream_attributes(path: str | Path) -> frozenset[str]:

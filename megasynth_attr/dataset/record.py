@@ -16,6 +16,7 @@ from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.conventions import CONVENTIONS, DATASET_FORMAT
 from megasynth_attr.dataset.paths import RENDER_ANEW
 from megasynth_attr.dataset.recorded import read_recorded, sealed
+from megasynth_attr.dataset.scene_files import scene_file
 from megasynth_attr.scene.config import Config, dataset_identity
 
 DATASET = Kind(
@@ -71,21 +72,21 @@ def finalise(
         indices = paths.finished_scenes(dataset)
         scenes, used = {}, set()
         for index in indices:
-            scene = read_json(scene_file := paths.scene_dir(dataset, index) / paths.SCENE_FILE)
+            scene = read_json(file := scene_file(paths.scene_path(dataset, index), paths.SCENE_FILE))
             try:
                 scenes[paths.scene_name(index)] = {"hashes": scene["hashes"]}
                 used |= set(scene["factors"].get("texture", {}).get("identities", {}))
             except (AttributeError, KeyError, TypeError) as error:
-                raise DatasetError(f"{scene_file} is damaged ({error}); {RENDER_ANEW}") from None
+                raise DatasetError(f"{file} is damaged ({error}); {RENDER_ANEW}") from None
         # materials known from an earlier call stay known, so that a call without records loses no licence
         known = {str(m["name"]): m for m in record.get("materials", [])} | materials
         record["scenes"] = scenes
         record["materials"] = [known[name] for name in sorted(used & known.keys())]
         if isolation is not None:
             record["isolation"] = dict(isolation)
-        file = dataset / paths.DATASET_FILE
-        with storage_errors("dataset.json", file):
-            replace_atomically(file, json_bytes(sealed(record)))
+        target = dataset / paths.DATASET_FILE
+        with storage_errors("dataset.json", target):
+            replace_atomically(target, json_bytes(sealed(record)))
         if paths.finished_scenes(dataset) == indices:
             return
 

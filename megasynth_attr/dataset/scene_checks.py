@@ -12,10 +12,12 @@ import numpy as np
 from megasynth_attr.core.command.words import shown
 from megasynth_attr.core.errors import DatasetError, MegaSynthError
 from megasynth_attr.dataset import paths
+from megasynth_attr.dataset.archive import FileSum
 from megasynth_attr.dataset.findings import ERROR, Finding, SceneFacts
 from megasynth_attr.dataset.paths import RENDER_ANEW
-from megasynth_attr.dataset.reader import FileSum, SceneData, View
+from megasynth_attr.dataset.reader import SceneData, View
 from megasynth_attr.dataset.reprojection import Surface, choose_pairs, compare, pixel_rays, world_points
+from megasynth_attr.dataset.scene_files import file_sizes
 from megasynth_attr.scene.frame import camera_from_world, intrinsics
 from megasynth_attr.scene.spec import Camera, Texture
 
@@ -76,11 +78,13 @@ class _SceneCheck:
 
     def files(self) -> set[str]:
         """Return the names of the files whose bytes are those that were written."""
-        folder, expected = self.scene.path, self.expected
+        expected = self.expected
+        if (sizes := self.attempt("files", lambda: file_sizes(self.scene.path))) is None:
+            return set()
         listed: dict[str, FileSum] = self.attempt("files", lambda: self.scene.checksums) or {}
         frames = range(expected.frames)
         wanted = {paths.layer_file(layer, i) for layer in expected.layers for i in frames} | set(paths.RECORDS)
-        present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {paths.CHECKSUMS_FILE}
+        present = sizes.keys() - {paths.CHECKSUMS_FILE}
         for name in sorted(wanted - present):
             self.error("files", f"the file is missing; {RENDER_ANEW}", name)
         for name in sorted(present - wanted):

@@ -23,7 +23,7 @@ from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.dataset import dataset_checks, paths
 from megasynth_attr.dataset.findings import Finding, SceneFacts, VerifyReport
-from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open_experiment
+from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset, open_datasets
 from megasynth_attr.dataset.scene_checks import Expected, check_scene
 from megasynth_attr.scene.factor import load_plugins, loaded_plugins
 
@@ -163,10 +163,8 @@ def main(words: list[str]) -> None:
     """Verify the datasets named by ``words``; DatasetError if one fails."""
     options = parse(Options, words, HELP)
     load_plugins(options.plugins)
-    folder = Path(options.dataset)
-    is_experiment = not (folder / paths.DATASET_FILE).is_file() and any(folder.glob(f"*/{paths.DATASET_FILE}"))
     failed = []
-    for dataset in open_experiment(folder) if is_experiment else [open_dataset(folder)]:
+    for dataset in open_datasets(Path(options.dataset)):
         chosen = None if options.scenes == "all" else parse_indices(options.scenes, dataset.scene_count, "scenes")
         if not verify_and_print(dataset.path, scenes=chosen, workers=options.workers).passed:
             failed.append(dataset.name)

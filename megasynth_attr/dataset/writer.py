@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr.core.errors import RenderError
-from megasynth_attr.core.files import json_bytes, sha256_of, storage_errors, sync_folder, write_durably
+from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.temporary import new_temporary_folder, publish, remove_temporary_folder
 from megasynth_attr.dataset import paths
+from megasynth_attr.dataset.archive import in_order
 from megasynth_attr.dataset.conventions import CAMERA_CONVENTIONS, CAMERAS_FORMAT, CHECKSUMS_FORMAT, RENDER_FORMAT
-from megasynth_attr.dataset.images import write_depth, write_png, write_vectors
+from megasynth_attr.dataset.images import depth_bytes, png_bytes, vector_bytes
 from megasynth_attr.dataset.record import finalise, open_for_writing
+from megasynth_attr.dataset.scene_files import new_scene
 from megasynth_attr.scene.frame import Frame, camera_from_world, intrinsics
 from megasynth_attr.scene.settings import WriteSettings
 from megasynth_attr.scene.spec import Camera, Scene, scene_to_json
@@ -37,7 +40,7 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 class SceneWriter:
-    """Writes one scene into a temporary folder; ``commit`` renames it to its final name.
+    """Writes one scene into a temporary folder; ``commit`` gives it its final name, as a folder or as an archive.
 
     ::
 
@@ -73,10 +76,11 @@ class SceneWriter:
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
 
     def __enter__(self) -> SceneWriter:
-        self._folder = new_temporary_folder(self.dataset_dir / paths.TMP, paths.scene_name(self.scene.scene_index))
+        index = self.scene.scene_index
+        names = [paths.layer_file(layer, i) for layer in self.layers for i in range(len(self.camera.positions))]
+        self._folder = new_temporary_folder(self.dataset_dir / paths.TMP, paths.scene_name(index))
         with storage_errors("a scene", self._folder):
-            for layer in self.layers:
-                (self._folder / layer).mkdir()
+            self._files = new_scene(self._folder, index, names, self.write.pack)
         return self
 
     def __exit__(
@@ -84,6 +88,7 @@ class SceneWriter:
     ) -> None:
         self._encoder.shutdown(wait=True, cancel_futures=True)
         if self._folder is not None:
+            self._files.close()
             remove_temporary_folder(self._folder)
             self._folder = None
 
@@ -96,9 +101,9 @@ class SceneWriter:
         self._pending.append(self._encoder.submit(self._encode, index, frame))
 
     def commit(self) -> Path:
-        """Return the scene's final folder, complete and on disk.
+        """Return the scene's final folder or archive, complete and on disk.
 
-        A folder that already exists is left as it is: scenes are deterministic, so it holds the same bytes.
+        One that already exists is left as it is: scenes are deterministic, so it holds the same bytes.
         """
         self._wait(0)
         folder = self._open_folder()
@@ -108,13 +113,14 @@ class SceneWriter:
             raise RenderError(
                 f"{self.scene.name}: {len(missing)} of {count} frames were not rendered, e.g. {missing[0]}"
             )
-        final = paths.scene_dir(self.dataset_dir, self.scene.scene_index)
-        with storage_errors(f"scene {self.scene.name}", final):
-            self._write_records(folder)
-            for layer in self.layers:
-                sync_folder(folder / layer)
-            sync_folder(folder)
-            publish(folder, final)
+        index = self.scene.scene_index
+        final = paths.scene_path(self.dataset_dir, index)
+        if not paths.is_finished(self.dataset_dir, index):
+            final = (paths.archive_file if self.write.pack == "tar" else paths.scene_dir)(self.dataset_dir, index)
+            with storage_errors(f"scene {self.scene.name}", final):
+                self._write_records()
+                publish(self._files.finish(), final)
+        self._files.close()
         remove_temporary_folder(folder)
         self._folder = None
         return final
@@ -130,24 +136,24 @@ class SceneWriter:
             self._pending.popleft().result()
 
     def _encode(self, index: int, frame: Frame) -> None:
-        folder = self._open_folder()
-        files = {layer: folder / paths.layer_file(layer, index) for layer in self.layers}
-        write_png(files["rgb"], frame.rgba)
-        write_depth(files["depth"], frame.depth_z, self.write.depth)
-        if self.write.normal and frame.normal is not None:
-            write_vectors(files["normal"], frame.normal, "float16")
-        if self.write.instance and frame.instance is not None:
-            write_png(files["instance"], frame.instance)
-        if self.write.position and frame.position is not None:
-            write_vectors(files["position"], frame.position)
-        for path in files.values():
-            self._digest(path, folder)
+        layers = {paths.layer_file(layer, index): layer for layer in self.layers}
+        for name in in_order(layers):
+            content = self._encoded(layers[name], getattr(frame, ARRAYS[layers[name]][0]))
+            with storage_errors("an image", self._open_folder() / name):
+                self._add(name, content)
 
-    def _digest(self, path: Path, folder: Path) -> None:
-        name = path.relative_to(folder).as_posix()
-        self._digests[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    def _encoded(self, layer: str, array: np.ndarray) -> bytes:
+        if layer in ("rgb", "instance"):
+            return png_bytes(array)
+        if layer == "depth":
+            return depth_bytes(array, self.write.depth)
+        return vector_bytes(array, "float16" if layer == "normal" else "float32")
 
-    def _write_records(self, folder: Path) -> None:
+    def _add(self, name: str, content: bytes) -> None:
+        self._files.add(name, content)
+        self._digests[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    def _write_records(self) -> None:
         height, width = self.size
         cameras = {
             "format": CAMERAS_FORMAT,
@@ -163,11 +169,10 @@ class SceneWriter:
             paths.CAMERAS_FILE: json_bytes(cameras),
             paths.RENDER_FILE: json_bytes({"format": RENDER_FORMAT} | self.render_record),
         }
-        for name, content in contents.items():
-            write_durably(folder / name, content)
-            self._digest(folder / name, folder)
+        for name in in_order(contents):
+            self._add(name, contents[name])
         checksums = {"format": CHECKSUMS_FORMAT, "files": self._digests}
-        write_durably(folder / paths.CHECKSUMS_FILE, json_bytes(checksums))
+        self._files.add(paths.CHECKSUMS_FILE, json_bytes(checksums))
 
     def _check(self, index: int, frame: Frame) -> None:
         """Raise RenderError if an array is absent, has another shape or type, or holds impossible values."""

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.temporary import NO_LOCKS
-from megasynth_attr.dataset.paths import FAILURES, failure_file, finished_scenes, scene_dir
+from megasynth_attr.dataset.paths import FAILURES, failure_file, finished_scenes, is_finished, scene_dir
 from megasynth_attr.farm.tasks import Task
 
 POLL_S = 1.0  # between two looks at scenes that other runs have claimed; longer where looking takes long
@@ -124,7 +124,7 @@ class Claims:
         for parent in (folder.parent.parent, folder.parent):
             with suppress(FileNotFoundError):  # opening makes a network file system ask its server what is new
                 os.close(os.open(parent, os.O_RDONLY))
-        return folder.is_dir() or (failure not in self._failures and failure.is_file())
+        return is_finished(task.dataset, task.scene_index) or (failure not in self._failures and failure.is_file())
 
     def _try_theirs_again(self) -> None:
         self._left += [self._theirs.popleft() for _ in range(len(self._theirs))]

@@ -1,12 +1,14 @@
-"""Scene folders that were damaged since they were written: kept elsewhere, so that the scenes are rendered anew."""
+"""Scenes that were damaged since they were written: kept elsewhere, so that the scenes are rendered anew."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
 
+from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import sha256_of
-from megasynth_attr.dataset.paths import CHECKSUMS_FILE, DAMAGED, SCENE_FILE, finished_scenes, scene_dir
+from megasynth_attr.dataset.paths import CHECKSUMS_FILE, DAMAGED, SCENE_FILE, finished_scenes, scene_path
+from megasynth_attr.dataset.scene_files import scene_file
 from megasynth_attr.farm.tasks import Plan
 
 
@@ -20,30 +22,33 @@ def set_aside_damaged(plan: Plan) -> bool:
     mine = {(task.dataset, task.scene_index) for task in plan.selected}
     for dataset in plan.datasets:
         for index in finished_scenes(dataset):
-            folder = scene_dir(dataset, index)
+            path = scene_path(dataset, index)
             whole_dataset = plan.experiment.run.shard == "1/1"  # its dataset.json needs them all
-            if (whole_dataset or (dataset, index) in mine) and (damage := _damage(folder)):
+            if (whole_dataset or (dataset, index) in mine) and (damage := _damage(path)):
                 with suppress(FileNotFoundError):  # another run has just done the same
-                    kept = _set_aside(folder, dataset / DAMAGED)
-                    print(f"damaged   {dataset.name}/{folder.name}: {damage}; kept as {kept}, to be rendered anew")
+                    kept = _set_aside(path, dataset / DAMAGED)
+                    print(f"damaged   {dataset.name}/{path.name}: {damage}; kept as {kept}, to be rendered anew")
                     found = True
     return found
 
 
-def _damage(folder: Path) -> str:
-    """Return what is wrong with a scene folder; "" if nothing is."""
+def _damage(scene: Path) -> str:
+    """Return what is wrong with a scene; "" if nothing is."""
     try:
-        if sha256_of(folder / SCENE_FILE) in (folder / CHECKSUMS_FILE).read_text():
+        described = scene_file(scene, CHECKSUMS_FILE).read_bytes().decode()
+        if sha256_of(scene_file(scene, SCENE_FILE)) in described:
             return ""
         return f"{SCENE_FILE} is not the file that {CHECKSUMS_FILE} describes"
+    except DatasetError as error:
+        return str(error).partition(";")[0]
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnicodeDecodeError):
         return f"{SCENE_FILE} or {CHECKSUMS_FILE} is missing or unreadable"
 
 
-def _set_aside(folder: Path, where: Path) -> Path:
+def _set_aside(scene: Path, where: Path) -> Path:
     where.mkdir(exist_ok=True)
-    kept, number = where / folder.name, 0
+    kept, number = where / scene.name, 0
     while kept.exists():
         number += 1
-        kept = where / f"{folder.name}.{number}"
-    return folder.rename(kept)
+        kept = where / f"{scene.name}.{number}"
+    return scene.rename(kept)

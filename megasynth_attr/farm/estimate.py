@@ -6,7 +6,8 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from megasynth_attr.dataset.paths import finished_scenes, scene_dir
+from megasynth_attr.dataset.paths import finished_scenes, scene_path
+from megasynth_attr.dataset.scene_files import bytes_on_disk
 from megasynth_attr.farm.events import host_name, read_events
 from megasynth_attr.scene.config import Config
 
@@ -31,9 +32,8 @@ def bytes_per_frame(config: Config, dataset: Path) -> Cost:
     indices = finished_scenes(dataset)
     sample = indices[:: max(1, len(indices) // MEASURED_SCENES)][:MEASURED_SCENES]
     if sample:
-        folders = [scene_dir(dataset, index) for index in sample]
-        size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
-        return Cost(size / (len(folders) * config.content.frames), True)
+        size = sum(bytes_on_disk(scene_path(dataset, index)) for index in sample)
+        return Cost(size / (len(sample) * config.content.frames), True)
     write, pixels = config.write, config.render.width_px * config.render.height_px
     per_pixel = BYTES_PER_PIXEL["rgb"] + BYTES_PER_PIXEL["depth"] * (0.5 if write.depth == "float16" else 1.0)
     per_pixel += sum(BYTES_PER_PIXEL[layer] for layer in ("normal", "instance", "position") if getattr(write, layer))

@@ -13,7 +13,7 @@ from megasynth_attr.core.files import read_json
 from megasynth_attr.core.machine import check_disk, check_writable
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import remove_leftovers
-from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file, finished_scenes, scene_dir, scene_name
+from megasynth_attr.dataset.paths import DATASET_FILE, TMP, failure_file, finished_scenes, is_finished, scene_name
 from megasynth_attr.dataset.record import finalise, open_for_writing
 from megasynth_attr.farm.claims import POLL_S, Claims
 from megasynth_attr.farm.damage import set_aside_damaged
@@ -132,7 +132,7 @@ def _finalise(plan: Plan, libraries: Mapping[str, Library]) -> None:
 
 def _raise_for_missing(plan: Plan) -> None:
     """Raise ScenesFailed if a selected scene does not exist; success is read from the files."""
-    missing = [task for task in plan.todo if not scene_dir(task.dataset, task.scene_index).is_dir()]
+    missing = [task for task in plan.todo if not is_finished(task.dataset, task.scene_index)]
     if not missing:
         return
     record = failure_file(missing[0].dataset, missing[0].scene_index)

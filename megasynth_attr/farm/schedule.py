@@ -9,7 +9,7 @@ from megasynth_attr.core.files import json_bytes, storage_errors
 from megasynth_attr.core.machine import check_disk
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import remove_if_empty, replace_atomically
-from megasynth_attr.dataset.paths import failure_file, scene_dir, scene_name
+from megasynth_attr.dataset.paths import failure_file, is_finished, scene_name
 from megasynth_attr.farm.claims import Claims
 from megasynth_attr.farm.estimate import cost_class
 from megasynth_attr.farm.events import EventLog
@@ -58,7 +58,7 @@ class Schedule:
         while self._claims.ended:
             task = self._claims.ended.popleft()
             self._untaken -= 1
-            if scene_dir(task.dataset, task.scene_index).is_dir():
+            if is_finished(task.dataset, task.scene_index):
                 self._progress.others += 1
                 self._progress.scene(task.key, task.frames)
             else:
@@ -108,7 +108,7 @@ class Schedule:
 
     def _done(self, item: Prepared, report: Report) -> None:
         task = item.task
-        if not scene_dir(task.dataset, task.scene_index).is_dir():  # the files are the truth, not the message
+        if not is_finished(task.dataset, task.scene_index):  # the files are the truth, not the message
             message = "the worker reported the scene as done, but its folder does not exist"
             self._failed(item, Problem("SceneMissing", message, int(ExitCode.CRASH)))
             return

@@ -13,6 +13,7 @@ from megasynth_attr.core.fields import REQUIRED, read_part, setting
 from megasynth_attr.core.files import read_json
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.reader import Dataset, open_dataset
+from megasynth_attr.dataset.scene_files import File, is_archive, scene_file
 from megasynth_attr.farm.library import list_hdris, pictures_folder
 from megasynth_attr.scene.factor import load_plugins, missing_plugin, registered
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
@@ -39,7 +40,7 @@ Opens a scene file in Blender's window, with its camera path as an animation and
 class Options:
     """What is opened; where its images are, if not where the scene's dataset says."""
 
-    scene: str = setting(REQUIRED, "the scene file, or the scene's folder")
+    scene: str = setting(REQUIRED, "the scene's folder or .tar file, or its scene file")
     save: str = setting("", "write a .blend file; required where Blender has no window")
     textures: str = setting(
         "pack", "pack: store the images in the .blend file; refer: store their paths", options=["pack", "refer"]
@@ -51,19 +52,21 @@ class Options:
     cache: str = setting("", "where procedural materials are kept; empty: beside the dataset")
     plugins: tuple[str, ...] = setting((), "files or modules that declare further factors; none is taken from datasets")
 
-    @property
-    def scene_file(self) -> Path:
-        path = Path(self.scene)
-        return (path / paths.SCENE_FILE if path.is_dir() else path).absolute()
+    def file(self, name: str) -> File:
+        """Return one of the scene's files; the scene file under the name that was given."""
+        path = Path(self.scene).absolute()
+        if path.is_dir() or is_archive(path):
+            return scene_file(path, name)
+        return path if name == paths.SCENE_FILE else path.with_name(name)
 
 
 def main(words: list[str]) -> None:
     """Build the scene named by ``words`` in this Blender and show or save it."""
     options = parse(Options, words, HELP)
     load_plugins(options.plugins)
-    dataset = dataset_of(options.scene_file)
+    dataset = dataset_of(Path(options.scene).absolute())
     options = completed(options, dataset)
-    scene = read_scene(options.scene_file, keep_unknown=True)
+    scene = read_scene(options.file(paths.SCENE_FILE), keep_unknown=True)
     for name in sorted(scene.factors.keys() - registered().keys()):
         recorded = dataset.recorded.config.plugins if dataset else {}
         print(f"the scene is shown without one factor: {missing_plugin(name, recorded)}", file=sys.stderr, flush=True)
@@ -74,7 +77,7 @@ def main(words: list[str]) -> None:
 
     if load_bpy().app.background and not options.save:
         raise ConfigError("save= is missing: this Blender has no window, so name the .blend file to write")
-    settings, render = options.scene_file.with_name(paths.RENDER_FILE), RenderSettings()
+    settings, render = options.file(paths.RENDER_FILE), RenderSettings()
     if settings.is_file():
         render = from_plain(RenderSettings, read_json(settings).get("render"), str(settings))
     stage = build_scene(scene, find_assets(scene, options), render=render, write=WriteSettings())
@@ -85,10 +88,10 @@ def main(words: list[str]) -> None:
         print(f"saved {options.save}")
 
 
-def dataset_of(scene_file: Path) -> Dataset | None:
-    """Return the dataset that a scene lies in, None if it lies in none."""
-    folder = scene_file.parents[3] if len(scene_file.parents) > 4 else scene_file.parent
-    return open_dataset(folder) if (folder / paths.DATASET_FILE).is_file() else None
+def dataset_of(scene: Path) -> Dataset | None:
+    """Return the dataset that a scene, or the scene file in its folder, lies in; None if it lies in none."""
+    found = [folder for folder in scene.parents[2:4] if (folder / paths.DATASET_FILE).is_file()]
+    return open_dataset(found[0]) if found else None
 
 
 @dataclass(frozen=True)

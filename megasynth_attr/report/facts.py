@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import typing
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +20,10 @@ from megasynth_attr.dataset.paths import (
     RENDER_FILE,
     VERIFY_FILE,
     finished_scenes,
-    scene_dir,
+    scene_path,
 )
 from megasynth_attr.dataset.reader import Dataset
+from megasynth_attr.dataset.scene_files import file_sizes, scene_file
 from megasynth_attr.report.checks import Verification, read_verification
 from megasynth_attr.scene.factor import registered
 
@@ -129,18 +129,18 @@ def _layer_sizes(folder: Path, indices: Sequence[int]) -> tuple[LayerSize, ...]:
     files: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for index in indices:
-        for entry in os.scandir(scene_dir(folder, index)):
-            name = entry.name if entry.name in LAYERS else "json"
-            found = [e.stat().st_size for e in os.scandir(entry.path)] if entry.is_dir() else [entry.stat().st_size]
-            files[name] += len(found)
-            sizes[name] += sum(found)
+        for name, size in file_sizes(scene_path(folder, index)).items():
+            folder_name = name.partition("/")[0]
+            layer = folder_name if folder_name in LAYERS else "json"
+            files[layer] += 1
+            sizes[layer] += size
     return tuple(LayerSize(name, files[name], sizes[name]) for name in (*LAYERS, "json") if files[name])
 
 
 def _renderers(folder: Path, indices: Sequence[int]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for index in indices:
-        record = read_json(scene_dir(folder, index) / RENDER_FILE)
+        record = read_json(scene_file(scene_path(folder, index), RENDER_FILE))
         shown = [f"Blender {record['blender']}" if "blender" in record else "unknown renderer"]
         counts[" · ".join(shown + [str(record[k]) for k in ("device", "quality") if k in record])] += 1
     return dict(sorted(counts.items()))

@@ -41,6 +41,13 @@ class WriteSettings:
     normal: bool = setting(False, "write world-space normals (EXR, 3 channels)")
     instance: bool = setting(False, "write instance ids (16-bit PNG)")
     position: bool = setting(False, "write world-space positions (EXR, 3 channels)")
+    pack: str = setting(
+        "folder",
+        "a scene is a folder, or one tar file with the same files in it, read without unpacking",
+        options=["folder", "tar"],
+        identity=False,
+        added=True,
+    )
 
 
 @dataclass(frozen=True)

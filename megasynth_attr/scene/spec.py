@@ -8,12 +8,11 @@ World: right-handed, z up. Cameras: OpenCV (x right, y down, z forward). Quatern
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.codec import canonical_json, content_hash, from_plain
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import decode_json, read_regular
+from megasynth_attr.core.files import StoredFile, decode_json, read_regular
 from megasynth_attr.scene.factor import registered
 
 FORMAT = "megasynth-attr scene 1"
@@ -223,7 +222,7 @@ def scene_from_json(text: str, where: str = "scene.json", *, keep_unknown: bool 
     return scene
 
 
-def read_scene(path: Path, *, keep_unknown: bool = False) -> Scene:
+def read_scene(path: StoredFile, *, keep_unknown: bool = False) -> Scene:
     """Return the Scene of a scene.json file (see ``scene_from_json``); DatasetError if it is missing or unreadable."""
     try:
         text = read_regular(path).decode()

@@ -70,8 +70,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_full_disk(small_disk: Path) -> None:
-    settings = synthetic.config(*synthetic.ALL_LAYERS)
+@pytest.mark.parametrize("pack", ["folder", "tar"])
+def test_full_disk(small_disk: Path, pack: str) -> None:
+    settings = synthetic.config(*synthetic.ALL_LAYERS, f"write.pack={pack}")
     folder = open_for_writing(settings, small_disk, 0)
     with pytest.raises(
         EnvironmentProblem, match=r"000000\..*No space left.*the disk is full; free some space"

@@ -7,7 +7,6 @@ what is being written. Several datasets may share one ``out`` if layout and opti
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,10 @@ from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentPro
 from megasynth_attr.core.files import read_json, storage_errors
 from megasynth_attr.core.run_folder import Kind, require_same, share
 from megasynth_attr.core.temporary import TMP, publish, remove_leftovers, working_folder
+from megasynth_attr.dataset.archive import Member
 from megasynth_attr.dataset.paths import RENDER_ANEW
 from megasynth_attr.dataset.reader import Dataset
+from megasynth_attr.dataset.scene_files import File
 
 MARKER = ".megasynth-export"
 EXPORT_FORMAT = "megasynth-attr export 1"
@@ -67,13 +68,18 @@ def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any]) 
     remove_leftovers(marker / TMP)
 
 
-def place_file(source: Path, destination: Path, link: bool) -> None:
+def place_file(source: File, destination: Path, link: bool) -> None:
     """Copy ``source`` byte by byte, or hard-link it: that takes no space, but editing one then changes the other."""
     if not source.is_file():
         raise DatasetError(f"{source} is missing; {RENDER_ANEW}")
     if not link:
-        shutil.copyfile(source, destination)
+        destination.write_bytes(source.read_bytes())
         return
+    if isinstance(source, Member):
+        raise ConfigError(
+            f"{source} is inside an archive and cannot be hard-linked; use link=false, or unpack the dataset first: "
+            "python -m megasynth_attr.dataset.pack dataset=<dir> to=folder"
+        )
     try:
         os.link(source, destination)
     except OSError as error:

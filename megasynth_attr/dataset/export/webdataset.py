@@ -30,7 +30,7 @@ def write_shard(file: Path, dataset: Dataset, scenes: Sequence[SceneData]) -> No
     """Write all views of ``scenes`` as the tar file ``file``."""
     with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
         for scene in scenes:
-            hashes = read_json(scene.path / paths.SCENE_FILE)["hashes"]
+            hashes = read_json(scene.file(paths.SCENE_FILE))["hashes"]
             for view in scene.views:
                 _add_view(tar, dataset, scene, view, hashes)
 

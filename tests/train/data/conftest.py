@@ -25,6 +25,12 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with every scene as a tar file; not to be changed."""
+    return synthetic.write_dataset(synthetic.config("write.pack=tar"), tmp_path_factory.mktemp("packed"))
+
+
+@pytest.fixture(scope="session")
 def paper(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in the paper's layout: the folder above ``texture_00``; not to be changed."""
     out = tmp_path_factory.mktemp("paper")

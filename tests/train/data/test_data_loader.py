@@ -55,6 +55,11 @@ def test_any_number_of_workers_gives_the_same_bytes_in_order(ours, reference, wo
     assert [step for step, *_ in reference] == list(range(5))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_packed_scenes_give_the_same_bytes(packed, reference, workers):
+    assert [content(batch) for batch in loaded(packed, workers=workers)] == reference
+
+
 @pytest.mark.slow
 def test_spawned_workers_give_the_same_bytes(ours, reference):
     assert [content(b) for b in loaded(ours, steps=2, workers=1, start_method="spawn")] == reference[:2]

@@ -54,6 +54,23 @@ class TestReading:
                     np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
                     assert getattr(left, name).dtype == getattr(right, name).dtype
 
+    def test_packed_scenes_are_the_same_data(self, ours, packed):
+        first, second = opened(ours), opened(packed)
+        assert second.fingerprint == first.fingerprint
+        assert [(s.name, s.identity, s.digest) for s in second.train] == [
+            (s.name, s.identity, s.digest) for s in first.train
+        ]
+        assert [s.folder.name for s in second.train] == ["000000.tar", "000001.tar", "000002.tar"]
+
+    def test_a_torn_archive_is_named(self, packed, tmp_path):
+        copy = shutil.copytree(packed, tmp_path / "texture_00")
+        torn = copy / "scenes/000/000001.tar"
+        torn.write_bytes(torn.read_bytes()[:-1000])
+        with pytest.raises(DatasetError, match=r"000001\.tar is no packed scene or not a whole one.*on_bad_file=skip"):
+            opened(copy)
+        data = opened(copy, on_bad_file="skip")
+        assert len(data.train) == 2 and [bad.scene for bad in data.unreadable] == ["texture_00/000001"]
+
     def test_half_precision_depth(self, tmp_path):
         folder = synthetic.write_dataset(synthetic.config("write.depth=float16"), tmp_path)
         frame = opened(folder).train[0].read_views([0])[0]

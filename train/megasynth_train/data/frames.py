@@ -6,11 +6,11 @@ Transparent pixels show white. The released loader trains on black and evaluates
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import StoredFile
 
 BACKGROUND = 255  # white wherever alpha is 0, as in VGGT's own evaluation; the maximum below relies on it
 _ROTATION_TOLERANCE = 1e-3  # files with five decimals pass, a scaled or sheared matrix does not
@@ -29,7 +29,7 @@ class FrameArrays:
     camera_from_world: np.ndarray
 
 
-def over_background(image: np.ndarray, file: Path) -> np.ndarray:
+def over_background(image: np.ndarray, file: StoredFile) -> np.ndarray:
     """Return H×W×3 uint8: an H×W×3 image as it is, an H×W×4 one (straight alpha) over white, rounded to nearest.
 
     DatasetError naming ``file`` for anything else.
@@ -51,7 +51,7 @@ def over_background(image: np.ndarray, file: Path) -> np.ndarray:
     return rgb
 
 
-def check_depth(depth_z: np.ndarray, file: Path) -> np.ndarray:
+def check_depth(depth_z: np.ndarray, file: StoredFile) -> np.ndarray:
     """Return ``depth_z``; DatasetError naming ``file`` if a value is NaN, infinite or negative."""
     if not (depth_z.min(initial=0) >= 0 and depth_z.max(initial=0) < np.inf):  # NaN fails both
         bad = ~np.isfinite(depth_z) | (depth_z < 0)

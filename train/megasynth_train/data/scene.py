@@ -22,7 +22,7 @@ class TrainingScene:
     """One scene on disk, of either layout. Small: files are opened when views are read."""
 
     name: str  # <dataset or category>/<scene>
-    folder: Path
+    folder: Path  # or archive
     layout: str  # OURS or PAPER
     identity: str  # hashed for the split: the hash of scene.json, or the name in the paper's layout
     digest: str  # SHA-256 of scene.json or opencv_cameras.json
@@ -43,11 +43,11 @@ class BadScene:
 
 
 def our_scene(name: str, folder: Path) -> TrainingScene:
-    """Return a scene folder of the generator; DatasetError naming what is missing or wrong with its cameras."""
-    file = folder / paths.SCENE_FILE
+    """Return a scene of the generator; DatasetError naming what is missing or wrong with its cameras."""
+    data = SceneData(folder)
+    file = data.file(paths.SCENE_FILE)
     if not file.is_file():
         raise DatasetError(f"{file} is missing; {RENDER_ANEW}")
-    data = SceneData(folder)
     size = data.cameras["height_px"], data.cameras["width_px"]
     for i, pose in enumerate(data.camera_from_world):
         check_camera(data.intrinsics, pose, size, f"{folder / paths.CAMERAS_FILE}, view {i}")

@@ -124,24 +124,23 @@ def _open_source(root: Path, settings: DataSettings, notes: list[str]) -> tuple[
                 f"(<category>/<scene>/{paper_layout.CAMERAS_FILE})"
             )
         chosen = parse_indices(settings.scenes, len(folders), "data.scenes")
-        return [_named(paper_scene, folders[i].parent.name, folders[i]) for i in chosen], []
+        return [_named(paper_scene, f"{folders[i].parent.name}/{folders[i].name}", folders[i]) for i in chosen], []
     scenes = [scene for dataset in datasets for scene in _scenes_of(dataset, settings, notes)]
     return scenes, [str(dataset.record.get("fingerprint", "")) for dataset in datasets]
 
 
-def _named(read: Callable[[str, Path], TrainingScene], group: str, folder: Path) -> _Named:
-    name = f"{group}/{folder.name}"
+def _named(read: Callable[[str, Path], TrainingScene], name: str, folder: Path) -> _Named:
     return name, partial(read, name, folder)
 
 
 def _scenes_of(dataset: Dataset, settings: DataSettings, notes: list[str]) -> list[_Named]:
     wanted = set(parse_indices(settings.scenes, dataset.scene_count, "data.scenes"))
-    folders = [scene.path for scene in dataset.scenes if scene.index in wanted]
-    if not folders:
+    scenes = [scene for scene in dataset.scenes if scene.index in wanted]
+    if not scenes:
         raise DatasetError(f"{dataset.path} has no complete scene (data.scenes={settings.scenes}); {RENDER_REST}")
-    if len(folders) < len(wanted):
-        notes.append(f"{dataset.path} is incomplete: {len(folders)} of {len(wanted)} scenes; {RENDER_REST}")
-    return [_named(our_scene, dataset.path.name, folder) for folder in folders]
+    if len(scenes) < len(wanted):
+        notes.append(f"{dataset.path} is incomplete: {len(scenes)} of {len(wanted)} scenes; {RENDER_REST}")
+    return [_named(our_scene, f"{dataset.path.name}/{scene.name}", scene.path) for scene in scenes]
 
 
 def _all_read(named: Iterable[_Named], skip: bool, bad: list[BadScene]) -> list[TrainingScene]:
