@@ -18,7 +18,9 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "train"), str(ROOT), str(ROOT / "tests" / "dataset")]
 
+from megasynth_attr.core.files import json_bytes, read_json, sha256_of  # noqa: E402
 from megasynth_attr.core.pages.words import markdown_table  # noqa: E402
+from megasynth_attr.dataset.paths import CHECKSUMS_FILE  # noqa: E402
 
 
 def ray_cast_dataset(folder: Path, noise: int, *words: str) -> Path:
@@ -32,6 +34,10 @@ def ray_cast_dataset(folder: Path, noise: int, *words: str) -> Path:
         drawn = generator.integers(-noise, noise + 1, rgba[..., :3].shape, dtype=np.int16)
         rgba[..., :3] += drawn * (rgba[..., 3:] > 0)
         Image.fromarray(rgba.clip(0, 255).astype(np.uint8)).save(file, compress_level=4)
+        checksums = file.parents[1] / CHECKSUMS_FILE
+        record = read_json(checksums)
+        record["files"][f"rgb/{file.name}"] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        checksums.write_bytes(json_bytes(record))
     return dataset
 
 

@@ -2,13 +2,14 @@
 
 The ``OpenEXR`` package cannot be used inside every Blender: in a Blender that is linked with the system's libOpenEXR
 (Debian's 3.4) its C functions resolve to those of the system's other version, and reading crashes the process. So
-whatever may run inside Blender uses this module, and the package serves rarer compressions elsewhere. It reads what
-Blender writes and writes what every EXR reader reads.
+whatever may run inside Blender uses this module, and the package serves elsewhere: rarer compressions, and speed. It
+reads what Blender writes and writes what every EXR reader reads.
 Format: https://openexr.com/en/latest/OpenEXRFileLayout.html
 """
 
 from __future__ import annotations
 
+import io
 import struct
 import sys
 import zlib
@@ -211,6 +212,18 @@ def _decompress(packed: bytes, compression: str, size: int) -> np.ndarray:
     raw, half = np.empty(size, np.uint8), -(-size // 2)
     raw[0::2], raw[1::2] = split[:half], split[half:]
     return raw
+
+
+def decode_intact_exr(content: bytes) -> dict[str, np.ndarray]:
+    """Return what ``decode_exr`` does, three times as fast, by the OpenEXR package. Not inside Blender.
+
+    For bytes that are known to be those of ``encode_exr``: of damaged files the package prints its own complaints, and
+    it repairs some that ``decode_exr`` refuses.
+    """
+    import OpenEXR
+
+    with OpenEXR.File(io.BytesIO(content), separate_channels=True, num_threads=0) as image:
+        return {name: channel.pixels for name, channel in image.channels().items()}
 
 
 def decode_rarer_exr(content: bytes, path: Path) -> dict[str, np.ndarray]:

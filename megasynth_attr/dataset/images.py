@@ -9,7 +9,7 @@ Nothing here waits for the disk: ``sync_tree`` does, once for the folder that ho
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from megasynth_attr.core.exr import ExrError, decode_exr, encode_exr
 from megasynth_attr.core.files import StoredFile, storage_errors
 from megasynth_attr.core.pictures import decode_whole_numbers, read_content, read_picture
 from megasynth_attr.dataset.paths import RENDER_ANEW
+
+Decoder = Callable[[bytes], dict[str, np.ndarray]]  # of EXR files: decode_exr, or what does the same
 
 PNG_LEVEL = 4
 EXR_COMPRESSION = "zip"
@@ -79,18 +81,18 @@ def read_ids(path: StoredFile, advice: str = RENDER_ANEW) -> np.ndarray:
     return decode_whole_numbers(read_content(path, advice), str(path), advice)
 
 
-def read_exr(path: StoredFile, advice: str = RENDER_ANEW) -> dict[str, np.ndarray]:
+def read_exr(path: StoredFile, advice: str = RENDER_ANEW, decode: Decoder = decode_exr) -> dict[str, np.ndarray]:
     """Return the channels of an EXR file by name, H×W; DatasetError as in ``read_image``."""
     content = read_content(path, advice)
     try:
-        return decode_exr(content)
+        return decode(content)
     except (ExrError, MemoryError) as error:  # a damaged header can ask for any amount of memory
         raise DatasetError(f"{path} cannot be read ({error}); {advice}") from None
 
 
-def read_depth(path: StoredFile) -> np.ndarray:
+def read_depth(path: StoredFile, decode: Decoder = decode_exr) -> np.ndarray:
     """Return H×W float32 depth (channel Z); DatasetError if the file is missing, damaged or holds something else."""
-    return _channels(path, "Z")[0]
+    return _channels(path, "Z", decode)[0]
 
 
 def read_vectors(path: StoredFile) -> np.ndarray:
@@ -103,9 +105,9 @@ def _write(path: Path, content: bytes) -> None:
         path.write_bytes(content)
 
 
-def _channels(path: StoredFile, names: str) -> list[np.ndarray]:
-    channels = read_exr(path)
+def _channels(path: StoredFile, names: str, decode: Decoder = decode_exr) -> list[np.ndarray]:
+    channels = read_exr(path, decode=decode)
     if missing := [name for name in names if name not in channels]:
         held = ", ".join(sorted(channels)) or "none at all"
         raise DatasetError(f"{path} has no channel {missing[0]}, which this layer needs, but {held}; {RENDER_ANEW}")
-    return [channels[name].astype(np.float32) for name in names]
+    return [channels[name].astype(np.float32, copy=False) for name in names]

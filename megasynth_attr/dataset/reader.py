@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.exr import decode_exr
 from megasynth_attr.core.fields import read_part
 from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_attr.core.names import within
+from megasynth_attr.core.pictures import read_picture
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.archive import FileSum, listed_files
 from megasynth_attr.dataset.conventions import CAMERAS_FORMAT, DATASET_FORMAT
-from megasynth_attr.dataset.images import read_depth, read_ids, read_image, read_vectors
+from megasynth_attr.dataset.images import Decoder, read_depth, read_ids, read_vectors
 from megasynth_attr.dataset.paths import RENDER_ANEW
 from megasynth_attr.dataset.record_file import Entry, listed_scenes, read_record_file
 from megasynth_attr.dataset.recorded import ImageSize, RecordedDataset, read_recorded
@@ -59,7 +62,14 @@ class View:
     @property
     def image(self) -> np.ndarray:
         """H×W×4 uint8: sRGB with straight alpha; alpha is 0 where nothing is hit (in haze, 255 everywhere)."""
-        return self._shaped(read_image(self.file("rgb")), "rgb", 4)
+        return np.array(self.picture)
+
+    @property
+    def picture(self) -> Image.Image:
+        """``image`` as Pillow decodes it, not yet copied into an array."""
+        picture = read_picture(self.file("rgb"), RENDER_ANEW).image
+        self._require_shape((picture.height, picture.width, len(picture.getbands())), "rgb", 4)
+        return picture
 
     @property
     def rgb(self) -> np.ndarray:
@@ -69,7 +79,11 @@ class View:
     @property
     def depth_z(self) -> np.ndarray:
         """H×W float32: planar z in scene units at the pixel centre, 0 where nothing is hit."""
-        return self._shaped(read_depth(self.file("depth")), "depth")
+        return self.depth_by(decode_exr)
+
+    def depth_by(self, decode: Decoder) -> np.ndarray:
+        """Return ``depth_z``, its file decoded by ``decode``, which does what ``decode_exr`` does."""
+        return self._shaped(read_depth(self.file("depth"), decode), "depth")
 
     @property
     def normal(self) -> np.ndarray | None:
@@ -100,10 +114,13 @@ class View:
         return world_points(self.depth_z, self.intrinsics, self.camera_from_world)
 
     def _shaped(self, array: np.ndarray, layer: str, channels: int | None = None) -> np.ndarray:
-        expected = (self.height_px, self.width_px) + ((channels,) if channels else ())
-        if array.shape != expected:
-            raise DatasetError(f"{self.file(layer)} has shape {array.shape}, but cameras.json says {expected}")
+        self._require_shape(array.shape, layer, channels)
         return array
+
+    def _require_shape(self, shape: tuple[int, ...], layer: str, channels: int | None) -> None:
+        expected = (self.height_px, self.width_px) + ((channels,) if channels else ())
+        if shape != expected:
+            raise DatasetError(f"{self.file(layer)} has shape {shape}, but cameras.json says {expected}")
 
 
 @dataclass(frozen=True)

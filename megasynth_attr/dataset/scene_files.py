@@ -31,6 +31,11 @@ def size_of(file: File) -> int:
     return file.size if isinstance(file, Member) else file.stat().st_size
 
 
+def size_and_time(file: File) -> tuple[int, int]:
+    """Return the bytes of a file that is there, and when it or its archive was changed last, in nanoseconds."""
+    return size_of(file), (file.archive if isinstance(file, Member) else file).stat().st_mtime_ns
+
+
 def holds(scene: Path, layer: str) -> bool:
     """Return whether a scene was written with a layer; DatasetError as ``file_sizes``."""
     if is_archive(scene):

@@ -79,7 +79,7 @@ class TestReading:
     def test_transparency_shows_white(self):
         image = np.zeros((1, 4, 4), np.uint8)
         image[0] = [[10, 20, 30, 255], [10, 20, 30, 0], [10, 20, 30, 128], [0, 0, 0, 1]]
-        got = over_background(image, Path("x.png"))[0].astype(float)
+        got = over_background(Image.fromarray(image))[0].astype(float)
         exact = image[0, :, :3] * (image[0, :, 3:] / 255) + 255 * (1 - image[0, :, 3:] / 255)
         np.testing.assert_allclose(got, exact, atol=0.5)
 

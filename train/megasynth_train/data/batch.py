@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from megasynth_attr.core.errors import DatasetError
+from megasynth_train.data.cache import FrameCache
 from megasynth_train.data.colour import Jitter
 from megasynth_train.data.frames import FrameArrays
 from megasynth_train.data.plan import Sampling, StepPlan
@@ -58,21 +61,21 @@ class RawBatch:
         )
 
 
-def load_step(sampling: Sampling, step: int) -> RawBatch:
-    """Return the batch of a step, read from disk.
+def load_step(sampling: Sampling, step: int, cache: FrameCache | None = None) -> RawBatch:
+    """Return the batch of a step, read from disk or ``cache``.
 
     A scene that cannot be read raises its DatasetError, or with ``on_bad_file=skip`` is replaced as
     ``Sampling.replacement`` draws; DatasetError if no scene is left to draw.
     """
     plan, scenes = sampling.plan(step), sampling.scenes
-    frames: list[list[FrameArrays]] = []
+    read: list[_SceneViews] = []
     chosen, views = list(plan.scenes), list(plan.views)
     unreadable: dict[int, BadScene] = {}
     for slot in range(len(chosen)):
         while True:
             scene = scenes[chosen[slot]]
             try:
-                frames.append(scene.read_views(views[slot]))
+                read.append(_SceneViews(scene.each_view(views[slot], cache), len(views[slot])))
                 break
             except DatasetError as error:
                 if sampling.settings.on_bad_file != "skip":
@@ -85,11 +88,11 @@ def load_step(sampling: Sampling, step: int) -> RawBatch:
     return RawBatch(
         step=plan.step,
         image_size_hw=plan.image_size_hw,
-        images_u8=tuple(torch.from_numpy(np.stack([f.rgb for f in of_scene])) for of_scene in frames),
-        depth_z=tuple(torch.from_numpy(np.stack([f.depth_z for f in of_scene])) for of_scene in frames),
-        intrinsics=torch.from_numpy(np.stack([[f.intrinsics for f in of_scene] for of_scene in frames])),
-        camera_from_world=torch.from_numpy(np.stack([[f.camera_from_world for f in of_scene] for of_scene in frames])),
-        windows=_windows(plan, frames),
+        images_u8=tuple(of_scene.images_u8 for of_scene in read),
+        depth_z=tuple(of_scene.depth_z for of_scene in read),
+        intrinsics=torch.from_numpy(np.stack([of_scene.intrinsics for of_scene in read])),
+        camera_from_world=torch.from_numpy(np.stack([of_scene.camera_from_world for of_scene in read])),
+        windows=_windows(plan, read),
         jitter=plan.jitter,
         names=tuple(scenes[i].name for i in chosen),
         views=tuple(views),
@@ -98,17 +101,47 @@ def load_step(sampling: Sampling, step: int) -> RawBatch:
     )
 
 
-def _windows(plan: StepPlan, frames: Sequence[Sequence[FrameArrays]]) -> np.ndarray:
+class _SceneViews:
+    """The views of one scene: [S, …], as in ``RawBatch``.
+
+    Every frame is copied once, to where the training process will see it: fresh memory costs more than copying.
+    """
+
+    images_u8: Tensor
+    depth_z: Tensor
+
+    def __init__(self, frames: Iterable[FrameArrays], count: int) -> None:
+        intrinsics, camera_from_world = [], []
+        for i, frame in enumerate(frames):
+            if i == 0:
+                self.images_u8 = _empty((count, *frame.rgb.shape), torch.uint8)
+                self.depth_z = _empty((count, *frame.depth_z.shape), torch.float32)
+            self.images_u8.numpy()[i] = frame.rgb
+            self.depth_z.numpy()[i] = frame.depth_z
+            intrinsics.append(frame.intrinsics)
+            camera_from_world.append(frame.camera_from_world)
+        self.intrinsics, self.camera_from_world = np.stack(intrinsics), np.stack(camera_from_world)
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return a new tensor; in a worker in shared memory, where it would be copied on its way out."""
+    if get_worker_info() is None:
+        return torch.empty(tuple(shape), dtype=dtype)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=dtype).set_(storage).view(tuple(shape))
+
+
+def _windows(plan: StepPlan, read: Sequence[_SceneViews]) -> np.ndarray:
     """Return [B, S, 4]: the planned crop and zoom of every frame around its own principal point."""
     windows = [
         crop_window(
-            (frame.depth_z.shape[0], frame.depth_z.shape[1]),
-            (frame.intrinsics[0, 2], frame.intrinsics[1, 2]),
+            (of_scene.depth_z.shape[1], of_scene.depth_z.shape[2]),
+            (intrinsics[0, 2], intrinsics[1, 2]),
             plan.image_size_hw,
             tuple(plan.crops[b, s]),
             plan.zooms[b, s],
         )
-        for b, of_scene in enumerate(frames)
-        for s, frame in enumerate(of_scene)
+        for b, of_scene in enumerate(read)
+        for s, intrinsics in enumerate(of_scene.intrinsics)
     ]
     return np.array(windows, dtype=np.int64).reshape(*plan.zooms.shape, 4)

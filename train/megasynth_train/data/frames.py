@@ -6,13 +6,14 @@ Transparent pixels show white. The released loader trains on black and evaluates
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import StoredFile
 
-BACKGROUND = 255  # white wherever alpha is 0, as in VGGT's own evaluation; the maximum below relies on it
 _ROTATION_TOLERANCE = 1e-3  # files with five decimals pass, a scaled or sheared matrix does not
 
 
@@ -29,26 +30,34 @@ class FrameArrays:
     camera_from_world: np.ndarray
 
 
-def over_background(image: np.ndarray, file: StoredFile) -> np.ndarray:
-    """Return H×W×3 uint8: an H×W×3 image as it is, an H×W×4 one (straight alpha) over white, rounded to nearest.
+class StoredFrame(Protocol):
+    """One view on disk, of either layout."""
 
-    DatasetError naming ``file`` for anything else.
+    @property
+    def image_size_hw(self) -> tuple[int, int]: ...
+    @property
+    def intrinsics(self) -> np.ndarray: ...
+    @property
+    def camera_from_world(self) -> np.ndarray: ...
+
+    def decode(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``rgb`` and ``depth_z``; DatasetError naming the file that is missing, damaged or of another size."""
+
+    def stamp(self) -> str:
+        """Return what identifies the content of both files if ``is_intact``; "" if that is not known."""
+
+    def is_intact(self) -> bool:
+        """Return whether the files hold what ``stamp`` says."""
+
+
+def over_background(image: Image.Image) -> np.ndarray:
+    """Return H×W×3 uint8: a picture of mode RGB as it is, one of mode RGBA (straight alpha) over white, rounded to
+    nearest.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
-        raise DatasetError(
-            f"{file} is not an 8-bit RGB or RGBA image (it holds {image.dtype} numbers of shape {image.shape})"
-        )
-    if image.shape[2] == 3:
-        return np.ascontiguousarray(image)
-    alpha = image[..., 3]
-    white_where_clear = (alpha == 0) * np.uint8(BACKGROUND)
-    rgb = np.empty((*alpha.shape, 3), np.uint8)
-    for channel in range(3):  # loops along rows: ten times faster than along the three channels
-        np.maximum(image[..., channel], white_where_clear, out=rgb[..., channel])
-    rows, columns = np.nonzero((alpha > 0) & (alpha < 255))  # silhouettes: few pixels
-    weight = alpha[rows, columns, None].astype(np.uint16)
-    rgb[rows, columns] = (rgb[rows, columns] * weight + BACKGROUND * (255 - weight) + 127) // 255
-    return rgb
+    if image.mode == "RGBA":
+        coloured, image = image, Image.new("RGB", image.size, "white")
+        image.paste(coloured, mask=coloured)
+    return np.asarray(image)
 
 
 def check_depth(depth_z: np.ndarray, file: StoredFile) -> np.ndarray:

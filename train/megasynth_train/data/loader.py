@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, MegaSynthError, first_line
 from megasynth_train.data.batch import RawBatch, load_step
+from megasynth_train.data.cache import PIXEL_BYTES, SHARED_MEMORY, FrameCache, open_cache
 from megasynth_train.data.plan import Sampling
 
-_SHARED_MEMORY = Path("/dev/shm")
 _GRACE_READS = (
     200  # max_bad_share is applied to at least this many reads: one bad scene in the first step proves nothing
 )
@@ -32,12 +31,12 @@ _GRACE_READS = (
 class StepDataset(Dataset[RawBatch | MegaSynthError]):
     """Item = step. Expected errors are returned: raised in a worker, they would arrive as a traceback."""
 
-    def __init__(self, sampling: Sampling) -> None:
-        self.sampling = sampling
+    def __init__(self, sampling: Sampling, cache: FrameCache | None) -> None:
+        self.sampling, self.cache = sampling, cache
 
     def __getitem__(self, step: int) -> RawBatch | MegaSynthError:
         try:
-            return load_step(self.sampling, step)
+            return load_step(self.sampling, step, self.cache)
         except MegaSynthError as error:
             return error
 
@@ -56,10 +55,11 @@ class StepLoader:
         self.reads = self.bad_reads = 0
         if not sampling.scenes:
             raise DatasetError(f"there is no {'training' if sampling.training else 'validation'} scene to load")
+        cache = open_cache(settings)
         workers = min(settings.workers, len(steps))
         options: dict[str, Any] = {}
         if workers:
-            _check_shared_memory(sampling, workers * settings.prefetch + 1)
+            _check_shared_memory(sampling, workers * settings.prefetch + 1, cache)
             options = {
                 "prefetch_factor": settings.prefetch,
                 "persistent_workers": True,
@@ -67,7 +67,7 @@ class StepLoader:
                 "worker_init_fn": _leave_signals_to_the_main_process,
             }
         self._loader: DataLoader[RawBatch | MegaSynthError] | None = DataLoader(
-            StepDataset(sampling),
+            StepDataset(sampling, cache),
             batch_size=None,
             sampler=steps,
             num_workers=workers,
@@ -119,7 +119,7 @@ def dead_workers_named() -> Iterator[None]:
             raise
         raise EnvironmentProblem(
             f"a loader process died ({first_line(error)}): most likely memory or shared memory "
-            f"({_SHARED_MEMORY}) ran out; lower data.workers or data.prefetch, or use data.workers=0"
+            f"({SHARED_MEMORY}) ran out; lower data.workers or data.prefetch, or use data.workers=0"
         ) from error
 
 
@@ -142,15 +142,21 @@ def _end_with(parent: int) -> None:
     os._exit(0)
 
 
-def _check_shared_memory(sampling: Sampling, batches: int) -> None:
-    """Raise EnvironmentProblem, instead of a later bus error, if ``batches`` batches do not fit into shared memory."""
-    if not _SHARED_MEMORY.is_dir():
+def _check_shared_memory(sampling: Sampling, batches: int, cache: FrameCache | None) -> None:
+    """Raise EnvironmentProblem, instead of a later bus error, if ``batches`` batches do not fit into shared memory,
+    beside what may be added to a ``cache`` there.
+    """
+    if not SHARED_MEMORY.is_dir():
         return
     pixels = max(scene.image_size_hw[0] * scene.image_size_hw[1] for scene in sampling.scenes)
-    needed = batches * sampling.settings.images_per_step * pixels * 7  # 3 bytes of colour, 4 of depth
-    free = shutil.disk_usage(_SHARED_MEMORY).free
+    needed = batches * sampling.settings.images_per_step * pixels * PIXEL_BYTES
+    key = ""
+    if cache is not None and sampling.training and cache.folder.is_relative_to(SHARED_MEMORY):
+        needed, key = needed + cache.room_bytes(), "data.cache_gib, "
+    free = shutil.disk_usage(SHARED_MEMORY).free
     if needed > free:
         raise EnvironmentProblem(
-            f"{needed / 1e6:.0f} MB of shared memory are needed and {_SHARED_MEMORY} has {free / 1e6:.0f} MB free: "
-            "lower data.workers or data.prefetch, use data.workers=0, or give the container more (docker --shm-size)"
+            f"{needed / 1e6:.0f} MB of shared memory are needed and {SHARED_MEMORY} has {free / 1e6:.0f} MB free: "
+            f"lower {key}data.workers or data.prefetch, use data.workers=0, or give the container more "
+            "(docker --shm-size)"
         )

@@ -13,7 +13,6 @@ reads cx, cy in the same way (it adds the half pixel), but unprojects without th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,11 +21,10 @@ import numpy as np
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import ExrError, decode_rarer_exr
-from megasynth_attr.core.files import read_json
+from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_attr.core.names import inside
-from megasynth_attr.core.pictures import read_content
-from megasynth_attr.dataset.images import read_image
-from megasynth_train.data.frames import FrameArrays, check_camera, check_depth, over_background
+from megasynth_attr.core.pictures import read_content, read_picture
+from megasynth_train.data.frames import check_camera, check_depth, over_background
 
 CAMERAS_FILE = "opencv_cameras.json"
 _FARTHEST = 1e9  # larger depths mean background
@@ -37,13 +35,32 @@ _NUMBERS = ("fx", "fy", "cx", "cy", "w", "h")
 
 @dataclass(frozen=True)
 class PaperFrame:
-    """One entry of the cameras file, checked."""
+    """One entry of the cameras file, checked; a ``StoredFrame``."""
 
     image: Path
     depth: Path
     image_size_hw: tuple[int, int]
     intrinsics: np.ndarray
     camera_from_world: np.ndarray
+
+    def decode(self) -> tuple[np.ndarray, np.ndarray]:
+        rgb = over_background(read_picture(self.image, RESTORE).image)
+        depth = _read_depth(self.depth)
+        for file, array in ((self.image, rgb), (self.depth, depth)):
+            if array.shape[:2] != self.image_size_hw:
+                expected = f"{CAMERAS_FILE} says {self.image_size_hw}"
+                raise DatasetError(f"{file} has {array.shape[:2]} pixels (height, width), {expected}")
+        return rgb, depth
+
+    def stamp(self) -> str:
+        """Return the checksums of both files: nothing that this layout stores could stand for them."""
+        try:
+            return f"paper|{sha256_of(self.image)}|{sha256_of(self.depth)}"
+        except OSError:
+            return ""
+
+    def is_intact(self) -> bool:
+        return True
 
 
 def find_scenes(root: Path) -> list[Path]:
@@ -64,12 +81,6 @@ def read_cameras(folder: Path) -> tuple[PaperFrame, ...]:
     return frames
 
 
-def read_frames(folder: Path, views: Sequence[int]) -> list[FrameArrays]:
-    """Return these views of a scene; DatasetError naming the file that is missing, damaged or of another size."""
-    frames = read_cameras(folder)
-    return [_read_frame(frames[view]) for view in views]
-
-
 def _frame(folder: Path, entry: Any, where: str) -> PaperFrame:
     try:
         name = inside(PurePosixPath(), str(PurePosixPath(entry["file_path"])), where)
@@ -84,16 +95,6 @@ def _frame(folder: Path, entry: Any, where: str) -> PaperFrame:
     check_camera(intrinsics, pose, size, where)
     depth = str(name.with_suffix(".exr")).replace("rgba", "depth")
     return PaperFrame(folder / name, folder / depth, size, intrinsics, pose)
-
-
-def _read_frame(frame: PaperFrame) -> FrameArrays:
-    rgb = over_background(read_image(frame.image, RESTORE), frame.image)
-    depth = _read_depth(frame.depth)
-    for file, array in ((frame.image, rgb), (frame.depth, depth)):
-        if array.shape[:2] != frame.image_size_hw:
-            expected = f"{CAMERAS_FILE} says {frame.image_size_hw}"
-            raise DatasetError(f"{file} has {array.shape[:2]} pixels (height, width), {expected}")
-    return FrameArrays(rgb, depth, frame.intrinsics, frame.camera_from_world)
 
 
 def _read_depth(file: Path) -> np.ndarray:

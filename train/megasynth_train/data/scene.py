@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.exr import decode_exr, decode_intact_exr
 from megasynth_attr.core.files import sha256_of
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.paths import RENDER_ANEW
-from megasynth_attr.dataset.reader import SceneData
+from megasynth_attr.dataset.reader import SceneData, View
+from megasynth_attr.dataset.scene_files import size_and_time
 from megasynth_train.data import paper_layout
-from megasynth_train.data.frames import FrameArrays, check_camera, check_depth, over_background
+from megasynth_train.data.cache import FrameCache
+from megasynth_train.data.frames import FrameArrays, StoredFrame, check_camera, check_depth, over_background
 
 OURS, PAPER = "megasynth-attr", "paper"
 
@@ -31,7 +37,21 @@ class TrainingScene:
 
     def read_views(self, views: Sequence[int]) -> list[FrameArrays]:
         """Return these views in this order; DatasetError naming the file that is missing or damaged."""
-        return (_read_ours if self.layout == OURS else paper_layout.read_frames)(self.folder, views)
+        return list(self.each_view(views))
+
+    def each_view(self, views: Sequence[int], cache: FrameCache | None = None) -> Iterator[FrameArrays]:
+        """Yield what ``read_views`` returns, one by one, taken from ``cache`` where that has it."""
+        for frame in self._stored(views):
+            rgb, depth_z = frame.decode() if cache is None else cache.read(frame)
+            yield FrameArrays(rgb, depth_z, frame.intrinsics, frame.camera_from_world)
+
+    def _stored(self, views: Sequence[int]) -> list[StoredFrame]:
+        if self.layout == PAPER:
+            frames = paper_layout.read_cameras(self.folder)
+            return [frames[view] for view in views]
+        scene = SceneData(self.folder)
+        own = scene.views
+        return [_OurFrame(scene, own[view]) for view in views]
 
 
 @dataclass(frozen=True)
@@ -62,14 +82,47 @@ def paper_scene(name: str, folder: Path) -> TrainingScene:
     return TrainingScene(name, folder, PAPER, name, digest, len(frames), frames[0].image_size_hw)
 
 
-def _read_ours(folder: Path, views: Sequence[int]) -> list[FrameArrays]:
-    frames = SceneData(folder).views
-    return [
-        FrameArrays(
-            over_background(frames[view].image, frames[view].file("rgb")),
-            check_depth(frames[view].depth_z, frames[view].file("depth")),
-            frames[view].intrinsics,
-            frames[view].camera_from_world,
-        )
-        for view in views
-    ]
+@dataclass(frozen=True)
+class _OurFrame:
+    """One view of a scene of the generator; a ``StoredFrame``."""
+
+    scene: SceneData
+    view: View
+
+    @property
+    def image_size_hw(self) -> tuple[int, int]:
+        return self.view.height_px, self.view.width_px
+
+    @property
+    def intrinsics(self) -> np.ndarray:
+        return self.view.intrinsics
+
+    @property
+    def camera_from_world(self) -> np.ndarray:
+        return self.view.camera_from_world
+
+    def decode(self) -> tuple[np.ndarray, np.ndarray]:
+        rgb, depth_z = over_background(self.view.picture), self.view.depth_by(self._decode_exr)
+        return rgb, check_depth(depth_z, self.scene.path / self._names[1])
+
+    def stamp(self) -> str:
+        """Return what checksums.json says of both files, with their sizes and times; neither is read."""
+        try:
+            files = [(self.scene.checksums[name].sha256, *size_and_time(self.scene.file(name))) for name in self._names]
+        except (OSError, DatasetError, KeyError):  # reading will name what is wrong
+            return ""
+        return f"ours|{files}"
+
+    def is_intact(self) -> bool:
+        return not any(self.scene.change(name) for name in self._names)
+
+    @property
+    def _names(self) -> list[str]:
+        return [paths.layer_file(layer, self.view.index) for layer in ("rgb", "depth")]
+
+    def _decode_exr(self, content: bytes) -> dict[str, np.ndarray]:
+        try:
+            written = self.scene.checksums[self._names[1]].sha256
+        except (DatasetError, KeyError):  # nothing else needs that file
+            written = ""
+        return (decode_intact_exr if hashlib.sha256(content).hexdigest() == written else decode_exr)(content)

@@ -20,6 +20,7 @@ from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.paths import RENDER_REST
 from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
 from megasynth_train.data import paper_layout
+from megasynth_train.data.cache import check_cache
 from megasynth_train.data.plan import available_views, usable_views
 from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene
 from megasynth_train.data.sizes import check_settings
@@ -53,6 +54,7 @@ def open_sources(settings: DataSettings) -> TrainingData:
     check_settings(settings)
     if not settings.sources:
         raise ConfigError("data= is missing: name the folders of datasets, e.g. data=runs/demo/texture_00")
+    check_cache(settings)
     roots = [Path(source).resolve() for source in settings.sources]
     scenes: list[TrainingScene] = []
     bad: list[BadScene] = []

@@ -139,6 +139,14 @@ class DataSettings:
         identity=False,
     )
     prefetch: int = setting(2, "steps each worker prepares in advance", minimum=1, identity=False)
+    cache: str = setting(
+        "",
+        "folder that keeps decoded frames for later steps and runs, or /dev/shm (memory); empty: none",
+        identity=False,
+    )
+    cache_gib: float = setting(
+        16.0, "most that is kept in data.cache; a frame of 518 × 518 px takes 1.9 MB", minimum=0, identity=False
+    )
 
 
 @dataclass(frozen=True)
