@@ -6,11 +6,9 @@ Each is given one scene after another, in order, and keeps only what it compares
 from __future__ import annotations
 
 import hashlib
-from array import array
+import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-
-import numpy as np
 
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.streams import Scope
@@ -169,50 +167,69 @@ def depth_promises(dataset: Dataset) -> tuple[frozenset[str], list[Finding]]:
 
 
 class EqualDepth:
-    """Whether scenes that differ only in the factors ``still`` have byte-equal depth files.
+    """Whether scenes that differ only in the factors ``still`` have byte-equal depth files. A context manager.
 
-    Of each scene a number is kept per factor, and two more: 64 bits of a hash, which differ if the hashes do.
+    Of each scene a temporary database keeps 63 bits of every hash but the usual ones; hashes that differ
+    are taken to differ in these. It lies on disk beyond a few MiB.
     """
 
     def __init__(self, still: frozenset[str]) -> None:
         self._still = still
-        self._scenes, self._others, self._depth = array("Q"), array("Q"), array("Q")
-        self._factors: dict[str, array[int]] = {}  # 0 for scenes without the factor
+        self._usual: dict[str, int] = {}  # of each factor: the value of the first scene; 0: it has not the factor
+        self._rows = sqlite3.connect("", isolation_level=None)
+        self._rows.executescript("""
+            PRAGMA journal_mode = OFF;
+            CREATE TABLE scenes (scene INTEGER PRIMARY KEY, others INTEGER, depth INTEGER);
+            CREATE TABLE unusual (factor TEXT, scene INTEGER, value INTEGER, PRIMARY KEY (factor, scene)) WITHOUT ROWID;
+            BEGIN;
+        """)
+
+    def __enter__(self) -> EqualDepth:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._rows.close()
 
     def add(self, fact: SceneFacts) -> None:
         if not fact.hashes:
             return
+        scene, values = int(fact.name), {name: _number(value) for name, value in fact.hashes.items()}
         others = sorted((name, value) for name, value in fact.hashes.items() if name not in self._still)
-        for name in fact.hashes.keys() - self._factors.keys():
-            self._factors[name] = array("Q", [0]) * len(self._scenes)
-        for name, column in self._factors.items():
-            column.append(_number(fact.hashes[name]) if name in fact.hashes else 0)
-        self._scenes.append(int(fact.name))
-        self._others.append(_number(repr(others)))
-        self._depth.append(_number(repr(fact.depth_digests)))
+        if not self._usual:
+            self._usual = dict(values)
+        self._rows.execute(
+            "INSERT INTO scenes VALUES (?, ?, ?)", (scene, _number(repr(others)), _number(repr(fact.depth_digests)))
+        )
+        for name in self._usual.keys() | values.keys():
+            usual, value = self._usual.setdefault(name, 0), values.get(name, 0)
+            if value != usual:
+                self._rows.execute("INSERT INTO unusual VALUES (?, ?, ?)", (name, scene, value))
 
     @property
     def distinct_hashes(self) -> dict[str, int]:
         """How many different values each factor has among the scenes."""
-        return {name: len(np.unique(np.array(column))) for name, column in sorted(self._factors.items())}
+        query = """SELECT factor, COUNT(DISTINCT value) + (COUNT(*) < (SELECT COUNT(*) FROM scenes))
+            FROM unusual GROUP BY factor"""
+        return dict(sorted((dict.fromkeys(self._usual, 1) | dict(self._rows.execute(query))).items()))
 
     def compare(self, digests_of: Callable[[int], list[str]]) -> tuple[int, Mapping[str, int], list[Finding]]:
         """Return the number of groups with at least two scenes, how many of them differ in each factor, and a finding
         per scene whose depth differs. ``digests_of`` returns the hashes of the depth files of a scene, by its index.
         """
-        _, places, group, sizes = np.unique(
-            np.array(self._others), return_index=True, return_inverse=True, return_counts=True
-        )
-        first = places[group]  # of its group, for every scene
-
-        def differing(column: array[int]) -> np.ndarray:
-            values = np.array(column)
-            return np.flatnonzero(values != values[first])
-
-        factors = {name: len(np.unique(first[differing(column)])) for name, column in self._factors.items()}
+        rows = self._rows
+        rows.execute("""CREATE TABLE alike AS SELECT others, MIN(scene) AS first, COUNT(*) AS size
+            FROM scenes GROUP BY others HAVING size > 1""")
+        rows.execute("CREATE UNIQUE INDEX of_others ON alike (others)")
+        (count,) = rows.execute("SELECT COUNT(*) FROM alike").fetchone()
+        differing = rows.execute("""SELECT factor, COUNT(*) FROM (
+                SELECT factor FROM unusual JOIN scenes USING (scene) JOIN alike USING (others)
+                GROUP BY factor, others HAVING COUNT(DISTINCT value) + (COUNT(*) < MAX(size)) > 1
+            ) GROUP BY factor""")
+        factors = dict(differing)
+        unequal = rows.execute("""SELECT first, here.scene FROM scenes AS here JOIN alike USING (others)
+            JOIN scenes AS there ON there.scene = first WHERE here.depth <> there.depth ORDER BY first, here.scene""")
         findings = []
-        for place in sorted(differing(self._depth), key=lambda place: (first[place], place)):
-            pair = self._scenes[first[place]], self._scenes[place]
+        for pair in unequal:
             frames = zip(*map(digests_of, pair), strict=True)
             different = [frame for frame, (a, b) in enumerate(frames) if a != b]
             message = (
@@ -220,11 +237,12 @@ class EqualDepth:
                 f"{len(different)} frames, first in frame {different[0]}"
             )
             findings.append(Finding(ERROR, EQUAL_DEPTH, scene_name(pair[1]), message))
-        return int((sizes > 1).sum()), {name: count for name, count in factors.items() if count}, findings
+        return count, factors, findings
 
 
 def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    """Return 63 bits of the hash of ``text``, never 0."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1 or 1
 
 
 class Exposure:

@@ -116,21 +116,22 @@ def report_of(dataset: Dataset, expected: Expected, facts: Iterable[SceneFacts],
     still, unknown = dataset_checks.depth_promises(dataset)
     completeness = dataset_checks.Completeness(dataset, partial_check)
     isolation = dataset_checks.Isolation(dataset)
-    equal_depth = dataset_checks.EqualDepth(still)
     exposure = dataset_checks.Exposure()
     reprojection = dataset_checks.Reprojection()
     findings: list[Finding] = []
     scenes = size_bytes = 0
     nearest = np.inf
-    for fact in facts:
-        findings += fact.findings
-        scenes, size_bytes = scenes + 1, size_bytes + fact.bytes
-        nearest = min(nearest, fact.nearest_surface)
-        for check in (completeness, isolation, equal_depth, exposure, reprojection):
-            check.add(fact)
-    groups, differing, unequal = equal_depth.compare(
-        lambda index: depth_digests(SceneData(paths.scene_path(dataset.path, index)), expected)
-    )
+    with dataset_checks.EqualDepth(still) as equal_depth:
+        for fact in facts:
+            findings += fact.findings
+            scenes, size_bytes = scenes + 1, size_bytes + fact.bytes
+            nearest = min(nearest, fact.nearest_surface)
+            for check in (completeness, isolation, equal_depth, exposure, reprojection):
+                check.add(fact)
+        groups, differing, unequal = equal_depth.compare(
+            lambda index: depth_digests(SceneData(paths.scene_path(dataset.path, index)), expected)
+        )
+        distinct = equal_depth.distinct_hashes
     findings += completeness.findings() + completeness.record_findings() + isolation.findings()
     findings += unknown + unequal + exposure.findings() + reprojection.findings()
     return VerifyReport(
@@ -149,7 +150,7 @@ def report_of(dataset: Dataset, expected: Expected, facts: Iterable[SceneFacts],
         **asdict(reprojection.systematic),
         depth_groups=groups,
         depth_compared=dict(differing),
-        distinct_hashes=equal_depth.distinct_hashes,
+        distinct_hashes=distinct,
     )
 
 
