@@ -166,6 +166,8 @@ def settings_identity(settings: TrainSettings, accelerator: Accelerator) -> dict
     identity.pop("model.depth_head", None)
     if arithmetic.depth_head != "fp32":
         identity["model.depth_head"] = arithmetic.depth_head
+    if settings.loss.quantile == 1 or settings.loss.depth == 0:  # without a quantile, pieces change only the rounding
+        identity.pop("data.scenes_at_once", None)
     identity["the number of processes"] = accelerator.num_processes
     return identity | basis_identity(settings.adapter)
 

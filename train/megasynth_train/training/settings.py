@@ -80,6 +80,13 @@ class DataSettings:
         0.1, "share of scenes held out, chosen by the hash of the scene", minimum=0, maximum=0.9
     )
     images_per_step: int = setting(32, "upper limit of images per step and process", minimum=1)
+    scenes_at_once: int = setting(
+        0,
+        "scenes that go through the model at a time, to save memory; the step stays one step. 0: all; otherwise each "
+        "piece of a step has a loss.quantile of its own",
+        minimum=0,
+        added=True,
+    )
     views: Range[int] = range_setting(Uniform(4, 16), "views per scene, drawn for each step", minimum=1)
     view_stride: int = setting(1, "use every n-th view of a scene only", minimum=1)
     duplicate_views: bool = setting(False, "draw views with replacement, as the released code does")
