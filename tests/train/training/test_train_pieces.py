@@ -1,12 +1,14 @@
-"""A step in pieces is the same step: losses, gradients, one optimiser step; out of memory makes the pieces smaller."""
+"""A step in pieces is the same step; out of memory makes the pieces smaller; memory=auto chooses them."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -19,18 +21,21 @@ from test_train_loop import make_run
 from test_train_losses import random_case
 from torch import Tensor, nn
 
-from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_attr.core.stop import StopRequest
+from megasynth_train import finetune
+from megasynth_train.cost.cards import card_table
+from megasynth_train.cost.memory import GIB
 from megasynth_train.data.device import prepare
-from megasynth_train.finetune import settings_identity
-from megasynth_train.training import loop
+from megasynth_train.finetune import main, settings_identity
+from megasynth_train.training import loop, memory
 from megasynth_train.training.loop import Run, train
 from megasynth_train.training.losses import count, filtered_mean, losses
 from megasynth_train.training.metrics import read_metrics
 from megasynth_train.training.normalisation import Target
 from megasynth_train.training.pieces import join, split
 from megasynth_train.training.processes import make_accelerator
-from megasynth_train.training.settings import LossSettings
+from megasynth_train.training.settings import LossSettings, ModelSettings, TrainSettings
 
 EXACT = ("camera", "translation", "rotation", "fov", "depth_gradient")  # whatever the quantile
 
@@ -256,3 +261,86 @@ def test_pieces_belong_to_the_identity_where_they_change_results(tmp_path: Path)
     assert identity("data.scenes_at_once=2")[key] == 2
     assert key not in identity("data.scenes_at_once=2", "loss.quantile=1")
     assert key not in identity("data.scenes_at_once=2", "loss.depth=0")
+
+
+# ---- memory=auto
+
+
+def on_gpu(monkeypatch: pytest.MonkeyPatch, free_gib: float) -> Any:
+    """Return the accelerator of a GPU with so much free memory."""
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free_gib * GIB)
+    return SimpleNamespace(device=torch.device("cuda"))
+
+
+def test_auto_takes_what_fits_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_accelerator("cpu")
+    given = runs.settings_of(tmp_path, tmp_path, "model=vggt-1b", "memory=auto", "data.width_px=518").training()
+    given = dataclasses.replace(given, data=dataclasses.replace(given.data, images_per_step=32))
+    chosen = memory.fit_to_gpu(given, on_gpu(monkeypatch, 40))
+    assert (chosen.data.scenes_at_once, chosen.model.gradient_checkpointing) == (5, False)
+    assert memory.choice_text(chosen).startswith("data.scenes_at_once=5; the largest step, 16 scenes × 2 views, is est")
+    for pieces, free_gib in ((0, 40), (2, 40), (2, 1)):  # of a run that goes on
+        resumed = memory.fit_to_gpu(given, on_gpu(monkeypatch, free_gib), pieces)
+        assert (resumed.data.scenes_at_once, resumed.model.gradient_checkpointing) == (
+            pieces,
+            (pieces, free_gib) != (2, 40),
+        )
+    off = dataclasses.replace(given, run=dataclasses.replace(given.run, memory="off"))
+    assert memory.fit_to_gpu(off, on_gpu(monkeypatch, 1)) == off
+    with pytest.raises(EnvironmentProblem, match="one scene of 2 views of 518 × 518 px is estimated to need"):
+        memory.fit_to_gpu(given, on_gpu(monkeypatch, 1))
+
+
+def test_a_run_that_goes_on_keeps_its_pieces(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fits now: they are part of its identity."""
+    seen: list[int | None] = []
+
+    def fitted(settings: TrainSettings, accelerator: object, pieces: int | None) -> TrainSettings:
+        seen.append(pieces)
+        at_once = 1 if pieces is None else pieces
+        return dataclasses.replace(settings, data=dataclasses.replace(settings.data, scenes_at_once=at_once))
+
+    monkeypatch.setattr(finetune, "fit_to_gpu", fitted)
+    for _ in range(2):
+        runs.train_here(data, tmp_path / "run", "memory=auto", "steps=1")
+    assert seen == [None, 1]
+    with pytest.raises(ConfigError, match=r"data\.scenes_at_once is 1 there and 2 now"):
+        monkeypatch.undo()
+        runs.train_here(data, tmp_path / "run", "steps=1", "data.scenes_at_once=2")
+    runs.train_here(data, tmp_path / "free", "steps=1", "loss.quantile=1", "data.scenes_at_once=1")
+    assert runs.train_here(data, tmp_path / "free", "steps=1", "loss.quantile=1").already_done
+
+
+def test_auto_needs_a_gpu(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"memory=auto needs a CUDA GPU and this run is on cpu; leave it out"):
+        runs.train_here(data, tmp_path / "run", "memory=auto")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_first_steps_peak_is_said_beside_the_estimate(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory, "peak_bytes", lambda device: 0.5 * GIB)
+    train(make_run(data, tmp_path, "memory=auto", "steps=3", "run.validate_every=0"), StopRequest())
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "memory" in line]
+    assert line.startswith("memory=auto: the first step, 2 scenes × 2 views, took 0.5 GiB at its peak; 0.")
+    assert line.endswith(" GiB were estimated")
+
+
+def test_a_plan_needs_neither_data_nor_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["plan=true", "model.compile=true"])
+    text = capsys.readouterr().out
+    assert card_table(TrainSettings(model=ModelSettings(compile=True))) in text
+    assert ("PyTorch sees no CUDA GPU here." in text) == (not torch.cuda.is_available())
+
+
+@pytest.mark.parametrize(("free_gib", "said"), [(40, "the largest step, 8 scenes × 4 views"), (2, "use a larger GPU")])
+def test_a_plan_says_what_fits_the_gpu_that_is_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free_gib: float, said: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    monkeypatch.setattr(finetune, "free_bytes", lambda device: free_gib * GIB)
+    main(["plan=true"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"a card, {free_gib:.1f} GiB free, mode=lora: ") and said in last

@@ -32,12 +32,13 @@ from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, Interru
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import Adapted
 from megasynth_train.adapters.adapted import make_lean
+from megasynth_train.cost.layers import StepShape
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare
 from megasynth_train.data.loader import StepLoader, dead_workers_named
 from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import TrainingData
-from megasynth_train.training import checkpoints
+from megasynth_train.training import checkpoints, memory
 from megasynth_train.training.arithmetic import choose_arithmetic
 from megasynth_train.training.losses import Losses, count, losses
 from megasynth_train.training.metrics import Interval, MetricsWriter, null_if_not_finite
@@ -64,7 +65,7 @@ Result = TypeVar("Result")
 def train(run: Run, stop: StopRequest) -> Position:
     """Train, save and return where it ended; Interrupted if ``stop`` says so, ConfigError if the run diverged."""
     settings, position = run.settings.run, run.position
-    steps = run.settings.optim.steps
+    steps, first = run.settings.optim.steps, position.step + 1
     keep = 1 if run.device.type == "cuda" else 0  # reports the device may still be working on
     writer = MetricsWriter(
         run.out, position.step, tensorboard=settings.tensorboard, warn=say, enabled=run.accelerator.is_main_process
@@ -77,12 +78,14 @@ def train(run: Run, stop: StopRequest) -> Position:
     with writer, bar, dead_workers_named():
         for raw in run.batches(position.step, steps, training=True):
             run.step(raw, wanted := asked_to_stop(stop))
+            if position.step == first and settings.memory == "auto":
+                run.say_peak(raw)
             run.reports.read(keep)
             last = position.step == steps
             stopping = run.reports.stop and not last
             if last or position.step % settings.log_every == 0:
                 run.reports.read()
-                writer.write(position.step, "train", run.reports.line() | run.facts())
+                writer.write(position.step, "train", {**run.reports.line(), **run.facts()})
                 bar.set_postfix(loss=position.objective, skipped=position.skipped_steps, refresh=False)
             bar.update()
             if settings.validate_every and (last or position.step % settings.validate_every == 0):
@@ -181,6 +184,12 @@ class Run:
     def facts(self) -> dict[str, int | str]:
         """Return how steps are computed now, for metrics.jsonl."""
         return {"attention": self.arithmetic.attention, "scenes_at_once": self.scenes_at_once}
+
+    def say_peak(self, raw: RawBatch) -> None:
+        """Say how much memory the step of ``raw`` took, and how much had been estimated."""
+        shape = StepShape(len(raw.names), len(raw.views[0]), *raw.image_size_hw)
+        if self.accelerator.is_main_process:
+            say(memory.peak_line(self.settings, shape, memory.peak_bytes(self.device)))
 
     def _in_memory(self, raw: RawBatch, work: Callable[[RawBatch], Result]) -> Result:
         """Return ``work(raw)``; out of the GPU's memory, try again in smaller pieces, which then stay for the run."""

@@ -12,6 +12,8 @@ SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")
 TWO_ADAPTERS = ("pissa", "adalora", "lora_xs")  # the method's own on the aggregator, plain LoRA on the heads
 OWN_HEADS = (*TWO_ADAPTERS, "subspace")  # rank is not the rank of the heads
 DEFAULT_HEAD_RANK = 16
+# full saves the frozen weights too, which must stay float32; DoRA uses the norms of the base weight itself
+NEED_FLOAT32_WEIGHTS = ("full", "dora")
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,14 @@ class RunSettings:
     seed: int = setting(0, "seed of sampling and augmentation", minimum=0, short="seed")
     device: str = setting(
         "auto", "auto: CUDA if available", options=["auto", "cpu", "cuda"], short="device", identity=False
+    )
+    memory: str = setting(
+        "off",
+        "auto: keep as much for the backward pass as the GPU's free memory holds: with less of it, fewer "
+        "data.scenes_at_once, then model.gradient_checkpointing",
+        options=["off", "auto"],
+        short="memory",
+        identity=False,
     )
     threads: int = setting(0, "CPU threads to compute with; 0: all", minimum=0, identity=False)
     log_every: int = setting(10, "steps between lines of metrics.jsonl", minimum=1, identity=False)
