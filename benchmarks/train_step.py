@@ -25,12 +25,13 @@ try:
     import common  # noqa: F401  the checkout's path
     import torch
     import train_step_run as stepping
-    from train_step_tables import GIB, MEAN_VIEWS, Row, analytic_table, class_table, mean_lines, memory_bytes, table
+    from train_step_tables import MEAN_VIEWS, Row, analytic_table, class_table, mean_lines, table
 
     from megasynth_attr.core.command.program import Help, parse
     from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
     from megasynth_attr.core.fields import setting
     from megasynth_attr.core.temporary import replace_atomically
+    from megasynth_train.cost.memory import GIB, memory_bytes
     from megasynth_train.cost.step import StepShape, step_cost
     from megasynth_train.vggt.config import VGGTConfig, named_config
     from megasynth_train.vggt.precision import resolve_precision, set_backends
@@ -139,7 +140,11 @@ def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator
         trainee, tuning, recompute = None, variant.tuning, variant.checkpointing
         for shape in shapes_of(options, size_px):
             flop = step_cost(config, shape, tuning, recompute=recompute).total
-            memory = memory_bytes(config, shape, tuning, recompute=recompute, frozen_bf16=cuda)
+            depth_head = "bf16" if cuda and variant.depth_head != "fp32" else "fp32"
+            memory = memory_bytes(
+                config, shape, tuning,
+                recompute=recompute, frozen_bf16=cuda, depth_head=depth_head, compiled=variant.compiled,
+            )  # fmt: skip
             row = Row(variant, shape, flop / 1e12, sum(memory.values()) / GIB)
             if tuning.kind == "basis" and tuning.rank > config.width:
                 yield replace(row, problem=f"D > width {config.width}")
@@ -206,7 +211,7 @@ def report(title: str, words: list[str], done: list[Row], cuda: bool) -> str:
     parts.append(
         "## Computed, not measured: vggt-1b, 518 × 518 px, one H200\n\nBound: the arithmetic at the highest rate of "
         "dense products that the card reaches. Estimate: GEMMs at 650, attention at 450 forward and 350 backward, "
-        "depth head at 220 TFLOP/s."
+        "depth head at 220 TFLOP/s. Memory: with the depth head in fp32."
     )
     return "\n\n".join([*parts, analytic_table()]) + "\n"
 

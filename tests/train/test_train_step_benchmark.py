@@ -16,6 +16,9 @@ from train_step_tables import MEAN_VIEWS, Row, mean_lines
 
 from megasynth_train.vggt.config import named_config
 
+PLAIN = {
+    "checkpointing": False, "compiled": False, "attention": "auto", "depth_head": "auto", "frozen": "bf16", "keep": 1.0
+}  # fmt: skip
 SMALL = ["model=vggt-tiny", "device=cpu", "size_px=70", "shapes=1x2", "checkpointing=[false]", "steps=1", "warmup=1"]
 
 
@@ -27,7 +30,7 @@ def test_measures_and_writes(tmp_path, capsys):
     assert min(parts) > 0 and first["seconds"]["step"] == pytest.approx(sum(parts))
     assert second["problem"] == "D > width 96" and not second["seconds"]
     page = (tmp_path / "train_step.md").read_text()
-    assert "| basis-8 | 1 × 2 |" in page and page in capsys.readouterr().out
+    assert "| basis-8, auto, head auto | 1 × 2 |" in page and page in capsys.readouterr().out
 
 
 def test_says_what_was_not_run(capsys):
@@ -42,7 +45,7 @@ def test_refuses_at_once(word):
 
 
 def test_mean_needs_every_number_of_views():
-    variant = Variant(adapter="lora-16", checkpointing=False, compiled=False)
+    variant = Variant(adapter="lora-16", **PLAIN)
     rows = [
         Row(variant, train_step.StepShape(32 // n, n), tflop=100.0, estimated_gib=1.0, seconds={"step": n / 10})
         for n in MEAN_VIEWS
@@ -54,8 +57,8 @@ def test_mean_needs_every_number_of_views():
 
 def test_a_basis_trains_one_matrix_per_linear_of_the_aggregator():
     config = named_config("vggt-tiny", point_head=False)
-    variant = Variant(adapter="basis-8", checkpointing=False, compiled=False)
-    trainee = build(config, variant, torch.device("cpu"), frozen_bf16=True, seed=0)
+    variant = Variant(adapter="basis-8", **PLAIN)
+    trainee = build(config, variant, torch.device("cpu"), seed=0)
     assert [tuple(matrix.shape) for matrix in trainee.groups["aggregator"]] == [(8, 8)] * (4 * 2 * config.depth)
 
 

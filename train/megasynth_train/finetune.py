@@ -25,20 +25,22 @@ from accelerate.state import PartialState
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.command.program import Help, parse
-from megasynth_attr.core.errors import ConfigError, run_main
-from megasynth_attr.core.fields import identity_of
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
+from megasynth_attr.core.fields import identity_of, setting
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.run_folder import flat
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters import Adapted, adapt, save_adapter
-from megasynth_train.adapters.adapted import NEED_FLOAT32_WEIGHTS
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
+from megasynth_train.cost.cards import card_table, run_tuning
+from megasynth_train.cost.memory import GIB, fit
 from megasynth_train.data.sources import open_sources
 from megasynth_train.training.arithmetic import choose_arithmetic
 from megasynth_train.training.base_model import base_model
-from megasynth_train.training.checkpoints import read_best
+from megasynth_train.training.checkpoints import read_best, recorded_identity
 from megasynth_train.training.loop import Run, load_weights, say, train
+from megasynth_train.training.memory import choice_text, fit_to_gpu, free_bytes
 from megasynth_train.training.processes import make_accelerator, on_main
 from megasynth_train.training.run_folder import (
     ADAPTER,
@@ -52,7 +54,7 @@ from megasynth_train.training.run_folder import (
     held,
     read_done,
 )
-from megasynth_train.training.settings import TrainSettings
+from megasynth_train.training.settings import NEED_FLOAT32_WEIGHTS, TrainSettings
 from megasynth_train.training.step_reports import Position
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.precision import set_backends
@@ -71,6 +73,14 @@ HELP = Help(
         "python -m megasynth_train.finetune data=runs/texture/texture_00 out=runs/lora checkpoint=facebook/VGGT-1B",
     ),
 )
+PIECES = "data.scenes_at_once"
+
+
+@dataclass(frozen=True)
+class FinetuneSettings(TrainSettings):
+    """A run, or only its plan."""
+
+    plan: bool = setting(False, "print what training takes on GPUs of every size, and stop")
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,7 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
         set_backends()
+        settings = fit_to_gpu(settings, accelerator, on_main(accelerator, lambda: _pieces_so_far(out, settings)))
         identity = settings_identity(settings, accelerator)  # before the folder is made: the basis may be unusable
         with held(out, accelerator, identity):
             if (done := on_main(accelerator, lambda: read_done(out))) is not None:
@@ -139,6 +150,8 @@ def _train(
     training_run = Run(adapted, data, settings, accelerator, out, identity)
     if accelerator.is_main_process:
         say(str(training_run.arithmetic))
+        if settings.run.memory == "auto":
+            say(f"memory=auto: {choice_text(settings)}")
     position = train(training_run, stop)
     training = {
         **record,
@@ -166,8 +179,24 @@ def settings_identity(settings: TrainSettings, accelerator: Accelerator) -> dict
     identity.pop("model.depth_head", None)
     if arithmetic.depth_head != "fp32":
         identity["model.depth_head"] = arithmetic.depth_head
+    if not _pieces_matter(settings):
+        identity.pop(PIECES, None)
     identity["the number of processes"] = accelerator.num_processes
     return identity | basis_identity(settings.adapter)
+
+
+def _pieces_matter(settings: TrainSettings) -> bool:
+    """Return whether a step in pieces differs by more than rounding: each piece has a quantile of its own."""
+    return settings.loss.quantile < 1 and settings.loss.depth > 0
+
+
+def _pieces_so_far(out: Path, settings: TrainSettings) -> int | None:
+    """Return the scenes at once of the run in ``out``, if it must go on with them and nothing else is asked for."""
+    begun = recorded_identity(out / CHECKPOINTS)
+    if begun is None or settings.data.scenes_at_once or not _pieces_matter(settings):
+        return None
+    pieces: int = begun.get(PIECES, 0)
+    return pieces
 
 
 def _result(out: Path, done: Mapping[str, Any], *, already_done: bool) -> TrainResult:
@@ -203,9 +232,26 @@ def _save_best(out: Path, adapted: Adapted, position: Position, training: Mappin
     return {**facts, "best": BEST}
 
 
+def plan_text(settings: TrainSettings) -> str:
+    """Return what the usual adapters take on GPUs of every size, and what this run takes on the one that is here."""
+    table, settings = card_table(settings), settings.training()
+    if not torch.cuda.is_available():
+        return f"{table}\nPyTorch sees no CUDA GPU here."
+    free = free_bytes(torch.device("cuda"))
+    try:
+        here = choice_text(fit(settings, run_tuning(settings), free))
+    except EnvironmentProblem as problem:
+        here = str(problem)
+    return f"{table}\n{torch.cuda.get_device_name()}, {free / GIB:.1f} GiB free, mode={settings.adapter.mode}: {here}"
+
+
 def main(words: list[str]) -> None:
     """Train as the command line says and print the result."""
-    result = run(parse(TrainSettings, words, HELP))
+    settings = parse(FinetuneSettings, words, HELP)
+    if settings.plan:
+        print(plan_text(settings))
+        return
+    result = run(settings)
     if PartialState().is_main_process:
         print(f"{result.steps} steps, {result.skipped_steps} skipped, objective {result.objective}: {result.result}")
         if result.best_step is not None:

@@ -21,12 +21,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_two_ranks_are_one_process_with_averaged_gradients(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [(), ("data.images_per_step=4", "loss.quantile=1")], ids=["whole", "in pieces"])
+def test_two_ranks_are_one_process_with_averaged_gradients(data: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
     """And where one rank alone is not finite, both skip the step."""
-    first, second = train_two_ranks(data, tmp_path / "two")
+    first, second = train_two_ranks(data, tmp_path / "two", "data.scenes_at_once=1", *more)
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert first["skipped"].item() == 2
-    weights, objective = train_by_hand(data, tmp_path / "one")
+    weights, objective = train_by_hand(data, tmp_path / "one", *more)
     assert first["objective"].item() == pytest.approx(objective, rel=1e-4)
     for name, expected in weights.items():
         close = torch.isclose(first[name], expected, rtol=1e-3, atol=2e-4)  # see test_train_loop on AdamW and rounding

@@ -20,6 +20,7 @@ from megasynth_train.data.geometry import encode_pose, rigid, rotation_from_quat
 from megasynth_train.training.losses import (
     Losses,
     camera_losses,
+    count,
     depth_losses,
     filtered_mean,
     gradient_loss,
@@ -130,7 +131,9 @@ def test_parts_equal_the_released_code() -> None:
 def test_depth_losses_equal_the_oracle(seed: int, valid: float, hw: tuple[int, int], quantile: float) -> None:
     answer, target = random_case(seed, valid=valid, hw=hw)
     settings = LossSettings(quantile=quantile)
-    result = depth_losses(answer.depth, answer.depth_confidence, target.depth, target.masks, settings)
+    result = depth_losses(
+        answer.depth, answer.depth_confidence, target.depth, target.masks, settings, count(target.masks, settings)
+    )
     for actual, expected in zip(result, oracle_depth(answer, target, settings), strict=True):
         close(actual.detach().double(), expected, 1e-5)
 
@@ -149,7 +152,7 @@ def test_camera_losses_equal_the_oracle(seed: int, valid: float, camera_valid: s
         answer.pose_encodings[0][1, 0, 1] = float("nan")
         answer.pose_encodings[1][2, 1, 8] = float("-inf")
     settings = LossSettings(camera_valid=camera_valid, quaternion=quaternion, gamma=0.6)
-    result = camera_losses(answer.pose_encodings, target, settings)
+    result = camera_losses(answer.pose_encodings, target, settings, count(target.masks, settings))
     for actual, expected in zip(result, oracle_camera(answer, target, settings), strict=True):
         close(actual.detach().double(), expected, 1e-5)
 
@@ -299,7 +302,8 @@ def test_undefined_pose_counts_as_zero_with_a_zero_gradient() -> None:
 
 def test_true_depth_is_capped_too() -> None:
     truth, masks = torch.full((1, 1, 12, 12), 150.0), torch.ones(1, 1, 12, 12, dtype=torch.bool)
-    _, regression, _ = depth_losses(torch.full_like(truth, 90.0), torch.ones_like(truth), truth, masks, LossSettings())
+    settings, sure = LossSettings(), torch.ones_like(truth)
+    _, regression, _ = depth_losses(torch.full_like(truth, 90.0), sure, truth, masks, settings, count(masks, settings))
     close(regression, 10.0)
 
 
@@ -308,7 +312,7 @@ def test_gradient_loss_of_a_ramp() -> None:
     e = torch.arange(16.0).expand(1, 2, 8, 16) * 3
     valid = torch.ones_like(e, dtype=torch.bool)
     expected = sum(3 * s * (16 // s - 1) / (16 // s) for s in (1, 2, 4, 8)) / 4
-    close(gradient_loss(e, valid), expected)
+    close(gradient_loss(e, valid, count(valid, LossSettings()).grid_pixels), expected)
 
 
 def test_gradients_agree_with_finite_differences() -> None:

@@ -17,12 +17,9 @@ from megasynth_train.adapters import frozen_vectors, parts
 from megasynth_train.adapters.adalora import PREFIX, Allocation
 from megasynth_train.adapters.methods import MAIN
 from megasynth_train.adapters.subspace.layer import SubspaceLinear, free_numbers
-from megasynth_train.training.settings import AdapterSettings
+from megasynth_train.training.settings import NEED_FLOAT32_WEIGHTS, AdapterSettings
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.precision import store_frozen_in_bf16
-
-# full saves the frozen weights too, which must stay float32; DoRA uses the norms of the base weight itself
-NEED_FLOAT32_WEIGHTS = ("full", "dora")
 
 
 @dataclass(frozen=True)

@@ -150,9 +150,15 @@ def mean_step(settings: TrainSettings, tuning: Tuning, of: Callable[[StepCost], 
 def mean_over_views(cost: Callable[[StepShape], float], data: DataSettings, size_hw: tuple[int, int]) -> float:
     """Return the mean of ``cost(shape)``: each number of views weighted by how often it is drawn, with
     ``images_per_step // views`` scenes, at least one."""
+    weights = drawn_shapes(data, size_hw)
+    return sum(weight * cost(shape) for shape, weight in weights.items()) / sum(weights.values())
+
+
+def drawn_shapes(data: DataSettings, size_hw: tuple[int, int]) -> dict[StepShape, float]:
+    """Return the shapes that steps may have, and how often each is drawn relative to the others."""
     counts, weights = data.views.at_most(max(data.views.low, data.images_per_step)).whole_numbers()
     shapes = [StepShape(max(1, data.images_per_step // n), n, *size_hw) for n in counts.tolist()]
-    return sum(w * cost(shape) for w, shape in zip(weights.tolist(), shapes, strict=True)) / float(weights.sum())
+    return dict(zip(shapes, weights.tolist(), strict=True))
 
 
 def _base(layer: Layer, *, frozen: bool, trained: bool = True) -> Work:

@@ -1,6 +1,7 @@
 """The training loop, from the first step to the last, for one process or many.
 
-One step: learning rate → batch → forward → losses + the adapter's penalty → backward → clip → finite? → AdamW.
+One step: learning rate → batch → forward → losses + the adapter's penalty → backward → clip → finite? → AdamW. Forward
+to backward run once for each piece of a step (``data.scenes_at_once``); the pieces' gradients add up.
 
 The host never waits for the device inside a step (except for AdaLoRA): whether the step was finite is decided on the
 device, where AdamW reads it, and the host learns of it one step later (step_reports.py). It waits only before it logs,
@@ -14,11 +15,12 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -26,18 +28,19 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
-from megasynth_attr.core.errors import DatasetError, Interrupted
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, Interrupted
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import Adapted
 from megasynth_train.adapters.adapted import make_lean
+from megasynth_train.cost.layers import StepShape
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare
 from megasynth_train.data.loader import StepLoader, dead_workers_named
 from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import TrainingData
-from megasynth_train.training import checkpoints
+from megasynth_train.training import checkpoints, memory
 from megasynth_train.training.arithmetic import choose_arithmetic
-from megasynth_train.training.losses import Losses, losses
+from megasynth_train.training.losses import Losses, count, losses
 from megasynth_train.training.metrics import Interval, MetricsWriter, null_if_not_finite
 from megasynth_train.training.optimiser import (
     build_optimiser,
@@ -48,17 +51,21 @@ from megasynth_train.training.optimiser import (
     set_learning_rate,
     step_unless,
 )
+from megasynth_train.training.pieces import join, split
 from megasynth_train.training.processes import on_main
 from megasynth_train.training.run_folder import CHECKPOINTS
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position, Reports, refuse_diverged
+from megasynth_train.vggt.model import Prediction
 from megasynth_train.vggt.precision import autocast
+
+Result = TypeVar("Result")
 
 
 def train(run: Run, stop: StopRequest) -> Position:
     """Train, save and return where it ended; Interrupted if ``stop`` says so, ConfigError if the run diverged."""
     settings, position = run.settings.run, run.position
-    steps = run.settings.optim.steps
+    steps, first = run.settings.optim.steps, position.step + 1
     keep = 1 if run.device.type == "cuda" else 0  # reports the device may still be working on
     writer = MetricsWriter(
         run.out, position.step, tensorboard=settings.tensorboard, warn=say, enabled=run.accelerator.is_main_process
@@ -71,12 +78,14 @@ def train(run: Run, stop: StopRequest) -> Position:
     with writer, bar, dead_workers_named():
         for raw in run.batches(position.step, steps, training=True):
             run.step(raw, wanted := asked_to_stop(stop))
+            if position.step == first and settings.memory == "auto":
+                run.say_peak(raw)
             run.reports.read(keep)
             last = position.step == steps
             stopping = run.reports.stop and not last
             if last or position.step % settings.log_every == 0:
                 run.reports.read()
-                writer.write(position.step, "train", run.reports.line() | {"attention": run.arithmetic.attention})
+                writer.write(position.step, "train", {**run.reports.line(), **run.facts()})
                 bar.set_postfix(loss=position.objective, skipped=position.skipped_steps, refresh=False)
             bar.update()
             if settings.validate_every and (last or position.step % settings.validate_every == 0):
@@ -127,6 +136,7 @@ class Run:
         self.accelerator, self.device, self.out, self.identity = accelerator, accelerator.device, out, dict(identity)
         self.arithmetic = choose_arithmetic(settings.model, adapted.model.config, self.device)
         self.precision = self.arithmetic.precision
+        self.scenes_at_once = settings.data.scenes_at_once
         self.position = Position()
         self.saved_step = -1
         self._validation: StepLoader | None = None
@@ -158,14 +168,9 @@ class Run:
         optim, step = self.settings.optim, self.position.step
         rate = learning_rate(step / max(1, optim.steps - 1), optim)
         set_learning_rate(self.optimiser, rate)
-        self.optimiser.zero_grad(set_to_none=True)
-        terms = self._losses(self.model, raw)
-        objective, values = terms.objective, dict(terms.items())
-        if (penalty := self.adapted.penalty()) is not None:
-            objective, values["penalty"] = objective + penalty, penalty.detach()
-        objective.backward()
+        objective, values = self._in_memory(raw, self._backward)
         norms = clip_by_group(self.adapted.groups, optim.clip)
-        stop, bad = self._agree(objective.detach(), norms, bool(stop_wanted))
+        stop, bad = self._agree(objective, norms, bool(stop_wanted))
         step_unless(self.optimiser, bad)
         # AdaLoRA must not see the gradients of a skipped step; it waits for the device in every step anyway
         if self.settings.adapter.mode == "adalora" and not bad.item():
@@ -176,11 +181,73 @@ class Run:
         for unread in raw.skipped:
             say(f"step {step}: {unread.scene} is replaced by another scene: {unread.reason}")
 
-    def _losses(self, model: torch.nn.Module, raw: RawBatch) -> Losses:
+    def facts(self) -> dict[str, int | str]:
+        """Return how steps are computed now, for metrics.jsonl."""
+        return {"attention": self.arithmetic.attention, "scenes_at_once": self.scenes_at_once}
+
+    def say_peak(self, raw: RawBatch) -> None:
+        """Say how much memory the step of ``raw`` took, and how much had been estimated."""
+        shape = StepShape(len(raw.names), len(raw.views[0]), *raw.image_size_hw)
+        if self.accelerator.is_main_process:
+            say(memory.peak_line(self.settings, shape, memory.peak_bytes(self.device)))
+
+    def _in_memory(self, raw: RawBatch, work: Callable[[RawBatch], Result]) -> Result:
+        """Return ``work(raw)``; out of the GPU's memory, try again in smaller pieces, which then stay for the run."""
+        while True:
+            try:
+                return work(raw)
+            except torch.OutOfMemoryError:
+                pass  # the error holds the tensors of the failed attempt: go on without it
+            self._use_less_memory(len(raw.names))
+
+    def _use_less_memory(self, scenes: int) -> None:
+        """Halve the pieces of a step with this many scenes, or compute blocks again; EnvironmentProblem if both are
+        done, or if other processes are waiting for this one in the middle of the step.
+        """
+        at_once = min(self.scenes_at_once or scenes, scenes)
+        failed = f"step {self.position.step}: the GPU ran out of memory with {at_once} of {scenes} scenes at once"
+        model = self.adapted.model
+        if at_once == 1 and model.gradient_checkpointing:
+            raise EnvironmentProblem(
+                f"{failed} and every block computed again: lower data.views or data.width_px, or use a larger GPU"
+            )
+        half = (at_once + 1) // 2
+        change = f"data.scenes_at_once={half}" if at_once > 1 else "model.gradient_checkpointing=true"
+        if self.accelerator.num_processes > 1:
+            raise EnvironmentProblem(
+                f"{failed}; a step of several processes cannot be tried again: start the run with {change}"
+            )
+        if at_once > 1:
+            self.scenes_at_once = half
+        else:
+            model.gradient_checkpointing = True
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        say(f"{failed}; it is tried again, and the run goes on, with {change}")
+
+    def _backward(self, raw: RawBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Leave the gradients of a step in the parameters; return what was minimised, and the terms to report."""
+        self.optimiser.zero_grad(set_to_none=True)
         target = prepare(raw, self.device, self.settings.data)
+        counts = count(target.masks, self.settings.loss)
+        *first, last = split(target, self.scenes_at_once)
+        total: dict[str, Tensor] = {}
+        for piece in (*first, last):
+            # several processes: gradients are averaged once, with the last piece
+            with nullcontext() if piece is last else self.accelerator.no_sync(self.model):
+                terms = losses(self._predict(self.model, piece.images), piece, self.settings.loss, counts)
+                objective, values = terms.objective, dict(terms.items())
+                if piece is last and (penalty := self.adapted.penalty()) is not None:
+                    objective, values["penalty"] = objective + penalty, penalty.detach()
+                objective.backward()
+            total = {name: total[name] + value if name in total else value for name, value in values.items()}
+        minimised = total["objective"]
+        return (minimised + total["penalty"] if "penalty" in total else minimised), total
+
+    def _predict(self, model: torch.nn.Module, images: Tensor) -> Prediction:
         with autocast(self.device, self.precision):
-            prediction = model(target.images)
-        return losses(prediction, target, self.settings.loss)
+            prediction: Prediction = model(images)
+        return prediction
 
     def _agree(self, objective: Tensor, norms: Mapping[str, Tensor], stop_wanted: bool) -> tuple[Tensor, Tensor]:
         """Return whether to stop and whether the step is bad (0 or 1, on the device), as all processes together see it.
@@ -209,7 +276,7 @@ class Run:
         if self._validation is None:
             self._validation = self.batches(0, steps, training=False)  # its workers stay for the next time
         for raw in self._validation:
-            values = dict(self._losses(self.adapted.model, raw).items())
+            values = dict(self._in_memory(raw, self._validation_losses).items())
             names, total = tuple(values), total + torch.stack([value.double() for value in values.values()])
         self.adapted.model.train()
         means = (self.accelerator.reduce(total, "sum") / (steps * self.accelerator.num_processes)).tolist()
@@ -222,6 +289,13 @@ class Run:
             ))  # fmt: skip
         self.reports.exclude(time.monotonic() - started)
         return line
+
+    def _validation_losses(self, raw: RawBatch) -> Losses:
+        """Return the losses of a validation batch: those of the whole batch, whatever the pieces."""
+        target = prepare(raw, self.device, self.settings.data)
+        pieces = split(target, self.scenes_at_once)
+        prediction = join([self._predict(self.adapted.model, piece.images) for piece in pieces])
+        return losses(prediction, target, self.settings.loss)
 
     # ---- saving and continuing
 

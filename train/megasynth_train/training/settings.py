@@ -12,6 +12,8 @@ SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")
 TWO_ADAPTERS = ("pissa", "adalora", "lora_xs")  # the method's own on the aggregator, plain LoRA on the heads
 OWN_HEADS = (*TWO_ADAPTERS, "subspace")  # rank is not the rank of the heads
 DEFAULT_HEAD_RANK = 16
+# full saves the frozen weights too, which must stay float32; DoRA uses the norms of the base weight itself
+NEED_FLOAT32_WEIGHTS = ("full", "dora")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,13 @@ class DataSettings:
         0.1, "share of scenes held out, chosen by the hash of the scene", minimum=0, maximum=0.9
     )
     images_per_step: int = setting(32, "upper limit of images per step and process", minimum=1)
+    scenes_at_once: int = setting(
+        0,
+        "scenes that go through the model at a time, to save memory; the step stays one step. 0: all; otherwise each "
+        "piece of a step has a loss.quantile of its own",
+        minimum=0,
+        added=True,
+    )
     views: Range[int] = range_setting(Uniform(4, 16), "views per scene, drawn for each step", minimum=1)
     view_stride: int = setting(1, "use every n-th view of a scene only", minimum=1)
     duplicate_views: bool = setting(False, "draw views with replacement, as the released code does")
@@ -258,6 +267,14 @@ class RunSettings:
     seed: int = setting(0, "seed of sampling and augmentation", minimum=0, short="seed")
     device: str = setting(
         "auto", "auto: CUDA if available", options=["auto", "cpu", "cuda"], short="device", identity=False
+    )
+    memory: str = setting(
+        "off",
+        "auto: keep as much for the backward pass as the GPU's free memory holds: with less of it, fewer "
+        "data.scenes_at_once, then model.gradient_checkpointing",
+        options=["off", "auto"],
+        short="memory",
+        identity=False,
     )
     threads: int = setting(0, "CPU threads to compute with; 0: all", minimum=0, identity=False)
     log_every: int = setting(10, "steps between lines of metrics.jsonl", minimum=1, identity=False)
