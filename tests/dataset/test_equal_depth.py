@@ -41,8 +41,8 @@ def test_groups_are_those_of_a_plain_comparison(drawn: list[tuple[dict[str, str]
     assert [(finding.where, finding.message) for finding in findings] == [
         (
             scene_name(second),
-            f"no factor that changes depth differs from scene {scene_name(first)}, but depth differs in 1 frames, first "
-            "in frame 0",
+            f"no factor that changes depth differs from scene {scene_name(first)}, but depth differs in 1 frames, "
+            "first in frame 0",
         )
         for first, second in sorted(unequal)
     ]
