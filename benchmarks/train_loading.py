@@ -125,11 +125,13 @@ def white_as_before(image: np.ndarray) -> np.ndarray:
 
 def reading_table(data: TrainingData, settings: DataSettings, steps: int, caches: Path) -> None:
     """Print what an image costs where it comes from; the three take turns, so that other work slows all of them."""
-    sampling, warm = Sampling(data.train, settings, 0), open_cache(settings)
+    images = min(settings.images_per_step, int(settings.views.low) * len(data.train))  # no scene twice in a step
+    sampling = Sampling(data.train, replace(settings, images_per_step=images), 0)
+    warm = open_cache(settings)
     times: dict[str, list[float]] = {}
     for step in range(steps + 1):  # the first makes the warm cache warm
         cold = open_cache(replace(settings, cache=str(caches / f"cold_{step}")))
-        load_step(sampling, step, warm)
+        load_step(sampling, step, warm)  # also reads the files for the first time
         for where, cache in {"disk": None, "disk, and into a cache": cold, "a warm cache": warm}.items():
             start = time.thread_time()
             batch = load_step(sampling, step, cache)
