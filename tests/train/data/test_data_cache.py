@@ -142,6 +142,18 @@ class TestChangedFiles:
         with pytest.raises(DatasetError, match=r"\.exr cannot be read"):
             loaded(ours_copy)
 
+    def test_a_file_that_goes_while_it_is_decoded(self, ours_copy, tmp_path, reference, monkeypatch):
+        decode = scene._OurFrame.decode
+
+        def decoded_and_gone(frame):
+            arrays = decode(frame)
+            frame.view.file("rgb").unlink()
+            return arrays
+
+        monkeypatch.setattr(scene._OurFrame, "decode", decoded_and_gone)
+        assert loaded(ours_copy, steps=1, cache=str(tmp_path / "cache")) == reference[:1]
+        assert not frames_in(tmp_path / "cache")
+
     def test_without_checksums_nothing_is_kept(self, ours_copy, tmp_path, reference):
         for file in ours_copy.glob("scenes/*/*/checksums.json"):
             file.unlink()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_train.data.cache import FrameCache
@@ -51,6 +50,35 @@ class RawBatch:
         """Return the same batch with its tensors on ``device``; does not wait if the memory is page-locked."""
         return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process is sent: pixels in one piece of shared memory.
+
+        torch would send every tensor in a piece of its own, and the receiver asks the sender for each of them.
+        """
+        pixels = [*self.depth_z, *self.images_u8]  # the larger type first: each part begins at a multiple of its size
+        sizes = [tensor.nbytes for tensor in pixels]
+        shared = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(sum(sizes)))
+        for part, tensor in zip(shared.split(sizes), pixels, strict=True):
+            part.view(tensor.dtype).view(tensor.shape).copy_(tensor)
+        return vars(self) | {
+            "images_u8": [tensor.shape for tensor in self.images_u8],
+            "depth_z": [tensor.shape for tensor in self.depth_z],
+            "intrinsics": self.intrinsics.numpy(),
+            "camera_from_world": self.camera_from_world.numpy(),
+            "shared": shared,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        shared = state.pop("shared")
+        for key, dtype in (("depth_z", torch.float32), ("images_u8", torch.uint8)):
+            shapes = state[key]
+            sizes = [shape.numel() * dtype.itemsize for shape in shapes]
+            *parts, shared = shared.split([*sizes, shared.numel() - sum(sizes)])
+            state[key] = tuple(part.view(dtype).view(shape) for part, shape in zip(parts, shapes, strict=True))
+        for key in ("intrinsics", "camera_from_world"):
+            state[key] = torch.from_numpy(state[key])
+        vars(self).update(state)
+
     def _moved(self, move: Callable[[Tensor], Tensor]) -> RawBatch:
         return replace(
             self,
@@ -88,8 +116,8 @@ def load_step(sampling: Sampling, step: int, cache: FrameCache | None = None) ->
     return RawBatch(
         step=plan.step,
         image_size_hw=plan.image_size_hw,
-        images_u8=tuple(of_scene.images_u8 for of_scene in read),
-        depth_z=tuple(of_scene.depth_z for of_scene in read),
+        images_u8=tuple(torch.from_numpy(of_scene.images_u8) for of_scene in read),
+        depth_z=tuple(torch.from_numpy(of_scene.depth_z) for of_scene in read),
         intrinsics=torch.from_numpy(np.stack([of_scene.intrinsics for of_scene in read])),
         camera_from_world=torch.from_numpy(np.stack([of_scene.camera_from_world for of_scene in read])),
         windows=_windows(plan, read),
@@ -102,33 +130,21 @@ def load_step(sampling: Sampling, step: int, cache: FrameCache | None = None) ->
 
 
 class _SceneViews:
-    """The views of one scene: [S, …], as in ``RawBatch``.
+    """The views of one scene: [S, …], as in ``RawBatch``. Frames are taken one by one, as fresh memory is slow."""
 
-    Every frame is copied once, to where the training process will see it: fresh memory costs more than copying.
-    """
-
-    images_u8: Tensor
-    depth_z: Tensor
+    images_u8: np.ndarray
+    depth_z: np.ndarray
 
     def __init__(self, frames: Iterable[FrameArrays], count: int) -> None:
         intrinsics, camera_from_world = [], []
         for i, frame in enumerate(frames):
             if i == 0:
-                self.images_u8 = _empty((count, *frame.rgb.shape), torch.uint8)
-                self.depth_z = _empty((count, *frame.depth_z.shape), torch.float32)
-            self.images_u8.numpy()[i] = frame.rgb
-            self.depth_z.numpy()[i] = frame.depth_z
+                self.images_u8 = np.empty((count, *frame.rgb.shape), np.uint8)
+                self.depth_z = np.empty((count, *frame.depth_z.shape), np.float32)
+            self.images_u8[i], self.depth_z[i] = frame.rgb, frame.depth_z
             intrinsics.append(frame.intrinsics)
             camera_from_world.append(frame.camera_from_world)
         self.intrinsics, self.camera_from_world = np.stack(intrinsics), np.stack(camera_from_world)
-
-
-def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return a new tensor; in a worker in shared memory, where it would be copied on its way out."""
-    if get_worker_info() is None:
-        return torch.empty(tuple(shape), dtype=dtype)
-    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
-    return torch.empty(0, dtype=dtype).set_(storage).view(tuple(shape))
 
 
 def _windows(plan: StepPlan, read: Sequence[_SceneViews]) -> np.ndarray:

@@ -114,7 +114,10 @@ class _OurFrame:
         return f"ours|{files}"
 
     def is_intact(self) -> bool:
-        return not any(self.scene.change(name) for name in self._names)
+        try:
+            return not any(self.scene.change(name) for name in self._names)
+        except (OSError, DatasetError):  # it has just gone
+            return False
 
     @property
     def _names(self) -> list[str]:
