@@ -25,6 +25,7 @@ from synthetic import tree
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, MegaSynthError
 from megasynth_attr.core.files import json_bytes
+from megasynth_attr.core.temporary import publish
 from megasynth_attr.dataset import pack, paths
 from megasynth_attr.dataset.archive import BLOCK, ArchiveWriter, members
 from megasynth_attr.dataset.conventions import CHECKSUMS_FORMAT
@@ -310,6 +311,34 @@ class TestConverting:
         assert convert(open_dataset(dataset), 1, to)
         kept, gone = paths.archive_file(dataset, 1), paths.scene_dir(dataset, 1)
         assert (kept.exists(), gone.exists()) == ((True, False) if to == "tar" else (False, True))
+        assert verify_dataset(dataset, progress=False, write=False).passed
+
+    @pytest.mark.parametrize("to", ["tar", "folder"])
+    def test_commands_that_turn_scenes_to_and_fro_lose_none(
+        self, dataset: Path, packed: Path, to: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The other command has seen both forms, and removes the one that this one has just made."""
+        made = dataset if to == "tar" else Path(shutil.copytree(packed, dataset.parent / "packed"))
+
+        def undone(built: Path, new: Path) -> bool:
+            publish(built, new)
+            new.rename(dataset.parent / "gone")
+            return True
+
+        monkeypatch.setattr(pack, "publish", undone)
+        convert(open_dataset(made), 1, to)
+        assert paths.finished_scenes(made) == [0, 1, 2]
+        assert not list(made.glob("tmp"))
+
+    def test_another_command_may_be_faster(self, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        opened = open_dataset(dataset)
+
+        def removed(scene: SceneData) -> None:
+            monkeypatch.undo()
+            assert convert(opened, 1, "tar")
+
+        monkeypatch.setattr(pack, "_require_whole", removed)
+        assert not convert(opened, 1, "tar")
         assert verify_dataset(dataset, progress=False, write=False).passed
 
 
