@@ -1,8 +1,9 @@
 """What dataset.json says of every scene, kept when the scene is rendered: finishing a dataset reads only what is new.
 
 ``index/<ttt>.jsonl`` has a line for every scene in ``scenes/<ttt>``; ``index/new/`` holds what runs have noted since.
-Lines are JSON: the scene's name, its hashes, the names of its materials, and a checksum of these. Nothing depends on them but speed: a line
-that is missing, cut, changed or damaged is made from the scene file, and the whole folder may be removed at any time.
+Lines are JSON: the scene's name, its hashes, the names of its materials, and a checksum of these. Nothing depends on
+them but speed: a line that is missing, cut, changed or damaged is made from the scene file, and the whole folder may be
+removed at any time.
 """
 
 from __future__ import annotations

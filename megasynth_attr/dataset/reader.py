@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.codec import from_plain
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.fields import read_part
 from megasynth_attr.core.files import read_json, sha256_of
@@ -278,7 +279,8 @@ def open_datasets(path: Path) -> list[Dataset]:
 def downstream_attributes(path: str | Path) -> frozenset[str]:
     """Return the attributes of an experiment whose datasets are for the downstream comparison, not for a cluster."""
     file = Path(path) / paths.EXPERIMENT_FILE
-    return frozenset(read_json(file).get("downstream", ())) if file.is_file() else frozenset()
+    named = read_json(file).get("downstream", []) if file.is_file() else []
+    return frozenset(from_plain(tuple[str, ...], named, f"{file} is damaged: downstream"))
 
 
 def _shape(value: Any) -> tuple[int, ...]:
