@@ -27,7 +27,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError, MegaSynthError
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.temporary import publish
 from megasynth_attr.dataset import pack, paths
-from megasynth_attr.dataset.archive import BLOCK, ArchiveWriter, members
+from megasynth_attr.dataset.archive import BLOCK, ArchiveWriter, in_order, members
 from megasynth_attr.dataset.conventions import CHECKSUMS_FORMAT
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.pack import convert
@@ -251,6 +251,27 @@ def test_hostile_archives_are_refused_in_a_sentence(one: Path, tmp_path: Path) -
     assert slowest < 2
     assert {path.name for path in tmp_path.iterdir()} <= {"here", "out"}
     assert [path.name for path in one.glob("scenes/*/*")] == ["000000.tar"] and not list(one.glob("tmp/*"))
+
+
+@pytest.mark.parametrize("names", [("rgb", "rgb/0000.png"), ("a/b/c.png",), ("checksums.json/x",)])
+def test_archives_that_make_no_folder_are_refused(one: Path, names: tuple[str, ...]) -> None:
+    archive, content = one / SCENE, b"content"
+    archive.unlink()
+    writer = ArchiveWriter(archive)
+    with contextlib.closing(writer), contextlib.suppress(DatasetError):
+        for name in in_order(names):
+            writer.add(name, content)
+    record = {"bytes": len(content), "sha256": "0" * 64}
+    index = json_bytes({"format": CHECKSUMS_FORMAT, "files": dict.fromkeys(names, record)})
+    info = tarfile.TarInfo("checksums.json")
+    info.size = len(index)
+    written = archive.read_bytes()
+    archive.write_bytes(
+        written + info.tobuf(tarfile.USTAR_FORMAT) + index + bytes(-len(index) % BLOCK) + bytes(2 * BLOCK)
+    )
+    with pytest.raises(DatasetError, match=r"is a file and a folder of files|a scene holds no 'a/b/c\.png'"):
+        convert(open_dataset(one), 0, "folder")
+    assert [path.name for path in one.glob("scenes/*/*")] == ["000000.tar"]
 
 
 def test_huge_and_sparse_archives_cost_nothing(one: Path) -> None:
