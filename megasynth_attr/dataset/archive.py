@@ -137,9 +137,16 @@ def _place(name: str) -> tuple[str, str]:
 
 def _check(name: str, size: int, where: str) -> None:
     """Raise DatasetError, beginning with ``where``, for a name or a size that no file of a scene has."""
-    for part in name.split("/"):
+    parts = name.split("/")
+    for part in parts:
         checked(part, where)
-    if name == CHECKSUMS_FILE or not name.isascii() or len(name) > LONGEST_NAME or not 0 <= size <= MOST_BYTES:
+    if (
+        len(parts) > 2
+        or name == CHECKSUMS_FILE
+        or not name.isascii()
+        or len(name) > LONGEST_NAME
+        or not 0 <= size <= MOST_BYTES
+    ):
         raise DatasetError(f"{where}: a scene holds no {name!r} of {size} bytes; {RENDER_ANEW}")
 
 
@@ -156,6 +163,8 @@ def _members(archive: Path, _stamp: tuple[int, ...]) -> Mapping[str, Member]:
     index, offset = _index(archive), 0
     files = listed_files(index)
     found = {index.path: index}
+    if both := {name.partition("/")[0] for name in files if "/" in name} & {index.path, *files}:
+        raise DatasetError(f"{index}: {min(both)!r} is a file and a folder of files; {RENDER_ANEW}")
     for name in in_order(files):
         size = files[name].bytes
         _check(name, size, str(index))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.command.words import shown
-from megasynth_attr.core.errors import DatasetError, run_main
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, run_main
 from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.pictures import read_content
@@ -52,12 +52,22 @@ def convert(dataset: Dataset, scene_index: int, to: str) -> bool:
     """Turn a scene into an archive (``to`` "tar") or a folder; False if there is nothing to turn.
 
     DatasetError, with nothing changed, if it is damaged or holds more than a scene does; EnvironmentProblem if the disk
-    refuses.
+    refuses. Other commands may do the same at once, or the opposite: one form of the scene is always there.
     """
     folder, archive = paths.scene_dir(dataset.path, scene_index), paths.archive_file(dataset.path, scene_index)
     old, new = (folder, archive) if to == "tar" else (archive, folder)
     if not os.path.lexists(old):
         return False
+    try:
+        _convert(dataset, scene_index, old, new, to)
+    except (DatasetError, EnvironmentProblem):
+        if os.path.lexists(old):
+            raise
+        return False  # another command was faster
+    return True
+
+
+def _convert(dataset: Dataset, scene_index: int, old: Path, new: Path, to: str) -> None:
     source = SceneData(old)
     _require_whole(source)
     with storage_errors("a scene", new), working_folder(dataset.path / paths.TMP, source.name) as work:
@@ -70,7 +80,8 @@ def convert(dataset: Dataset, scene_index: int, to: str) -> bool:
         if not publish(built, new):  # an earlier command was killed before the old form went
             _require_whole(SceneData(new))
         old.rename(work / "old")  # which is removed with it
-    return True
+        if not os.path.lexists(new):  # another command has just done the opposite
+            (work / "old").rename(old)
 
 
 def _require_whole(scene: SceneData) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from megasynth_attr.core.codec import from_plain
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.exr import decode_exr
 from megasynth_attr.core.fields import read_part
@@ -295,7 +296,8 @@ def open_datasets(path: Path) -> list[Dataset]:
 def downstream_attributes(path: str | Path) -> frozenset[str]:
     """Return the attributes of an experiment whose datasets are for the downstream comparison, not for a cluster."""
     file = Path(path) / paths.EXPERIMENT_FILE
-    return frozenset(read_json(file).get("downstream", ())) if file.is_file() else frozenset()
+    named = read_json(file).get("downstream", []) if file.is_file() else []
+    return frozenset(from_plain(tuple[str, ...], named, f"{file} is damaged: downstream"))
 
 
 def _shape(value: Any) -> tuple[int, ...]:

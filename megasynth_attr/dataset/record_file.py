@@ -170,13 +170,17 @@ def _without_scenes(file: BinaryIO) -> bytes | None:
 
 
 def _entries(path: Path, begin: int) -> Iterator[Entry]:
-    """Yield the entries of the list that begins at this byte; its end is not looked for further on."""
+    """Yield the entries of the list that begins at this byte; DatasetError unless it ends where ``_without_scenes``
+    says: what stands between would be in nobody's checksum."""
     where = f"{path} is damaged: {SCENES}"
     with open_regular(path) as file:
         file.seek(begin)
         lines: list[bytes] = []
         for line in lines_of(file):
             if not lines and line in _ENDS:
+                rest = file.read(_MOST_AFTER)
+                if len(rest) == _MOST_AFTER or b"\n },\n" in rest or b"\n }\n}\n" in rest:
+                    raise DatasetError(f"{where}: something was put in behind the list")
                 return
             lines.append(line)
             if line in _ENTRY_ENDS or len(lines) > _MOST_LINES:

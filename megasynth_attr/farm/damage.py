@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import sha256_of
+from megasynth_attr.core.files import read_regular
 from megasynth_attr.dataset.paths import CHECKSUMS_FILE, DAMAGED, SCENE_FILE, scene_path
 from megasynth_attr.dataset.scene_files import scene_file
 from megasynth_attr.farm.tasks import Plan
+
+# missing, or something else is in its place: a folder, a pipe, a link to itself, a file too large to be ours
+_NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP, errno.EFBIG)
 
 
 def set_aside_damaged(plan: Plan) -> bool:
@@ -36,13 +41,15 @@ def set_aside_damaged(plan: Plan) -> bool:
 def _damage(scene: Path) -> str:
     """Return what is wrong with a scene; "" if nothing is."""
     try:
-        described = scene_file(scene, CHECKSUMS_FILE).read_bytes().decode()
-        if sha256_of(scene_file(scene, SCENE_FILE)) in described:
+        described = read_regular(scene_file(scene, CHECKSUMS_FILE)).decode()
+        if hashlib.sha256(read_regular(scene_file(scene, SCENE_FILE))).hexdigest() in described:
             return ""
         return f"{SCENE_FILE} is not the file that {CHECKSUMS_FILE} describes"
     except DatasetError as error:
         return str(error).partition(";")[0]
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_SUCH_FILE:
+            raise
         return f"{SCENE_FILE} or {CHECKSUMS_FILE} is missing or unreadable"
 
 

@@ -23,7 +23,8 @@ from megasynth_attr.farm.slurm import MOST_JOBS, SCENES_PER_JOB
 from megasynth_attr.farm.tasks import select
 from megasynth_attr.scene.config import Config, Experiment, dataset_identity, preset_file, resolve, schema
 
-OWN_KEYS = ("shard", "stages", "from_stage", "executor", "out", "openjd_progress", "plan")  # given by who hands out
+# given by who hands out
+OWN_KEYS = ("shard", "stages", "from_stage", "executor", "detach", "out", "openjd_progress", "plan")
 FINISH = ("stages=generate,verify,report", "executor=local")  # after all shards: generate completes dataset.json
 _PLAIN = re.compile(r"[\w./-]+")
 

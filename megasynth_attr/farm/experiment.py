@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,36 @@ import numpy
 import scipy
 
 from megasynth_attr import __version__
+from megasynth_attr.core.codec import Part
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.fields import REQUIRED, read_part, setting
 from megasynth_attr.core.run_folder import Kind, differences, read_record, refusal, share
 from megasynth_attr.core.temporary import remove_leftovers
 from megasynth_attr.dataset.paths import DATASET_FILE, EXPERIMENT_FILE, TMP, dataset_dir, dataset_name
 from megasynth_attr.dataset.record import check_dataset
+from megasynth_attr.dataset.recorded import RecordedConfig
 from megasynth_attr.scene.config import Config, Experiment, dataset_identity
 
 EXPERIMENT = Kind(
     "experiment", EXPERIMENT_FILE, "megasynth-attr experiment 1", tables=("attributes",), alone=False
 )  # other things may lie beside its datasets
+
+
+@dataclass(frozen=True)
+class RecordedMember(Part):
+    """What experiment.json says of an attribute, as far as it is read here."""
+
+    config: RecordedConfig = setting(REQUIRED, "")
+    datasets: tuple[str, ...] = setting(REQUIRED, "")
+    scene_count: int = setting(REQUIRED, "")
+
+
+@dataclass(frozen=True)
+class RecordedExperiment(Part):
+    """experiment.json, as far as it is read here."""
+
+    attributes: dict[str, RecordedMember] = setting(REQUIRED, "")
+    downstream: tuple[str, ...] = ()
 
 
 def open_experiment(experiment: Experiment) -> None:
@@ -51,7 +72,9 @@ def check_experiment(experiment: Experiment) -> dict[str, Any]:
 
 
 def _extended(existing: dict[str, Any], fresh: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """Return ``existing`` extended by what ``fresh`` adds; ConfigError if they have different settings."""
+    """Return ``existing`` extended by what ``fresh`` adds; ConfigError if they have different settings,
+    DatasetError if ``existing`` is damaged."""
+    read_part(RecordedExperiment, existing, f"{out / EXPERIMENT_FILE} is damaged")
     attributes = dict(existing["attributes"])
     common = attributes.keys() & fresh["attributes"].keys()
     if not common:

@@ -141,7 +141,7 @@ def _raise_for_missing(plan: Plan) -> None:
         return
     first = missing[0]
     record = failure_file(first.dataset, first.scene_index)
-    reason = read_json(record)["message"] if record.is_file() else "it left no failure record"
+    reason = read_json(record).get("message") if record.is_file() else "it left no failure record"
     raise ScenesFailed(
         f"{len(missing)} of {len(plan.selected)} scenes could not be rendered, e.g. {first.key}: {reason} "
         f"(see {record.parent}); the others are complete; the same command tries these again"

@@ -78,12 +78,16 @@ def test_what_runs_note_stands_for_the_scene_files(folder: Path, monkeypatch: py
     assert not (folder / "index" / "new").exists()
 
 
-@pytest.mark.parametrize("damage", ["removed", "cut", "garbage", "other", "hostile", "a folder"])
+@pytest.mark.parametrize(
+    "damage", ["removed", "cut", "garbage", "other", "hostile", "a folder", "another's", "endless"]
+)
 def test_a_damaged_index_changes_nothing(folder: Path, damage: str) -> None:
     complete, file = written(folder), folder / "index" / "000.jsonl"
     lines = file.read_bytes()
     others = b'["000000",{"texture":1},[]]\n["000001",[],{}]\n["000002"]\n["000003",{},[],[]]\n["00000x",{},[]]\n{}\n\n'
     contents = {"cut": lines[: len(lines) // 2], "garbage": b"\0\xff" * 999 + b"\n" + lines[:100], "other": others}
+    contents["another's"] = lines.replace(b'["basalt"]', b'["gneiss"]')
+    contents["endless"] = b"\0" * 2**20 + lines
     if damage == "removed":
         shutil.rmtree(folder / "index")
     elif damage == "a folder":
@@ -107,6 +111,28 @@ def test_an_index_that_leads_out_of_the_dataset_is_refused(folder: Path, tmp_pat
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_no_note_is_taken_from_or_removed_in_another_folder(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.jsonl").write_text("precious\n")
+    (folder / "index" / "new").symlink_to(tmp_path / "elsewhere")
+    for action in (lambda: finalise(folder, []), lambda: note_all(folder)):
+        with pytest.raises(DatasetError, match=r"new is a link that leads out of .*texture_00"):
+            action()
+    assert synthetic.tree(tmp_path / "elsewhere") == {"mine.jsonl": b"precious\n"}
+
+
+@pytest.mark.parametrize("name", ["001000", "000000x", "../../x"])
+def test_lines_of_scenes_that_are_not_there_are_dropped(folder: Path, name: str) -> None:
+    complete = written(folder)
+    line = index.Line(name, {}, []).text()
+    for file in ("000.jsonl", "001.jsonl"):
+        with (folder / "index" / file).open("ab") as lines:
+            lines.write(line)
+    finalise(folder, synthetic.MATERIALS)
+    assert written(folder) == complete
+    assert [path.name for path in (folder / "index").iterdir()] == ["000.jsonl"]
+
+
 def test_more_scenes_keep_the_list(folder: Path) -> None:
     open_for_writing(synthetic.config("scene_count=9", "frames=2"), folder.parent, 0)
     record = json.loads(written(folder))
@@ -126,6 +152,16 @@ def test_a_record_is_read_however_it_is_written(folder: Path, indent: int | None
     assert read_record_file(file) == record
     assert dict(listed_scenes(file) or ()) == scenes and list(listed_names(file)) == list(scenes)
     assert checksum_of(record, listed_scenes(file)) == checksum_of(record | {"scenes": scenes})
+
+
+def test_nothing_hides_behind_the_list_of_scenes(folder: Path) -> None:
+    file = folder / "dataset.json"
+    before, end, after = file.read_text().rpartition('\n },\n "version"')
+    file.write_text(f'{before}\n }},\n "materials": [],\n "more": {{\n }},\n "version"{after}')
+    assert json.loads(file.read_text())["materials"] == []  # so do others read it
+    assert end
+    with pytest.raises(DatasetError, match="something was put in behind the list"):
+        verify_dataset(folder, progress=False)
 
 
 def test_a_record_that_is_torn_is_refused(folder: Path) -> None:

@@ -25,8 +25,9 @@ from synthetic import tree
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, MegaSynthError
 from megasynth_attr.core.files import json_bytes
+from megasynth_attr.core.temporary import publish
 from megasynth_attr.dataset import pack, paths
-from megasynth_attr.dataset.archive import BLOCK, ArchiveWriter, members
+from megasynth_attr.dataset.archive import BLOCK, ArchiveWriter, in_order, members
 from megasynth_attr.dataset.conventions import CHECKSUMS_FORMAT
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.pack import convert
@@ -252,6 +253,27 @@ def test_hostile_archives_are_refused_in_a_sentence(one: Path, tmp_path: Path) -
     assert [path.name for path in one.glob("scenes/*/*")] == ["000000.tar"] and not list(one.glob("tmp/*"))
 
 
+@pytest.mark.parametrize("names", [("rgb", "rgb/0000.png"), ("a/b/c.png",), ("checksums.json/x",)])
+def test_archives_that_make_no_folder_are_refused(one: Path, names: tuple[str, ...]) -> None:
+    archive, content = one / SCENE, b"content"
+    archive.unlink()
+    writer = ArchiveWriter(archive)
+    with contextlib.closing(writer), contextlib.suppress(DatasetError):
+        for name in in_order(names):
+            writer.add(name, content)
+    record = {"bytes": len(content), "sha256": "0" * 64}
+    index = json_bytes({"format": CHECKSUMS_FORMAT, "files": dict.fromkeys(names, record)})
+    info = tarfile.TarInfo("checksums.json")
+    info.size = len(index)
+    written = archive.read_bytes()
+    archive.write_bytes(
+        written + info.tobuf(tarfile.USTAR_FORMAT) + index + bytes(-len(index) % BLOCK) + bytes(2 * BLOCK)
+    )
+    with pytest.raises(DatasetError, match=r"is a file and a folder of files|a scene holds no 'a/b/c\.png'"):
+        convert(open_dataset(one), 0, "folder")
+    assert [path.name for path in one.glob("scenes/*/*")] == ["000000.tar"]
+
+
 def test_huge_and_sparse_archives_cost_nothing(one: Path) -> None:
     archive = one / SCENE
     with archive.open("r+b") as file:
@@ -310,6 +332,34 @@ class TestConverting:
         assert convert(open_dataset(dataset), 1, to)
         kept, gone = paths.archive_file(dataset, 1), paths.scene_dir(dataset, 1)
         assert (kept.exists(), gone.exists()) == ((True, False) if to == "tar" else (False, True))
+        assert verify_dataset(dataset, progress=False, write=False).passed
+
+    @pytest.mark.parametrize("to", ["tar", "folder"])
+    def test_commands_that_turn_scenes_to_and_fro_lose_none(
+        self, dataset: Path, packed: Path, to: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The other command has seen both forms, and removes the one that this one has just made."""
+        made = dataset if to == "tar" else Path(shutil.copytree(packed, dataset.parent / "packed"))
+
+        def undone(built: Path, new: Path) -> bool:
+            publish(built, new)
+            new.rename(dataset.parent / "gone")
+            return True
+
+        monkeypatch.setattr(pack, "publish", undone)
+        convert(open_dataset(made), 1, to)
+        assert paths.finished_scenes(made) == [0, 1, 2]
+        assert not list(made.glob("tmp"))
+
+    def test_another_command_may_be_faster(self, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        opened = open_dataset(dataset)
+
+        def removed(scene: SceneData) -> None:
+            monkeypatch.undo()
+            assert convert(opened, 1, "tar")
+
+        monkeypatch.setattr(pack, "_require_whole", removed)
+        assert not convert(opened, 1, "tar")
         assert verify_dataset(dataset, progress=False, write=False).passed
 
 

@@ -21,7 +21,9 @@ import pytest
 import runs
 from runs import Reference
 
+from megasynth_attr.core.files import sha256_of
 from megasynth_attr.dataset.paths import failure_file, scene_dir
+from megasynth_attr.farm import damage
 from megasynth_attr.farm.claims import Claims
 from megasynth_attr.farm.tasks import Plan, make_plan
 from megasynth_attr.scene.config import resolve
@@ -250,6 +252,28 @@ def test_a_run_waits_for_others_can_be_stopped_and_takes_over_what_dies(referenc
             text, _ = run.communicate(timeout=runs.LIMIT_S)
     assert run.returncode == 0, text
     assert each_once(out) and runs.tree_hash(out) == reference.hash
+
+
+@pytest.mark.parametrize("name", ["scene.json", "checksums.json"])
+@pytest.mark.parametrize("instead", ["pipe", "link to itself", "folder", "sparse"])
+def test_what_is_no_file_is_damage_and_is_not_waited_for(tmp_path: Path, name: str, instead: str) -> None:
+    scene = tmp_path / "geometry_00" / "scenes" / "000" / "000000"
+    scene.mkdir(parents=True)
+    (scene / "scene.json").write_text("{}")
+    (scene / "checksums.json").write_text(sha256_of(scene / "scene.json"))
+    assert damage._damage(scene) == ""
+    file = scene / name
+    file.unlink()
+    if instead == "pipe":
+        os.mkfifo(file)
+    elif instead == "link to itself":
+        file.symlink_to(file)
+    elif instead == "folder":
+        file.mkdir()
+    else:
+        with file.open("wb") as opened:
+            opened.truncate(2**40)
+    assert damage._damage(scene) == "scene.json or checksums.json is missing or unreadable"
 
 
 def test_damaged_scenes_are_set_aside_and_rendered_anew(reference: Reference, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from runs import Reference
 from megasynth_attr.core.errors import ConfigError, ExitCode, run_main
 from megasynth_attr.farm.commands import commands, main
 from megasynth_attr.farm.elsewhere import files_read, portable
+from megasynth_attr.farm.slurm import check_executor
 from megasynth_attr.scene.config import dataset_identity, resolve
 
 RUNNERS = {
@@ -62,6 +63,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "more.yaml").write_text("cache: kept\nscene_count: 4\nfog: {'on': true}\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_words_of_a_slurm_run_are_not_passed_on(tmp_path: Path) -> None:
+    """A run refuses detach=true without executor=slurm."""
+    (line,), finish = commands(resolve(["preset=geometry", "executor=slurm", "detach=true", f"out={tmp_path}"]), 1)
+    for words in (words_of(line), words_of(finish)):
+        check_executor(resolve(words).run)
 
 
 def test_paths_in_words_and_files_become_absolute(folder: Path) -> None:

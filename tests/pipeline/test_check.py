@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import runs
 
-from megasynth_attr.core.errors import EnvironmentProblem, ExitCode, MegaSynthError, run_main
-from megasynth_attr.farm.experiment import open_experiment
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, ExitCode, MegaSynthError, run_main
+from megasynth_attr.dataset.reader import downstream_attributes
+from megasynth_attr.farm.experiment import check_experiment, open_experiment
 from megasynth_attr.pipeline.__main__ import main
 from megasynth_attr.scene.config import resolve
 
@@ -95,3 +98,23 @@ def test_a_folder_with_another_experiment(tmp_path: Path) -> None:
     message = refused(tmp_path, 2, "members=[texture]")
     assert "it varies geometry, this one texture" in message
     assert (out / "experiment.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"downstream": 5},
+        {"downstream": [["a"]]},
+        {"attributes": {"geometry": {}}},
+        {"attributes": {"geometry": {"config": {"content": []}, "datasets": [], "scene_count": 1}}},
+        {"attributes": {"geometry": {"config": {}, "datasets": 3, "scene_count": 1}}},
+    ],
+)
+def test_a_damaged_experiment_file_is_refused_in_a_sentence(tmp_path: Path, damage: dict[str, Any]) -> None:
+    record = {"format": "megasynth-attr experiment 1", "attributes": {"geometry": None}} | damage
+    (tmp_path / "experiment.json").write_text(json.dumps(record))
+    with pytest.raises(DatasetError, match=r"experiment\.json is damaged: "):
+        check_experiment(resolve(["preset=geometry", f"out={tmp_path}"]))
+    if "downstream" in damage:
+        with pytest.raises(DatasetError, match=r"experiment\.json is damaged: downstream"):
+            downstream_attributes(tmp_path)
