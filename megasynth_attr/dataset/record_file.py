@@ -181,8 +181,8 @@ def _entries(path: Path, begin: int) -> Iterator[Entry]:
             if not lines and comma is (line in _ENDS):
                 raise DatasetError(f"{where}: a comma is missing or too many")
             if not lines and line in _ENDS:
-                rest = file.read(_MOST_AFTER)
-                if len(rest) == _MOST_AFTER or b"\n },\n" in rest or b"\n }\n}\n" in rest:
+                rest = b"\n" + file.read(_MOST_AFTER)
+                if len(rest) > _MOST_AFTER or b"\n },\n" in rest or b"\n }\n}\n" in rest:
                     raise DatasetError(f"{where}: something was put in behind the list")
                 return
             lines.append(line)
