@@ -176,10 +176,13 @@ def _entries(path: Path, begin: int) -> Iterator[Entry]:
     with open_regular(path) as file:
         file.seek(begin)
         lines: list[bytes] = []
+        comma = None  # after the entry before
         for line in lines_of(file):
+            if not lines and comma is (line in _ENDS):
+                raise DatasetError(f"{where}: a comma is missing or too many")
             if not lines and line in _ENDS:
-                rest = file.read(_MOST_AFTER)
-                if len(rest) == _MOST_AFTER or b"\n },\n" in rest or b"\n }\n}\n" in rest:
+                rest = b"\n" + file.read(_MOST_AFTER)
+                if len(rest) > _MOST_AFTER or b"\n },\n" in rest or b"\n }\n}\n" in rest:
                     raise DatasetError(f"{where}: something was put in behind the list")
                 return
             lines.append(line)
@@ -190,6 +193,7 @@ def _entries(path: Path, begin: int) -> Iterator[Entry]:
                     raise DatasetError(f"{where}: {error}") from None
                 for name, entry in decode_json(f"{{{text}}}", where).items():
                     yield _checked(name, entry, where)
+                comma = line == _ENTRY_ENDS[0]
                 lines.clear()
     raise DatasetError(f"{where}: the list does not end")
 

@@ -167,7 +167,9 @@ def test_nothing_hides_behind_the_list_of_scenes(folder: Path) -> None:
 def test_a_record_that_is_torn_is_refused(folder: Path) -> None:
     file, whole = folder / "dataset.json", written(folder)
     place = whole.index(b'\n  "000002"')
-    for torn in (whole[:place], whole[: place + 40], whole[:-3], whole.replace(b"\n  },", b"\n  }", 1)):
+    extra = whole.replace(b"\n  }\n", b"\n  },\n", 1)
+    twice = whole.replace(b'\n },\n "version"', b'\n },\n },\n "version"')
+    for torn in (whole[:place], whole[: place + 40], whole[:-3], whole.replace(b"\n  },", b"\n  }", 1), extra, twice):
         file.write_bytes(torn)
         with pytest.raises(DatasetError, match="is damaged"):
             read_record_file(file)
