@@ -189,7 +189,8 @@ def test_an_out_that_is_a_file_or_has_a_folder_for_settings_is_a_clear_error(dat
 # may differ when a run is resumed: they change nothing but rounding, or what they name is compared by content
 FREE_KEYS = {
     "model.checkpoint", "model.seed", "model.gradient_checkpointing", "model.compile", "model.attention", "model.keep",
-    "data.sources", "data.workers", "data.prefetch", "data.on_bad_file", "data.max_bad_share", "adapter.basis",
+    "data.sources", "data.workers", "data.prefetch", "data.on_bad_file", "data.max_bad_share", "data.cache",
+    "data.cache_gib", "adapter.basis",
     "optim.max_bad_steps",
     "run.out", "run.device", "run.memory", "run.threads", "run.log_every", "run.checkpoint_every", "run.keep",
     "run.validate_every", "run.tensorboard", "run.progress", "run.max_runtime_s",
