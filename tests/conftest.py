@@ -1,4 +1,6 @@
-"""For all tests: hypothesis sets no time limit, because a busy machine is no failure; signals are left as found."""
+"""For all tests: hypothesis sets no time limit, because a busy machine is no failure; nothing of this process stays
+changed.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -7,9 +9,17 @@ import pytest
 from hypothesis import settings
 
 from megasynth_attr.core import early
+from megasynth_attr.scene import factor
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def plugins_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The factors of a plugin that a test loads would be in the help and the scenes of the next."""
+    monkeypatch.setattr(factor, "_plugin_factors", dict(factor._plugin_factors))
+    monkeypatch.setattr(factor, "_plugin_sources", dict(factor._plugin_sources))
 
 
 @pytest.fixture(autouse=True)

@@ -50,12 +50,6 @@ def plugins_forgotten():
         yield
 
 
-@pytest.fixture(autouse=True)
-def forgotten():
-    with plugins_forgotten():
-        yield
-
-
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")

@@ -125,7 +125,7 @@ def _serve(link: Connection[Any, Any]) -> None:
     """Run as one process: receive the function, then answer every item until the other end is closed."""
     for number in SIGNALS:  # a terminal sends them to all processes; the parent decides what to do
         signal.signal(number, signal.SIG_IGN)
-    with suppress(EOFError, BrokenPipeError):
+    with suppress(EOFError, *_GONE):
         function = link.recv()
         while True:
             item = link.recv()
