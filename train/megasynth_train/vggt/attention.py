@@ -50,12 +50,10 @@ def _obstacle(kernel: str, device: torch.device, precision: str, head_dim: int) 
     major, minor = torch.cuda.get_device_capability(device)
     oldest, newest = _OLDEST[kernel], _NEWEST.get(kernel, major)
     if not oldest <= major <= newest:
-        wanted = (
-            f"{oldest}.x" if newest == oldest else f"{oldest}.x to {newest}.x" if newest != major else f"{oldest}.0"
-        )
+        limit = f", at most {newest}.x" if kernel in _NEWEST else ""
         return EnvironmentProblem(
-            f"{name} needs compute capability {wanted}, and {torch.cuda.get_device_name(device)} has {major}.{minor}; "
-            "use auto"
+            f"{name} needs compute capability {oldest}.0 or more{limit}, and {torch.cuda.get_device_name(device)} has "
+            f"{major}.{minor}; use auto"
         )
     if head_dim % 8 or head_dim > 128:
         return ConfigError(f"{name} takes heads of 8, 16 … 128 channels, and this model has {head_dim}; use sdpa")
