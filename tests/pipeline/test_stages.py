@@ -117,7 +117,7 @@ def test_a_module_that_a_stage_needs_is_missed_before_anything_runs(
     packages.write_metadata(tmp_path, "blurring", {"blur": "blurring:BLUR"})
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(EnvironmentProblem, match="stage blur: the module no_such_module is missing; `pip install"):
-        main(["preset=texture", "stages=generate,blur", f"out={tmp_path / 'out'}"])
+        main(["preset=texture", "stages=generate,blur", "scenes=1", f"out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match=r"blur\.x: the section blur has no keys"):
         main(["preset=texture", "stages=generate", "blur.x=1", f"out={tmp_path / 'out'}"])
