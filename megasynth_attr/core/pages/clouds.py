@@ -148,13 +148,16 @@ def camera_axes(camera_from_world: np.ndarray) -> np.ndarray:
 
 
 def ball(points: np.ndarray, camera_centres: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return centre and radius of a ball around the box of the cameras and the middle 96 % of the points."""
+    """Return centre and radius of a ball around the cameras and the middle 96 % of the points along every axis."""
     middle = np.percentile(points, (2, 98), axis=0) if len(points) else np.zeros((0, 3))
     corners = np.concatenate([middle, camera_centres])
     if not len(corners):
         return np.zeros(3), 1.0
     low, high = corners.min(axis=0), corners.max(axis=0)
-    return (low + high) / 2, max(float(np.linalg.norm(high - low)) / 2, 1e-6)
+    centre = (low + high) / 2
+    inner = np.clip(points, *middle) if len(points) else points
+    distances = np.linalg.norm(np.concatenate([inner, camera_centres]) - centre, axis=1)
+    return centre, max(float(distances.max()), 1e-6)
 
 
 @dataclass(frozen=True)
