@@ -111,9 +111,11 @@ def chosen_scenes(dataset: Dataset, text: str) -> list[SceneData]:
 
 
 def _require_new(out: Path) -> None:
-    if out.is_dir():
+    with storage_errors("the view", out):
+        is_folder, is_there = out.is_dir(), out.exists() or out.is_symlink()
+    if is_folder:
         raise ConfigError(f"out={out} is a folder; name a file in it, such as out={out / 'look.html'}")
-    if out.exists() or out.is_symlink():
+    if is_there:
         raise ConfigError(f"{out} exists; delete it, or name another file: out=FILE")
 
 
