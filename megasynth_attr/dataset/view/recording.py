@@ -56,7 +56,9 @@ def recording_of(dataset: str, scenes: Sequence[ShownScene]) -> bytes:
             place = rr.Transform3D(translation=world_from_camera[:3, 3], mat3x3=world_from_camera[:3, :3])
             stream.log(camera, place)
             stream.log(f"{camera}/picture", rr.EncodedImage(contents=_jpeg(picture), media_type="image/jpeg"))
-    content: bytes = output.read()
+    content = output.read()
+    if content is None:
+        raise EnvironmentProblem("rerun did not hand over the recording in time; run the same command again")
     return content
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -47,7 +48,7 @@ def read_scenes(
         return [_read(*one, points, picture_px, bar) for one in zip(scenes, chosen, strict=True)]
 
 
-def _read(scene: SceneData, frames: Sequence[int], points: int, picture_px: int, bar: tqdm[None]) -> ShownScene:
+def _read(scene: SceneData, frames: Sequence[int], points: int, picture_px: int, bar: Any) -> ShownScene:
     clouds, pictures = [], []
     for view in (scene.views[i] for i in frames):
         picture = view.picture

@@ -23,7 +23,7 @@
     const group = (axes, colour, width) => ({ axes, colour, width, length, shape });
     const others = cameras.filter((_, k) => k !== current);
     const drawn = [group(others, theme.camera, 1), group([cameras[current]], theme.current, 2.5)];
-    return { back: theme.back, size: Number($("#size").value), clouds: [[clouds[i], colours[i]]], cameras: $("#cameras").checked ? drawn : [] };
+    return { back: theme.back, size: Number($("#size").value), clouds: [[clouds[i], colours[i]]], cameras: through || !$("#cameras").checked ? [] : drawn };
   }
 
   // Whether the views are those of the current frame's cameras
@@ -31,6 +31,7 @@
     through = inCamera;
     $("#through").setAttribute("aria-pressed", through);
     $("#over").disabled = !through;
+    $("#cameras").disabled = through; // they would hide what this one sees
     for (const over of all(".over")) {
       over.hidden = !through;
       over.style.opacity = $("#over").value / 100;
