@@ -18,6 +18,7 @@ from literal_words import WORDS, arrived, text_keys
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.dataset import pack, verify
 from megasynth_attr.dataset.export import __main__ as export
+from megasynth_attr.dataset.view import __main__ as view
 from megasynth_attr.farm import openjd
 from megasynth_attr.farm.slurm import shard_command
 from megasynth_attr.farm.tasks import select
@@ -32,6 +33,7 @@ PROGRAMS = {
     "verify": verify.Options,
     "export": export.Options,
     "pack": pack.Options,
+    "view": view.Options,
     "openjd": openjd.Options,
     "open_scene": open_scene.Options,
     "contact_sheet": contact_sheet.SheetOptions,

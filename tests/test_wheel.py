@@ -34,6 +34,7 @@ def test_the_wheel_holds_what_a_run_needs(wheel):
         "assets/models/vggt-tiny.safetensors",
         "report/templates/dataset.html",
         "core/pages/templates/base.html",
+        "dataset/view/templates/view.html",
     ):
         assert f"megasynth_attr/{needed}" in names
     assert {

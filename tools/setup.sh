@@ -62,7 +62,7 @@ fi
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 case $what in
 demo) extras="blender,report,train" ;;
-test) extras="blender,matsynth,report,export,train,dev" ;;
+test) extras="blender,matsynth,report,export,view,train,dev" ;;
 *) echo "usage: tools/setup.sh demo|test" >&2; exit 2 ;;
 esac
 stamp=".venv/.ready-$what-$(sha256sum pyproject.toml | cut -c1-16)"

@@ -11,7 +11,7 @@
     <out>/<attribute>_<kk>/failures/<tttsss>.json
     <out>/<attribute>_<kk>/damaged/<tttsss>{/,.tar}      a scene that is no longer what was written
     <out>/<attribute>_<kk>/index/{<ttt>.jsonl, new/}    what dataset.json says of scenes, kept to finish it fast
-    <out>/<attribute>_<kk>/verify.json, report/             made by the later stages
+    <out>/<attribute>_<kk>/verify.json, report/, view/      made by the later stages, and to look at scenes
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SCENE_FILE = "scene.json"
 CAMERAS_FILE = "cameras.json"
 RENDER_FILE = "render.json"
 CHECKSUMS_FILE = "checksums.json"
-SCENES, FAILURES, DAMAGED, REPORT, INDEX = "scenes", "failures", "damaged", "report", "index"
+SCENES, FAILURES, DAMAGED, REPORT, INDEX, VIEW = "scenes", "failures", "damaged", "report", "index", "view"
 RECORDS = (SCENE_FILE, CAMERAS_FILE, RENDER_FILE)
 ARCHIVE = ".tar"  # ending of a packed scene
 LOOKED_UP = 10  # scenes of a folder; more are found faster by listing all of it

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.pages.clouds import Cloud
 from megasynth_attr.core.pages.figures import (
     EDGE,
     GRID,
@@ -27,8 +28,8 @@ from megasynth_attr.core.pages.figures import (
     scale,
     show_pixels,
 )
+from megasynth_attr.dataset.space import camera_centre, frustum, is_closed
 from megasynth_attr.report.facts import Facts
-from megasynth_attr.report.space import Cloud, camera_centre, frustum, is_closed
 
 AXIS_COLOURS = ("#c8372d", "#3a8f3a", "#2f62c4")  # x, y, z
 ELEVATION_DEG, AZIMUTH_DEG = 24.0, -58.0

@@ -13,7 +13,7 @@ from megasynth_attr.core.names import inside
 from megasynth_attr.core.pages.chapters import FILE, Chapter, ChapterPlace, read_chapter
 from megasynth_attr.core.pages.template import render, require_report_libraries
 from megasynth_attr.core.temporary import replacing_folder
-from megasynth_attr.dataset.paths import DATASET_FILE, REPORT
+from megasynth_attr.dataset.paths import DATASET_FILE, REPORT, VIEW
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
 from megasynth_attr.report.facts import Facts, hash_rows, licence_counts, read_facts, settings_text
 from megasynth_attr.report.figures import save_isolation
@@ -102,6 +102,7 @@ def _write_dataset(dataset: Dataset, limits: Limits, bar: Any, has_summary: bool
             licences=licence_counts(facts.materials),
             hash_colour=lambda rank: "rgb({}, {}, {})".format(*id_colour(rank + 1)),
             settings=settings_text(facts.record["config"]),
+            views=sorted(path.name for path in (dataset.path / VIEW).glob("*.html")),
             summary=f"../../{REPORT}/{INDEX}" if has_summary else None,
         )
         (folder / INDEX).write_text(text, encoding="utf-8")

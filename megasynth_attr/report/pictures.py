@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from megasynth_attr.core.pages.clouds import Cloud
 from megasynth_attr.core.pages.figures import evenly
 from megasynth_attr.dataset.reader import Dataset, SceneData
+from megasynth_attr.dataset.space import is_closed, joined, view_points
 from megasynth_attr.report.animation import write_gif
 from megasynth_attr.report.facts import Facts
 from megasynth_attr.report.figures import Trajectory, save_depth, save_trajectory
@@ -25,7 +27,6 @@ from megasynth_attr.report.images import (
     save_png,
     strip,
 )
-from megasynth_attr.report.space import Cloud, is_closed, view_points
 
 CLOUD_VIEWS = 10
 CLOUD_POINTS = 24_000
@@ -124,7 +125,7 @@ def example_cloud(scene: SceneData) -> Cloud:
     clouds = []
     for view in (scene.views[i] for i in indices):
         clouds.append(view_points(view.depth_z, on_paper(view.image), view.intrinsics, view.camera_from_world, share))
-    return Cloud(np.concatenate([c.points for c in clouds]), np.concatenate([c.colours for c in clouds]))
+    return joined(clouds)
 
 
 def _draw_sheet(folder: Path, scenes: Sequence[SceneData], aspect: float) -> list[float]:

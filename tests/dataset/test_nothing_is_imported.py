@@ -14,6 +14,7 @@ from megasynth_attr.dataset.export.__main__ import main as export
 from megasynth_attr.dataset.reader import open_dataset
 from megasynth_attr.dataset.record_file import sealed
 from megasynth_attr.dataset.verify import main as verify
+from megasynth_attr.dataset.view.__main__ import main as view
 from megasynth_attr.pipeline.open_scene import main as open_scene
 from megasynth_attr.report.page import write_report
 
@@ -42,10 +43,11 @@ def read_all(dataset: Path) -> None:
         lambda folder: verify([f"dataset={folder}"]),
         lambda folder: export(["format=paper", f"dataset={folder}", f"out={folder.parent / 'export'}"]),
         lambda folder: open_scene([f"scene={folder / 'scenes/000/000000'}", f"save={folder / 'x.blend'}"]),
+        lambda folder: view([f"dataset={folder}"]),
         lambda folder: write_report(folder, progress=False),
         read_all,
     ],
-    ids=["verify", "export", "open_scene", "report", "reader"],
+    ids=["verify", "export", "open_scene", "view", "report", "reader"],
 )
 def test_no_program_imports_what_a_dataset_names(hostile: Path, tmp_path: Path, use: Callable[[Path], object]) -> None:
     with contextlib.suppress(MegaSynthError):  # e.g. there is no Blender here, or the dataset is not what it says

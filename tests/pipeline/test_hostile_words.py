@@ -29,6 +29,7 @@ PROGRAMS = {
     "megasynth_attr.dataset.verify": "Options",
     "megasynth_attr.dataset.export.__main__": "Options",
     "megasynth_attr.dataset.pack": "Options",
+    "megasynth_attr.dataset.view.__main__": "Options",
     "megasynth_attr.pipeline.open_scene": "Options",
     "megasynth_train.finetune": "TrainSettings",
     "megasynth_train.cluster": "ClusterSettings",

@@ -167,9 +167,14 @@ def test_two_reports_of_the_same_data_are_equal_to_the_bit(experiment: Path, ind
 
 def test_one_dataset_folder_gives_its_page_alone(experiment: Path, index: Path, tmp_path: Path) -> None:
     copy = copy_of(experiment, tmp_path)
+    assert "python -m megasynth_attr.dataset.view dataset=texture_00" in text_of(copy / "report/index.html")
+    (copy / "view").mkdir()
+    (copy / "view/a <b>#1.html").write_text("")
     page = write_report(
         copy, limits=Limits(sheet_scenes=2, grid_scenes=2, grid_frames=3, hash_scenes=2), progress=False
     )
+    assert '<a href="../view/a%20%3Cb%3E%231.html">a &lt;b&gt;#1.html</a>.' in page.read_text()
+    assert "megasynth_attr.dataset.view" not in text_of(page)
     assert page == copy / "report/index.html"
     assert not (tmp_path / "report").exists()
     text = text_of(page)

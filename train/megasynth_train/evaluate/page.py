@@ -11,18 +11,18 @@ import numpy as np
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.files import storage_errors
-from megasynth_attr.core.pages.template import render, require_report_libraries
-from megasynth_attr.core.pages.words import number_text
-from megasynth_attr.core.temporary import replace_atomically
-from megasynth_train.evaluate.page_points import (
-    FOV_DEG,
+from megasynth_attr.core.pages.clouds import (
     Cloud,
     PackedCloud,
+    ball,
     camera_axes,
     overview,
     pack_cloud,
     view_of_camera,
 )
+from megasynth_attr.core.pages.template import render, require_report_libraries
+from megasynth_attr.core.pages.words import number_text
+from megasynth_attr.core.temporary import replace_atomically
 
 INDEX = "index.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -68,8 +68,8 @@ def write_point_page(out: Path, scenes: Sequence[PageScene]) -> Path:
     limit = points_per_cloud(len(scenes))
     records, data = [], []
     for scene in scenes:
-        predicted = pack_cloud(scene.predicted, scene.truth, limit)
-        truth = pack_cloud(scene.truth, scene.predicted, limit)
+        predicted = pack_cloud(scene.predicted, limit, scene.truth)
+        truth = pack_cloud(scene.truth, limit, scene.predicted)
         records.append(_record(scene, predicted, truth))
         data.append({"predicted": predicted.base64(), "true": truth.base64()})
     page = render(
@@ -80,7 +80,6 @@ def write_point_page(out: Path, scenes: Sequence[PageScene]) -> Path:
         columns=list(dict.fromkeys(name for scene in scenes for name in scene.facts)),
         limit=number_text(limit),
         size_mb=sum(len(text) for texts in data for text in texts.values()) / 1e6,
-        fov_deg=FOV_DEG,
     )
     with storage_errors("the point-cloud page", out):
         out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +93,7 @@ def _record(scene: PageScene, predicted: PackedCloud, truth: PackedCloud) -> dic
     cameras = {"predicted": camera_axes(scene.cameras_predicted), "true": camera_axes(scene.cameras_truth)}
     given = {"predicted": len(scene.cameras_predicted), "true": len(scene.cameras_truth)}
     points = truth.points() if truth.count else predicted.points()
-    centre, radius = _ball(points, cameras["true"][:, 0])
+    centre, radius = ball(points, cameras["true"][:, 0])
     start = overview(centre, radius)
     if len(cameras["true"]):
         start = view_of_camera(cameras["true"][0], points, fallback_distance=radius)
@@ -117,30 +116,8 @@ def _record(scene: PageScene, predicted: PackedCloud, truth: PackedCloud) -> dic
 
 
 def _cloud_record(cloud: PackedCloud, other: str) -> dict[str, Any]:
-    shown = f"{number_text(cloud.count)} of " if cloud.count < cloud.total else ""
-    words = [f"{shown}{number_text(cloud.total)} points."]
+    words = [cloud.count_text()]
     if cloud.distances is not None:
         middle, high = np.percentile(cloud.distances, (50, 95))
         words.append(f"Distance to the nearest {other} point: median {middle:.3g}, 95 % below {high:.3g} scene units.")
-    if cloud.not_finite:
-        words.append(f"Left out because not finite: {number_text(cloud.not_finite)}.")
-    if cloud.far_outside:
-        words.append(f"Left out because far outside: {number_text(cloud.far_outside)}.")
-    return {
-        "count": cloud.count,
-        "low": cloud.low.tolist(),
-        "step": cloud.step.tolist(),
-        "distance_step": cloud.distance_step,
-        "measured": cloud.distances is not None,
-        "caption": " ".join(words),
-    }
-
-
-def _ball(points: np.ndarray, camera_centres: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return centre and radius of a ball around the box of the cameras and the middle 96 % of the points."""
-    middle = np.percentile(points, (2, 98), axis=0) if len(points) else np.zeros((0, 3))
-    corners = np.concatenate([middle, camera_centres])
-    if not len(corners):
-        return np.zeros(3), 1.0
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    return (low + high) / 2, max(float(np.linalg.norm(high - low)) / 2, 1e-6)
+    return cloud.record() | {"caption": " ".join([*words, *cloud.left_out_texts()])}

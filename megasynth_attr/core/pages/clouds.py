@@ -1,18 +1,22 @@
-"""What the point-cloud page embeds of a cloud: a sample, in 11 bytes per point, and the initial view.
+"""What a page with point clouds embeds: a sample in 9 or 11 bytes per point, and where the page looks from.
 
-Per point: the position as 3 × uint16 in the box of its cloud, the distance to the other cloud as uint16 (of its square
-root, so that small errors keep their precision), the colour as 3 × uint8. Base64 makes that 14.7 bytes.
+Per point: the position as 3 × uint16 in the box of its cloud, the distance to another cloud as uint16 where there is
+one (of its square root, so that small errors keep their precision), the colour as 3 × uint8. Base64 adds a third.
 """
 
 from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
+from megasynth_attr.core.pages.words import number_text
+
 FOV_DEG = 50.0  # of the page's own camera, along the shorter side of the picture
+FOCAL = float(0.5 / np.tan(np.radians(FOV_DEG / 2)))  # the same as a focal length, in lengths of the shorter side
 STEPS = 65535  # of a quantised number
 FAR = 2.0  # points farther outside than this many extents of their cloud would coarsen the steps of all others
 
@@ -43,7 +47,7 @@ class PackedCloud:
     low: np.ndarray
     step: np.ndarray
     positions: np.ndarray  # uint16 [n, 3], in random order: any leading part is an even sample of the whole
-    distances: np.ndarray | None  # float64 [n], scene units, to the nearest point of the other cloud; None if empty
+    distances: np.ndarray | None  # float64 [n], scene units, to the nearest point of the other cloud; None: no other
     colours: np.ndarray  # uint8 [n, 3]
     total: int  # points of the cloud that was given
     not_finite: int
@@ -63,15 +67,35 @@ class PackedCloud:
         return self.low + self.positions * self.step
 
     def base64(self) -> str:
-        """Return positions, quantised distances (0 if unknown) and colours, one after another, little-endian."""
-        quantised = np.zeros(self.count)
-        if self.distances is not None and self.distance_step > 0:
-            quantised = np.sqrt(self.distances) / self.distance_step
-        numbers = [self.positions.astype("<u2"), np.round(quantised).astype("<u2"), self.colours]
+        """Return positions, quantised distances if there are any, and colours, one after another, little-endian."""
+        numbers = [self.positions.astype("<u2"), self.colours]
+        if self.distances is not None:
+            quantised = np.sqrt(self.distances) / (self.distance_step or 1)
+            numbers.insert(1, np.round(quantised).astype("<u2"))
         return base64.b64encode(b"".join(part.tobytes() for part in numbers)).decode("ascii")
 
+    def record(self) -> dict[str, Any]:
+        """Return what the page's script needs to read ``base64``, as plain values."""
+        return {
+            "count": self.count,
+            "low": self.low.tolist(),
+            "step": self.step.tolist(),
+            "distance_step": self.distance_step,
+            "measured": self.distances is not None,
+        }
 
-def pack_cloud(cloud: Cloud, other: Cloud, limit: int) -> PackedCloud:
+    def count_text(self) -> str:
+        """Return how many points are shown, of how many."""
+        shown = f"{number_text(self.count)} of " if self.count < self.total else ""
+        return f"{shown}{number_text(self.total)} points."
+
+    def left_out_texts(self) -> list[str]:
+        """Return one sentence per reason for which points were left out."""
+        reasons = {"not finite": self.not_finite, "far outside": self.far_outside}
+        return [f"Left out because {why}: {number_text(count)}." for why, count in reasons.items() if count]
+
+
+def pack_cloud(cloud: Cloud, limit: int, other: Cloud | None = None) -> PackedCloud:
     """Return at most ``limit`` points of ``cloud``, quantised, with their distances to all finite points of ``other``.
 
     The choice is random but the same every time. Points that are not finite, or so far outside that they would coarsen
@@ -84,7 +108,7 @@ def pack_cloud(cloud: Cloud, other: Cloud, limit: int) -> PackedCloud:
     points = points[order]
     low = points.min(axis=0) if len(points) else np.zeros(3)
     step = (points.max(axis=0) - low) / STEPS if len(points) else np.zeros(3)
-    target = other.points[np.isfinite(other.points).all(axis=1)]
+    target = other.points[np.isfinite(other.points).all(axis=1)] if other else points[:0]
     distances = None
     if len(target) and len(points):
         distances = np.asarray(cKDTree(target).query(points, workers=-1)[0], dtype=np.float64)
@@ -123,14 +147,32 @@ def camera_axes(camera_from_world: np.ndarray) -> np.ndarray:
     return np.concatenate([world_from_camera[:, None, :3, 3], axes], axis=1)
 
 
+def ball(points: np.ndarray, camera_centres: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return centre and radius of a ball around the cameras and the middle 96 % of the points along every axis."""
+    middle = np.percentile(points, (2, 98), axis=0) if len(points) else np.zeros((0, 3))
+    corners = np.concatenate([middle, camera_centres])
+    if not len(corners):
+        return np.zeros(3), 1.0
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    centre = (low + high) / 2
+    inner = np.clip(points, *middle) if len(points) else points
+    distances = np.linalg.norm(np.concatenate([inner, camera_centres]) - centre, axis=1)
+    return centre, max(float(distances.max()), 1e-6)
+
+
 @dataclass(frozen=True)
 class View:
-    """The position of the page's camera: target + distance · (cos el · cos az, cos el · sin az, sin el). z is up."""
+    """The page's camera, at target + distance · (cos el · cos az, cos el · sin az, sin el). z is up.
+
+    ``roll`` turns it clockwise about the direction in which it looks, as the viewer sees it.
+    """
 
     target: list[float]
     distance: float
     azimuth: float  # radians
     elevation: float  # radians
+    roll: float = 0.0  # radians
+    focal: float = FOCAL  # focal length, in lengths of the picture's shorter side
 
 
 def overview(centre: np.ndarray, radius: float) -> View:
@@ -138,18 +180,22 @@ def overview(centre: np.ndarray, radius: float) -> View:
     return View(centre.tolist(), float(radius / np.sin(np.radians(FOV_DEG / 2))), azimuth=-0.8, elevation=0.5)
 
 
-def view_of_camera(axes: np.ndarray, points: np.ndarray, fallback_distance: float) -> View:
+def view_of_camera(axes: np.ndarray, points: np.ndarray, fallback_distance: float, focal: float = FOCAL) -> View:
     """Return the view from one camera ([4, 3], see ``camera_axes``), which rotates about what it looks at.
 
     The target lies on the optical axis at the median depth of the points near the middle of the picture, or at
-    ``fallback_distance`` if there are none. The view keeps z up: a roll of the camera is not reproduced.
+    ``fallback_distance`` if there are none.
     """
     centre, forward = axes[0], axes[3]
     x, y, depth = axes[1:] @ (points - centre).T
     middle = depth[(depth > 0) & (np.abs(x) < 0.4 * depth) & (np.abs(y) < 0.4 * depth)]
     distance = float(np.median(middle)) if len(middle) else fallback_distance
+    level = np.hypot(forward[0], forward[1])
     # Looking straight up or down, only the camera's right axis tells how the picture is rotated
-    steep = np.hypot(forward[0], forward[1]) < 0.02
-    azimuth = np.arctan2(-axes[1, 0], axes[1, 1]) if steep else np.arctan2(-forward[1], -forward[0])
-    elevation = float(-np.arcsin(np.clip(forward[2], -1, 1)))
-    return View((centre + distance * forward).tolist(), distance, float(azimuth), elevation)
+    azimuth = np.arctan2(-axes[1, 0], axes[1, 1]) if level < 1e-6 else np.arctan2(-forward[1], -forward[0])
+    elevation = np.arctan2(-forward[2], level)
+    cos, sin = np.cos(azimuth), np.sin(azimuth)
+    right, down = (-sin, cos, 0), (np.sin(elevation) * cos, np.sin(elevation) * sin, -np.cos(elevation))
+    roll = np.arctan2(axes[1] @ down, axes[1] @ right)
+    target = (centre + distance * forward).tolist()
+    return View(target, distance, float(azimuth), float(elevation), float(roll), focal)

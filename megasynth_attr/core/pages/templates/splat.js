@@ -1,15 +1,35 @@
 // Draw points on a 2D canvas with a depth buffer. Without WebGL it works in every browser and can be tested pixel by
 // pixel; 200 000 points take 20 to 45 ms on one core without a GPU.
 const Splat = (function () {
-  // The camera of a view {target, distance, azimuth, elevation}: z of the world is up, its own axes are right, down and
-  // forward. Sizes in pixels; FOV is the angle along the shorter side.
+  // A cloud as clouds.py packs it: positions uint16, distances uint16 if measured, colours uint8, little-endian as on
+  // every machine with a browser.
+  function decode(base64, record) {
+    const text = atob(base64), bytes = new Uint8Array(text.length), n = record.count;
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+    const distances = record.measured ? new Uint16Array(bytes.buffer, 6 * n, n) : null;
+    return { ...record, positions: new Uint16Array(bytes.buffer, 0, 3 * n), distances, rgb: bytes.subarray(record.measured ? 8 * n : 6 * n) };
+  }
+
+  // Colours: a pixel of a canvas, those of a cloud's own points, and [r, g, b] of a CSS variable
+  const word = (r, g, b) => (0xff000000 | b << 16 | g << 8 | r) >>> 0;
+  const ownColours = ({ count, rgb }) => Uint32Array.from({ length: count }, (_, i) => word(rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2]));
+  function themeColour(name) {
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(name);
+    return [1, 3, 5].map((i) => parseInt(pen.fillStyle.slice(i, i + 2), 16));
+  }
+
+  // The camera of a view {target, distance, azimuth, elevation, roll, focal}, see clouds.py: z of the world is up, its own
+  // axes are right, down and forward. Sizes in pixels.
   function camera(view, width, height) {
     const ca = Math.cos(view.azimuth), sa = Math.sin(view.azimuth);
     const ce = Math.cos(view.elevation), se = Math.sin(view.elevation);
+    const cr = Math.cos(view.roll), sr = Math.sin(view.roll), level = [-sa, ca, 0], plumb = [se * ca, se * sa, -ce];
     return {
-      width, height, focal: Math.min(width, height) / (2 * Math.tan(FOV / 2)), near: 0.01 * view.distance,
+      width, height, focal: Math.min(width, height) * view.focal, near: 0.01 * view.distance,
       eye: [0, 1, 2].map((i) => view.target[i] + view.distance * [ce * ca, ce * sa, se][i]),
-      right: [-sa, ca, 0], down: [se * ca, se * sa, -ce], forward: [-ce * ca, -ce * sa, -se],
+      right: level.map((v, i) => cr * v + sr * plumb[i]), down: plumb.map((v, i) => cr * v - sr * level[i]),
+      forward: [-ce * ca, -ce * sa, -se],
     };
   }
 
@@ -72,19 +92,20 @@ const Splat = (function () {
     context.lineTo(camera.width / 2 + camera.focal * b[0] / b[2], camera.height / 2 + camera.focal * b[1] / b[2]);
   }
 
-  // Add the lines of a camera drawn as a pyramid with a mark above its upper edge. `axes`: centre, right, down, forward.
-  function pyramid(context, camera, axes, length) {
+  // Add the lines of a camera drawn as a pyramid with a mark above its upper edge. `axes`: centre, right, down, forward;
+  // `shape`: half its base, across and down, relative to its length.
+  function pyramid(context, camera, axes, length, [w, h]) {
     const at = (x, y, z) => [0, 1, 2].map((i) => axes[i] + length * (x * axes[3 + i] + y * axes[6 + i] + z * axes[9 + i]));
-    const tip = at(0, 0, 0), corners = [at(-.5, -.4, 1), at(.5, -.4, 1), at(.5, .4, 1), at(-.5, .4, 1)];
+    const tip = at(0, 0, 0), corners = [at(-w, -h, 1), at(w, -h, 1), at(w, h, 1), at(-w, h, 1)];
     if (Math.hypot(...[0, 1, 2].map((i) => tip[i] - camera.eye[i])) < length) return; // the viewer is inside it
     corners.forEach((corner, i) => {
       line(context, camera, tip, corner);
       line(context, camera, corner, corners[(i + 1) % 4]);
     });
-    const mark = at(0, -.65, 1);
-    line(context, camera, at(-.2, -.4, 1), mark);
-    line(context, camera, mark, at(.2, -.4, 1));
+    const mark = at(0, -1.6 * h, 1);
+    line(context, camera, at(-.4 * w, -h, 1), mark);
+    line(context, camera, mark, at(.4 * w, -h, 1));
   }
 
-  return { camera, frame, clear, draw, pyramid };
+  return { decode, word, ownColours, themeColour, camera, frame, clear, draw, pyramid };
 })();

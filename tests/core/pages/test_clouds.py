@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from megasynth_train.evaluate.page_points import Cloud, PackedCloud, camera_axes, pack_cloud, view_of_camera
-
-EMPTY = Cloud(np.zeros((0, 3), dtype=np.float32), np.zeros((0, 3), dtype=np.uint8))
+from megasynth_attr.core.pages.clouds import (
+    FOCAL,
+    Cloud,
+    PackedCloud,
+    View,
+    camera_axes,
+    overview,
+    pack_cloud,
+    view_of_camera,
+)
 
 
 def numbered(points: np.ndarray) -> Cloud:
@@ -23,12 +30,13 @@ def numbered(points: np.ndarray) -> Cloud:
 
 
 def decoded(cloud: PackedCloud) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points, distances and the numbers in the colours, read from base64 with nothing of the module but its steps."""
-    data, n = base64.b64decode(cloud.base64()), cloud.count
-    assert len(data) == 11 * n
-    points = cloud.low + np.frombuffer(data, "<u2", 3 * n).reshape(n, 3) * cloud.step
-    distances = (np.frombuffer(data, "<u2", n, offset=6 * n) * cloud.distance_step) ** 2
-    colours = np.frombuffer(data, "u1", offset=8 * n).reshape(n, 3).astype(int)
+    """Points, distances and the numbers in the colours, read from base64 with nothing of the module but its record."""
+    data, n, record = base64.b64decode(cloud.base64()), cloud.count, cloud.record()
+    measured = n if record["measured"] else 0
+    assert len(data) == 9 * n + 2 * measured
+    points = record["low"] + np.frombuffer(data, "<u2", 3 * n).reshape(n, 3) * record["step"]
+    distances = (np.frombuffer(data, "<u2", measured, offset=6 * n) * record["distance_step"]) ** 2
+    colours = np.frombuffer(data, "u1", offset=6 * n + 2 * measured).reshape(n, 3).astype(int)
     return points, distances, colours @ [1, 256, 65536]
 
 
@@ -38,7 +46,7 @@ def test_round_trip(seed: int, size: int, scale: float, far: float) -> None:
     rng = np.random.default_rng(seed)
     points = (rng.uniform(-scale, scale, (size, 3)) + far).astype(np.float32)
     other = (rng.uniform(-scale, scale, (50, 3)) + far).astype(np.float32)
-    packed = pack_cloud(numbered(points), numbered(other), limit=1000)
+    packed = pack_cloud(numbered(points), 1000, numbered(other))
     found, distances, number = decoded(packed)
     assert sorted(number) == list(range(size))
     extent = np.ptp(points.astype(float), axis=0)
@@ -52,7 +60,7 @@ def test_round_trip(seed: int, size: int, scale: float, far: float) -> None:
 def test_sample_is_even_repeatable_and_measured_to_all_points() -> None:
     rng = np.random.default_rng(3)
     points, other = rng.normal(size=(5000, 3)), rng.normal(size=(4000, 3))
-    first, again = (pack_cloud(numbered(points), numbered(other), limit=700) for _ in range(2))
+    first, again = (pack_cloud(numbered(points), 700, numbered(other)) for _ in range(2))
     assert first.base64() == again.base64()
     _, distances, number = decoded(first)
     assert first.count == 700 and first.total == 5000 and len(set(number)) == 700
@@ -65,7 +73,7 @@ def test_points_that_are_no_numbers_or_far_away_are_left_out_and_counted() -> No
     rng = np.random.default_rng(4)
     points = rng.uniform(-1, 1, (1000, 3)).astype(np.float32)
     points[:3], points[3:5], points[5:7] = np.nan, (0, np.inf, 0), 1e6
-    packed = pack_cloud(numbered(points), numbered(points), limit=2000)
+    packed = pack_cloud(numbered(points), 2000, numbered(points))
     _, _, number = decoded(packed)
     assert sorted(number) == list(range(7, 1000))
     assert (packed.total, packed.not_finite, packed.far_outside) == (1000, 5, 2)
@@ -76,15 +84,15 @@ def test_points_that_are_no_numbers_or_far_away_are_left_out_and_counted() -> No
 @pytest.mark.parametrize("points", [np.zeros((0, 3)), np.full((4, 3), np.nan)])
 def test_nothing_to_draw(points: np.ndarray) -> None:
     some = numbered(np.ones((2, 3)))
-    packed = pack_cloud(numbered(points), some, limit=10)
+    packed = pack_cloud(numbered(points), 10, some)
     assert packed.count == 0 and packed.base64() == "" and packed.distances is None
-    against_nothing = pack_cloud(some, numbered(points), limit=10)
+    against_nothing = pack_cloud(some, 10, numbered(points))
     assert against_nothing.distances is None and decoded(against_nothing)[0] == pytest.approx(np.ones((2, 3)))
 
 
 def test_flat_cloud_keeps_its_constant_coordinate() -> None:
     points = np.array([[0.0, 5.25, -1], [2, 5.25, -1], [1, 5.25, -1]])
-    found, _, number = decoded(pack_cloud(numbered(points), EMPTY, limit=10))
+    found, _, number = decoded(pack_cloud(numbered(points), 10))
     assert found == pytest.approx(points[number], abs=1e-4)
 
 
@@ -127,3 +135,30 @@ def test_first_view_stands_in_the_camera_and_looks_where_it_looks(forward: tuple
     assert [-np.sin(view.azimuth), np.cos(view.azimuth), 0] == pytest.approx(right)
     nothing = view_of_camera(np.stack([eye, right, np.cross(ahead, right), ahead]), np.zeros((0, 3)), 9)
     assert nothing.distance == 9
+
+
+def axes_of(view: View) -> np.ndarray:
+    """Centre, right, down and forward of a view, by rotations: level and northward at first, then as it says."""
+    turned = Rotation.from_euler("ZXZ", [view.azimuth + np.pi / 2, -view.elevation, 0])
+    east, up, north = turned.apply([[1, 0, 0], [0, 0, 1], [0, 1, 0]])
+    rolled = Rotation.from_rotvec(view.roll * north).apply([east, -up])
+    return np.stack([np.array(view.target) - view.distance * north, *rolled, north])
+
+
+@settings(deadline=None, max_examples=100)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_any_camera_is_a_view_rolls_included(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.random(random_state=seed).as_matrix()
+    pose[:3, 3] = rng.uniform(-3, 3, 3)
+    axes = camera_axes(pose[None])[0]
+    view = view_of_camera(axes, rng.normal(size=(20, 3)), 1.0, focal=0.8)
+    assert axes_of(view) == pytest.approx(axes, abs=1e-9) and view.focal == 0.8
+
+
+def test_overview_is_level_and_shows_the_whole_ball() -> None:
+    view = overview(np.array([1.0, 2, 3]), 2.0)
+    axes = axes_of(view)
+    assert axes[1, 2] == pytest.approx(0) and axes[2, 2] < 0, "not level, or upside down"
+    assert view.distance * np.sin(np.arctan(0.5 / FOCAL)) == pytest.approx(2.0)

@@ -1,18 +1,12 @@
-"""Cameras and points in the world, as arrays: what the trajectory plot draws. NumPy only."""
+"""Cameras and points in the world, as arrays: what trajectory plots and 3-D pages draw."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Cloud:
-    """Coloured points of a scene: ``points`` N×3 world coordinates (scene units), ``colours`` N×3 uint8 sRGB."""
-
-    points: np.ndarray
-    colours: np.ndarray
+from megasynth_attr.core.pages.clouds import Cloud
 
 
 def camera_centre(camera_from_world: np.ndarray) -> np.ndarray:
@@ -54,6 +48,11 @@ def view_points(
     pixels = np.stack([columns + 0.5, rows + 0.5], axis=1)
     points = lift(pixels, depth_z[rows, columns].astype(np.float64), intrinsics, camera_from_world)
     return Cloud(points, rgb[rows, columns])
+
+
+def joined(clouds: Sequence[Cloud]) -> Cloud:
+    """Return all points of at least one cloud, in their order."""
+    return Cloud(np.concatenate([c.points for c in clouds]), np.concatenate([c.colours for c in clouds]))
 
 
 def is_closed(centres: np.ndarray) -> bool:

@@ -1,0 +1,1 @@
+"""Looking at scenes in three dimensions: a page in one file, or a recording for rerun."""
