@@ -328,7 +328,7 @@ def test_scenes_of_a_dataset_in_which_everything_varies_are_shown_one_at_a_time(
         ({"scene": "7"}, "scene=7: index 7 is out of range, there are 3"),
         ({"scene": "all"}, "scene=all: that is 3 scenes; name one or two, such as scene=0,3"),
         ({"scene": "first"}, "scene=first: write all, a number"),
-        ({"scene": "0,2"}, "scene 2 does not exist in .*; the nearest that do are 1, 0; if you made"),
+        ({"scene": "0,2"}, "scene 2 does not exist in .*; the nearest that do are 0, 1; if you made"),
         ({"out": "."}, r"out=\. is a folder; name a file in it, such as out=look.html"),
         ({"out": "there.html"}, "there.html exists; delete it, or name another file: out=FILE"),
     ],

@@ -103,7 +103,7 @@ def chosen_scenes(dataset: Dataset, text: str) -> list[SceneData]:
     for index in indices:
         if not paths.is_finished(dataset.path, index):
             near = sorted(paths.finished_scenes(dataset.path), key=lambda other: abs(other - index))
-            there = f"the nearest that do are {listed(map(str, near[:4]))}" if near else "it has none yet"
+            there = f"the nearest that do are {listed(map(str, sorted(near[:4])))}" if near else "it has none yet"
             raise ConfigError(
                 f"scene={shown(text)}: scene {index} does not exist in {dataset.path}; {there}; {RENDER_REST}"
             )
