@@ -180,6 +180,25 @@ def shade_smooth(mesh: Any, vertex_normals: Callable[[], Any]) -> None:
         mesh.normals_split_custom_set_from_vertices(vertex_normals().tolist())
 
 
+def import_mesh(bpy: Any, path: str) -> None:
+    """Read a mesh file into the open scene, with the file's own axes for .obj and .ply; y up becomes z up for .glb.
+
+    RuntimeError if Blender cannot read it. Blender 4.0 replaced the importer of PLY files.
+    """
+    kind = path.rpartition(".")[2].lower()
+    same_axes = {"forward_axis": "Y", "up_axis": "Z"}
+    if kind == "obj":
+        finished = bpy.ops.wm.obj_import(filepath=path, **same_axes)
+    elif kind == "glb":
+        finished = bpy.ops.import_scene.gltf(filepath=path)
+    elif "ply_import" in dir(bpy.ops.wm):
+        finished = bpy.ops.wm.ply_import(filepath=path, import_colors="SRGB", **same_axes)
+    else:
+        finished = bpy.ops.import_mesh.ply(filepath=path)
+    if finished != {"FINISHED"}:
+        raise RuntimeError(f"the importer returned {finished}")
+
+
 def aov_node(tree: Any, name: str) -> Any:
     """Return a new node that writes to the layer's custom output ``name``; Blender 4.1 renamed its property."""
     node = tree.nodes.new("ShaderNodeOutputAOV")
