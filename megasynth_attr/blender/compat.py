@@ -208,12 +208,12 @@ def _numpy_as_before_1_24() -> Iterator[None]:
     """Give NumPy the name that the glTF importer of Blender 3.4 uses; Debian ships both, and they do not fit."""
     missing = not hasattr(np, "bool")
     if missing:
-        np.bool = np.bool_
+        vars(np)["bool"] = np.bool_
     try:
         yield
     finally:
         if missing:
-            del np.bool
+            del vars(np)["bool"]
 
 
 def aov_node(tree: Any, name: str) -> Any:
