@@ -19,9 +19,10 @@ VISIBLE_TYPES = ("MESH", "CURVE", "SURFACE", "META", "FONT", "VOLUME", "POINTCLO
 class BlenderScene:
     """What factor builders get: the open Blender file and what it is made from; valid until the next ``build_scene``.
 
-    ``primitives`` holds one object per ``Geometry.primitives`` entry once geometry is built, ``camera`` the camera
-    object once the camera is built, ``beside_geometry`` the objects left out of depth, normals, ids and positions.
-    ``shared`` is for what builders make only once, each under its own keys.
+    ``primitives`` holds one object per ``Geometry.primitives`` entry once geometry is built (of a scan, which is one
+    entry, all parts of its file), ``camera`` the camera object once the camera is built, ``beside_geometry`` the
+    objects left out of depth, normals, ids and positions. ``shared`` is for what builders make only once, each under
+    its own keys.
     """
 
     bpy: Any

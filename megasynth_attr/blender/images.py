@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from megasynth_attr.blender.blender_scene import BlenderScene
-from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError, RenderError
 from megasynth_attr.core.pictures import decode_picture
 
 RADIANCE_SUFFIXES = (".hdr", ".exr")  # checked when the library was opened
@@ -58,6 +58,13 @@ def _of_user(bpy: Any, path: Path, what: str, sha256: str) -> Any:
         raise DatasetError(f"{what}: Blender cannot read {path}; convert or replace it")
     image.buffers_free()
     return image
+
+
+def check_own_image(stage: BlenderScene, image: Any) -> None:
+    """Raise RenderError if an image that a scan's file brought (None: no image) cannot be decoded."""
+    if image is not None and (not all(image.size) or not image.has_data):  # read when asked for the size
+        scan = stage.factor("geometry").scan.name
+        raise RenderError(f"Blender cannot read the texture {image.name} of the mesh {scan}; convert or replace it")
 
 
 def _opened(bpy: Any, path: Path, what: str) -> Any:

@@ -42,7 +42,11 @@ def to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if isinstance(value, Range):
             return to_plain(value.plain())
-        return {f.name: field_to_plain(f, getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {
+            f.name: field_to_plain(f, getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not f.metadata.get("younger") or getattr(value, f.name) != f.default
+        }
     if isinstance(value, dict):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
@@ -58,6 +62,12 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, str):
         return str(value)
     raise TypeError(f"{type(value).__name__} cannot be stored in a scene file")
+
+
+def younger(default: Any) -> Any:
+    """Return a dataclass field that older records lack: at its default it is left out of the plain form, and so of
+    hashes, which stay equal to those of older records."""
+    return dataclasses.field(default=default, metadata={"added": True, "younger": True})
 
 
 def field_to_plain(field: dataclasses.Field[Any], value: Any) -> Any:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.exr import decode_rarer_exr
 from megasynth_attr.core.files import sha256_of
 from megasynth_attr.core.pictures import read_content
 from megasynth_attr.core.resources import resource_dir
+from megasynth_attr.core.selection import select_indices
+from megasynth_attr.core.streams import Scope
 from megasynth_attr.scene.config import Config, Experiment
 from megasynth_attr.scene.factor import Records
+from megasynth_attr.scene.layouts.scan import meshes_of
 from megasynth_attr.scene.probe import project_hdri
+from megasynth_attr.scene.scans import ScanRecord, list_scans
 from megasynth_attr.scene.spec import Assets, Scene
 from megasynth_attr.textures.bank import Bank, open_bank
 from megasynth_attr.textures.pictures import list_pictures
@@ -49,24 +54,50 @@ class Library:
     def assets_for(self, scene: Scene) -> Assets:
         """Return the paths of every file the scene shows, making procedural materials that do not exist yet."""
         geometry, texture, lighting = (scene.factors[name] for name in ("geometry", "texture", "lighting"))
-        shown = {texture.slots[p.slot % len(texture.slots)].material for p in geometry.primitives}
+        slots = [p.slot for p in geometry.primitives if p.surface != "own"]
+        shown = {texture.slots[slot % len(texture.slots)].material for slot in slots}
         maps = self.bank.materialise(sorted(shown))
         pictures = (
             {texture.picture.name: str(self.records.pictures[texture.picture.name].path)} if texture.picture else {}
         )
         hdris = {lighting.hdri.name: self.records.hdris[lighting.hdri.name].path} if lighting.hdri else {}
-        return Assets({name: {m: str(p) for m, p in files.items()} for name, files in maps.items()}, pictures, hdris)
+        scans = {geometry.scan.name: str(self.records.scans[geometry.scan.name].path)} if geometry.scan else {}
+        materials = {name: {m: str(p) for m, p in files.items()} for name, files in maps.items()}
+        return Assets(materials, pictures, hdris, scans)
 
 
 def open_library(config: Config, cache_dir: Path) -> Library:
     """Return the Library of a configuration; DatasetError for a missing or unreadable bank, picture or HDRI."""
-    texture, lighting = config.factors["texture"], config.factors["lighting"]
+    geometry, texture, lighting = (config.factors[name] for name in ("geometry", "texture", "lighting"))
     bank = open_bank(texture.bank, cache_dir=cache_dir, size_px=texture.bank_size_px)
     pictures = {}
-    if config.factors["geometry"].layout == "plane":
+    if geometry.layout == "plane":
         pictures = {p.name: p for p in list_pictures(pictures_folder(texture.pictures))}
     hdris = {h.name: h for h in list_hdris(Path(lighting.hdris))} if lighting.hdris else {}
-    return Library(bank, Records({r.name: r for r in bank.records}, pictures, hdris))
+    scans = {}
+    if geometry.layout == "scan":
+        found = list_scans(Path(geometry.scan_folder), geometry.scan_pattern, geometry.scan_source)
+        scans = {record.name: record for record in found}
+        _check_scan_count(config, scans)
+    return Library(bank, Records({r.name: r for r in bank.records}, pictures, hdris, scans))
+
+
+def _check_scan_count(config: Config, scans: Mapping[str, ScanRecord]) -> None:
+    """Raise ConfigError if selected scenes would show a mesh again where none should be: the folder is divided, or
+    nothing else varies."""
+    varying = [name for name, settings in config.factors.items() if settings.scope == Scope.SCENE]
+    geometry = config.factors["geometry"]
+    if "geometry" not in varying or (len(varying) > 1 and not geometry.scan_test):
+        return
+    scenes = select_indices(config.run.scenes, config.content.scene_count, "scenes")
+    datasets = select_indices(config.run.datasets, config.content.dataset_count, "datasets")
+    for index in datasets if geometry.scan_test else datasets[:1]:
+        count = len(meshes_of(geometry, scans, index))
+        if scenes and scenes[-1] >= count:
+            raise ConfigError(
+                f"scene_count={config.content.scene_count}: dataset {index} has only {count} meshes, one a scene; "
+                f"set scene_count={count} or scenes=0-{count - 1}"
+            )
 
 
 def pictures_folder(given: str) -> Path:

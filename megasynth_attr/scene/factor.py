@@ -27,11 +27,12 @@ from megasynth_attr.core.errors import ConfigError
 @dataclass(frozen=True)
 class Records:
     """What exists outside the scene file, by name (sorted): materials (``identity`` and statistics), pictures and
-    HDRIs (``sha256``, for HDRIs also ``irradiance_sh``). No pixels."""
+    HDRIs (``sha256``, for HDRIs also ``irradiance_sh``), scans (``ScanRecord``). No pixels."""
 
     materials: Mapping[str, Any]
     pictures: Mapping[str, Any]
     hdris: Mapping[str, Any]
+    scans: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Draw:
     ``visible`` holds the factors drawn before it whose scope is at least as coarse as its own; others are absent, so
     that no variation can leak. ``configs`` holds the settings of every factor that is not off (constants of the
     preset). ``dataset_rng`` is a second stream that is the same for all scenes of a dataset: for pools and ranges drawn
-    once per dataset.
+    once per dataset. ``turn`` counts the factor's draws within a dataset: for what is taken in turn, not drawn.
     """
 
     dataset_index: int
@@ -51,6 +52,7 @@ class Draw:
     visible: Mapping[str, Any]
     dataset_rng: np.random.Generator
     records: Records
+    turn: int = 0
 
 
 def mean_difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -36,6 +36,7 @@ def sample_scene(config: Config, dataset_index: int, scene_index: int, records: 
             visible=visible,
             dataset_rng=stream(key(f"{name} per dataset", dataset_scope)),
             records=records,
+            turn=scene_index if scope is Scope.SCENE else scene_index % settings.variants,
         )
         drawn[name] = factor.sample(stream(key(name, scope, variants=settings.variants)), settings, draw)
     noise_rng = stream(key("noise", Scope(content.noise_scope)))

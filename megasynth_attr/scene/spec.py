@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from megasynth_attr.core.codec import canonical_json, content_hash, from_plain
+from megasynth_attr.core.codec import canonical_json, content_hash, from_plain, younger
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import StoredFile, decode_json, read_regular
 from megasynth_attr.scene.factor import registered
@@ -35,17 +35,18 @@ class Primitive:
 
     ``half_axes``, ``rotation_xyzw`` and ``translation`` pose the shape before its box's primitives are centred and
     stretched together to fill the box. ``heights`` holds per face 25 control heights (row-major 5×5, layout units)
-    or an empty tuple where the face is flat.
+    or an empty tuple where the face is flat. A "scan" is the mesh of ``Geometry.scan``; its rotation takes the axes of
+    that file to those of the layout.
     """
 
-    kind: str  # a key of scene.primitives.KINDS
+    kind: str  # a key of scene.primitives.KINDS, or "scan"
     box: int  # index into Geometry.boxes
     half_axes: Vec3
     rotation_xyzw: Quat
     translation: Vec3
     heights: tuple[tuple[float, ...], ...]
     wireframe: bool
-    surface: str  # "material" | "glass" | "picture"
+    surface: str  # "material" | "glass" | "picture" | "own": the materials of a scan's file
     slot: int  # index into Texture.slots (modulo its length)
 
 
@@ -56,6 +57,15 @@ class Window:
     centre: Vec3
     size: Vec3
     outward: Vec3
+
+
+@dataclass(frozen=True)
+class ScanRef:
+    """A mesh file, found by its path below the folder of scans, checked by hash."""
+
+    name: str
+    sha256: str  # of the file, and of its materials and textures if these are shown
+    split: str  # "train" or "test" where the folder is divided, else ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class Geometry:
     dropped_boxes: int  # boxes given up after the stated number of trials
     attempts: int  # layouts drawn until one left room for the cameras
     strut_width: float = 0.1  # layout units; section of the struts of wireframe primitives
+    scan: ScanRef | None = younger(None)
 
 
 @dataclass(frozen=True)
@@ -233,7 +244,8 @@ def read_scene(path: StoredFile, *, keep_unknown: bool = False) -> Scene:
 
 @dataclass(frozen=True)
 class Assets:
-    """The files a scene refers to by name: ``materials[name][map]``, ``pictures[name]``, ``hdris[name]`` are paths.
+    """The files a scene refers to by name: ``materials[name][map]``, ``pictures[name]``, ``hdris[name]`` and
+    ``scans[name]`` are paths.
 
     They are kept apart from the scene, so that a scene file never contains a path.
     """
@@ -241,3 +253,4 @@ class Assets:
     materials: dict[str, dict[str, str]] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
     hdris: dict[str, str] = field(default_factory=dict)
+    scans: dict[str, str] = field(default_factory=dict)

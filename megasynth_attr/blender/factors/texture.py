@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from megasynth_attr.blender import compat
 from megasynth_attr.blender.blender_scene import NORMAL_AOV, BlenderScene
-from megasynth_attr.blender.images import load_image
+from megasynth_attr.blender.images import check_own_image, load_image
 from megasynth_attr.blender.meshes import UV_LAYER
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.spec import Primitive, SlotMaterial, Texture
 
 GLASS_IOR = 1.45
+UNPAINTED = 0.5  # linear grey of a scan without any colour
 DIELECTRIC_IOR = 1.5  # 4 % reflection at normal incidence
 
 
 def build(stage: BlenderScene, texture: Texture) -> None:
     """Give every primitive of the stage its material."""
-    for mesh_object, primitive in zip(stage.primitives, stage.factor("geometry").primitives, strict=True):
-        mesh_object.data.materials.append(_material(stage, texture, primitive))
+    geometry = stage.factor("geometry")
+    primitives = geometry.primitives if geometry.scan is None else geometry.primitives * len(stage.primitives)
+    for mesh_object, primitive in zip(stage.primitives, primitives, strict=True):
+        if primitive.surface == "own":
+            _complete_own(stage, mesh_object)
+        else:
+            mesh_object.data.materials.clear()
+            mesh_object.data.materials.append(_material(stage, texture, primitive))
 
 
 def _material(stage: BlenderScene, texture: Texture, primitive: Primitive) -> Any:
@@ -41,12 +49,52 @@ def _new_material(stage: BlenderScene, name: str) -> tuple[Any, Any, Any]:
     """Return (material, empty node tree, its output node's surface input); the tree only writes the normal layer."""
     material = stage.bpy.data.materials.new(name)
     tree = compat.use_nodes(material)
-    if stage.write.normal:
-        geometry = tree.nodes.new("ShaderNodeNewGeometry")  # its normal is the mesh's: normal maps come later
-        recorder = compat.aov_node(tree, NORMAL_AOV)
-        tree.links.new(geometry.outputs["Normal"], recorder.inputs["Color"])
+    _record_normal(stage, tree)
     output = tree.nodes.new("ShaderNodeOutputMaterial")
     return material, tree, output.inputs["Surface"]
+
+
+def _record_normal(stage: BlenderScene, tree: Any) -> None:
+    """Add the nodes that write the mesh's normal to its layer, if the dataset has one: normal maps do not count."""
+    if stage.write.normal:
+        geometry = tree.nodes.new("ShaderNodeNewGeometry")
+        recorder = compat.aov_node(tree, NORMAL_AOV)
+        tree.links.new(geometry.outputs["Normal"], recorder.inputs["Color"])
+
+
+def _complete_own(stage: BlenderScene, body: Any) -> None:
+    """Make the materials that a scan's file brought write normals; where it brought none, show its vertex colours.
+
+    RenderError for a texture that Blender cannot decode: Cycles would paint it magenta.
+    """
+    materials = body.data.materials
+    if not materials:
+        materials.append(None)
+    for index, material in enumerate(materials):
+        if material is None:
+            materials[index] = _vertex_coloured(stage, body)
+        elif ("own", material.name) not in stage.shared:
+            stage.shared["own", material.name] = material
+            _record_normal(stage, material.node_tree)
+            for node in material.node_tree.nodes:
+                check_own_image(stage, getattr(node, "image", None))
+
+
+def _vertex_coloured(stage: BlenderScene, body: Any) -> Any:
+    """Return a matte material that shows the mesh's vertex colours; a grey one, not matte, if it has none."""
+    colours = body.data.color_attributes
+    material, tree, surface = _new_material(stage, "vertex colours")
+    shader = tree.nodes.new("ShaderNodeBsdfDiffuse" if len(colours) else "ShaderNodeBsdfPrincipled")
+    tree.links.new(shader.outputs[0], surface)
+    if len(colours):
+        node = tree.nodes.new("ShaderNodeVertexColor")
+        node.layer_name = colours[0].name
+        tree.links.new(node.outputs["Color"], shader.inputs["Color"])
+        return material
+    shader.inputs["Base Color"].default_value = (*[UNPAINTED] * 3, 1.0)
+    name = stage.factor("geometry").scan.name
+    warnings.warn(f"{stage.scene.name}: the mesh {name} has no material and no colours, so it is grey", stacklevel=2)
+    return material
 
 
 def _textured(stage: BlenderScene, slot: SlotMaterial, bump_distance: float) -> Any:

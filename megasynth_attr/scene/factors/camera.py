@@ -12,15 +12,22 @@ from megasynth_attr.scene.spec import Camera
 from megasynth_attr.scene.trajectories.micro import OVERSHOOT, sample_micro
 from megasynth_attr.scene.trajectories.orbit import ORBIT_UNIT, sample_orbit
 from megasynth_attr.scene.trajectories.plane import sample_plane
+from megasynth_attr.scene.trajectories.ring import sample_ring
 from megasynth_attr.scene.trajectories.room import sample_room
 from megasynth_attr.scene.trajectories.settings import CameraSettings
 
-FAMILIES = {"orbit": sample_orbit, "micro": sample_micro, "room": sample_room, "plane": sample_plane}
+FAMILIES = {
+    "orbit": sample_orbit,
+    "ring": sample_ring,
+    "micro": sample_micro,
+    "room": sample_room,
+    "plane": sample_plane,
+}
 
 
 def camera_region(settings: CameraSettings) -> CameraRegion | None:
     """Return where cameras with these settings may be, or None if they are placed after the geometry is known."""
-    if settings.family == "orbit":
+    if settings.family in ("orbit", "ring"):
         return OutsideBall(settings.distance.low * ORBIT_UNIT)
     if settings.family == "micro":
         margin = OVERSHOOT * settings.max_translation / 2

@@ -13,18 +13,20 @@ from megasynth_attr.core.errors import SceneRejected
 from megasynth_attr.core.fields import scope, setting, variants
 from megasynth_attr.scene.factor import Draw, Factor, Records
 from megasynth_attr.scene.factors.camera import camera_region
-from megasynth_attr.scene.keepout import CameraRegion, InsideBox
+from megasynth_attr.scene.keepout import CameraRegion, InsideBox, OutsideBall
 from megasynth_attr.scene.layout import Layout, keepout
-from megasynth_attr.scene.layouts import objects, plane, room
+from megasynth_attr.scene.layouts import objects, plane, room, scan
 from megasynth_attr.scene.layouts.counts import Counts, counts_of
 from megasynth_attr.scene.layouts.fill import FillSettings, fill
 from megasynth_attr.scene.layouts.objects import ObjectsSettings
 from megasynth_attr.scene.layouts.plane import PlaneSettings
 from megasynth_attr.scene.layouts.room import RoomSettings
+from megasynth_attr.scene.layouts.scan import ScanSettings
 from megasynth_attr.scene.mesh import build_meshes
 from megasynth_attr.scene.spec import Geometry
 
-LAYOUTS: dict[str, Any] = {"room": room, "objects": objects, "plane": plane}
+LAYOUTS: dict[str, Any] = {"room": room, "objects": objects, "plane": plane}  # of boxes
+SCAN = "scan"  # the layout that shows a mesh instead
 SURFACE_POINTS = 512  # of the description that the isolation matrix compares
 SURFACE_TESSELLATION = 8  # enough for that description
 
@@ -35,13 +37,13 @@ class LayoutSettings:
 
     scope: str = scope()
     variants: int = variants()
-    layout: str = setting("objects", "arrangement of the boxes", options=list(LAYOUTS))
+    layout: str = setting("objects", "arrangement of the boxes; scan: a mesh file", options=[*LAYOUTS, SCAN])
     layout_trials: int = setting(20, "layouts tried until one keeps clear of the cameras", minimum=1, maximum=10000)
 
 
 # each part of the geometry declares its own settings; their keys come in the order of the bases, last one first
 @dataclass(frozen=True)
-class GeometrySettings(FillSettings, PlaneSettings, ObjectsSettings, RoomSettings, LayoutSettings):
+class GeometrySettings(ScanSettings, FillSettings, PlaneSettings, ObjectsSettings, RoomSettings, LayoutSettings):
     """Layout, primitives and height fields. Lengths are in layout units: a room is about 20 long."""
 
     def validate(self, name: str, factors: Mapping[str, Any]) -> None:
@@ -49,12 +51,26 @@ class GeometrySettings(FillSettings, PlaneSettings, ObjectsSettings, RoomSetting
         self.check_counts(name)
         self.check_kinds(name)
         self.check_picture(name)
+        self.check_scan(name, self.layout)
 
 
 def sample(rng: np.random.Generator, settings: GeometrySettings, draw: Draw) -> Geometry:
     """Return a Geometry that keeps clear of where cameras may be; SceneRejected if none is found."""
     camera = draw.configs["camera"]
+    if settings.layout == SCAN:
+        return _sample_scan(settings, draw, camera_region(camera), camera.clearance)
     return sample_clear_of(rng, settings, camera_region(camera), camera.clearance, draw.dataset_index)
+
+
+def _sample_scan(settings: GeometrySettings, draw: Draw, region: CameraRegion | None, clearance: float) -> Geometry:
+    geometry, reach = scan.sample(settings, draw)
+    if isinstance(region, OutsideBall) and region.radius - reach < clearance:
+        assert geometry.scan is not None
+        raise SceneRejected(
+            f"the mesh {geometry.scan.name} reaches {reach:.3f} scene units from the centre, so cameras from "
+            f"{region.radius:.3f} do not keep {clearance:g} away; raise camera.distance or lower camera.clearance"
+        )
+    return geometry
 
 
 def sample_clear_of(
@@ -107,11 +123,11 @@ def is_clear(geometry: Geometry, region: CameraRegion | None, clearance: float) 
 
 def describe(geometry: Geometry, records: Records) -> np.ndarray:
     """Return 512×3 points of the whole surface, area-weighted, scene units; deterministic (golden-ratio sequences)."""
-    coarse = replace(geometry, tessellation=min(geometry.tessellation, SURFACE_TESSELLATION))
-    triangles = np.concatenate(
-        [_triangles(m.vertices, m.corner_vertices, m.face_sizes) for m in build_meshes(coarse, None)]
-    )
-    triangles = triangles.astype(np.float64)  # (T, 3 corners, 3)
+    if geometry.scan is not None:
+        corners = records.scans[geometry.scan.name].triangles()
+        triangles = scan.to_scene(corners.reshape(-1, 3), geometry).reshape(-1, 3, 3)
+    else:
+        triangles = _primitive_triangles(geometry)
     cross = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     area = np.cumsum(np.linalg.norm(cross, axis=1))
     index = np.arange(SURFACE_POINTS)
@@ -120,6 +136,13 @@ def describe(geometry: Geometry, records: Records) -> np.ndarray:
     u, v = (index / plastic) % 1, (index / plastic**2) % 1
     u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
     return chosen[:, 0] + u[:, None] * (chosen[:, 1] - chosen[:, 0]) + v[:, None] * (chosen[:, 2] - chosen[:, 0])
+
+
+def _primitive_triangles(geometry: Geometry) -> np.ndarray:
+    """Return T×3×3 corners of all primitives, coarsely."""
+    coarse = replace(geometry, tessellation=min(geometry.tessellation, SURFACE_TESSELLATION))
+    parts = [_triangles(m.vertices, m.corner_vertices, m.face_sizes) for m in build_meshes(coarse, None)]
+    return np.concatenate(parts).astype(np.float64)
 
 
 def _triangles(vertices: np.ndarray, corner_vertices: np.ndarray, face_sizes: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from megasynth_attr.core.codec import rounded
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import scope, setting, span, variants
 from megasynth_attr.core.ranges import Range
+from megasynth_attr.core.streams import Scope
 from megasynth_attr.scene.factor import Draw, Factor, Records
 from megasynth_attr.scene.spec import PictureRef, SlotMaterial, Texture
 
@@ -44,6 +46,18 @@ class TextureSettings:
     pictures: str = setting(
         "", "folder of pictures for geometry.layout=plane; empty: the shipped test pictures", path="folder"
     )
+    scan_materials: str = setting(
+        "own", "scan: own: what the mesh file brings; bank: the first slot's", options=["own", "bank"], added=True
+    )
+
+    def validate(self, name: str, factors: Mapping[str, Any]) -> None:
+        """Raise ConfigError if textures vary that no scene shows."""
+        is_scan = factors["geometry"].layout == "scan"
+        if is_scan and self.scan_materials == "own" and (self.scope == Scope.SCENE or self.variants > 1):
+            raise ConfigError(
+                f"{name}.scope={self.scope}, {name}.variants={self.variants}: meshes that show their own materials "
+                f"have no texture to vary; set {name}.scan_materials=bank, or {name}.scope=dataset {name}.variants=1"
+            )
 
 
 def material_pool(settings: TextureSettings, draw: Draw) -> list[Any]:

@@ -18,11 +18,13 @@ class CameraSettings:
 
     scope: str = scope()
     variants: int = variants()
-    family: str = setting("orbit", "kind of trajectory", options=["orbit", "micro", "room", "plane"])
+    family: str = setting("orbit", "kind of trajectory", options=["orbit", "ring", "micro", "room", "plane"])
     fov_x_deg: Range[float] = span(45.0, 70.0, "horizontal field of view, once per draw", minimum=5, maximum=150)
     clearance: float = setting(0.1, "no camera comes closer to any surface (scene units)", minimum=0, maximum=0.5)
-    distance: Range[float] = span(0.85, 1.5, "orbit: distance from the origin in units of D = 1.5·√3", minimum=0.6)
-    elevation_sin: Range[float] = span(-0.3, 0.8, "orbit: sine of the elevation", minimum=-1, maximum=1)
+    distance: Range[float] = span(
+        0.85, 1.5, "orbit, ring: distance from the origin in units of D = 1.5·√3", minimum=0.6
+    )
+    elevation_sin: Range[float] = span(-0.3, 0.8, "orbit, ring: sine of the elevation", minimum=-1, maximum=1)
     max_elevation_deg: float = setting(
         70.0, "orbit: largest elevation, up or down; a level camera spins at the pole", minimum=5, maximum=85
     )
@@ -51,7 +53,8 @@ class CameraSettings:
                 f"{name}.family={self.family} places cameras by the geometry, so geometry.scope={geometry.scope} must "
                 f"not vary more often than {name}.scope={self.scope}; widen {name}.scope or narrow geometry.scope"
             )
-        layouts = {"orbit": ("objects",), "plane": ("plane",)}.get(self.family, ("room", "plane"))
+        around = ("objects", "scan")
+        layouts = {"orbit": around, "ring": around, "plane": ("plane",)}.get(self.family, ("room", "plane"))
         if geometry.layout not in layouts:
             raise ConfigError(
                 f"{name}.family={self.family} does not fit geometry.layout={geometry.layout}: "
