@@ -25,7 +25,7 @@ from accelerate.state import PartialState
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.command.program import Help, parse
-from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_attr.core.fields import identity_of, setting
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.run_folder import flat
@@ -41,7 +41,7 @@ from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import read_best, recorded_identity
 from megasynth_train.training.loop import Run, load_weights, say, train
 from megasynth_train.training.memory import choice_text, fit_to_gpu, free_bytes
-from megasynth_train.training.processes import make_accelerator, on_main
+from megasynth_train.training.processes import make_accelerator, on_main, run_program
 from megasynth_train.training.run_folder import (
     ADAPTER,
     BASE_MODEL,
@@ -256,8 +256,7 @@ def main(words: list[str]) -> None:
         print(f"{result.steps} steps, {result.skipped_steps} skipped, objective {result.objective}: {result.result}")
         if result.best_step is not None:
             print(f"best validation {result.best_objective:.6g} at step {result.best_step}: {result.best}")
-    PartialState().destroy_process_group()
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main, sys.argv[1:]))
+    sys.exit(run_program(main, sys.argv[1:]))

@@ -52,7 +52,7 @@ from megasynth_train.training.optimiser import (
     step_unless,
 )
 from megasynth_train.training.pieces import join, split
-from megasynth_train.training.processes import on_main
+from megasynth_train.training.processes import asked_to_stop, on_main
 from megasynth_train.training.run_folder import CHECKPOINTS
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position, Reports, refuse_diverged
@@ -101,15 +101,6 @@ def train(run: Run, stop: StopRequest) -> Position:
                 )
     refuse_diverged(position, run.out)
     return position
-
-
-def asked_to_stop(stop: StopRequest) -> str:
-    """Return why this process should stop, or an empty string."""
-    try:
-        stop.check()
-    except Interrupted as reason:
-        return str(reason)
-    return ""
 
 
 def say(text: str) -> None:
