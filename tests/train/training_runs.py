@@ -75,7 +75,7 @@ def start(target: Callable[..., Any], *arguments: Any) -> BaseProcess:
 def command_line(
     arguments: list[str], environment: dict[str, str], log: Path, program: Callable[[list[str]], None] = main
 ) -> None:
-    """Be ``python -m megasynth_train.finetune``, or another program, with these arguments; ``log``: all that it says."""
+    """Be ``python -m megasynth_train.finetune``, or another program, with these arguments; ``log``: what it says."""
     os.environ.update(environment)
     with log.open("a") as file:
         for number in (1, 2):

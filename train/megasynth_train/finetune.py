@@ -36,9 +36,11 @@ from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.cost.cards import card_table, run_tuning
 from megasynth_train.cost.memory import GIB, fit
 from megasynth_train.data.sources import open_sources
+from megasynth_train.training import held_out
 from megasynth_train.training.arithmetic import choose_arithmetic
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import read_best, recorded_identity
+from megasynth_train.training.held_out import HeldOut
 from megasynth_train.training.loop import Run, load_weights, say, train
 from megasynth_train.training.memory import choice_text, fit_to_gpu, free_bytes
 from megasynth_train.training.processes import make_accelerator, on_main, run_program
@@ -73,6 +75,10 @@ HELP = Help(
         "python -m megasynth_train.finetune data=runs/texture/texture_00 out=runs/lora checkpoint=facebook/VGGT-1B",
     ),
 )
+NOTHING_HELD_OUT = (
+    "data.validation_share=0: no scene is held out, so nothing will tell whether the tuned model is better than the "
+    "base model on scenes it has not seen; hold some out with e.g. data.validation_share=0.1"
+)
 PIECES = "data.scenes_at_once"
 
 
@@ -96,6 +102,8 @@ class TrainResult:
     objective: float | None  # mean over the last interval of metrics
     best_step: int | None  # None: nothing was validated, and best is the result
     best_objective: float | None
+    base_losses: HeldOut | None = None  # on the held-out scenes, of the base model and after the last step
+    last_losses: HeldOut | None = None
     already_done: bool = False
 
 
@@ -138,6 +146,8 @@ def _train(
     notes = list(data.notes) + [f"left out {bad.scene}: {bad.reason}" for bad in data.unreadable]
     if not data.validation and settings.run.validate_every:
         settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, validate_every=0))
+        if not settings.data.validation_share and not record:  # a program with several runs has test data of its own
+            notes.append(NOTHING_HELD_OUT)
     adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
     identity |= {TRAINING_DATA: data.fingerprint, BASE_MODEL: adapted.base.weights_sha256}
     # of one checkpoint and the result: weights, two moments, and the weights again
@@ -153,6 +163,9 @@ def _train(
         if settings.run.memory == "auto":
             say(f"memory=auto: {choice_text(settings)}")
     position = train(training_run, stop)
+    text = held_out.warning(position.base_losses, position.last_losses)
+    if accelerator.is_main_process and text:
+        say(f"{out}: {text}")
     training = {
         **record,
         "settings": to_plain(settings),
@@ -202,7 +215,8 @@ def _pieces_so_far(out: Path, settings: TrainSettings) -> int | None:
 def _result(out: Path, done: Mapping[str, Any], *, already_done: bool) -> TrainResult:
     counts = {key: done[key] for key in ("skipped_steps", "bad_files", "objective", "best_step", "best_objective")}
     folders = {"out": out, "result": out / done["result"], "best": out / done["best"]}
-    return TrainResult(**folders, steps=done["step"], **counts, already_done=already_done)
+    losses = {key: done.get(key) for key in ("base_losses", "last_losses")}  # older runs have none
+    return TrainResult(**folders, steps=done["step"], **counts, **losses, already_done=already_done)
 
 
 def _finish(
@@ -256,6 +270,8 @@ def main(words: list[str]) -> None:
         print(f"{result.steps} steps, {result.skipped_steps} skipped, objective {result.objective}: {result.result}")
         if result.best_step is not None:
             print(f"best validation {result.best_objective:.6g} at step {result.best_step}: {result.best}")
+        if result.base_losses and result.last_losses:
+            print(held_out.table(result.base_losses, result.last_losses))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def test_what_two_processes_trained_goes_through_every_program(
     mined, run = tmp_path / "mined", tmp_path / "run"
     mine.main([
         f"cluster={trained}", f"out={mined}", "mining.dimension=2", "mining.null_draws=3", "mining.splits=1",
-        "run.workers=1", "run.progress=false", 
+        "run.workers=1", "run.progress=false",
     ])  # fmt: skip
     words = (f"data={experiment / 'texture_00'}", f"out={run}", "mode=subspace", f"basis={mined / 'all.safetensors'}")
     done = launched(ACCELERATE, "megasynth_train.finetune", *words, *WORDS)

@@ -76,6 +76,11 @@ def train(run: Run, stop: StopRequest) -> Position:
         disable=not (settings.progress and run.accelerator.is_main_process),
     )  # fmt: skip
     with writer, bar, dead_workers_named():
+        if settings.validate_every and position.step == 0:
+            if run.accelerator.is_main_process:
+                say("measuring the base model on the held-out scenes")
+            position.base_losses = run.validate()
+            writer.write(0, "validation", position.base_losses)
         for raw in run.batches(position.step, steps, training=True):
             run.step(raw, wanted := asked_to_stop(stop))
             if position.step == first and settings.memory == "auto":
@@ -89,7 +94,8 @@ def train(run: Run, stop: StopRequest) -> Position:
                 bar.set_postfix(loss=position.objective, skipped=position.skipped_steps, refresh=False)
             bar.update()
             if settings.validate_every and (last or position.step % settings.validate_every == 0):
-                writer.write(position.step, "validation", run.validate())
+                position.last_losses = run.validate()
+                writer.write(position.step, "validation", position.last_losses)
             every = settings.checkpoint_every
             if last or stopping or (every and position.step % every == 0):
                 writer.sync()
@@ -257,7 +263,7 @@ class Run:
     def validate(self) -> dict[str, float | None]:
         """Return the mean losses over the validation batches, always the same; keep the weights if they are the best.
 
-        A mean that is not finite is None, and never the best.
+        A mean that is not finite is None, and never the best; nor is the base model, before the first step.
         """
         self.reports.read()
         started, steps = time.monotonic(), self.settings.run.validation_steps
@@ -273,7 +279,11 @@ class Run:
         means = (self.accelerator.reduce(total, "sum") / (steps * self.accelerator.num_processes)).tolist()
         line = {name: null_if_not_finite(mean) for name, mean in zip(names, means, strict=True)}
         position, objective = self.position, line["objective"]
-        if objective is not None and (position.best_objective is None or objective < position.best_objective):
+        if (
+            position.step
+            and objective is not None
+            and (position.best_objective is None or objective < position.best_objective)
+        ):
             position.best_step, position.best_objective = position.step, objective
             on_main(self.accelerator, lambda: checkpoints.save_best(
                 self.out / CHECKPOINTS, self.adapted.trainable, position.step, objective
@@ -328,7 +338,9 @@ class Run:
         torch.set_rng_state(random[f"{rank}.cpu"])
         if f"{rank}.cuda" in random and self.device.type == "cuda":
             torch.cuda.set_rng_state(random[f"{rank}.cuda"], self.device)
-        self.position = Position(**{field.name: found.state[field.name] for field in fields(Position)})
+        # older versions did not measure the base model
+        known = {field.name: found.state[field.name] for field in fields(Position) if field.name in found.state}
+        self.position = Position(**known)
         self.saved_step = found.step
         if self.accelerator.is_main_process:
             say(f"continuing at step {found.step} of {self.settings.optim.steps}, from {found.path}")
