@@ -11,6 +11,7 @@ from megasynth_attr.core.pages.words import in_words, short, signed_text, table_
 
 JUDGED = ("objective", "camera", "depth_regression", "depth_gradient")  # the others are parts of these, or confidence
 TOLERANCE = 0.01  # of the base model's value: a smaller change is not called worse
+LARGE = 3.0
 
 HeldOut = Mapping[str, float | None]  # mean loss by name; None: not finite
 
@@ -44,9 +45,10 @@ def _is_worse(base: float | None, tuned: float | None) -> bool:
 
 
 def _change(base: float | None, tuned: float | None) -> str:
-    """Return the change in percent, as a difference where the objective is negative, and a word where it is neither."""
+    """Return the change in percent, a large one as a factor, as a difference where the objective is not positive."""
     if base is None or tuned is None:
         return "not finite"
     if min(base, tuned) <= 0:
         return signed_text(tuned - base)
-    return f"{signed_text(100 * (tuned / base - 1))} %"
+    ratio = tuned / base
+    return f"× {short(ratio)}" if ratio > LARGE else f"{signed_text(100 * (ratio - 1))} %"

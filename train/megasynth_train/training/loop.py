@@ -79,7 +79,7 @@ def train(run: Run, stop: StopRequest) -> Position:
         if settings.validate_every and position.step == 0:
             if run.accelerator.is_main_process:
                 say("measuring the base model on the held-out scenes")
-            position.base_losses = run.validate()
+            position.base_losses = run.validate(keep_best=False)  # best/ is a tuned model
             writer.write(0, "validation", position.base_losses)
         for raw in run.batches(position.step, steps, training=True):
             run.step(raw, wanted := asked_to_stop(stop))
@@ -260,10 +260,10 @@ class Run:
         return stop, bad
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float | None]:
+    def validate(self, *, keep_best: bool = True) -> dict[str, float | None]:
         """Return the mean losses over the validation batches, always the same; keep the weights if they are the best.
 
-        A mean that is not finite is None, and never the best; nor is the base model, before the first step.
+        A mean that is not finite is None, and never the best.
         """
         self.reports.read()
         started, steps = time.monotonic(), self.settings.run.validation_steps
@@ -278,12 +278,8 @@ class Run:
         self.adapted.model.train()
         means = (self.accelerator.reduce(total, "sum") / (steps * self.accelerator.num_processes)).tolist()
         line = {name: null_if_not_finite(mean) for name, mean in zip(names, means, strict=True)}
-        position, objective = self.position, line["objective"]
-        if (
-            position.step
-            and objective is not None
-            and (position.best_objective is None or objective < position.best_objective)
-        ):
+        position, objective, best = self.position, line["objective"], self.position.best_objective
+        if keep_best and objective is not None and (best is None or objective < best):
             position.best_step, position.best_objective = position.step, objective
             on_main(self.accelerator, lambda: checkpoints.save_best(
                 self.out / CHECKPOINTS, self.adapted.trainable, position.step, objective
