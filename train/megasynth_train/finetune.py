@@ -28,15 +28,16 @@ from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_attr.core.fields import identity_of, setting
 from megasynth_attr.core.files import json_bytes
-from megasynth_attr.core.run_folder import flat
+from megasynth_attr.core.pages.template import require_report_libraries
+from megasynth_attr.core.run_folder import check, flat
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters import Adapted, adapt, save_adapter
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.cost.cards import card_table, run_tuning
 from megasynth_train.cost.memory import GIB, fit
-from megasynth_train.data.sources import open_sources
-from megasynth_train.training import held_out
+from megasynth_train.data.sources import TrainingData, open_sources
+from megasynth_train.training import held_out, lr_find
 from megasynth_train.training.arithmetic import choose_arithmetic
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import read_best, recorded_identity
@@ -51,6 +52,7 @@ from megasynth_train.training.run_folder import (
     CHECKPOINTS,
     DONE,
     FINISHED,
+    RUN,
     TRAINING_DATA,
     begin,
     held,
@@ -84,9 +86,15 @@ PIECES = "data.scenes_at_once"
 
 @dataclass(frozen=True)
 class FinetuneSettings(TrainSettings):
-    """A run, or only its plan."""
+    """A run, or what is worth knowing before it."""
 
     plan: bool = setting(False, "print what training takes on GPUs of every size, and stop")
+    lr_find: bool = setting(
+        False,
+        "train for a moment at rising learning rates, throw the weights away, write lr_find.png and lr_find.json into "
+        "out=, suggest optim.lr, and stop",
+    )
+    lr_find_steps: int = setting(200, "lr_find=true: steps from 1e-7 to 1; it ends where the loss diverges", minimum=40)
 
 
 @dataclass(frozen=True)
@@ -113,16 +121,10 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
     ``record`` is stored with the adapter. Raises ConfigError, DatasetError, EnvironmentProblem (no GPU, full disk), or
     Interrupted after SIGTERM, SIGUSR1, Ctrl-C or max_runtime_s, with a checkpoint of the last step.
     """
-    if not settings.run.out:
-        raise ConfigError("out= is missing: name the folder of this run, e.g. out=runs/texture_lora")
+    _require_out(settings)
     settings, out = settings.training(), Path(settings.run.out).resolve()
     with StopRequest(settings.run.max_runtime_s) as stop:
-        accelerator = make_accelerator(settings.run.device)
-        if settings.run.threads:
-            torch.set_num_threads(settings.run.threads)
-        set_backends()
-        settings = fit_to_gpu(settings, accelerator, on_main(accelerator, lambda: _pieces_so_far(out, settings)))
-        identity = settings_identity(settings, accelerator)  # before the folder is made: the basis may be unusable
+        accelerator, settings, identity = _started(settings, out)
         with held(out, accelerator, identity):
             if (done := on_main(accelerator, lambda: read_done(out))) is not None:
                 if accelerator.is_main_process:
@@ -134,6 +136,55 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
             return _train(settings, out, accelerator, identity, record or {}, stop)
 
 
+def find_lr(settings: FinetuneSettings) -> str:
+    """Return the learning rate that a range test suggests, and why; write its numbers and picture into ``run.out``.
+
+    A run in that folder, begun or not, stays as it is. Raises as ``run``, EnvironmentProblem also without matplotlib.
+    """
+    _require_out(settings)
+    require_report_libraries("matplotlib", what="lr_find=true")
+    steps, out = settings.lr_find_steps, Path(settings.run.out).resolve()
+    with StopRequest(settings.run.max_runtime_s, advice="run the same command again") as stop:
+        accelerator, training, _ = _started(settings.training(), out)
+        on_main(accelerator, lambda: check(out, RUN))
+        # a step that is not finite ends the test and is no error
+        training = dataclasses.replace(training, optim=dataclasses.replace(training.optim, max_bad_steps=1))
+        data, adapted, notes = _opened(training)
+        if accelerator.is_main_process:
+            for note in notes:
+                say(note)
+        # its folder does not exist: nothing is resumed from there, and nothing saved
+        curve = lr_find.measure(Run(adapted, data, training, accelerator, out / "lr_find", {}), steps, stop)
+        found = lr_find.suggest(curve)
+        on_main(accelerator, lambda: lr_find.write(out, curve, found, training))
+    return f"{found.text(curve)}\n{lr_find.RELEASED}\n{out / lr_find.PICTURE}"
+
+
+def _require_out(settings: TrainSettings) -> None:
+    if not settings.run.out:
+        raise ConfigError("out= is missing: name the folder of this run, e.g. out=runs/texture_lora")
+
+
+def _started(settings: TrainSettings, out: Path) -> tuple[Accelerator, TrainSettings, dict[str, Any]]:
+    """Return the accelerator, the settings as they fit its device, and their identity."""
+    accelerator = make_accelerator(settings.run.device)
+    if settings.run.threads:
+        torch.set_num_threads(settings.run.threads)
+    set_backends()
+    settings = fit_to_gpu(settings, accelerator, on_main(accelerator, lambda: _pieces_so_far(out, settings)))
+    # before the folder is made: the basis may be unusable
+    return accelerator, settings, settings_identity(settings, accelerator)
+
+
+def _opened(settings: TrainSettings) -> tuple[TrainingData, Adapted, list[str]]:
+    """Return the data, the base model with its adapter, and what the user should know about them."""
+    data = open_sources(settings.data)
+    notes = list(data.notes) + [f"left out {bad.scene}: {bad.reason}" for bad in data.unreadable]
+    adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
+    trained = f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})"
+    return data, adapted, [*notes, *adapted.notes, trained]
+
+
 def _train(
     settings: TrainSettings,
     out: Path,
@@ -142,21 +193,18 @@ def _train(
     record: Mapping[str, Any],
     stop: StopRequest,
 ) -> TrainResult:
-    data = open_sources(settings.data)
-    notes = list(data.notes) + [f"left out {bad.scene}: {bad.reason}" for bad in data.unreadable]
+    data, adapted, notes = _opened(settings)
     if not data.validation and settings.run.validate_every:
         settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, validate_every=0))
         if not settings.data.validation_share and not record:  # a program with several runs has test data of its own
             notes.append(NOTHING_HELD_OUT)
-    adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
     identity |= {TRAINING_DATA: data.fingerprint, BASE_MODEL: adapted.base.weights_sha256}
     # of one checkpoint and the result: weights, two moments, and the weights again
     needed_bytes = 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())
     on_main(accelerator, lambda: begin(out, settings, identity, needed_bytes))
     if accelerator.is_main_process:
-        for note in (*notes, *adapted.notes):
+        for note in notes:
             say(note)
-        say(f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})")
     training_run = Run(adapted, data, settings, accelerator, out, identity)
     if accelerator.is_main_process:
         say(str(training_run.arithmetic))
@@ -264,6 +312,11 @@ def main(words: list[str]) -> None:
     settings = parse(FinetuneSettings, words, HELP)
     if settings.plan:
         print(plan_text(settings))
+        return
+    if settings.lr_find:
+        text = find_lr(settings)
+        if PartialState().is_main_process:
+            print(text)
         return
     result = run(settings)
     if PartialState().is_main_process:

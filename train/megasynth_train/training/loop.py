@@ -160,10 +160,11 @@ class Run:
         sampling = Sampling(scenes, self.settings.data, self.settings.run.seed, rank, world, training)
         return StepLoader(sampling, range(first_step, steps), pin=self.device.type == "cuda")
 
-    def step(self, raw: RawBatch, stop_wanted: str = "") -> None:
-        """Queue one optimiser step on the device; nothing here waits for it."""
+    def step(self, raw: RawBatch, stop_wanted: str = "", rate: float | None = None) -> None:
+        """Queue one optimiser step on the device; nothing here waits for it. ``rate``: None is the schedule's."""
         optim, step = self.settings.optim, self.position.step
-        rate = learning_rate(step / max(1, optim.steps - 1), optim)
+        if rate is None:
+            rate = learning_rate(step / max(1, optim.steps - 1), optim)
         set_learning_rate(self.optimiser, rate)
         objective, values = self._in_memory(raw, self._backward)
         norms = clip_by_group(self.adapted.groups, optim.clip)
