@@ -94,7 +94,7 @@ def test_what_two_processes_trained_goes_through_every_program(
     mined, run = tmp_path / "mined", tmp_path / "run"
     mine.main([
         f"cluster={trained}", f"out={mined}", "mining.dimension=2", "mining.null_draws=3", "mining.splits=1",
-        "run.workers=1", "run.progress=false",
+        "run.workers=1", "run.progress=false", "run.figures=false",
     ])  # fmt: skip
     words = (f"data={experiment / 'texture_00'}", f"out={run}", "mode=subspace", f"basis={mined / 'all.safetensors'}")
     done = launched(ACCELERATE, "megasynth_train.finetune", *words, *WORDS)
@@ -106,7 +106,7 @@ def test_what_two_processes_trained_goes_through_every_program(
         adapter, f"data={experiment / 'texture_01'}", f"out={tmp_path / 'evaluation'}", "model=vggt-tiny", "device=cpu",
         *(word.removeprefix("test.") for word in measured),
     ])  # fmt: skip
-    images = next((experiment / "texture_01").glob("**/images"))
+    images = next((experiment / "texture_01").glob("**/rgb"))
     for number, folder in enumerate((run / "adapter", trained / "texture_00" / "adapter", tmp_path / "lora")):
         out = tmp_path / f"predicted{number}"
         predict.main([f"adapter={folder}", f"images={images}", f"out={out}", "model=vggt-tiny", "device=cpu"])
@@ -125,9 +125,10 @@ def test_a_comparison_of_two_processes_has_one_voice_and_continues(experiment: P
 
 def test_what_is_wrong_is_said_once(experiment: Path, tmp_path: Path) -> None:
     data = f"data={experiment / 'texture_00'}"
+    many = [f"experiment={experiment}", f"out={tmp_path / 'no'}", *WORDS, "data.width_px=29"]
     for program, words, message in (
         (finetune.main, [data, "stesp=3"], "ConfigError: unknown key stesp"),
-        (cluster.main, [f"experiment={experiment}", f"out={tmp_path / 'no'}", "data.views=9", *WORDS], "ConfigError: "),
+        (cluster.main, many, "ConfigError: data.width_px=29"),
         (compare.main, compare_runs.words(experiment, tmp_path / "no", "methods=[lora]"), "ConfigError: "),
     ):
         log = tmp_path / program.__module__
@@ -139,7 +140,7 @@ def test_what_is_wrong_is_said_once(experiment: Path, tmp_path: Path) -> None:
 def spoil_one_scene(experiment: Path, name: str, out: Path) -> Path:
     """Return a copy of a dataset in which one of the two scenes cannot be read, so that one process fails alone."""
     copy = shutil.copytree(experiment / name, out / name)
-    for file in sorted(copy.glob("scene_*"))[0].rglob("*.exr"):
+    for file in (copy / "scenes" / "000" / "000000").rglob("*.exr"):
         file.write_bytes(b"damaged")
     return copy
 

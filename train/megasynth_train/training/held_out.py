@@ -6,8 +6,10 @@ Both are means over the same batches (``run.validation_steps``), so their differ
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 from megasynth_attr.core.pages.words import in_words, short, signed_text, table_text
+from megasynth_train.training.losses import Losses
 
 JUDGED = ("objective", "camera", "depth_regression", "depth_gradient")  # the others are parts of these, or confidence
 TOLERANCE = 0.01  # of the base model's value: a smaller change is not called worse
@@ -18,9 +20,9 @@ HeldOut = Mapping[str, float | None]  # mean loss by name; None: not finite
 
 def table(base: HeldOut, tuned: HeldOut) -> str:
     """Return one line per loss: of the base model, of the tuned one, and the change; lower is better in all."""
-    rows = [("on held-out scenes", "base", "tuned", "change")]
-    rows += [(name, short(base[name]), short(tuned.get(name)), _change(base[name], tuned.get(name))) for name in base]
-    return table_text(rows)
+    names = [field.name for field in fields(Losses)]  # JSON does not keep their order
+    rows = [(name, short(base[name]), short(tuned[name]), _change(base[name], tuned[name])) for name in names]
+    return table_text([("on held-out scenes", "base", "tuned", "change"), *rows])
 
 
 def worse(base: HeldOut, tuned: HeldOut) -> list[str]:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError, Interrupted
 from megasynth_attr.core.files import json_bytes, storage_errors
-from megasynth_attr.core.pages.figures import COLOURS, MUTED, figure_style, new_figure, place, save_png
+from megasynth_attr.core.pages.figures import COLOURS, MUTED, figure_style, log_axis, new_figure, place, save_png
 from megasynth_attr.core.pages.words import short
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replace_atomically, written_beside
@@ -169,9 +169,10 @@ def save_curve(path: Path, curve: Curve, found: Suggestion) -> None:
     axes.plot(curve.rates, curve.losses, ".", color=MUTED, markersize=2.5)
     axes.plot(curve.rates, curve.smooth, color=COLOURS[0])
     axes.axhline(curve.level, color=MUTED, linewidth=0.8, linestyle=":")
-    low, high = min(curve.smooth.min(), curve.level), max(curve.level, curve.losses[0])
-    axes.set_ylim(low - 0.15 * (high - low + 1e-12), high + 0.6 * (high - low + 1e-12))
-    axes.set_xscale("log")
+    low = min(*curve.losses, curve.level)
+    room = curve.level - low or 1.0
+    axes.set_ylim(low - 0.1 * room, curve.level + 0.6 * room)  # what rises without end is cut off
+    log_axis(axes, "x")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("loss in the next step")
     if found.rate is None:
