@@ -95,6 +95,7 @@ def test_what_two_processes_trained_goes_through_every_program(
     mine.main([
         f"cluster={trained}", f"out={mined}", "mining.dimension=2", "mining.null_draws=3", "mining.splits=1",
         "run.workers=1", "run.progress=false", "run.figures=false",
+        r"mining.modules=aggregator\.frame_blocks\.0\..*", "mining.all_extractors=false",
     ])  # fmt: skip
     words = (f"data={experiment / 'texture_00'}", f"out={run}", "mode=subspace", f"basis={mined / 'all.safetensors'}")
     done = launched(ACCELERATE, "megasynth_train.finetune", *words, *WORDS)
@@ -109,7 +110,8 @@ def test_what_two_processes_trained_goes_through_every_program(
     images = next((experiment / "texture_01").glob("**/rgb"))
     for number, folder in enumerate((run / "adapter", trained / "texture_00" / "adapter", tmp_path / "lora")):
         out = tmp_path / f"predicted{number}"
-        predict.main([f"adapter={folder}", f"images={images}", f"out={out}", "model=vggt-tiny", "device=cpu"])
+        small = ("model=vggt-tiny", "device=cpu", "width_px=28", "max_views=2", "overview=false")
+        predict.main([f"adapter={folder}", f"images={images}", f"out={out}", *small])
         assert (out / "predictions.npz").is_file()
     capsys.readouterr()
 
@@ -129,7 +131,7 @@ def test_what_is_wrong_is_said_once(experiment: Path, tmp_path: Path) -> None:
     for program, words, message in (
         (finetune.main, [data, "stesp=3"], "ConfigError: unknown key stesp"),
         (cluster.main, many, "ConfigError: data.width_px=29"),
-        (compare.main, compare_runs.words(experiment, tmp_path / "no", "methods=[lora]"), "ConfigError: "),
+        (compare.main, compare_runs.words(experiment, tmp_path / "no", "methods=[lroa]"), "ConfigError: "),
     ):
         log = tmp_path / program.__module__
         codes, said = runs.together(log, list({w.partition("=")[0]: w for w in words}.values()), program)
