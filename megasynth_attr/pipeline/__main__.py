@@ -31,7 +31,7 @@ def main(words: list[str]) -> None:
     refuse_several_processes(
         "the pipeline",
         "its stages run in one process each: start it once (shard=i/n divides stages), or start the training programs "
-        "with torchrun: finetune, cluster and compare of megasynth_train",
+        "finetune, cluster and compare with torchrun",
     )
     started = time.monotonic()
     with StopRequest(patient=False):
