@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
-from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, ExitCode
 from megasynth_attr.core.pages.words import size_text
 
+_LAUNCHER_S = 30.0
 SPARE_BYTES = 100_000_000  # left free for everybody else on the disk
 INSTALL_BPY = "`pip install bpy==5.0.1` (Python 3.11) or `pip install bpy==5.2.3` (Python 3.13)"
 
@@ -23,6 +26,19 @@ def available_cores() -> int:
         if limit != "max":
             cores = min(cores, max(1, int(limit) // int(period)))
     return cores
+
+
+def refuse_several_processes(program: str, instead: str) -> None:
+    """Raise ConfigError if a launcher such as torchrun has started this ``program`` several times in one run.
+
+    Process 0 alone says so: the others wait for the launcher, which ends them when one has ended.
+    """
+    if "LOCAL_RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    if os.environ.get("RANK") != "0":
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(ExitCode.USAGE))
+        time.sleep(_LAUNCHER_S)
+    raise ConfigError(f"{program} was started {os.environ['WORLD_SIZE']} times by torchrun or accelerate; {instead}")
 
 
 def available_memory() -> int:

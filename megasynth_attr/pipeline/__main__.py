@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from megasynth_attr.core.errors import ExitCode, Interrupted, MegaSynthError, print_help, run_main
+from megasynth_attr.core.machine import refuse_several_processes
 from megasynth_attr.core.stages import StageRun
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.pipeline.check import check_machine, check_settings
@@ -27,6 +28,11 @@ def main(words: list[str]) -> None:
     if (text := wanted_text(words)) is not None:
         print_help(text)
         return
+    refuse_several_processes(
+        "the pipeline",
+        "its stages run in one process each: start it once (shard=i/n divides stages), or start the training programs "
+        "finetune, cluster and compare with torchrun",
+    )
     started = time.monotonic()
     with StopRequest(patient=False):
         experiment, stages = resolve(words), find_stages()

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from megasynth_attr.core.command.program import Help, parse
-from megasynth_attr.core.errors import run_main
 from megasynth_train.finetune import TrainResult, main, run
 from megasynth_train.training.metrics import read_metrics
+from megasynth_train.training.processes import run_program
 from megasynth_train.training.settings import TrainSettings
 
 FAST = (
@@ -72,13 +72,26 @@ def start(target: Callable[..., Any], *arguments: Any) -> BaseProcess:
     return process
 
 
-def command_line(arguments: list[str], environment: dict[str, str], log: Path) -> None:
-    """Be ``python -m megasynth_train.finetune`` with these arguments; its messages go to ``log``."""
+def command_line(
+    arguments: list[str], environment: dict[str, str], log: Path, program: Callable[[list[str]], None] = main
+) -> None:
+    """Be ``python -m megasynth_train.finetune``, or another program, with these arguments; ``log``: what it says."""
     os.environ.update(environment)
     with log.open("a") as file:
-        os.dup2(file.fileno(), 2)
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
     torch.set_num_threads(1)
-    sys.exit(run_main(main, arguments))
+    sys.exit(run_program(program, arguments))
+
+
+def together(
+    log: Path, arguments: list[str], program: Callable[[list[str]], None] = main
+) -> tuple[list[int | None], str]:
+    """Run a program as two ranks on the CPU; return their exit codes, and all that they said."""
+    processes = [start(command_line, arguments, environment, log, program) for environment in ranks(2)]
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes], log.read_text()
 
 
 def free_port() -> int:

@@ -28,7 +28,6 @@ from megasynth_attr.core.errors import (
     ExitCode,
     Interrupted,
     MegaSynthError,
-    run_main,
 )
 from megasynth_attr.core.pages.words import short, table_text
 from megasynth_attr.core.selection import parse_shard, shard_of
@@ -41,7 +40,7 @@ from megasynth_train.training.cluster_manifest import (
     open_manifest,
     read_manifest,
 )
-from megasynth_train.training.processes import make_accelerator, on_main
+from megasynth_train.training.processes import check_stop, make_accelerator, met_by_all, on_main, run_program
 
 HELP = Help(
     usage="python -m megasynth_train.cluster experiment=FOLDER out=FOLDER [key=value ...]",
@@ -90,7 +89,7 @@ def run_cluster(settings: ClusterSettings) -> list[Outcome]:
         manifest: dict[str, Any] = on_main(accelerator, lambda: open_manifest(out, settings))
         outcomes = []
         for name in shard_of(sorted(manifest["adapters"]), *share):
-            stop.check()
+            check_stop(stop)
             outcomes.append(_train_one(out, name, manifest, settings, stop.remaining_s()))
             on_main(accelerator, lambda: check_unchanged(out, manifest))
     return outcomes
@@ -139,6 +138,8 @@ def _train_one(
     except (EnvironmentProblem, Interrupted):
         raise
     except Exception as error:  # an unexpected error on one dataset must not stop the others; it is listed at the end
+        if not met_by_all(name):
+            raise
         if not isinstance(error, MegaSynthError):
             traceback.print_exc()
         return Outcome(name, "failed", f"{type(error).__name__}: {error}", seconds=time.monotonic() - started)
@@ -162,9 +163,8 @@ def main(words: list[str]) -> None:
     outcomes = run_cluster(settings)
     if PartialState().is_main_process:
         print(summary(outcomes, Path(settings.run.out).resolve()))
-    PartialState().destroy_process_group()
     require_all(outcomes)
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main, sys.argv[1:]))
+    sys.exit(run_program(main, sys.argv[1:]))

@@ -25,23 +25,26 @@ from accelerate.state import PartialState
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.command.program import Help, parse
-from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, run_main
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_attr.core.fields import identity_of, setting
 from megasynth_attr.core.files import json_bytes
-from megasynth_attr.core.run_folder import flat
+from megasynth_attr.core.pages.template import require_report_libraries
+from megasynth_attr.core.run_folder import check, flat
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters import Adapted, adapt, save_adapter
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.cost.cards import card_table, run_tuning
 from megasynth_train.cost.memory import GIB, fit
-from megasynth_train.data.sources import open_sources
+from megasynth_train.data.sources import TrainingData, open_sources
+from megasynth_train.training import held_out, lr_find
 from megasynth_train.training.arithmetic import choose_arithmetic
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import read_best, recorded_identity
+from megasynth_train.training.held_out import HeldOut
 from megasynth_train.training.loop import Run, load_weights, say, train
 from megasynth_train.training.memory import choice_text, fit_to_gpu, free_bytes
-from megasynth_train.training.processes import make_accelerator, on_main
+from megasynth_train.training.processes import make_accelerator, on_main, run_program
 from megasynth_train.training.run_folder import (
     ADAPTER,
     BASE_MODEL,
@@ -49,6 +52,7 @@ from megasynth_train.training.run_folder import (
     CHECKPOINTS,
     DONE,
     FINISHED,
+    RUN,
     TRAINING_DATA,
     begin,
     held,
@@ -65,7 +69,8 @@ HELP = Help(
         "Trains VGGT, or adapters in it, on datasets. Running the same command again resumes from the latest\n"
         "checkpoint; nothing happens if it has finished. Several GPUs: torchrun --nproc-per-node=8 -m\n"
         "megasynth_train.finetune … (data.images_per_step is per process). Exit code 75 means stopped and saved: run\n"
-        "the command again (torchrun exits with 1 instead)."
+        "the command again (torchrun exits with 1 instead). The end compares the losses of base model and tuned model\n"
+        "on held-out scenes. lr_find=true suggests a learning rate: the released 1e-5 is for 24,000 steps."
     ),
     examples=(
         "python -m megasynth_train.finetune data=runs/demo out=runs/tiny model=vggt-tiny mode=full "
@@ -73,14 +78,24 @@ HELP = Help(
         "python -m megasynth_train.finetune data=runs/texture/texture_00 out=runs/lora checkpoint=facebook/VGGT-1B",
     ),
 )
+NOTHING_HELD_OUT = (
+    "data.validation_share=0: no scene is held out, so nothing will tell whether the tuned model is better than the "
+    "base model on scenes it has not seen; hold some out with e.g. data.validation_share=0.1"
+)
 PIECES = "data.scenes_at_once"
 
 
 @dataclass(frozen=True)
 class FinetuneSettings(TrainSettings):
-    """A run, or only its plan."""
+    """A run, or what is worth knowing before it."""
 
     plan: bool = setting(False, "print what training takes on GPUs of every size, and stop")
+    lr_find: bool = setting(
+        False,
+        "train for a moment at rising learning rates, throw the weights away, write lr_find.png and lr_find.json into "
+        "out=, suggest optim.lr, and stop",
+    )
+    lr_find_steps: int = setting(200, "lr_find=true: steps from 1e-7 to 1; it ends where the loss diverges", minimum=40)
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,8 @@ class TrainResult:
     objective: float | None  # mean over the last interval of metrics
     best_step: int | None  # None: nothing was validated, and best is the result
     best_objective: float | None
+    base_losses: HeldOut | None = None  # on the held-out scenes, of the base model and after the last step
+    last_losses: HeldOut | None = None
     already_done: bool = False
 
 
@@ -105,16 +122,10 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
     ``record`` is stored with the adapter. Raises ConfigError, DatasetError, EnvironmentProblem (no GPU, full disk), or
     Interrupted after SIGTERM, SIGUSR1, Ctrl-C or max_runtime_s, with a checkpoint of the last step.
     """
-    if not settings.run.out:
-        raise ConfigError("out= is missing: name the folder of this run, e.g. out=runs/texture_lora")
+    _require_out(settings)
     settings, out = settings.training(), Path(settings.run.out).resolve()
     with StopRequest(settings.run.max_runtime_s) as stop:
-        accelerator = make_accelerator(settings.run.device)
-        if settings.run.threads:
-            torch.set_num_threads(settings.run.threads)
-        set_backends()
-        settings = fit_to_gpu(settings, accelerator, on_main(accelerator, lambda: _pieces_so_far(out, settings)))
-        identity = settings_identity(settings, accelerator)  # before the folder is made: the basis may be unusable
+        accelerator, settings, identity = _started(settings, out)
         with held(out, accelerator, identity):
             if (done := on_main(accelerator, lambda: read_done(out))) is not None:
                 if accelerator.is_main_process:
@@ -126,6 +137,55 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
             return _train(settings, out, accelerator, identity, record or {}, stop)
 
 
+def find_lr(settings: FinetuneSettings) -> str:
+    """Return the learning rate that a range test suggests, and why; write its numbers and picture into ``run.out``.
+
+    A run in that folder, begun or not, stays as it is. Raises as ``run``, EnvironmentProblem also without matplotlib.
+    """
+    _require_out(settings)
+    require_report_libraries("matplotlib", what="lr_find=true")
+    steps, out = settings.lr_find_steps, Path(settings.run.out).resolve()
+    with StopRequest(settings.run.max_runtime_s, advice="run the same command again") as stop:
+        accelerator, training, _ = _started(settings.training(), out)
+        on_main(accelerator, lambda: check(out, RUN))
+        # a step that is not finite ends the test and is no error
+        training = dataclasses.replace(training, optim=dataclasses.replace(training.optim, max_bad_steps=1))
+        data, adapted, notes = _opened(training)
+        if accelerator.is_main_process:
+            for note in notes:
+                say(note)
+        # its folder does not exist: nothing is resumed from there, and nothing saved
+        curve = lr_find.measure(Run(adapted, data, training, accelerator, out / "lr_find", {}), steps, stop)
+        found = lr_find.suggest(curve)
+        on_main(accelerator, lambda: lr_find.write(out, curve, found, training))
+    return f"{found.text(curve)}\n{lr_find.RELEASED}\n{out / lr_find.PICTURE}"
+
+
+def _require_out(settings: TrainSettings) -> None:
+    if not settings.run.out:
+        raise ConfigError("out= is missing: name the folder of this run, e.g. out=runs/texture_lora")
+
+
+def _started(settings: TrainSettings, out: Path) -> tuple[Accelerator, TrainSettings, dict[str, Any]]:
+    """Return the accelerator, the settings as they fit its device, and their identity."""
+    accelerator = make_accelerator(settings.run.device)
+    if settings.run.threads:
+        torch.set_num_threads(settings.run.threads)
+    set_backends()
+    settings = fit_to_gpu(settings, accelerator, on_main(accelerator, lambda: _pieces_so_far(out, settings)))
+    # before the folder is made: the basis may be unusable
+    return accelerator, settings, settings_identity(settings, accelerator)
+
+
+def _opened(settings: TrainSettings) -> tuple[TrainingData, Adapted, list[str]]:
+    """Return the data, the base model with its adapter, and what the user should know about them."""
+    data = open_sources(settings.data)
+    notes = list(data.notes) + [f"left out {bad.scene}: {bad.reason}" for bad in data.unreadable]
+    adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
+    trained = f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})"
+    return data, adapted, [*notes, *adapted.notes, trained]
+
+
 def _train(
     settings: TrainSettings,
     out: Path,
@@ -134,25 +194,27 @@ def _train(
     record: Mapping[str, Any],
     stop: StopRequest,
 ) -> TrainResult:
-    data = open_sources(settings.data)
-    notes = list(data.notes) + [f"left out {bad.scene}: {bad.reason}" for bad in data.unreadable]
+    data, adapted, notes = _opened(settings)
     if not data.validation and settings.run.validate_every:
         settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, validate_every=0))
-    adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
+        if not settings.data.validation_share and not record:  # a program with several runs has test data of its own
+            notes.append(NOTHING_HELD_OUT)
     identity |= {TRAINING_DATA: data.fingerprint, BASE_MODEL: adapted.base.weights_sha256}
     # of one checkpoint and the result: weights, two moments, and the weights again
     needed_bytes = 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())
     on_main(accelerator, lambda: begin(out, settings, identity, needed_bytes))
     if accelerator.is_main_process:
-        for note in (*notes, *adapted.notes):
+        for note in notes:
             say(note)
-        say(f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})")
     training_run = Run(adapted, data, settings, accelerator, out, identity)
     if accelerator.is_main_process:
         say(str(training_run.arithmetic))
         if settings.run.memory == "auto":
             say(f"memory=auto: {choice_text(settings)}")
     position = train(training_run, stop)
+    text = held_out.warning(position.base_losses, position.last_losses)
+    if accelerator.is_main_process and text:
+        say(f"{out}: {text}")
     training = {
         **record,
         "settings": to_plain(settings),
@@ -202,7 +264,14 @@ def _pieces_so_far(out: Path, settings: TrainSettings) -> int | None:
 def _result(out: Path, done: Mapping[str, Any], *, already_done: bool) -> TrainResult:
     counts = {key: done[key] for key in ("skipped_steps", "bad_files", "objective", "best_step", "best_objective")}
     folders = {"out": out, "result": out / done["result"], "best": out / done["best"]}
-    return TrainResult(**folders, steps=done["step"], **counts, already_done=already_done)
+    return TrainResult(
+        **folders,
+        steps=done["step"],
+        **counts,
+        base_losses=done.get("base_losses"),  # older runs have none
+        last_losses=done.get("last_losses"),
+        already_done=already_done,
+    )
 
 
 def _finish(
@@ -251,13 +320,19 @@ def main(words: list[str]) -> None:
     if settings.plan:
         print(plan_text(settings))
         return
+    if settings.lr_find:
+        text = find_lr(settings)
+        if PartialState().is_main_process:
+            print(text)
+        return
     result = run(settings)
     if PartialState().is_main_process:
         print(f"{result.steps} steps, {result.skipped_steps} skipped, objective {result.objective}: {result.result}")
         if result.best_step is not None:
             print(f"best validation {result.best_objective:.6g} at step {result.best_step}: {result.best}")
-    PartialState().destroy_process_group()
+        if result.base_losses and result.last_losses:
+            print(held_out.table(result.base_losses, result.last_losses))
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main, sys.argv[1:]))
+    sys.exit(run_program(main, sys.argv[1:]))

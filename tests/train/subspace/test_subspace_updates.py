@@ -185,6 +185,10 @@ def test_adapters_of_peft_alone(rslora: bool, stored: torch.dtype | None, tmp_pa
         save_torch({name: tensor.float() for name, tensor in rounded.items()}, file)
         view = PeftModel.from_pretrained(small_model(), tmp_path / "geometry_3")
         save_torch(rounded, file)
+    if rslora:  # saved from a model inside DistributedDataParallel
+        file = tmp_path / "geometry_3" / "adapter_model.safetensors"
+        start = "base_model.model."
+        save_torch({name.replace(start, f"{start}module."): t for name, t in load_torch(file).items()}, file)
     cluster = open_cluster(tmp_path)
     assert len(cluster.modules) == 12 and cluster.base == {"base_model_name_or_path": None}
     ranks = {module: cluster.updates(module)["geometry_3"].left.shape[1] for module in cluster.modules}

@@ -28,6 +28,7 @@ from megasynth_train.training.optimiser import (
     step_unless,
 )
 from megasynth_train.training.processes import make_accelerator
+from megasynth_train.training.settings import TrainSettings
 
 STEPS = 5
 BAD_GRADIENT, BAD_LOSS = 1, 3  # steps in which rank 1, and it alone, is not finite
@@ -73,17 +74,17 @@ def train_two_ranks(data: Path, out: Path, *more: str) -> list[dict[str, Tensor]
     return [load_file(out / f"rank{rank}.safetensors") for rank in range(2)]
 
 
-def train_by_hand(data: Path, out: Path, *more: str) -> tuple[dict[str, Tensor], float]:
+def train_by_hand(settings: TrainSettings, skipped: tuple[int, ...] = ()) -> tuple[dict[str, Tensor], float]:
     """Return weights and mean objective of one process that averages both ranks' gradients itself."""
-    settings = runs.settings_of(data, out, *WORDS, *more)
+    steps = settings.optim.steps
     torch.set_num_threads(1)
-    adapted = adapt(base_model(settings.model, []), settings.adapter, total_steps=STEPS)
+    adapted = adapt(base_model(settings.model, []), settings.adapter, total_steps=steps)
     optimiser = build_optimiser(adapted.trainable, settings.optim)
     scenes = open_sources(settings.data).train
-    loaders = [StepLoader(Sampling(scenes, settings.data, 0, rank, 2), range(STEPS)) for rank in range(2)]
+    loaders = [StepLoader(Sampling(scenes, settings.data, 0, rank, 2), range(steps)) for rank in range(2)]
     objectives = []
     for k, batches in enumerate(zip(*loaders, strict=True)):
-        if k in (BAD_GRADIENT, BAD_LOSS):
+        if k in skipped:
             continue
         optimiser.zero_grad()
         assert batches[0].names != batches[1].names or batches[0].views != batches[1].views
@@ -92,7 +93,7 @@ def train_by_hand(data: Path, out: Path, *more: str) -> tuple[dict[str, Tensor],
             objective = losses(adapted.model(target.images), target, settings.loss).objective
             (objective / 2).backward()
             objectives.append(objective.item())
-        set_learning_rate(optimiser, learning_rate(k / (STEPS - 1), settings.optim))
+        set_learning_rate(optimiser, learning_rate(k / (steps - 1), settings.optim))
         clip_by_group(adapted.groups, settings.optim.clip)
         step_unless(optimiser, torch.tensor(0.0))
     return {name: p.detach() for name, p in adapted.trainable.items()}, sum(objectives) / len(objectives)

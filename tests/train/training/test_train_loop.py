@@ -351,7 +351,7 @@ def test_validation_uses_the_same_batches_each_time_and_the_best_weights_are_kep
     words = ("steps=6", "lr=0", "optim.lr_start=0", "optim.lr_end=0", "run.validate_every=2", "run.validation_steps=2")
     result = runs.train_here(data, tmp_path, *words)
     lines = read_metrics(tmp_path, "validation")
-    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert [line["step"] for line in lines] == [0, 2, 4, 6]  # 0: the base model, which is never the best
     assert len({line["objective"] for line in lines}) == 1
     assert result.best_step == 2 and result.best_objective == lines[0]["objective"]
     assert result.best == tmp_path.resolve() / "best" and (result.best / "adapter.json").is_file()

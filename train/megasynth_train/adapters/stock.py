@@ -5,7 +5,6 @@ They do not record the weights of their base model, so whether it is this one is
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,8 @@ from megasynth_train.adapters.methods import MAIN
 from megasynth_train.adapters.storage import RECORD, stored_config
 from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT, freeze_encoder
-from megasynth_train.vggt.source_names import ADAPTER_SHARD, ADAPTER_WEIGHTS
+from megasynth_train.vggt.source_names import ADAPTER_SHARD, ADAPTER_WEIGHTS, unwrapped
 from megasynth_train.vggt.weight_files import check_numbers, read_weights
-
-_WRAPPERS = re.compile(r"(?<=base_model\.model\.)(module\.)+|_orig_mod\.")  # of DistributedDataParallel, torch.compile
 
 
 def is_stock(folder: Path) -> bool:
@@ -48,7 +45,7 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
             f"{folder} is an adapter of type {kind}, which changes inputs instead of weights; VGGT cannot use it"
         )
     parts = [read_weights(file).tensors for file in weight_files(folder)]
-    stored = {_WRAPPERS.sub("", name): tensor for part in parts for name, tensor in part.items()}
+    stored = {unwrapped(name): tensor for part in parts for name, tensor in part.items()}
     check_numbers(stored, folder)
     tensors = {name: tensor.float() for name, tensor in stored.items()}
     config.inference_mode = True

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from accelerate.state import PartialState
-
 from megasynth_attr.core.command.program import Help, parse
-from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.pages.words import number_text, table_text
 from megasynth_train.compare.methods import Method
 from megasynth_train.compare.prepare import PARTS, Prepared, prepare
@@ -19,6 +16,7 @@ from megasynth_train.compare.run import run
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.compare.text import note_sentences
 from megasynth_train.cost.step import expected_s, mean_step, tuning_of
+from megasynth_train.training.processes import run_program
 
 HELP = Help(
     usage="python -m megasynth_train.compare data=FOLDER test=FOLDER out=FOLDER [key=value ...]",
@@ -50,10 +48,7 @@ def main(words: list[str]) -> None:
     if settings.plan:
         print(plan_text(prepare(settings)))
         return
-    try:
-        run(settings)
-    finally:
-        PartialState().destroy_process_group()
+    run(settings)
 
 
 def plan_text(prepared: Prepared) -> str:
@@ -95,4 +90,4 @@ def _run_cost(prepared: Prepared, method: Method) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main, sys.argv[1:]))
+    sys.exit(run_program(main, sys.argv[1:]))

@@ -31,7 +31,7 @@ from megasynth_train.compare.prepare import Prepared, prepare
 from megasynth_train.compare.report import MARKDOWN, Report, write_report
 from megasynth_train.compare.settings import CompareSettings, evaluation_of, training_of
 from megasynth_train.evaluate import __main__ as evaluation
-from megasynth_train.training.processes import make_accelerator, on_main
+from megasynth_train.training.processes import check_stop, make_accelerator, met_by_all, on_main
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def compare(settings: CompareSettings) -> Comparison:
         manifest: dict[str, Any] = on_main(accelerator, lambda: open_manifest(out, prepared))
         outcomes = []
         for method, seed in shard_of(_runs(prepared), *parse_shard(settings.shard)):
-            stop.check()
+            check_stop(stop)
             job = _Job(prepared, method, Run(method.name, seed), out, manifest, accelerator, stop.remaining_s())
             outcomes.append(_outcome(job))
     failures = {Run(one.method, one.seed): one.message for one in outcomes if one.status == "failed"}
@@ -126,10 +126,11 @@ def _outcome(job: _Job) -> Outcome:
         return Outcome(*run, "done before" if _train_and_evaluate(job) else "trained")
     except (EnvironmentProblem, Interrupted):
         raise
-    except MegaSynthError as error:
-        return Outcome(*run, "failed", f"{type(error).__name__}: {error}")
     except Exception as error:  # an unexpected error of one method must not stop the others; it is listed at the end
-        traceback.print_exc()
+        if not met_by_all(job.run.name):
+            raise
+        if not isinstance(error, MegaSynthError):
+            traceback.print_exc()
         return Outcome(*run, "failed", f"{type(error).__name__}: {error}")
 
 

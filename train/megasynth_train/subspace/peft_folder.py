@@ -14,6 +14,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError, choices
 from megasynth_attr.core.files import read_json, sha256_of
 from megasynth_train.subspace.arrays import shapes
 from megasynth_train.subspace.peft_updates import COPY_AGAIN, INITIAL, VECTORS, WEIGHTS, StoredAdapter
+from megasynth_train.vggt.source_names import unwrapped
 
 CONFIG, RECORD = "adapter_config.json", "adapter.json"
 _KEY = re.compile(r"base_model\.model\.(.+)\.(lora_[ABEM]|lora_magnitude_vector|psoft_R)(?:\.weight)?")
@@ -63,8 +64,13 @@ def open_adapter(folder: Path, name: str, attribute: str, wanted: Callable[[str]
 
 def adapted_modules(folder: Path) -> tuple[str, ...]:
     """Return the names of all modules an adapter has tensors of."""
-    found = map(_KEY.fullmatch, shapes(folder / WEIGHTS, COPY_AGAIN))
+    found = map(_match, shapes(folder / WEIGHTS, COPY_AGAIN))
     return tuple(dict.fromkeys(match[1] for match in found if match))
+
+
+def _match(key: str) -> re.Match[str] | None:
+    """Return module and part of a tensor that belongs to an update."""
+    return _KEY.fullmatch(unwrapped(key))
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -121,7 +127,7 @@ def _linear_layers(sizes: Mapping[str, Shape], wanted: Callable[[str], bool]) ->
     """Return module → part → key of wanted layers whose factors are matrices: convolutions have other shapes."""
     found: dict[str, dict[str, str]] = {}
     for key in sizes:
-        if (match := _KEY.fullmatch(key)) and wanted(match[1]):
+        if (match := _match(key)) and wanted(match[1]):
             found.setdefault(match[1], {})[match[2]] = key
     return {module: parts for module, parts in found.items() if all(len(sizes[key]) <= 2 for key in parts.values())}
 
@@ -130,9 +136,9 @@ def _left_out(
     sizes: Mapping[str, Shape], keys: Mapping[str, Mapping[str, str]], wanted: Callable[[str], bool]
 ) -> tuple[str, ...]:
     """Return the names of tensors that belong to no update: whole modules, biases, convolutions among wanted layers."""
-    matches = {key: _KEY.fullmatch(key) for key in sizes}
+    matches = {key: _match(key) for key in sizes}
     names = (key for key, match in matches.items() if not match or (wanted(match[1]) and match[1] not in keys))
-    return tuple(sorted(key.removeprefix("base_model.model.") for key in names))
+    return tuple(sorted(unwrapped(key).removeprefix("base_model.model.") for key in names))
 
 
 def _check_form(folder: Path) -> None:

@@ -52,7 +52,7 @@ from megasynth_train.training.optimiser import (
     step_unless,
 )
 from megasynth_train.training.pieces import join, split
-from megasynth_train.training.processes import on_main
+from megasynth_train.training.processes import asked_to_stop, on_main
 from megasynth_train.training.run_folder import CHECKPOINTS
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position, Reports, refuse_diverged
@@ -76,6 +76,11 @@ def train(run: Run, stop: StopRequest) -> Position:
         disable=not (settings.progress and run.accelerator.is_main_process),
     )  # fmt: skip
     with writer, bar, dead_workers_named():
+        if settings.validate_every and position.step == 0:
+            if run.accelerator.is_main_process:
+                say("measuring the base model on the held-out scenes")
+            position.base_losses = run.validate(keep_best=False)  # best/ is a tuned model
+            writer.write(0, "validation", position.base_losses)
         for raw in run.batches(position.step, steps, training=True):
             run.step(raw, wanted := asked_to_stop(stop))
             if position.step == first and settings.memory == "auto":
@@ -89,7 +94,8 @@ def train(run: Run, stop: StopRequest) -> Position:
                 bar.set_postfix(loss=position.objective, skipped=position.skipped_steps, refresh=False)
             bar.update()
             if settings.validate_every and (last or position.step % settings.validate_every == 0):
-                writer.write(position.step, "validation", run.validate())
+                position.last_losses = run.validate()
+                writer.write(position.step, "validation", position.last_losses)
             every = settings.checkpoint_every
             if last or stopping or (every and position.step % every == 0):
                 writer.sync()
@@ -101,15 +107,6 @@ def train(run: Run, stop: StopRequest) -> Position:
                 )
     refuse_diverged(position, run.out)
     return position
-
-
-def asked_to_stop(stop: StopRequest) -> str:
-    """Return why this process should stop, or an empty string."""
-    try:
-        stop.check()
-    except Interrupted as reason:
-        return str(reason)
-    return ""
 
 
 def say(text: str) -> None:
@@ -163,10 +160,11 @@ class Run:
         sampling = Sampling(scenes, self.settings.data, self.settings.run.seed, rank, world, training)
         return StepLoader(sampling, range(first_step, steps), pin=self.device.type == "cuda")
 
-    def step(self, raw: RawBatch, stop_wanted: str = "") -> None:
-        """Queue one optimiser step on the device; nothing here waits for it."""
+    def step(self, raw: RawBatch, stop_wanted: str = "", rate: float | None = None) -> None:
+        """Queue one optimiser step on the device; nothing here waits for it. ``rate``: None is the schedule's."""
         optim, step = self.settings.optim, self.position.step
-        rate = learning_rate(step / max(1, optim.steps - 1), optim)
+        if rate is None:
+            rate = learning_rate(step / max(1, optim.steps - 1), optim)
         set_learning_rate(self.optimiser, rate)
         objective, values = self._in_memory(raw, self._backward)
         norms = clip_by_group(self.adapted.groups, optim.clip)
@@ -263,7 +261,7 @@ class Run:
         return stop, bad
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float | None]:
+    def validate(self, *, keep_best: bool = True) -> dict[str, float | None]:
         """Return the mean losses over the validation batches, always the same; keep the weights if they are the best.
 
         A mean that is not finite is None, and never the best.
@@ -281,8 +279,8 @@ class Run:
         self.adapted.model.train()
         means = (self.accelerator.reduce(total, "sum") / (steps * self.accelerator.num_processes)).tolist()
         line = {name: null_if_not_finite(mean) for name, mean in zip(names, means, strict=True)}
-        position, objective = self.position, line["objective"]
-        if objective is not None and (position.best_objective is None or objective < position.best_objective):
+        position, objective, best = self.position, line["objective"], self.position.best_objective
+        if keep_best and objective is not None and (best is None or objective < best):
             position.best_step, position.best_objective = position.step, objective
             on_main(self.accelerator, lambda: checkpoints.save_best(
                 self.out / CHECKPOINTS, self.adapted.trainable, position.step, objective
@@ -337,7 +335,9 @@ class Run:
         torch.set_rng_state(random[f"{rank}.cpu"])
         if f"{rank}.cuda" in random and self.device.type == "cuda":
             torch.cuda.set_rng_state(random[f"{rank}.cuda"], self.device)
-        self.position = Position(**{field.name: found.state[field.name] for field in fields(Position)})
+        # older versions did not measure the base model
+        known = {field.name: found.state[field.name] for field in fields(Position) if field.name in found.state}
+        self.position = Position(**known)
         self.saved_step = found.step
         if self.accelerator.is_main_process:
             say(f"continuing at step {found.step} of {self.settings.optim.steps}, from {found.path}")

@@ -45,8 +45,9 @@ def null_if_not_finite(value: float) -> float | None:
 class MetricsWriter:
     """Context manager that appends lines to ``<out>/metrics.jsonl`` and, if asked, to TensorBoard events.
 
-    ``first_step`` is the step of the checkpoint the run continues from: lines beyond it are cut. Only process 0 has one
-    that is ``enabled``. EnvironmentProblem if the disk is full or TensorBoard is asked for and missing.
+    ``first_step`` is the step of the checkpoint the run continues from: lines beyond it are cut, and all if it is 0.
+    Only process 0 has one that is ``enabled``. EnvironmentProblem if the disk is full or TensorBoard is asked for and
+    missing.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ def _cut(path: Path, last_step: int, warn: Callable[[str], None]) -> None:
     lost = len(text.splitlines()) - len(readable)
     if lost > 1:  # one line can be half written by a kill; more means a power cut or an editor
         warn(f"WARNING: {path}: {lost} lines at the end are damaged and are cut")
-    kept = [line for line in readable if json.loads(line)["step"] <= last_step]
+    kept = [line for line in readable if last_step and json.loads(line)["step"] <= last_step]
     content = "".join(f"{line}\n" for line in kept)
     if content != text:
         with storage_errors("the metrics", path):

@@ -35,11 +35,12 @@ FINISHED = Kind(
     paths=("result", "best"),
     advice=f"remove {DONE} to finish again from the last checkpoint, or choose another out=",
 )
+LR_TEST = Kind("learning-rate test", "lr_find.json", "megasynth-attr learning-rate test 1")
 RUN = Kind(
     "training run",
     SETTINGS,
     "megasynth-attr training settings 1",
-    known_by=lambda out: is_one(out, FINISHED) or holds_checkpoint(out / CHECKPOINTS),
+    known_by=lambda out: is_one(out, FINISHED) or holds_checkpoint(out / CHECKPOINTS) or is_one(out, LR_TEST),
     defaults=DEFAULTS,
     done=FINISHED,
     begun_with=lambda out: recorded_identity(out / CHECKPOINTS),

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.data.batch import RawBatch
+from megasynth_train.training.held_out import HeldOut
 from megasynth_train.training.metrics import Interval, null_if_not_finite
 
 
@@ -33,6 +34,8 @@ class Position:
     objective: float | None = None  # of the last line of metrics
     best_step: int | None = None
     best_objective: float | None = None  # of validation
+    base_losses: HeldOut | None = None  # of the base model; None: nothing is held out, or an older version began
+    last_losses: HeldOut | None = None  # of the last validation
 
 
 def refuse_diverged(position: Position, out: Path) -> None:

@@ -10,6 +10,7 @@ from megasynth_attr.core.errors import DatasetError
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")  # the names of PEFT's files
 ADAPTER_SHARD = re.compile(r"adapter_model-(\d+)-of-(\d+)\.(?:safetensors|bin)")
 SHIPPED = "shipped:"  # before the name of a file in assets/models
+_WRAPPERS = re.compile(r"(?<=base_model\.model\.)(module\.)+|_orig_mod\.")  # of DistributedDataParallel, torch.compile
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -22,6 +23,11 @@ def hub_id(source: str) -> tuple[str, str | None]:
             f"checkpoint {source} is neither a file, nor a folder, nor a hub id such as facebook/VGGT-1B"
         )
     return found["repo"], found["revision"]
+
+
+def unwrapped(name: str) -> str:
+    """Return the name of a tensor in PEFT's files as it is where the model was not wrapped when it was saved."""
+    return _WRAPPERS.sub("", name)
 
 
 def check_source(source: str) -> None:
