@@ -79,7 +79,7 @@ def test_a_tenth_of_where_it_rises_if_that_is_less_than_the_steepest() -> None:
 
 def test_it_suggests_and_leaves_the_run_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = runs.write_training_dataset(tmp_path / "data")
-    out, short = tmp_path / "run", ("steps=2", "data.images_per_step=2", "run.validate_every=0")
+    out, short = tmp_path / "run", ("steps=2", "rank=2", "data.images_per_step=2", "run.validate_every=0")
     test = (*short, "lr_find=true", "lr_find_steps=40")
     assert run_main(main, runs.words(data, out, *test)) == ExitCode.DONE
     said = capsys.readouterr().out

@@ -157,45 +157,41 @@ def run_program(main: Callable[[list[str]], None], argv: list[str]) -> int:
         return run_main(main, argv)
     if os.environ["RANK"] != "0":
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
-    failed = False
+    store = None  # kept until the end: where no launcher holds it, process 0 does
 
     def together(words: list[str]) -> None:
-        nonlocal failed
+        nonlocal store
         try:
             main(words)
             if distributed.is_initialized():
                 distributed.destroy_process_group()
         except (Exception, KeyboardInterrupt) as raised:
-            failed = True
-            _agree(raised)
+            with suppress(distributed.DistError):  # nobody can be told
+                store = _store()
+            _agree(raised, store)
             raise
 
     try:
         return run_main(together, argv)
     finally:
-        if failed:
+        if store is not None:
             with suppress(distributed.DistError):  # the store is gone: so are the others
-                store = _store()
                 store.add(_LEFT, 1)
                 _reaches(store, _LEFT, _world())
 
 
-def _agree(raised: BaseException) -> None:
+def _agree(raised: BaseException, store: distributed.Store | None) -> None:
     """Tell the others how this process fails; raises SystemExit where another has failed and said why.
 
     EnvironmentProblem if another process has ended without a word.
     """
     error = Interrupted(str(raised)) if isinstance(raised, KeyboardInterrupt) else expected(raised)
-    own = int(error.exit_code if error else ExitCode.CRASH)
-    me = f"{own} of process {os.environ['RANK']}"
     is_lost = error is None and isinstance(raised, RuntimeError) and any(word in str(raised) for word in _LOST)
-    try:
-        store = _store()
-        # a process that only lost the others has nothing to say if one of them does
-        said = store.get(_FAILED).decode() if is_lost and store.check([_FAILED]) else store.compare_set(_FAILED, "", me)
-    except distributed.DistError:
-        said = me
-    said = said if isinstance(said, str) else said.decode()
+    own = int(error.exit_code if error else ExitCode.ENVIRONMENT if is_lost else ExitCode.CRASH)
+    said = me = f"{own} of process {os.environ['RANK']}"
+    if store is not None:
+        with suppress(distributed.DistError):
+            said = store.compare_set(_FAILED, "", me).decode()  # of the first that failed
     if distributed.is_initialized():
         distributed.destroy_process_group()  # the others stop waiting for this process
     if said == me:
