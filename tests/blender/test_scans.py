@@ -86,6 +86,13 @@ def test_a_material_of_the_bank_is_nowhere_mirrored(outcome: Outcome) -> None:
         assert centres == [[-1, -1], [-1, 1], [1, -1], [1, 1]], frame
 
 
+def test_a_mesh_without_colours_is_grey_and_said_to_be(outcome: Outcome) -> None:
+    colours = outcome.frame("scan_ball")["rgba"][60:80, 60:80, :3].astype(int)
+    assert np.ptp(colours, axis=-1).max() <= 2
+    assert "the mesh ball.obj has no material and no colours, so it is grey" in outcome.stderr
+    assert "body.obj has no material" not in outcome.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "said"),
     [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from megasynth_attr.core.errors import ConfigError, DatasetError, SceneRejected
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, SceneRejected
 from megasynth_attr.farm.library import open_library
 from megasynth_attr.scene.config import resolve
 from megasynth_attr.scene.layouts.scan import file_rotation, geometry_of, to_scene, upright
@@ -227,6 +228,12 @@ def test_a_broken_mesh_names_itself(tmp_path: Path, case: str) -> None:
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SceneRejected, match=f"some body.*{said}"):
         ScanRecord(name, tmp_path / name).outline(own_materials=True)
+
+
+def test_without_trimesh_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    with pytest.raises(EnvironmentProblem, match=r"pip install 'megasynth-attr\[scan\]'"):
+        ScanRecord("wedge.obj", WEDGE).outline(own_materials=True)
 
 
 def test_cameras_keep_clear_of_corners(tmp_path: Path) -> None:
