@@ -107,7 +107,7 @@ def _card(splits: list[Split], license: str) -> str:
     conventions = "\n".join(f"| {key} | {_cell(text)} |" for key, text in _conventions(first).items())
     table = "\n".join(f"| {s.dataset} | {s.about['attribute']} | {s.name} | {s.rows:,} |" for s in splits)
     licences = sorted({licence for split in splits for licence in split.about["licences"]})
-    stated = license if license != "other" else "None was stated for the data as a whole: ask whoever published it."
+    stated = f"The data: {license}." if license != "other" else "None is stated: ask whoever published the data."
     return f"""---
 {yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---
 
