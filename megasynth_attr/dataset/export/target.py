@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
 from megasynth_attr.core.files import read_json, storage_errors
-from megasynth_attr.core.run_folder import Kind, require_same, share
+from megasynth_attr.core.run_folder import Kind, is_free, require_same, share
 from megasynth_attr.core.temporary import TMP, publish, remove_leftovers, working_folder
 from megasynth_attr.dataset.archive import Member
 from megasynth_attr.dataset.paths import RENDER_ANEW
@@ -116,7 +116,7 @@ def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any], 
 def _control(out: Path, only_data: bool) -> Path:
     """Return the control folder that is there, inside of ``out`` or beside it, or where it is to be."""
     inside, beside = out / MARKER, out.absolute().with_name(out.absolute().name + MARKER)
-    if not out.exists():  # the export was removed, and this folder forgotten
+    if is_free(out):  # the export was removed, and this folder forgotten
         for record in beside.glob("*.json"):
             record.unlink(missing_ok=True)
     return beside if beside.is_dir() or (only_data and not inside.is_dir()) else inside
