@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.core.files import read_json
 from megasynth_attr.core.pictures import read_content
 from megasynth_attr.dataset import paths
@@ -86,20 +86,23 @@ def write_shard(file: Path, dataset: Dataset, scenes: Sequence[SceneData], deriv
 
 def about_dataset(dataset: Dataset) -> dict[str, Any]:
     """Return what the card says of a dataset."""
-    recorded = dataset.recorded
+    recorded, conventions = dataset.recorded, dataset.record.get("conventions")
     return {
         "attribute": dataset.attribute,
         "scopes": {name: factor.scope for name, factor in recorded.config.factors.items()},
         "fingerprint": recorded.fingerprint,
         "version": recorded.version or recorded.config.version,
-        "conventions": dataset.record.get("conventions", {}),
+        "conventions": conventions if isinstance(conventions, dict) else {},
         "licences": sorted({str(material.get("license", "")) for material in recorded.materials} - {""}),
     }
 
 
 def _rows(dataset: Dataset, scene: SceneData, derived: Derived, kinds: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    render = dataset.recorded.config.render
     hashes = json.dumps(read_json(scene.file(paths.SCENE_FILE))["hashes"], sort_keys=True)
     views = scene.views
+    if (views[0].height_px, views[0].width_px) != (render.height_px, render.width_px):
+        raise DatasetError(f"{scene.file(paths.CAMERAS_FILE)}: the size is not that of dataset.json; {RENDER_ANEW}")
     for view, more in zip(views, derived.layers(views), strict=True):
         row: dict[str, Any] = {"dataset": dataset.name, "scene": scene.index, "frame": view.index}
         row |= {"frames": len(views), "hashes": hashes, "image": _picture(view, "rgb")}
@@ -110,6 +113,8 @@ def _rows(dataset: Dataset, scene: SceneData, derived: Derived, kinds: Mapping[s
                 row[name] = _picture(view, name)
             elif name not in row:
                 row[name] = getattr(view, "depth_z" if name == "depth" else name)
+                if row[name] is None:
+                    raise DatasetError(f"{scene.path} has no layer {name}, which dataset.json lists; {RENDER_ANEW}")
         yield row
 
 
