@@ -9,9 +9,9 @@ It reads datasets as they are, so ``megasynth_attr`` must be installed there, an
       split: train
       folder: runs/texture      # one dataset or a folder of several
 
-It gives what the others there give from ``get_data``: camera from world with OpenCV axes (3×4), planar z, and cx, cy
-for pixel centres at (0.5, 0.5), which is what that code takes when it turns depth into points. Where it shrinks
-pictures, it takes whole numbers for pixel centres; that moves a point by less than half a pixel.
+It gives what the others there give from ``get_data``: camera from world with OpenCV axes (3×4), planar z, and cx, cy.
+That code was published with two ideas of where the centre of the first pixel is, (0, 0) and (0.5, 0.5): asked for the
+point of one pixel, it says which, and cx and cy are given accordingly.
 """
 
 import random
@@ -19,9 +19,11 @@ from pathlib import Path
 
 import numpy as np
 from data.base_dataset import BaseDataset
+from data.dataset_util import depth_to_cam_coords_points
 
 from megasynth_attr.dataset.reader import open_datasets
 
+PIXEL_CENTRE = float(depth_to_cam_coords_points(np.ones((1, 1)), np.eye(3))[0, 0, 0])
 TEST_SHARE = 0.1  # of the scenes of each dataset, the last ones
 
 
@@ -64,11 +66,13 @@ class MegaSynthDataset(BaseDataset):
         for index in ids:
             view = views[index]
             size = np.array([view.height_px, view.width_px])
+            intrinsics = view.intrinsics.copy()
+            intrinsics[:2, 2] += PIXEL_CENTRE - 0.5
             *arrays, _ = self.process_one_image(
                 view.rgb,
                 view.depth_z,
                 view.camera_from_world[:3],
-                view.intrinsics,
+                intrinsics,
                 size,
                 shape,
                 filepath=str(view.file("rgb")),

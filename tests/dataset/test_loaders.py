@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -55,8 +56,18 @@ def reprojection_px(points: np.ndarray, view: View, mask: np.ndarray) -> float:
     return float(np.linalg.norm(pixels - np.stack([columns, rows], axis=1) - 0.5, axis=1).max())
 
 
+def vggt_points(centre: float, depth_map: np.ndarray, intrinsic: np.ndarray) -> np.ndarray:
+    """As VGGT's ``depth_to_cam_coords_points``, published with the centre of the first pixel at 0 and at 0.5."""
+    columns, rows = np.meshgrid(np.arange(depth_map.shape[1]), np.arange(depth_map.shape[0]))
+    x = (columns - intrinsic[0, 2] + centre) * depth_map / intrinsic[0, 0]
+    y = (rows - intrinsic[1, 2] + centre) * depth_map / intrinsic[1, 1]
+    return np.stack([x, y, depth_map], axis=-1).astype(np.float32)
+
+
 class VggtBase:
-    """As VGGT's ``BaseDataset``: points from planar z with pixel centres at (u + 0.5, v + 0.5); nothing is resized."""
+    """As VGGT's ``BaseDataset``, but nothing is resized."""
+
+    centre: float
 
     def __init__(self, common_conf: Any) -> None:
         self.img_size = common_conf.img_size
@@ -83,18 +94,21 @@ class VggtBase:
         assert depth_map.shape == image.shape[:2] and np.isfinite(depth_map).all()
         assert extri_opencv.shape == (3, 4) and intri_opencv.shape == (3, 3)
         assert target_image_shape.shape == (2,) and isinstance(filepath, str)
-        columns, rows = np.meshgrid(np.arange(image.shape[1]), np.arange(image.shape[0]))
-        x = (columns - intri_opencv[0, 2] + 0.5) * depth_map / intri_opencv[0, 0]
-        y = (rows - intri_opencv[1, 2] + 0.5) * depth_map / intri_opencv[1, 1]
-        camera = np.stack([x, y, depth_map], axis=-1)
+        camera = vggt_points(self.centre, depth_map, intri_opencv)
         world = (camera - extri_opencv[:, 3]) @ extri_opencv[:, :3]
         return image, depth_map, extri_opencv, intri_opencv, world, camera, depth_map > 1e-8, track
 
 
 class TestVggt:
-    @pytest.fixture
-    def module(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        return example("vggt_training_loader", monkeypatch, data__base_dataset={"BaseDataset": VggtBase})
+    @pytest.fixture(params=[0, 0.5])
+    def module(self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+        monkeypatch.setattr(VggtBase, "centre", request.param, raising=False)
+        return example(
+            "vggt_training_loader",
+            monkeypatch,
+            data__base_dataset={"BaseDataset": VggtBase},
+            data__dataset_util={"depth_to_cam_coords_points": partial(vggt_points, request.param)},
+        )
 
     def common(self, **changed: Any) -> SimpleNamespace:
         conf = {"training": True, "inside_random": False, "get_nearby": False, "allow_duplicate_img": True}
