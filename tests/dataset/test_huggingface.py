@@ -18,7 +18,7 @@ import pytest
 import synthetic
 import yaml
 
-from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_attr.dataset.export import card
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.export.derived import Derived
@@ -86,9 +86,21 @@ class TestLoadDataset:
         record = json.loads((other / "dataset.json").read_text())
         (other / "dataset.json").write_text(json.dumps(sealed(record | {"dataset_index": 1})))
         export(pristine, tmp_path / "out", scenes="0-1")
-        export(other, tmp_path / "out", scenes="0-1")
+        export(other, tmp_path / "out", scenes="0")
         assert [config["config_name"] for config in header(tmp_path / "out")["configs"]] == ["texture_00", "texture_01"]
-        assert len(load(tmp_path / "out", "texture_01", tmp_path / "cache")["train"]) == 12
+        assert len(load(tmp_path / "out", "texture_01", tmp_path / "cache")["train"]) == 6
+        with pytest.raises(ConfigError, match=r'options\.scenes is "0-1" there and "0" now'):
+            export(pristine, tmp_path / "out", scenes="0")
+
+    def test_without_pyarrow_nothing_is_begun(
+        self, pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(
+            EnvironmentProblem, match=r"needs the package pyarrow: pip install 'megasynth-attr\[export\]'"
+        ):
+            export(pristine, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 class TestCard:

@@ -142,6 +142,8 @@ def _checked(options: Options) -> tuple[Layout, tuple[int, int]]:
             raise ConfigError(f"{key}={getattr(options, key)}: format={options.format} has no such key; leave it out")
     if options.pixel_centre not in (0, 0.5):
         raise ConfigError(f"pixel_centre={options.pixel_centre}: write 0.5, as in the dataset, or 0")
+    if options.format == "huggingface":
+        huggingface.arrow()
     shard = parse_shard(options.shard)
     if options.push:
         if shard[1] > 1:

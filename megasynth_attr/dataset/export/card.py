@@ -16,7 +16,7 @@ import yaml
 
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.export.huggingface import ABOUT, DATA
+from megasynth_attr.dataset.export.huggingface import ABOUT, DATA, arrow
 from megasynth_attr.dataset.export.target import Target
 
 CARD, CROISSANT = "README.md", "croissant.json"
@@ -78,8 +78,7 @@ def write_card(target: Target, license: str) -> None:
 
 def read_splits(out: Path) -> list[Split]:
     """Return the splits of all datasets in a folder, from the ends of its Parquet files."""
-    from pyarrow import parquet
-
+    _, parquet = arrow()
     found: dict[tuple[str, str], Split] = {}
     for file in sorted((out / DATA).glob("*/*.parquet")):
         key = file.parent.name, file.name.rpartition("-")[0]

@@ -36,6 +36,18 @@ VALUES = {"dataset": "string", "scene": "int32", "frame": "int32", "frames": "in
 SCALARS = {"string": "string", "int32": "int32", "float32": "float", "float64": "double"}  # theirs → Arrow's
 
 
+def arrow() -> tuple[Any, Any]:
+    """Return PyArrow and its Parquet module; EnvironmentProblem if it is not installed."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise EnvironmentProblem(
+            "format=huggingface needs the package pyarrow: pip install 'megasynth-attr[export]'"
+        ) from None
+    return pyarrow, parquet
+
+
 def columns(dataset: Dataset, derived: Derived) -> dict[str, Any]:
     """Return the columns as a card lists them: "image", the name of a type, or ``{"shape": […], "dtype": …}``."""
     render, write = dataset.recorded.config.render, dataset.recorded.config.write
@@ -56,14 +68,8 @@ def _array(*shape: int, dtype: str = "float32") -> dict[str, Any]:
 
 
 def write_shard(file: Path, dataset: Dataset, scenes: Sequence[SceneData], derived: Derived) -> None:
-    """Write all views of ``scenes`` as the Parquet file ``file``; EnvironmentProblem if PyArrow is missing."""
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
-        raise EnvironmentProblem(
-            "format=huggingface needs the package pyarrow: pip install 'megasynth-attr[export]'"
-        ) from None
+    """Write all views of ``scenes`` as the Parquet file ``file``."""
+    pa, parquet = arrow()
     kinds = columns(dataset, derived)
     fields = [(name, _arrow_type(pa, kind)) for name, kind in kinds.items()]
     features = {name: _feature(kind) for name, kind in kinds.items()}

@@ -99,11 +99,9 @@ def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any], 
     kind = Kind("export", record, EXPORT_FORMAT, known_by=lambda folder: control.is_dir())
 
     def same(theirs: dict[str, Any]) -> dict[str, Any]:
-        keys = {"layout": "layout", "options": "options"}
-        if theirs.get("dataset") == dataset.name:
-            keys["fingerprint"] = f"the fingerprint of {dataset.name}"
-        before, now = ({words: record.get(key) for key, words in keys.items()} for record in (theirs, mine))
-        require_same(out, kind, _with_ranges(before), now)
+        is_this = theirs.get("dataset") == dataset.name
+        before, now = (_identity(record, dataset.name if is_this else "") for record in (theirs, mine))
+        require_same(out, kind, before, now)
         return theirs
 
     for other in sorted(control.glob("*.json")):
@@ -115,7 +113,8 @@ def claim(out: Path, dataset: Dataset, layout: str, options: Mapping[str, Any], 
 
 def _control(out: Path, only_data: bool) -> Path:
     """Return the control folder that is there, inside of ``out`` or beside it, or where it is to be."""
-    inside, beside = out / MARKER, out.absolute().with_name(out.absolute().name + MARKER)
+    whole = out.resolve()
+    inside, beside = out / MARKER, whole.parent / f"{whole.name}{MARKER}"
     if is_free(out):  # the export was removed, and this folder forgotten
         for record in beside.glob("*.json"):
             record.unlink(missing_ok=True)
@@ -133,12 +132,19 @@ def as_ranges(indices: Iterable[int]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
-def _with_ranges(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record in which scenes are named as ranges; up to version 0.1.0 they were a list."""
-    options = record["options"]
-    if isinstance(options, dict) and isinstance(options.get("scenes"), list):
-        record = record | {"options": options | {"scenes": as_ranges(options["scenes"])}}
-    return record
+def _identity(record: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Return what an export must agree in with an earlier one of this ``dataset``, or of another ("")."""
+    options = record.get("options")
+    options = dict(options) if isinstance(options, dict) else {}
+    scenes = options.pop("scenes", None)
+    if not dataset:  # each is cut into files for itself
+        return {"layout": record.get("layout"), "options": options}
+    if isinstance(scenes, list) and all(isinstance(index, int) for index in scenes):  # until version 0.1.0
+        scenes = as_ranges(scenes)
+    if scenes is not None:
+        options["scenes"] = scenes
+    fingerprint = {f"the fingerprint of {dataset}": record.get("fingerprint")}
+    return {"layout": record.get("layout"), "options": options} | fingerprint
 
 
 def batches(items: Iterable[SceneData], size: int) -> Iterator[list[SceneData]]:
