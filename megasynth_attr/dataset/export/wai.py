@@ -4,7 +4,7 @@
 
     <out>/<attribute>_<kk>/<tttsss>/scene_meta.json
     <out>/<attribute>_<kk>/<tttsss>/images/0000.png     8-bit RGB; its loader would take alpha for a fourth colour
-    <out>/<attribute>_<kk>/<tttsss>/depth/0000.exr      float32, 0 = no surface; channel Y, as OpenCV reads Z wrongly
+    <out>/<attribute>_<kk>/<tttsss>/depth/0000.exr      float32, 0 = no surface; channel Y, as OpenCV reads Z as zeros
     <out>/<attribute>_<kk>/<tttsss>/covisibility/v0/pairwise_covisibility--<N>x<N>.npy
     <out>/metadata/<split>/<attribute>_<kk>_scene_list_<split>.npy
 
