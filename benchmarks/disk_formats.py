@@ -37,6 +37,9 @@ EXPORTS = {
     "nerfstudio, depth=png": {"depth": "png"},
     "nerfstudio, depth=npy": {"depth": "npy"},
     "webdataset": {},
+    "wai": {},
+    "huggingface": {},
+    "huggingface, flow=true": {"flow": True},
 }
 HELP = Help(
     usage="python benchmarks/disk_formats.py [dataset=FOLDER] [key=value ...]",

@@ -81,6 +81,12 @@ def world_points(depth_z: np.ndarray, intrinsics: np.ndarray, camera_from_world:
     return (camera - camera_from_world[:3, 3]) @ camera_from_world[:3, :3]
 
 
+def regular_grid(pixels_per_one: float) -> tuple[slice, slice]:
+    """Return rows and columns of a regular grid that takes about one in so many pixels; all of them if that is < 4."""
+    step = max(1, int(np.sqrt(pixels_per_one)))
+    return (slice(step // 2, None, step), slice(step // 2, None, step))
+
+
 def project(points: np.ndarray, intrinsics: np.ndarray, camera_from_world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (N×2 pixel coordinates, N depths z) of N×3 world points; coordinates are NaN behind the camera."""
     camera = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]

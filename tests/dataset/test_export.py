@@ -1,13 +1,20 @@
-"""Every layout is read back by its own rules (COLMAP's and WebDataset's by their own libraries)."""
+"""Every layout is read back by its own rules (COLMAP's and WebDataset's by their own libraries).
+
+Hugging Face folders are in ``test_huggingface.py``, derived layers in ``test_derived.py``, loaders in
+``test_loaders.py``.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +27,12 @@ from synthetic import tree
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.dataset import images
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset, main
+from megasynth_attr.dataset.export.derived import covisibility
 from megasynth_attr.dataset.reader import SceneData, open_dataset
+from megasynth_attr.dataset.record_file import sealed
 
-FORMATS = ("paper", "colmap", "nerfstudio", "webdataset")
+FORMATS = ("paper", "colmap", "nerfstudio", "webdataset", "wai", "huggingface")
+PIECES = {"webdataset": "texture_00-{:06d}.tar", "huggingface": "data/texture_00/train-{:05d}.parquet"}
 
 
 def export(kind: str, dataset: Path, out: Path, **options: Any) -> Path:
@@ -58,6 +68,28 @@ class TestPaper:
                 np.testing.assert_array_equal(channels["B"], depth)
                 assert (depth[view.depth_z == 0] == np.float32(1e10)).all()
                 np.testing.assert_array_equal(np.where(depth > 1e9, 0, depth), view.depth_z)
+
+    def test_nothing_but_categories(self, pristine: Path, tmp_path: Path) -> None:
+        """The released loader takes every folder for a category."""
+        export("paper", pristine, tmp_path / "out")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["texture_00"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.megasynth-export"]
+
+    def test_an_export_of_an_earlier_version_goes_on(self, pristine: Path, tmp_path: Path) -> None:
+        export("paper", pristine, tmp_path / "out", scenes="0")
+        (tmp_path / "out.megasynth-export").rename(tmp_path / "out/.megasynth-export")
+        export("paper", pristine, tmp_path / "out")
+        assert len(list((tmp_path / "out/texture_00").iterdir())) == 3
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    def test_a_removed_export_is_forgotten(self, pristine: Path, tmp_path: Path) -> None:
+        export("paper", pristine, tmp_path / "out", scenes="0")
+        shutil.rmtree(tmp_path / "out")
+        export("paper", pristine, tmp_path / "out", scenes="0", pixel_centre=0)
+        frames = json.loads((tmp_path / "out/texture_00/000000/opencv_cameras.json").read_text())["frames"]
+        assert {(frame["cx"], frame["cy"]) for frame in frames} == {(34.5, 27.5)}
+        with pytest.raises(ConfigError, match=r"options\.pixel_centre is 0.* there and absent now"):
+            export("paper", pristine, tmp_path / "out")
 
     def test_links(self, dataset: Path, tmp_path: Path) -> None:
         export("paper", dataset, tmp_path / "linked", link=True)
@@ -184,6 +216,57 @@ class TestWebDataset:
             export("webdataset", pristine, tmp_path / "out")
 
 
+class TestWai:
+    def test_points_by_its_rules_are_the_positions(self, pristine: Path, tmp_path: Path) -> None:
+        """World from camera, OpenCV axes, whole numbers as pixel centres; half a pixel more or less is far off."""
+        export("wai", pristine, tmp_path / "out")
+        for scene in open_dataset(pristine).scenes:
+            folder = tmp_path / "out/texture_00" / scene.name
+            meta = json.loads((folder / "scene_meta.json").read_text())
+            assert (meta["camera_model"], meta["camera_convention"], meta["version"]) == ("PINHOLE", "opencv", "0.1")
+            assert (meta["scene_name"], meta["dataset_name"]) == (scene.name, "texture_00")
+            assert meta["frame_modalities"]["depth"] == {"frame_key": "depth", "format": "depth"}
+            for view, frame in zip(scene.views, meta["frames"], strict=True):
+                picture = images.read_image(folder / frame["image"])
+                np.testing.assert_array_equal(picture, view.rgb)
+                channels = images.read_exr(folder / frame["depth"])
+                assert list(channels) == ["Y"] and channels["Y"].dtype == np.float32
+                np.testing.assert_array_equal(channels["Y"], view.depth_z)
+                hit = view.depth_z > 0
+                assert view.position is not None
+                errors = [
+                    np.abs(self.points(meta, frame, channels["Y"], shift) - view.position)[hit].max()
+                    for shift in (0, 0.5)
+                ]
+                assert errors[0] < 2e-6 and errors[1] > 5e-3
+
+    def points(self, meta: dict[str, Any], frame: dict[str, Any], depth: np.ndarray, shift: float) -> np.ndarray:
+        columns, rows = np.meshgrid(np.arange(meta["w"]) + shift, np.arange(meta["h"]) + shift)
+        x, y = (columns - meta["cx"]) / meta["fl_x"] * depth, (rows - meta["cy"]) / meta["fl_y"] * depth
+        camera = np.stack([x, y, depth, np.ones_like(x)], axis=-1)
+        return (camera @ np.array(frame["transform_matrix"]).T)[..., :3]
+
+    def test_covisibility_file(self, pristine: Path, tmp_path: Path) -> None:
+        export("wai", pristine, tmp_path / "out", scenes="0")
+        (file,) = (tmp_path / "out/texture_00/000000/covisibility/v0").iterdir()
+        meta = json.loads((tmp_path / "out/texture_00/000000/scene_meta.json").read_text())
+        assert meta["scene_modalities"]["pairwise_covisibility"] == {
+            "scene_key": "covisibility/v0/pairwise_covisibility--6x6.npy",
+            "format": "mmap",
+        }
+        assert file.name == "pairwise_covisibility--6x6.npy"
+        raw = np.memmap(file, dtype=np.float32, mode="r", shape=(6, 6), offset=128)  # as its loader reads it
+        np.testing.assert_array_equal(raw, covisibility(open_dataset(pristine).scene(0).views))
+
+    def test_scene_lists(self, pristine: Path, tmp_path: Path) -> None:
+        export("wai", pristine, tmp_path / "out", val_scenes=1)
+        lists = {
+            split: np.load(tmp_path / f"out/metadata/{split}/texture_00_scene_list_{split}.npy").tolist()
+            for split in ("train", "val")
+        }
+        assert lists == {"train": ["000000", "000001"], "val": ["000002"]}
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_twice_gives_equal_bytes(kind: str, pristine: Path, tmp_path: Path) -> None:
     first, second = (content(export(kind, pristine, tmp_path / name)) for name in ("a", "b"))
@@ -194,13 +277,88 @@ def test_twice_gives_equal_bytes(kind: str, pristine: Path, tmp_path: Path) -> N
 def test_running_again_continues(kind: str, pristine: Path, tmp_path: Path) -> None:
     out = export(kind, pristine, tmp_path / "out", scenes_per_shard=1)
     whole = content(out)
-    victim = out / ("texture_00-000001.tar" if kind == "webdataset" else "texture_00/000001")
-    kept = out / ("texture_00-000002.tar" if kind == "webdataset" else "texture_00/000002")
+    victim, kept = (out / PIECES.get(kind, "texture_00/{:06d}").format(i) for i in (1, 2))
     shutil.rmtree(victim) if victim.is_dir() else victim.unlink()
     before = kept.stat().st_mtime_ns
     export(kind, pristine, out, scenes_per_shard=1)
     assert content(out) == whole
     assert kept.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_shards_make_the_same(kind: str, pristine: Path, tmp_path: Path) -> None:
+    """Each machine fills a folder of its own; put together, one run completes them."""
+    own = {"scenes_per_shard": 1} | ({"val_scenes": 1} if kind in ("wai", "huggingface") else {})
+    whole = content(export(kind, pristine, tmp_path / "whole", flow=True, **own))
+    for i in (1, 2):
+        part = export(kind, pristine, tmp_path / f"part{i}", flow=True, shard=f"{i}/2", **own)
+        assert 0 < len(content(part)) < len(whole)
+        shutil.copytree(part, tmp_path / "together", dirs_exist_ok=True)
+        if (control := tmp_path / f"part{i}.megasynth-export").exists():
+            shutil.copytree(control, tmp_path / "together.megasynth-export", dirs_exist_ok=True)
+    assert content(export(kind, pristine, tmp_path / "together", flow=True, **own)) == whole
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+from megasynth_attr.dataset.export import target
+from megasynth_attr.dataset.export.__main__ import Options, export_dataset
+
+publish, done = target.publish, []
+
+def once(new, final):
+    if done:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done.append(final)
+    return publish(new, final)
+
+target.publish = once
+export_dataset(Options({kind!r}, {dataset!r}, {out!r}, scenes_per_shard=1), progress=False)
+"""
+
+
+@pytest.mark.parametrize("kind", ["paper", "wai", "huggingface"])
+def test_a_killed_export_goes_on_to_the_same_bytes(kind: str, pristine: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code = KILLED.format(kind=kind, dataset=str(pristine), out=str(out))
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    (left,) = {*tmp_path.glob("*/.megasynth-export/tmp"), *tmp_path.glob("*.megasynth-export/tmp")}
+    assert any(left.iterdir())
+    one = content(out)
+    assert one and content(export(kind, pristine, tmp_path / "whole", scenes_per_shard=1)).items() > one.items()
+    assert content(export(kind, pristine, out, scenes_per_shard=1)) == content(tmp_path / "whole")
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("kind", ["paper", "huggingface"])
+def test_memory_does_not_grow_with_the_number_of_scenes(kind: str, dataset: Path, tmp_path: Path) -> None:
+    record = json.loads((dataset / "dataset.json").read_text())
+    (dataset / "dataset.json").write_text(json.dumps(sealed(record | {"scene_count": 1000})))
+    first = dataset / "scenes/000/000000"
+    for i in range(3, 9):
+        shutil.copytree(first, first.with_name(f"{i:06d}"), copy_function=os.link)
+    export(kind, dataset, tmp_path / "warm", scenes="0")
+    few, many = (peak(kind, dataset, tmp_path / words, words) for words in ("0-2", "0-8"))
+    assert many < few + 100_000  # the depth of one scene takes 94,080 bytes
+
+
+def peak(kind: str, dataset: Path, out: Path, scenes: str) -> int:
+    gc.collect()
+    tracemalloc.start()
+    export(kind, dataset, out, scenes=scenes, scenes_per_shard=2)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
+def test_a_list_of_scenes_in_an_earlier_record_is_the_same_as_ranges(pristine: Path, tmp_path: Path) -> None:
+    out = export("webdataset", pristine, tmp_path / "out")
+    file = out / ".megasynth-export/texture_00.json"
+    record = json.loads(file.read_text())
+    assert record["options"] == {"scenes": "0-2", "scenes_per_shard": 10}
+    file.write_text(json.dumps(record | {"options": {"scenes": [0, 1, 2], "scenes_per_shard": 10}}))
+    export("webdataset", pristine, out)
 
 
 class TestRefusals:
@@ -245,11 +403,21 @@ class TestRefusals:
             (["format=paper", "dataset=x"], "out= is missing"),
             (["format=paper", "dataset=x", "out=y", "link=perhaps"], "write true or false"),
             (["format=colmap", "dataset=x", "out=y", "model=xml"], "must be one of both, text, binary"),
+            (["format=wai", "dataset=x", "out=y", "link=true"], "link=True: format=wai has no such key; leave it out"),
+            (["format=colmap", "dataset=x", "out=y", "push=a/b"], "push=a/b: format=colmap has no such key"),
+            (["format=paper", "dataset=x", "out=y", "pixel_centre=0.25"], r"pixel_centre=0\.25: write 0\.5"),
+            (["format=paper", "dataset=x", "out=y", "shard=3/2"], "shard=3/2: write i/n"),
+            (["format=paper", "dataset=x", "out=y", "disparity=-1"], "disparity"),
         ],
     )
     def test_bad_words(self, words: list[str], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             main(words)
+
+    def test_more_validation_than_scenes(self, pristine: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="val_scenes=4: only 3 scenes are exported"):
+            export("wai", pristine, tmp_path / "out", val_scenes=4)
+        assert not (tmp_path / "out").exists()
 
     def test_scene_out_of_range(self, pristine: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="index 3 is out of range"):

@@ -107,7 +107,7 @@ class TestTheSame:
         reports = [verify_dataset(path, progress=False, write=False) for path in (packed, pristine)]
         assert reports[0] == reports[1] and reports[0].passed
 
-    @pytest.mark.parametrize("kind", ["paper", "colmap", "nerfstudio", "webdataset"])
+    @pytest.mark.parametrize("kind", ["paper", "colmap", "nerfstudio", "webdataset", "wai", "huggingface"])
     def test_exports_are_the_same(self, packed: Path, pristine: Path, tmp_path: Path, kind: str) -> None:
         options = {"scenes": "0-1"}
         ours = export(kind, packed, tmp_path / "ours", **options)

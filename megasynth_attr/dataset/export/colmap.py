@@ -24,7 +24,7 @@ from scipy.spatial.transform import Rotation
 
 from megasynth_attr.dataset.export.target import place_file
 from megasynth_attr.dataset.reader import SceneData, View
-from megasynth_attr.dataset.reprojection import TOLERANCE, Surface, project
+from megasynth_attr.dataset.reprojection import TOLERANCE, Surface, project, regular_grid
 
 POINTS_PER_SCENE = 5000  # about; points lost at silhouettes or seen only once are not replaced
 PINHOLE = 1  # COLMAP's number of this camera model; its parameters are fx, fy, cx, cy
@@ -100,8 +100,7 @@ def _candidates(views: tuple[View, ...]) -> tuple[np.ndarray, np.ndarray]:
     They lie on a regular grid of each view's pixels, on smooth surfaces only.
     """
     pixels = views[0].width_px * views[0].height_px * len(views)
-    step = max(1, int(np.sqrt(pixels / POINTS_PER_SCENE)))
-    grid = (slice(step // 2, None, step), slice(step // 2, None, step))
+    grid = regular_grid(pixels / POINTS_PER_SCENE)
     points, colours = [], []
     for view in views:
         surface = Surface(view.depth_z, view.intrinsics, view.camera_from_world)
