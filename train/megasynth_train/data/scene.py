@@ -10,7 +10,8 @@ from pathlib import Path
 from megasynth_train.data.cache import FrameCache
 from megasynth_train.data.frames import FrameArrays, StoredFrame
 from megasynth_train.data.layouts import ours
-from megasynth_train.data.layouts.choose import LAYOUTS, OURS
+from megasynth_train.data.layouts.choose import LAYOUTS
+from megasynth_train.data.layouts.names import OURS
 from megasynth_train.data.layouts.view import Reading, SceneViews
 
 _KEPT = 32  # scenes whose cameras a process remembers
@@ -29,6 +30,8 @@ class TrainingScene:
     image_size_hw: tuple[int, int]
     reading: Reading = Reading()
     skipped: tuple[str, ...] = ()  # what was left out of it, and why
+    has_depth: bool = True
+    depth_unit: float = 0.0  # scene units per number in a depth file; 0: no choice
 
     def read_views(self, views: Sequence[int]) -> list[FrameArrays]:
         """Return these views in this order; DatasetError naming the file that is missing or damaged."""
@@ -67,8 +70,20 @@ def outside_scene(layout: str, folder: Path, reading: Reading) -> TrainingScene:
     scene = LAYOUTS[layout].read(folder, reading)
     digest = LAYOUTS[layout].digest(folder, scene)
     name = f"{folder.parent.name}/{folder.name}"
-    size = scene.views[0].image_size_hw
-    return TrainingScene(name, folder, layout, name, digest, len(scene.views), size, reading, scene.skipped)
+    unit = next((view.depth.unit for view in scene.views if view.depth), 0.0)
+    return TrainingScene(
+        name=name,
+        folder=folder,
+        layout=layout,
+        identity=name,
+        digest=digest,
+        view_count=len(scene.views),
+        image_size_hw=scene.views[0].image_size_hw,
+        reading=reading,
+        skipped=scene.skipped,
+        has_depth=unit > 0,
+        depth_unit=unit,
+    )
 
 
 @lru_cache(maxsize=_KEPT)

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import refuse_web_page
 from megasynth_attr.core.pages.words import in_words
 from megasynth_attr.dataset import paths
-from megasynth_train.data.layouts import clearpose, paper
+from megasynth_train.data.layouts import clearpose, colmap, nerfstudio, paper, scannet, wai
+from megasynth_train.data.layouts.names import AUTO, OURS
 from megasynth_train.data.layouts.view import Layout
 
-AUTO, OURS = "auto", "megasynth-attr"
-LAYOUTS = {layout.name: layout for layout in (paper.LAYOUT, clearpose.LAYOUT)}
-FORMATS = (AUTO, OURS, *LAYOUTS)
+LAYOUTS = {module.LAYOUT.name: module.LAYOUT for module in (paper, nerfstudio, colmap, wai, scannet, clearpose)}
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 _LEVELS = ("", "*/", "*/*/")  # where a source's scenes are: itself, or folders one or two levels below
 
 
@@ -32,7 +33,11 @@ def choose(root: Path, wanted: str = AUTO, key: str = "data") -> Found:
     DatasetError, beginning with ``key``, if it is no folder, holds none, or holds several: those are named.
     """
     if not root.is_dir():
-        what = "this is a file; name a folder" if root.exists() else "there is no such folder"
+        if root.is_file():
+            with root.open("rb") as file:
+                refuse_web_page(file.read(200), root)
+        unpacked = ", unpacked" if root.suffix in _ARCHIVES else ""
+        what = f"this is a file; name a folder{unpacked}" if root.exists() else "there is no such folder"
         several = "; name several folders one by one, data=a data=b" if str(root).endswith("]") else ""
         raise DatasetError(f"{key}={root}: {what}{several}")
     names = LAYOUTS if wanted == AUTO else [name for name in LAYOUTS if name == wanted]
