@@ -208,9 +208,8 @@ def report(title: str, scenes: Sequence[TrainingScene], looked: Looked, left_out
 def _fine(looked: Looked) -> str:
     if looked.now.is_good:
         return "cameras and depth agree"
-    return "nothing speaks against cameras and depth" + ", but nothing could be compared" * np.isnan(
-        looked.now.error_px
-    )
+    compared = "" if np.isfinite(looked.now.error_px) else ", but nothing could be compared"
+    return f"nothing speaks against cameras and depth{compared}"
 
 
 def _line(name: str, text: str) -> str:

@@ -19,10 +19,13 @@ from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.images import write_exr, write_png
 from megasynth_train.data.agreement import agreement, pairs_of, sample_frames
+from megasynth_train.data.batch import load_step
+from megasynth_train.data.images import image_files
 from megasynth_train.data.layouts.choose import LAYOUTS, choose
 from megasynth_train.data.layouts.names import AUTO, FORMATS, OURS
 from megasynth_train.data.layouts.view import Reading
-from megasynth_train.data.scene import outside_scene
+from megasynth_train.data.plan import Sampling
+from megasynth_train.data.scene import outside_scene, scene_pictures
 from megasynth_train.data.sources import open_sources
 from megasynth_train.training.settings import DataSettings
 
@@ -420,3 +423,35 @@ class TestTrouble:
         view.picture.unlink()
         with pytest.raises(DatasetError, match=re.escape(f"{view.picture} is missing")):
             view.decode()
+
+    def test_a_step_without_a_valid_depth(self, copied):
+        """A scene whose drawn views have none stops training, or is replaced like any other that cannot be used."""
+        root, scene = copied("wai")
+        settings = replace(SHORT, sources=(str(root),), views=Uniform(6, 6), images_per_step=18, width_px=70)
+        sampling = Sampling(open_sources(settings).train, settings, 5)
+        for file in scene.glob("depth/*.exr"):
+            write_exr(file, {"Z": np.zeros((56, 70), np.float32)})
+        with pytest.raises(DatasetError, match=rf"{scene}: none of the views \[.*\] has a valid depth"):
+            load_step(sampling, 0)
+        batch = load_step(replace(sampling, settings=replace(settings, on_bad_file="skip")), 0)
+        assert [bad.scene for bad in batch.skipped] == [f"wai/{scene.name}"]
+
+
+class TestPictures:
+    @pytest.mark.parametrize("name", ["nerfstudio", "colmap-npy", "scannet", "clearpose"])
+    def test_prediction_takes_a_scenes_pictures(self, name, folders):
+        scene = choose(folders(name)).folders[0]
+        found = scene_pictures(scene, stride=2, max_views=2)
+        views = outside_scene(name.partition("-")[0], scene, Reading(needs_depth=False)).stored_views()
+        assert found.used == (views[0].picture, views[2].picture)
+        assert found.note.startswith("pictures of a scene in ")
+
+    def test_or_those_of_a_folder(self, folders):
+        folder = choose(folders("colmap-npy")).folders[0] / "images"
+        assert scene_pictures(folder) == image_files(folder)
+
+    def test_two_layouts_at_once(self, copied, folders):
+        _, scene = copied("wai")
+        shutil.copy(folders("nerfstudio") / "texture_00/000000/transforms.json", scene)
+        with pytest.raises(DatasetError, match=r"scenes of 2 layouts: nerfstudio \(.*\) and wai"):
+            scene_pictures(scene)

@@ -1,4 +1,4 @@
-"""One scene on disk, of any layout, as training and evaluation use it."""
+"""One scene on disk, of any layout, as training, evaluation and prediction use it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from megasynth_train.data.cache import FrameCache
 from megasynth_train.data.frames import FrameArrays, StoredFrame
+from megasynth_train.data.images import ImageFiles, image_files
 from megasynth_train.data.layouts import ours
-from megasynth_train.data.layouts.choose import LAYOUTS
+from megasynth_train.data.layouts.choose import LAYOUTS, layout_at
 from megasynth_train.data.layouts.names import OURS
 from megasynth_train.data.layouts.view import Reading, SceneViews
 
@@ -84,6 +85,19 @@ def outside_scene(layout: str, folder: Path, reading: Reading) -> TrainingScene:
         has_depth=unit > 0,
         depth_unit=unit,
     )
+
+
+def scene_pictures(folder: Path, *, stride: int = 1, max_views: int = 0) -> ImageFiles:
+    """Return the pictures of a scene in another layout, in its order, or else what ``image_files`` does; raises as
+    that, and DatasetError for a scene that cannot be read.
+    """
+    layout = layout_at(folder)
+    if layout is None:
+        return image_files(folder, stride=stride, max_views=max_views)
+    scene = layout.read(folder, Reading(needs_depth=False))
+    used = [view.picture for view in scene.views][::stride]
+    note = "".join(f"; {reason} left out" for reason in scene.skipped)
+    return ImageFiles(tuple(used[: max_views or None]), f"pictures of a scene in {layout.title} layout{note}")
 
 
 @lru_cache(maxsize=_KEPT)

@@ -49,10 +49,7 @@ def choose(root: Path, wanted: str = AUTO, key: str = "data") -> Found:
     if len(found) == 1:
         return found[0]
     if found:
-        raise DatasetError(
-            f"{root} holds scenes of {len(found)} layouts: {in_words([_example(root, one) for one in found])}; name a "
-            f"folder with one of them, or choose by format={found[0].layout}"
-        )
+        raise DatasetError(f"{_several(root, found)}, or choose by format={found[0].layout}")
     if wanted == OURS:
         raise DatasetError(f"{root} holds no dataset ({paths.DATASET_FILE}) and no experiment")
     if wanted != AUTO:
@@ -63,6 +60,14 @@ def choose(root: Path, wanted: str = AUTO, key: str = "data") -> Found:
         f"{root} holds no dataset ({paths.DATASET_FILE}), no experiment, and no scene in the paper's layout "
         f"(<category>/<scene>/{paper.CAMERAS_FILE}) or {others}; docs/own-data.md lists the layouts"
     )
+
+
+def layout_at(folder: Path) -> Layout | None:
+    """Return the layout of which ``folder`` itself is a scene, None if it is none; DatasetError if it is of several."""
+    found = [Found(name, (folder,)) for name, layout in LAYOUTS.items() if layout.is_scene(folder)]
+    if len(found) > 1:
+        raise DatasetError(_several(folder, found))
+    return LAYOUTS[found[0].layout] if found else None
 
 
 def is_ours(root: Path) -> bool:
@@ -83,7 +88,6 @@ def find_scenes(root: Path, layout: Layout, levels: Sequence[str] = _LEVELS) -> 
     return sorted(scenes)
 
 
-def _example(root: Path, found: Found) -> str:
-    if not found.folders:
-        return f"{found.layout} ({root})"
-    return f"{found.layout} ({found.folders[0]})"
+def _several(root: Path, found: Sequence[Found]) -> str:
+    examples = in_words([f"{one.layout} ({one.folders[0] if one.folders else root})" for one in found])
+    return f"{root} holds scenes of {len(found)} layouts: {examples}; name a folder with one of them"

@@ -38,7 +38,9 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     try:
         import pycolmap
     except ImportError as error:
-        raise EnvironmentProblem(f"{model}: pycolmap is needed to read it ({error}); pip install pycolmap") from None
+        raise EnvironmentProblem(
+            f"{model}: pycolmap is needed to read it ({error}); pip install 'megasynth-attr[colmap]'"
+        ) from None
     try:
         found = pycolmap.Reconstruction(model)
     except Exception as error:  # its C++ code raises whatever it likes on damaged files
