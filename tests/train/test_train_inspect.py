@@ -84,7 +84,7 @@ def test_a_wrong_axis_is_named_and_seen(scans, tmp_path, capsys):
             np.savetxt(file, np.linalg.inv(pose))
     code, lines, said = inspected(capsys, f"data={scans}", f"picture={tmp_path / 'look.png'}")
     assert code == ExitCode.USAGE and (tmp_path / "look.png").is_file()
-    assert "poses inverted: they are the other way round" in lines["verdict"] and "poses inverted" in said
+    assert "poses are inverted: they are the other way round" in lines["verdict"] and "poses are inverted" in said
 
 
 def test_millimetres_are_named_with_the_unit_to_give(scans, capsys):

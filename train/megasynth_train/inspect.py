@@ -20,7 +20,6 @@ from megasynth_attr.core.fields import setting
 from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.pages.figures import (
     MUTED,
-    PAPER_RGB,
     evenly,
     false_colour,
     figure_style,
@@ -56,6 +55,7 @@ from megasynth_train.training.settings import (
 
 _SCENES, _VIEWS = 8, 3  # that are looked at closely: at most so many scenes; views in each, and their neighbours
 _TILE, _GAP, _ROOM = 3.4, 0.12, 0.24  # a picture, the space between two, the line above one (inches)
+_UNSEEN = 214  # grey
 _MOST_DEPTHS = 100_000  # values of a scene that the range is taken from
 
 HELP = Help(
@@ -244,8 +244,8 @@ def draw(path: Path, a: FrameArrays, b: FrameArrays, now: Agreement) -> None:
         ("its neighbour", b.rgb),
         (f"depth of the view, {short(float(low))} (bright) to {short(float(high))}",
          false_colour(a.depth_z, low, high, valid)),
-        ("the neighbour from the view's place: must match it (grey: unseen)",
-         np.where(known[..., None], seen, np.array(PAPER_RGB, np.uint8))),
+        ("the neighbour from the view's place (grey: unseen)",
+         np.where(known[..., None], seen, np.uint8(_UNSEEN))),
     )  # fmt: skip
     figure = new_figure(2 * _TILE + 3 * _GAP, 2 * (tall + _ROOM) + 2 * _GAP)
     for i, (words, pixels) in enumerate(tiles):

@@ -373,19 +373,21 @@ class TestTrouble:
     def test_millimetres_for_metres(self, copied):
         _, scene = copied("nerfstudio")
         edit(scene / "transforms.json", lambda r: r.update(depth_unit_scale_factor=1.0))
-        with pytest.raises(DatasetError, match=r"depth times 0\.001: it has another unit .*; say depth_unit=0\.001"):
+        with pytest.raises(
+            DatasetError, match=r"depth is multiplied by 0\.001: it has another unit .*; say depth_unit=0\.001"
+        ):
             opened(scene)
         assert opened(scene, depth_unit=0.001).train[0].depth_unit == 0.001
         assert "another unit" in opened(scene, depth_unit=1.0).notes[0]  # the owner has said so
         _, scene = copied("wai")
         edit(scene / "scene_meta.json", lambda r: [scale_position(f["transform_matrix"], 1000) for f in r["frames"]])
-        with pytest.raises(DatasetError, match=r"depth times 1000: .*; say depth_unit=1000"):
+        with pytest.raises(DatasetError, match=r"depth is multiplied by 1000: .*; say depth_unit=1000"):
             opened(scene)
 
     def test_swapped_conventions_are_named(self, copied):
         for change, words in (
-            (np.linalg.inv, "poses inverted: they are the other way round"),
-            (lambda pose: pose @ OPENGL, "y and z of the camera turned round: its axes are OpenGL's"),
+            (np.linalg.inv, "poses are inverted: they are the other way round"),
+            (lambda pose: pose @ OPENGL, "y and z of the camera are turned round: its axes are OpenGL's"),
             (lambda pose: np.linalg.inv(pose @ OPENGL), "they are camera-to-world with OpenGL's axes"),
         ):
             root, scene = copied("wai")

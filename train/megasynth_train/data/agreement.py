@@ -60,7 +60,7 @@ _NOTHING = Agreement(float("nan"), float("nan"), 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Mistake:
-    """A common mistake: ``words`` go on from "they agree with"; ``factor`` of depth that undoes it, 1 for others."""
+    """A common mistake: ``words`` go on from "they agree once"; ``factor`` of depth that undoes it, 1 for others."""
 
     words: str
     undone: Callable[[FrameArrays], FrameArrays]
@@ -134,7 +134,7 @@ def doubt(frames: Sequence[FrameArrays], now: Agreement, unit: float, reach: flo
         mistake = find_mistake(frames, _BETTER * now.agreeing)
         if mistake is not None:
             advice = f"; say depth_unit={unit * mistake.factor:g}" if mistake.factor != 1 and unit else ""
-            return Doubt(f"{conflict}, and agree with {mistake.words}{advice}")
+            return Doubt(f"{conflict}; they agree once {mistake.words}{advice}")
     if is_far:
         return Doubt(
             f"depth makes no sense: at the median it is {reach:.2g} times as far as the cameras lie apart. Unless they "
@@ -229,15 +229,19 @@ def _planar(frame: FrameArrays) -> FrameArrays:
 
 
 MISTAKES = (
-    Mistake("poses inverted: they are the other way round (camera-to-world, world-to-camera)", _posed(np.linalg.inv)),
-    Mistake("y and z of the camera turned round: its axes are OpenGL's, not OpenCV's", _posed(lambda m: _OPENGL @ m)),
     Mistake(
-        "poses inverted and y and z of the camera turned round: they are camera-to-world with OpenGL's axes",
+        "poses are inverted: they are the other way round (camera-to-world, world-to-camera)", _posed(np.linalg.inv)
+    ),
+    Mistake(
+        "y and z of the camera are turned round: its axes are OpenGL's, not OpenCV's", _posed(lambda m: _OPENGL @ m)
+    ),
+    Mistake(
+        "poses are inverted and y and z of the camera turned round: they are camera-to-world with OpenGL's axes",
         _posed(lambda m: _OPENGL @ np.linalg.inv(m)),
     ),
     *(
-        Mistake(f"depth times {factor:g}: it has another unit than the cameras", _scaled(factor), factor)
+        Mistake(f"depth is multiplied by {factor:g}: it has another unit than the cameras", _scaled(factor), factor)
         for factor in _POWERS
     ),
-    Mistake("depth as distance from the camera instead of along its axis", _planar),
+    Mistake("depth is taken as distance from the camera instead of along its axis", _planar),
 )
