@@ -44,7 +44,7 @@ from megasynth_train.data.agreement import (
     warp,
 )  # fmt: skip
 from megasynth_train.data.frames import FrameArrays
-from megasynth_train.data.scene import BadScene, TrainingScene
+from megasynth_train.data.scene import BadScene, TrainingScene, left_out
 from megasynth_train.data.sources import open_source
 from megasynth_train.training.settings import (
     DataSettings,
@@ -123,7 +123,7 @@ def run(settings: InspectSettings) -> tuple[list[str], Doubt | None]:
         raise DatasetError(f"none of the {count_text(len(bad), 'scene')} can be read; {bad[0].reason}")
     chosen = [scenes[i] for i in evenly(len(scenes), _SCENES)]
     looked = look(chosen, settings.progress)
-    lines = report(source.title, scenes, looked, [*source.notes, *_left_out(scenes, bad)])
+    lines = report(source.title, scenes, looked, [*source.notes, *left_out(scenes), *_unreadable(bad)])
     if settings.picture and looked.pairs:
         path = Path(settings.picture).absolute()
         with storage_errors("the picture", path), written_beside(path, "inspect") as file:
@@ -221,14 +221,8 @@ def _range(degrees: np.ndarray) -> str:
     return f"{low}°" if low == high else f"{low}° to {high}°"
 
 
-def _left_out(scenes: Sequence[TrainingScene], bad: Sequence[BadScene]) -> list[str]:
-    """Return one sentence for each kind of thing that scenes leave out, with the first scene that does."""
-    kinds: dict[str, list[str]] = {}
-    for scene in scenes:
-        for reason in scene.skipped:
-            kinds.setdefault(reason, []).append(scene.name)
-    found = [f"{reason} ({listed(names, 1)})" for reason, names in kinds.items()]
-    return found + [f"{count_text(len(bad), 'scene')} cannot be read, first {one.reason}" for one in bad[:1]]
+def _unreadable(bad: Sequence[BadScene]) -> list[str]:
+    return [f"{count_text(len(bad), 'scene')} cannot be read, first {one.reason}" for one in bad[:1]]
 
 
 @figure_style()

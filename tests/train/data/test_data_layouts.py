@@ -14,10 +14,12 @@ import pytest
 from scipy.io import loadmat, savemat
 from scipy.spatial.transform import Rotation
 
+from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.images import write_exr, write_png
+from megasynth_train.compare.settings import CompareSettings, evaluation_of
 from megasynth_train.data.agreement import agreement, pairs_of, sample_frames
 from megasynth_train.data.batch import load_step
 from megasynth_train.data.images import image_files
@@ -27,6 +29,8 @@ from megasynth_train.data.layouts.view import Reading
 from megasynth_train.data.plan import Sampling
 from megasynth_train.data.scene import outside_scene, scene_pictures
 from megasynth_train.data.sources import open_sources
+from megasynth_train.evaluate.inputs import select_scenes
+from megasynth_train.evaluate.options import EvaluateSettings
 from megasynth_train.training.settings import DataSettings
 
 SHORT = DataSettings(views=Uniform(2, 6), validation_share=0)
@@ -373,9 +377,7 @@ class TestTrouble:
     def test_millimetres_for_metres(self, copied):
         _, scene = copied("nerfstudio")
         edit(scene / "transforms.json", lambda r: r.update(depth_unit_scale_factor=1.0))
-        with pytest.raises(
-            DatasetError, match=r"depth is multiplied by 0\.001: it has another unit .*; say depth_unit=0\.001"
-        ):
+        with pytest.raises(DatasetError, match=r"once depth is multiplied by 0\.001: .*; say depth_unit=0\.001"):
             opened(scene)
         assert opened(scene, depth_unit=0.001).train[0].depth_unit == 0.001
         assert "another unit" in opened(scene, depth_unit=1.0).notes[0]  # the owner has said so
@@ -412,7 +414,8 @@ class TestTrouble:
         root, scene = copied("wai")
         edit(scene / "scene_meta.json", lambda r: r["frames"][4].pop("rendered_depth"))
         data = opened(root)
-        assert data.train[0].view_count == 5 and data.notes[0] == f"wai/{scene.name}: 1 view without depth left out"
+        assert data.train[0].view_count == 5
+        assert data.notes[0] == f"{root.resolve()}: left out: 1 view without depth (wai/{scene.name})"
 
     @pytest.mark.parametrize("name", ["colmap-exr", "scannet", "clearpose", "wai", "nerfstudio"])
     def test_missing_and_wrong_files_are_named(self, name, copied):
@@ -437,6 +440,27 @@ class TestTrouble:
             load_step(sampling, 0)
         batch = load_step(replace(sampling, settings=replace(settings, on_bad_file="skip")), 0)
         assert [bad.scene for bad in batch.skipped] == [f"wai/{scene.name}"]
+
+
+class TestPrograms:
+    def test_a_step_over_another_layout_is_the_same_step(self, folders, ours):
+        """WAI loses nothing, so training sees the same bytes as over our own dataset."""
+        settings = replace(SHORT, views=Uniform(3, 6), images_per_step=12, width_px=70)
+        ours_too, theirs = (
+            load_step(Sampling(opened(source).train, settings, 3), 7) for source in (ours, folders("wai"))
+        )
+        for a, b in zip(ours_too.images_u8 + ours_too.depth_z, theirs.images_u8 + theirs.depth_z, strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(ours_too.windows, theirs.windows)
+        np.testing.assert_allclose(ours_too.camera_from_world, theirs.camera_from_world, atol=1e-12)
+
+    def test_evaluation_and_comparison_read_with_their_own_keys(self, folders):
+        settings = EvaluateSettings(data=(str(folders("clearpose")),), format="clearpose", depth_unit=0.002)
+        selection = select_scenes(settings)
+        assert [scene.name for scene in selection.scenes] == ["set1/scene1", "set1/scene2", "set1/scene3"]
+        assert {scene.depth_unit for scene in selection.scenes} == {0.002}
+        compared = fill(CompareSettings, {"test": {"format": "wai", "scaled_rotation": True}})
+        assert (evaluation_of(compared).format, evaluation_of(compared).scaled_rotation) == ("wai", True)
 
 
 class TestPictures:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from megasynth_attr.core.pages.words import listed
 from megasynth_train.data.cache import FrameCache
 from megasynth_train.data.frames import FrameArrays, StoredFrame
 from megasynth_train.data.images import ImageFiles, image_files
@@ -85,6 +86,15 @@ def outside_scene(layout: str, folder: Path, reading: Reading) -> TrainingScene:
         has_depth=unit > 0,
         depth_unit=unit,
     )
+
+
+def left_out(scenes: Iterable[TrainingScene]) -> list[str]:
+    """Return one sentence for each kind of thing that scenes leave out, with the first scene that does."""
+    kinds: dict[str, list[str]] = {}
+    for scene in scenes:
+        for reason in scene.skipped:
+            kinds.setdefault(reason, []).append(scene.name)
+    return [f"{reason} ({listed(names, 1)})" for reason, names in kinds.items()]
 
 
 def scene_pictures(folder: Path, *, stride: int = 1, max_views: int = 0) -> ImageFiles:

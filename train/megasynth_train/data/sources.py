@@ -27,7 +27,7 @@ from megasynth_train.data.layouts.choose import LAYOUTS, choose
 from megasynth_train.data.layouts.names import OURS
 from megasynth_train.data.layouts.view import Reading
 from megasynth_train.data.plan import available_views, usable_views
-from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, outside_scene
+from megasynth_train.data.scene import BadScene, TrainingScene, left_out, our_scene, outside_scene
 from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.settings import DataSettings
 
@@ -71,14 +71,14 @@ def open_sources(settings: DataSettings) -> TrainingData:
         source = open_source(root, settings)
         read = _all_read(source.named, settings.on_bad_file == "skip", bad)
         if source.layout != OURS and read:
-            notes += _checked(read[0])
+            notes += [f"{root}: left out: {what}" for what in left_out(read)] + _checked(read[0])
         scenes += read
         fingerprints += source.fingerprints
         notes += source.notes
     _refuse_twice(scenes)
     usable = [s for s in scenes if settings.duplicate_views or available_views(s, settings) >= settings.views.low]
-    if left_out := len(scenes) - len(usable):
-        notes.append(f"{left_out} of {len(scenes)} scenes have fewer than {settings.views.low} views and are left out")
+    if short := len(scenes) - len(usable):
+        notes.append(f"{short} of {len(scenes)} scenes have fewer than {settings.views.low} views and are left out")
     if not usable:
         longest = max((available_views(s, settings) for s in scenes), default=0)
         raise DatasetError(
@@ -182,22 +182,21 @@ def _checked(scene: TrainingScene) -> list[str]:
 
     One scene stands for its source: a mistake in the conventions is in all of them.
     """
-    notes = [f"{scene.name}: {reason} left out" for reason in scene.skipped]
     try:
         frames = sample_frames(scene, _CHECKED_VIEWS)
     except DatasetError:  # a damaged file: reading it for a step will say so, or leave the scene out
-        return notes
-    poses = np.array([view.camera_from_world for view in scene.stored_views()])
+        return []
     known = np.concatenate([frame.depth_z[frame.depth_z > 0] for frame in frames])
     if len(known) == 0:
         raise DatasetError(f"{scene.folder}: none of the views looked at has a pixel of valid depth")
+    poses = np.array([view.camera_from_world for view in scene.stored_views()])
     found = doubt(frames, agreement(pairs_of(frames)), scene.depth_unit, reach_of(known, poses))
     if found is None:
-        return notes
+        return []
     words = f"{scene.folder}: {found.words}; python -m megasynth_train.inspect shows it"
     if found.certain and scene.reading.depth_unit == 0:
         raise DatasetError(words)
-    return [*notes, words]
+    return [words]
 
 
 def _refuse_twice(scenes: Iterable[TrainingScene]) -> None:

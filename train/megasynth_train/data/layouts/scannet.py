@@ -33,6 +33,7 @@ from megasynth_train.data.layouts.view import (
 
 FOLDERS = ("color", "depth", "pose", "intrinsic")
 MILLIMETRES = 0.001
+_SAME_SHAPE = 0.02  # relative difference of the aspects; ScanNet's own differ by 0.4 %
 
 
 def read_scene(folder: Path, reading: Reading) -> SceneViews:
@@ -45,6 +46,11 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     first_depth = next((depths[path.stem] for path in pictures if path.stem in depths), None)
     colour_size = size_in_header(pictures[0])
     size = size_in_header(first_depth) if first_depth else colour_size
+    if abs(size[0] * colour_size[1] / (size[1] * colour_size[0]) - 1) > _SAME_SHAPE:
+        raise DatasetError(
+            f"{folder}: depth {size} and colour {colour_size} (height, width) have different shapes, so they are not "
+            "of one camera; register depth to colour first"
+        )
     intrinsics = _intrinsics(folder, colour_size, size)
     views, lost, unposed = [], 0, 0
     for picture in pictures:
