@@ -127,7 +127,7 @@ def run(settings: InspectSettings) -> tuple[list[str], Doubt | None]:
     if settings.picture and looked.pairs:
         path = Path(settings.picture).absolute()
         with storage_errors("the picture", path), written_beside(path, "inspect") as file:
-            draw(file, *looked.pairs[0], looked.now)
+            draw(file, *looked.pairs[0])
         lines.append(_line("picture", settings.picture))
     return lines, looked.found
 
@@ -163,16 +163,15 @@ def look(scenes: Sequence[TrainingScene], progress: bool) -> Looked:
     return Looked(len(scenes), np.concatenate(depths), float(np.mean(shares)), tuple(pairs), agreement(pairs), found)
 
 
-def report(title: str, scenes: Sequence[TrainingScene], looked: Looked, left_out: Sequence[str]) -> list[str]:
+def report(title: str, scenes: Sequence[TrainingScene], looked: Looked, missing: Sequence[str]) -> list[str]:
     """Return the lines about a folder but that of the picture."""
     counts = [scene.view_count for scene in scenes]
     views = [view for scene in scenes for view in scene.stored_views()[:1]]
     sizes = sorted({scene.image_size_hw for scene in scenes})
     fov = np.degrees([[2 * np.arctan(v.image_size_hw[1 - i] / 2 / v.intrinsics[i, i]) for i in (0, 1)] for v in views])
     closely = f"in {looked.scenes} of them" if looked.scenes < len(scenes) else "in all scenes"
-    per_scene = (
-        f"{min(counts)} in each scene" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} in a scene"
-    )
+    fewest, most = min(counts), max(counts)
+    per_scene = f"{most} in each scene" if fewest == most else f"{fewest} to {most} in a scene"
     unit = scenes[0].depth_unit
     if not any(scene.has_depth for scene in scenes):
         depth = "none; python -m megasynth_train.predict can use this folder, training and evaluation cannot"
@@ -200,7 +199,7 @@ def report(title: str, scenes: Sequence[TrainingScene], looked: Looked, left_out
         _line("depth", depth),
         _line("valid depth", f"{100 * looked.valid:.1f} % of the pixels, {closely}"),
         _line("reprojection", error),
-        _line("left out", "; ".join(left_out) or "nothing"),
+        _line("left out", "; ".join(missing) or "nothing"),
         _line("verdict", looked.found.words if looked.found else _fine(looked)),
     ]
 
@@ -226,7 +225,7 @@ def _unreadable(bad: Sequence[BadScene]) -> list[str]:
 
 
 @figure_style()
-def draw(path: Path, a: FrameArrays, b: FrameArrays, now: Agreement) -> None:
+def draw(path: Path, a: FrameArrays, b: FrameArrays) -> None:
     """Write the PNG of two views: both pictures, the depth of the first, and the second as seen from the first."""
     height, width = a.depth_z.shape
     tall = _TILE * height / width

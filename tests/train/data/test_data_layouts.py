@@ -19,9 +19,11 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.images import write_exr, write_png
+from megasynth_attr.dataset.reprojection import pixel_rays
 from megasynth_train.compare.settings import CompareSettings, evaluation_of
 from megasynth_train.data.agreement import agreement, pairs_of, sample_frames
 from megasynth_train.data.batch import load_step
+from megasynth_train.data.depth_files import DepthFile
 from megasynth_train.data.images import image_files
 from megasynth_train.data.layouts.choose import LAYOUTS, choose
 from megasynth_train.data.layouts.names import AUTO, FORMATS, OURS
@@ -481,3 +483,38 @@ class TestPictures:
         shutil.copy(folders("nerfstudio") / "texture_00/000000/transforms.json", scene)
         with pytest.raises(DatasetError, match=r"scenes of 2 layouts: nerfstudio \(.*\) and wai"):
             scene_pictures(scene)
+
+
+class TestDoubt:
+    def test_depth_as_distance(self, copied):
+        """The mistake of reading a renderer's ray length as z, at 55° of view."""
+        _, scene = copied("wai")
+        for file in scene.glob("depth/*.exr"):
+            depth = DepthFile(file).read()
+            view = opened(scene, depth_unit=1.0).train[0].stored_views()[0]
+            length = np.linalg.norm(pixel_rays(56, 70, view.intrinsics), axis=-1)
+            write_exr(file, {"Z": (depth * length).astype(np.float32)})
+        with pytest.raises(DatasetError, match="once depth is taken as distance from the camera"):
+            opened(scene)
+
+    def test_noise_is_no_certain_contradiction(self, copied):
+        _, scene = copied("wai")
+        generator = np.random.default_rng(0)
+        for file in scene.glob("depth/*.exr"):
+            depth = DepthFile(file).read()
+            write_exr(file, {"Z": (depth * generator.uniform(0.7, 1.4, depth.shape)).astype(np.float32)})
+        assert "no common mistake explains it" in opened(scene).notes[0]
+
+    def test_a_camera_that_hardly_moves(self, copied):
+        """Nothing can be said of the unit, so a sentence is all."""
+        _, scene = copied("wai")
+        still = json.loads((scene / "scene_meta.json").read_text())["frames"][0]
+
+        def hold(record):
+            for i, frame in enumerate(record["frames"]):
+                frame["transform_matrix"] = np.array(still["transform_matrix"]).tolist()
+                frame["transform_matrix"][0][3] += 1e-4 * i
+                frame["rendered_depth"] = still["rendered_depth"]
+
+        edit(scene / "scene_meta.json", hold)
+        assert "Unless these hardly move, it has another unit" in opened(scene).notes[0]

@@ -36,8 +36,8 @@ _POWERS = (1e-3, 1e3, 1e-2, 1e2, 0.1, 10.0)
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one or several pairs of views: median errors, in pixels and of depth (relative; both NaN without overlap), the
-    shared part of the pixels, and the part that also agrees.
+    """What one or several pairs of views say: median errors, in pixels and of depth (relative; NaN without overlap),
+    the shared part of the pixels, and the part that also agrees.
     """
 
     error_px: float
@@ -130,15 +130,14 @@ def doubt(frames: Sequence[FrameArrays], now: Agreement, unit: float, reach: flo
     off = f"are {now.error_px:.2f} px and {100 * now.depth_error:.1f} % of depth off"
     off = off if now.overlap >= LEAST_OVERLAP else "share nothing"
     conflict = f"cameras and depth contradict each other: neighbouring views {off}"
-    if now.is_good or now.is_bad or now.overlap < LEAST_OVERLAP:
-        mistake = find_mistake(frames, _BETTER * now.agreeing)
-        if mistake is not None:
-            advice = f"; say depth_unit={unit * mistake.factor:g}" if mistake.factor != 1 and unit else ""
-            return Doubt(f"{conflict}; they agree once {mistake.words}{advice}")
+    senseless = f"depth makes no sense: at the median it is {reach:.2g} times as far as the cameras lie apart"
+    if (mistake := find_mistake(frames, _BETTER * now.agreeing)) is not None:
+        advice = f"; say depth_unit={unit * mistake.factor:g}" if mistake.factor != 1 and unit else ""
+        return Doubt(f"{senseless if now.is_good else conflict}; they agree once {mistake.words}{advice}")
     if is_far:
         return Doubt(
-            f"depth makes no sense: at the median it is {reach:.2g} times as far as the cameras lie apart. Unless they "
-            "hardly move, it has another unit than they; say depth_unit=, e.g. 0.001 for millimetres",
+            f"{senseless}. Unless these hardly move, it has another unit than they; say depth_unit=, e.g. 0.001 for "
+            "millimetres",
             certain=not now.is_good,
         )
     return Doubt(f"{conflict}, and no common mistake explains it", certain=False) if now.is_bad else None
