@@ -38,7 +38,7 @@ FAST = (
 )
 NOT_REPRODUCIBLE = ("seconds", "images_per_s")
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["megasynth_train.finetune"])
+PROCESSES.set_forkserver_preload([f"megasynth_train.{name}" for name in ("finetune", "cluster", "compare.__main__")])
 
 
 def write_training_dataset(out: Path) -> Path:

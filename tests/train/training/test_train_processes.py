@@ -142,12 +142,18 @@ def spoil_one_scene(experiment: Path, name: str, out: Path) -> Path:
 
 def test_a_process_that_fails_alone_ends_the_others_with_its_words(experiment: Path, tmp_path: Path) -> None:
     data = spoil_one_scene(experiment, "texture_00", tmp_path)
-    codes, said = runs.together(tmp_path / "log", [f"data={data}", f"out={tmp_path / 'run'}", *WORDS])
+    words = [f"data={data}", f"out={tmp_path / 'run'}", *WORDS]
+    codes, said = runs.together(tmp_path / "log", words, finetune_in_a_hurry)
     assert codes == [ExitCode.USAGE] * 2 and said.count("DatasetError: ") == 1 and "Traceback" not in said, said
 
 
+def finetune_in_a_hurry(words: list[str]) -> None:
+    processes._TOGETHER_S = 2.0
+    finetune.main(words)
+
+
 def cluster_in_a_hurry(words: list[str]) -> None:
-    processes._TOGETHER_S = 1.0
+    processes._TOGETHER_S = 2.0
     cluster.main(words)
 
 
@@ -177,7 +183,7 @@ def test_a_process_that_ends_without_a_word_is_an_environment_problem(experiment
 def dying_in_the_first_step(words: list[str]) -> None:
     if os.environ["RANK"] == "1":
         finetune.Run.batches = lambda *arguments, **more: os._exit(9)  # type: ignore[method-assign]
-    finetune.main(words)
+    finetune_in_a_hurry(words)
 
 
 def test_a_launcher_that_starts_one_process_instead_of_several_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,7 @@ def _agree(raised: BaseException, store: distributed.Store | None) -> None:
         with suppress(distributed.DistError):
             said = store.compare_set(_FAILED, "", me).decode()  # of the first that failed
     if distributed.is_initialized():
-        distributed.destroy_process_group()  # the others stop waiting for this process
+        distributed.destroy_process_group()
     if said == me:
         if is_lost:
             raise EnvironmentProblem(
