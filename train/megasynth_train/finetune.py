@@ -4,6 +4,7 @@
 
     <out>/settings.json       all settings of the latest start
     <out>/metrics.jsonl       one line per interval of steps (metrics.py)
+    <out>/start.safetensors   pissa, lora_xs: what they derive from the base weights (adapters/start.py)
     <out>/checkpoints/        the latest ones and the best weights (checkpoints.py)
     <out>/adapter/            the result after the last step (adapters/storage.py; mode=full: with model.safetensors)
     <out>/best/               the result with the best validation, if that was not the last
@@ -32,6 +33,9 @@ from megasynth_attr.core.run_folder import flat
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters import Adapted, adapt, save_adapter
+from megasynth_train.adapters.inject import keep_start
+from megasynth_train.adapters.methods import SPECTRAL
+from megasynth_train.adapters.start import START
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.cost.cards import card_table, run_tuning
 from megasynth_train.cost.memory import GIB, fit
@@ -138,11 +142,16 @@ def _train(
     notes = list(data.notes) + [f"left out {bad.scene}: {bad.reason}" for bad in data.unreadable]
     if not data.validation and settings.run.validate_every:
         settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, validate_every=0))
-    adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
+    start = out / START
+    if settings.adapter.mode in SPECTRAL and accelerator.is_main_process and not start.exists():
+        say(f"mode={settings.adapter.mode} starts from decompositions of the weights; the run keeps them in {start}")
+    model = base_model(settings.model, notes)
+    adapted = adapt(model, settings.adapter, total_steps=settings.optim.steps, start=start)
     identity |= {TRAINING_DATA: data.fingerprint, BASE_MODEL: adapted.base.weights_sha256}
     # of one checkpoint and the result: weights, two moments, and the weights again
     needed_bytes = 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())
     on_main(accelerator, lambda: begin(out, settings, identity, needed_bytes))
+    on_main(accelerator, lambda: keep_start(adapted, start))
     if accelerator.is_main_process:
         for note in (*notes, *adapted.notes):
             say(note)
