@@ -1,8 +1,15 @@
 """Time of one full training step by part, and how it compares with the arithmetic alone.
 
     python benchmarks/train_step.py out=runs/step                          # vggt-1b on a GPU, vggt-tiny without one
-    python benchmarks/train_step.py out=runs/step shapes=mean adapters=basis-32    # 4 … 16 views, and their mean
-    python benchmarks/train_step.py out=runs/step compile=[true] attention=[cudnn,fa4] profile=true
+    python benchmarks/train_step.py out=runs/step shapes=mean adapters=basis-32    # every number of views, 4 … 16
+    python benchmarks/train_step.py out=runs/step attention=[cudnn,fa4] profile=true
+
+By default LoRA-16, compiled on a GPU, at 8 × 4, 4 × 8 and 2 × 16, and at 4 × 8 with blocks that keep less; before that,
+in a quarter of the time, what train_step_checks.py compares. Every row is a process of its own and ends with budget_s,
+so that all takes at most 8 minutes; what was not reached is in the table. The compiler's cache is empty at first: the
+first row says how long a first step takes then, the second how long it takes with that cache. The mean over 4 … 16
+views gives every number of views the same weight, with 32 // n scenes, as finetune draws them; those not timed are
+interpolated.
 
 One step: uint8 images and fp32 depth go to the device, are cropped, scaled, jittered and normalised there; forward,
 losses, backward; the three groups are clipped; AdamW. Weights and pictures are random, because only the time matters.
@@ -13,7 +20,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +35,7 @@ try:
     import common  # noqa: F401  the checkout's path
     import torch
     import train_step_run as stepping
+    from torch._dynamo.utils import counters
     from train_step_tables import MEAN_VIEWS, Row, analytic_table, class_table, mean_lines, table
 
     from megasynth_attr.core.command.program import Help, parse
@@ -33,7 +44,8 @@ try:
     from megasynth_attr.core.temporary import replace_atomically
     from megasynth_train.cost.memory import GIB, memory_bytes
     from megasynth_train.cost.step import StepShape, step_cost
-    from megasynth_train.vggt.config import VGGTConfig, named_config
+    from megasynth_train.training.arithmetic import CACHE
+    from megasynth_train.vggt.config import EVERYTHING, KEPT, VGGTConfig, named_config
     from megasynth_train.vggt.precision import resolve_precision, set_backends
 except ModuleNotFoundError as missing:
     print(f"EnvironmentProblem: {missing}; the benchmark needs pip install -e '.[train]'", file=sys.stderr)
@@ -44,10 +56,13 @@ HELP = Help(
     explanation="Times one training step with random weights and pictures and compares it with a bound by arithmetic.",
     examples=(
         "python benchmarks/train_step.py out=runs/step",
-        "python benchmarks/train_step.py shapes=mean adapters=[lora-16,basis-32] checkpointing=[false] compile=[true]",
-        "python benchmarks/train_step.py shapes=4x8 adapters=basis-32 checkpointing=[false] out=runs/step profile=true",
+        "python benchmarks/train_step.py shapes=mean adapters=[lora-16,basis-32] kept=[everything] budget_s=0",
+        "python benchmarks/train_step.py shapes=4x8 adapters=basis-32 kept=[everything] out=runs/step profile=true",
     ),
 )
+
+
+MOST_S = 86_400.0  # without budget_s
 
 
 @dataclass(frozen=True)
@@ -65,21 +80,22 @@ class Options:
     shapes: tuple[str, ...] = setting(
         ("8x4", "4x8", "2x16"), "scenes × views of a step; mean: 32 // n scenes of each n from 4 to 16, and their mean"
     )
-    adapters: tuple[str, ...] = setting(("lora-16", "basis-32", "basis-256"), "lora-R, basis-D or full")
-    checkpointing: tuple[bool, ...] = setting(
-        (False, True), "true: blocks are recomputed in the backward pass; both values are timed by default"
+    adapters: tuple[str, ...] = setting(("lora-16",), "lora-R, basis-D or full")
+    kept: tuple[str, ...] = setting(
+        (),
+        "what blocks keep for the backward pass: everything, attention, nothing; empty: all three, but only "
+        "everything at every shape, the others at the second",
     )
-    compile: tuple[bool, ...] = setting(
-        (), "true: torch.compile of every block; empty: both values on a GPU, false on a CPU"
-    )
+    compile: tuple[bool, ...] = setting((), "true: torch.compile of blocks and heads; empty: on a GPU")
     attention: tuple[str, ...] = setting(("auto",), "values of model.attention")
     depth_head: tuple[str, ...] = setting(("auto",), "values of model.depth_head")
     frozen: tuple[str, ...] = setting(("bf16",), "values of model.frozen")
-    keep: tuple[float, ...] = setting((1.0,), "values of model.keep")
     cudnn_benchmark: bool = setting(False, "let cuDNN try its convolution algorithms for every shape")
-    warmup: int = setting(3, "steps before the timed ones", minimum=1)
-    steps: int = setting(8, "timed steps; their median is printed", minimum=1)
-    budget_s: float = setting(1500.0, "start no new row after this many seconds; 0: no limit", minimum=0)
+    warmup: int = setting(2, "steps before the timed ones", minimum=1)
+    steps: int = setting(5, "timed steps; their median is printed", minimum=1)
+    budget_s: float = setting(440.0, "seconds for all rows and checks together; 0: no limit", minimum=0)
+    separate: bool = setting(True, "a process for every row, as budget_s needs in the middle of one")
+    checks: bool = setting(False, "run train_step_checks.py as well; on by default on a GPU")
     profile: bool = setting(
         False, "for every row, write the operations of one step, sorted by time, into out=, and time by class of kernel"
     )
@@ -130,37 +146,84 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def rows(options: Options, config: VGGTConfig, device: torch.device) -> Iterator[Row]:
-    """Yield every row, measured or with the reason why not, in the order of checkpointing=, compile=, adapters=."""
-    began = time.monotonic()
-    cuda, size_px = device.type == "cuda", options.size_px or config.image_size_px
-    compiled = options.compile or ((False, True) if cuda else (False,))
-    values = (options.checkpointing, compiled, options.attention, options.depth_head, options.frozen, options.keep)
+def wanted(options: Options, config: VGGTConfig, cuda: bool) -> list[Row]:
+    """Return every row, not yet measured, in the order in which they are."""
+    size_px = options.size_px or config.image_size_px
+    shapes, kinds = shapes_of(options, size_px), options.kept or KEPT
+    values = (kinds, options.compile or (cuda,), options.attention, options.depth_head, options.frozen)
+    found = []
     for variant in starmap(stepping.Variant, product(*values, options.adapters)):
-        trainee, tuning, recompute = None, variant.tuning, variant.checkpointing
-        for shape in shapes_of(options, size_px):
-            flop = step_cost(config, shape, tuning, recompute=recompute).total
-            depth_head = "bf16" if cuda and variant.depth_head != "fp32" else "fp32"
+        everywhere = options.kept or variant.kept == EVERYTHING
+        for shape in shapes if everywhere else shapes[1:2] or shapes:
+            flop = step_cost(config, shape, variant.tuning, kept=variant.kept).total
             memory = memory_bytes(
-                config, shape, tuning,
-                recompute=recompute, frozen_bf16=cuda, depth_head=depth_head, compiled=variant.compiled,
+                config, shape, variant.tuning, kept=variant.kept, frozen_bf16=cuda, compiled=variant.compiled,
+                depth_head="bf16" if cuda and variant.depth_head != "fp32" else "fp32",
             )  # fmt: skip
-            row = Row(variant, shape, flop / 1e12, sum(memory.values()) / GIB)
-            if tuning.kind == "basis" and tuning.rank > config.width:
-                yield replace(row, problem=f"D > width {config.width}")
-                continue
-            if options.budget_s and time.monotonic() - began > options.budget_s:
-                yield replace(row, problem="not run: out of time")
-                continue
-            try:
-                trainee = trainee or stepping.build(config, variant, device, options.seed)
-            except torch.cuda.OutOfMemoryError:
-                yield replace(row, problem="out of memory (weights)")
-                continue
-            yield measure(trainee, row, options, device)
-        del trainee
-        torch.compiler.reset()
-        release(device)
+            found.append(Row(variant, shape, flop / 1e12, sum(memory.values()) / GIB))
+    return found
+
+
+def rows(options: Options, words: list[str], ends: float, config: VGGTConfig, device: torch.device) -> Iterator[Row]:
+    """Yield every row, measured or with the reason why not; none begins or goes on after ``ends``."""
+    for row in wanted(options, config, device.type == "cuda"):
+        tuning = row.variant.tuning
+        if tuning.kind == "basis" and tuning.rank > config.width:
+            yield replace(row, problem=f"D > width {config.width}")
+        elif time.monotonic() > ends:
+            yield replace(row, problem="not run: out of time")
+        elif options.separate:
+            yield in_another_process(row, options, words, ends - time.monotonic())
+        else:
+            yield measured_here(row, options, config, device)
+
+
+def measured_here(row: Row, options: Options, config: VGGTConfig, device: torch.device) -> Row:
+    """Return ``row`` with what was measured in this process."""
+    try:
+        trainee = stepping.build(config, row.variant, device, options.seed)
+    except torch.cuda.OutOfMemoryError:
+        return replace(row, problem="out of memory (weights)")
+    done = measure(trainee, row, options, device)
+    hits, misses = (counters["inductor"][f"fxgraph_cache_{word}"] for word in ("hit", "miss"))
+    return replace(done, cached=f"{hits} of {hits + misses}" if row.variant.compiled else "")
+
+
+def in_another_process(row: Row, options: Options, words: list[str], left_s: float) -> Row:
+    """Return ``row`` as a process that measures nothing else found it, or that it did not in ``left_s`` seconds."""
+    of, shape = row.variant, row.shape
+    only = [
+        f"shapes={shape.scenes}x{shape.views}", f"adapters={of.adapter}", f"kept=[{of.kept}]",
+        f"compile=[{str(of.compiled).lower()}]", f"attention=[{of.attention}]", f"depth_head=[{of.depth_head}]",
+        f"frozen=[{of.frozen}]", "separate=false", "checks=false", "budget_s=0",
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        if not options.profile:  # its files go where they were asked for
+            only.append(f"out={folder}")
+        try:
+            done = subprocess.run(
+                [sys.executable, __file__, *words, *only], timeout=left_s, check=False, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return replace(row, problem=f"not finished in the {left_s:.0f} s that were left")
+        if done.returncode:
+            return replace(row, problem=f"exit code {done.returncode}: {done.stdout.strip().splitlines()[-1][:200]}")
+        record = json.loads((Path(options.out if options.profile else folder) / "train_step.json").read_text())
+    found = record["rows"][0]
+    return Row(**{**found, "variant": of, "shape": shape})
+
+
+def checked(options: Options, left_s: float) -> str:
+    """Return what train_step_checks.py printed in ``left_s`` seconds."""
+    command = [sys.executable, str(Path(__file__).with_name("train_step_checks.py")), f"device={options.device}"]
+    command += ["model=vggt-tiny"] * (options.model == "vggt-tiny")
+    done = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        return done.communicate(timeout=left_s)[0].strip()
+    except subprocess.TimeoutExpired:
+        done.kill()
+        return done.communicate()[0].strip() + "\n* not finished: out of time"
 
 
 def check(options: Options) -> None:
@@ -168,6 +231,9 @@ def check(options: Options) -> None:
     for adapter in options.adapters:
         stepping.tuning_of(adapter)
     shapes_of(options, 14)
+    for kept in options.kept:
+        if kept not in KEPT:
+            raise ConfigError(f"kept={kept}: write {', '.join(KEPT)}")
     if options.profile and not options.out:
         raise ConfigError("profile=true writes files: name a folder with out=")
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -187,26 +253,39 @@ def main(words: list[str]) -> None:
     where = f"{size} on {name}, PyTorch {torch.__version__}"
     title = f"{where}; median of {options.steps} steps"
     print(title, flush=True)
+    ends = time.monotonic() + (options.budget_s or MOST_S)
     done: list[Row] = []
-    for row in rows(options, named_config(size, point_head=False), device):
-        done.append(row)
-        figures = row.problem or f"{row.seconds['step']:.3f} s per step, {row.peak_gib or 0:.1f} GiB"
-        print(f"{row.variant}, {row.shape.scenes} × {row.shape.views}: {figures}", flush=True)
-        if options.out:
-            record = {"title": title, "options": asdict(options), "rows": [asdict(row) for row in done]}
-            Path(options.out).mkdir(parents=True, exist_ok=True)
-            replace_atomically(Path(options.out) / "train_step.json", json.dumps(record, indent=1).encode())
-            replace_atomically(Path(options.out) / "train_step.md", report(title, words, done, cuda).encode())
-    print(f"\n{report(title, words, done, cuda)}")
+    checks = options.checks or (cuda and options.separate)
+    compared = checked(options, (options.budget_s or MOST_S) / 4) if checks else ""
+    print(compared, flush=True)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ.setdefault(CACHE, cache)  # empty, and filled by the first row
+        for row in rows(options, words, ends, named_config(size, point_head=False), device):
+            done.append(row)
+            figures = row.problem or f"{row.seconds['step']:.3f} s per step, {row.peak_gib or 0:.1f} GiB"
+            print(f"{row.variant}, {row.shape.scenes} × {row.shape.views}: {figures}", flush=True)
+            save(options, title, words, done, compared, cuda)
+    print(f"\n{report(title, words, done, compared, cuda)}")
 
 
-def report(title: str, words: list[str], done: list[Row], cuda: bool) -> str:
+def save(options: Options, title: str, words: list[str], done: list[Row], compared: str, cuda: bool) -> None:
+    """Write what there is so far, with ``out=``."""
+    if not options.out:
+        return
+    record = {"title": title, "options": asdict(options), "rows": [asdict(row) for row in done]}
+    Path(options.out).mkdir(parents=True, exist_ok=True)
+    replace_atomically(Path(options.out) / "train_step.json", json.dumps(record, indent=1).encode())
+    replace_atomically(Path(options.out) / "train_step.md", report(title, words, done, compared, cuda).encode())
+
+
+def report(title: str, words: list[str], done: list[Row], compared: str, cuda: bool) -> str:
     """Return the page."""
     command = " ".join(["python benchmarks/train_step.py", *words])
     parts = [f"# Time of one training step\n\n`{command}`\n\n## Measured\n\n{title}.", table(done, cuda)]
     if not cuda:
         parts.append("Measured on a CPU: these times say nothing about a GPU, only that the whole step runs.")
     parts += ["\n".join(mean_lines(done))] if mean_lines(done) else []
+    parts += [compared] if compared else []
     parts += ["Milliseconds of one step by class of kernel:", class_table(done)] if class_table(done) else []
     parts.append(
         "## Computed, not measured: vggt-1b, 518 × 518 px, one H200\n\nBound: the arithmetic at the highest rate of "

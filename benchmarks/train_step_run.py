@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +36,7 @@ from megasynth_train.training.settings import (
     ModelSettings,
     OptimSettings,
 )
-from megasynth_train.vggt.config import VGGTConfig
+from megasynth_train.vggt.config import EVERYTHING, VGGTConfig
 from megasynth_train.vggt.initialise import random_model
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.precision import autocast
@@ -60,12 +60,11 @@ def tuning_of(adapter: str) -> Tuning:
 class Variant:
     """One model variant, timed with several shapes."""
 
-    checkpointing: bool
+    kept: str
     compiled: bool
     attention: str
     depth_head: str
     frozen: str
-    keep: float
     adapter: str
 
     @property
@@ -73,18 +72,17 @@ class Variant:
         return tuning_of(self.adapter)
 
     def __str__(self) -> str:
-        extras = ["recomputed"] * self.checkpointing + ["compiled"] * self.compiled
+        extras = [f"blocks keep {self.kept}"] * (self.kept != EVERYTHING) + ["compiled"] * self.compiled
         extras += [self.attention, f"head {self.depth_head}"]
-        extras += ["fp8"] * (self.frozen == "fp8") + [f"keep {self.keep:g}"] * (self.keep < 1)
+        extras += ["fp8"] * (self.frozen == "fp8")
         return ", ".join([self.adapter, *extras])
 
     @property
     def settings(self) -> ModelSettings:
         """Return the settings of the section ``model`` that make a run this variant."""
         return ModelSettings(
-            compile=self.compiled, attention=self.attention, depth_head=self.depth_head, frozen=self.frozen,
-            keep=self.keep,
-        )  # fmt: skip
+            compile=self.compiled, attention=self.attention, depth_head=self.depth_head, frozen=self.frozen
+        ).keeping(self.kept)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,6 @@ def build(config: VGGTConfig, variant: Variant, device: torch.device, seed: int)
     model.to(device)
     optimiser = build_optimiser(adapted.trainable, OptimSettings())
     set_learning_rate(optimiser, 1e-5)
-    model.gradient_checkpointing = variant.checkpointing
     return Trainee(model.train(), adapted.groups, optimiser)
 
 
@@ -154,8 +151,8 @@ def random_batch(shape: StepShape, seed: int, pin: bool) -> RawBatch:
     return batch.pin_memory() if pin else batch
 
 
-def step(trainee: Trainee, raw: RawBatch, device: torch.device, precision: str) -> Iterator[None]:
-    """Do one training step as in loop.py; yields before each of ``PARTS``."""
+def step(trainee: Trainee, raw: RawBatch, device: torch.device, precision: str) -> Generator[None, None, torch.Tensor]:
+    """Do one training step as in loop.py; yields before each of ``PARTS``, and returns the objective."""
     yield
     trainee.optimiser.zero_grad(set_to_none=True)
     target = prepare(raw, device, DataSettings())
@@ -169,6 +166,7 @@ def step(trainee: Trainee, raw: RawBatch, device: torch.device, precision: str) 
     norms = clip_by_group(trainee.groups, OptimSettings().clip)
     finite = torch.isfinite(torch.stack([objective.detach(), *norms.values()])).all()
     step_unless(trainee.optimiser, (~finite).to(torch.float32))
+    return objective.detach()
 
 
 def timed(run: Run, device: torch.device, warmup: int, steps: int) -> dict[str, float]:

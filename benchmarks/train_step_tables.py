@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from train_step_run import PARTS, Variant, tuning_of
 
-from megasynth_attr.core.pages.words import markdown_table
+from megasynth_attr.core.pages.words import listed, markdown_table
 from megasynth_train.cost.memory import GIB, memory_bytes
 from megasynth_train.cost.step import StepShape, expected_s, mean_over_views, step_cost
 from megasynth_train.training.settings import DataSettings
@@ -30,6 +30,7 @@ class Row:
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_gib: float | None = None
     waits: int | None = None  # operations of a step that made the host wait for the device
+    cached: str = ""  # "n of m" graphs whose code the compiler found in its cache
     classes_ms: Mapping[str, float] = field(default_factory=dict)  # kernel time of one step; empty: not profiled
     problem: str = ""
 
@@ -62,7 +63,7 @@ def _cells(row: Row, on_gpu: bool) -> list[str]:
         cells += [f"{row.seconds[part]:.3f}" for part in PARTS]
         cells += [
             f"**{step_s:.3f}**",
-            f"{row.seconds['first']:.1f}",
+            f"{row.seconds['first']:.1f}" + (f" ({row.cached} graphs cached)" if row.cached else ""),
             f"{row.shape.images / step_s:.1f}",
             f"{row.tflop:.4g}",
         ]
@@ -88,19 +89,34 @@ def class_table(rows: Sequence[Row]) -> str:
 
 
 def mean_lines(rows: Sequence[Row]) -> list[str]:
-    """Return a sentence for every variant that was timed with all numbers of views (4 … 16)."""
+    """Return a sentence for every variant that was timed with at least two numbers of views."""
     lines = []
     for variant in dict.fromkeys(row.variant for row in rows):
-        timed = [row for row in rows if row.variant == variant and row.seconds]
-        mine = {row.shape.views: row for row in timed if row.shape.scenes == 32 // row.shape.views}
-        if set(mine) >= set(MEAN_VIEWS):
-            step_s = statistics.mean(mine[n].seconds["step"] for n in MEAN_VIEWS)
-            bound = statistics.mean(mine[n].bound_s for n in MEAN_VIEWS)
-            lines.append(
-                f"* {variant}: mean over 4 … 16 views **{step_s:.3f} s** per step, bound {bound:.3f} s, "
-                f"ratio {step_s / bound:.2f}, goal {GOAL_S} s"
-            )
+        timed = {row.shape.views: row for row in rows if row.variant == variant and row.seconds}
+        if len(timed) < 2:
+            continue
+        step_s = _mean({views: row.seconds["step"] / row.shape.images for views, row in timed.items()})
+        bound_s = _mean({views: row.bound_s / row.shape.images for views, row in timed.items()})
+        how = "" if set(timed) >= set(MEAN_VIEWS) else f", interpolated from {listed(map(str, sorted(timed)))} views"
+        lines.append(
+            f"* {variant}: mean over 4 … 16 views **{step_s:.3f} s** per step{how}; bound {bound_s:.3f} s, ratio "
+            f"{step_s / bound_s:.2f}, goal {GOAL_S} s"
+        )
     return lines
+
+
+def _mean(per_image: Mapping[int, float]) -> float:
+    """Return the mean over finetune's steps of ``per_image``, seconds by number of views, times a step's images.
+
+    Between and beyond the numbers of views given, the seconds of an image follow a straight line, as its arithmetic
+    does.
+    """
+    slope, constant = np.polyfit(list(per_image), list(per_image.values()), 1)
+
+    def seconds(shape: StepShape) -> float:
+        return shape.images * per_image.get(shape.views, constant + slope * shape.views)
+
+    return mean_over_views(seconds, DataSettings(), (518, 518))
 
 
 def analytic_table() -> str:
@@ -117,8 +133,10 @@ def analytic_table() -> str:
         tuning = tuning_of(adapter)
         for scenes, views in ((8, 4), (4, 8), (2, 16)):
             shape = StepShape(scenes, views)
-            plain, again = (step_cost(config, shape, tuning, recompute=r) for r in (False, True))
-            memory = [memory_bytes(config, shape, tuning, recompute=r, frozen_bf16=True) for r in (False, True)]
+            plain, again = (step_cost(config, shape, tuning, kept=kept) for kept in ("everything", "nothing"))
+            memory = [
+                memory_bytes(config, shape, tuning, kept=kept, frozen_bf16=True) for kept in ("everything", "nothing")
+            ]
             add(
                 adapter, f"{scenes} × {views}", plain.total, again.total,
                 f"{expected_s(plain):.2f} / {expected_s(again):.2f} s",
@@ -126,7 +144,7 @@ def analytic_table() -> str:
             )  # fmt: skip
         costs = (
             lambda s, t=tuning: step_cost(config, s, t).total,
-            lambda s, t=tuning: step_cost(config, s, t, recompute=True).total,
+            lambda s, t=tuning: step_cost(config, s, t, kept="nothing").total,
             lambda s, t=tuning: expected_s(step_cost(config, s, t)),
         )
         *means, estimate = (mean_over_views(cost, DataSettings(), (518, 518)) for cost in costs)

@@ -1,7 +1,9 @@
 """The benchmark of a training step runs, reports what it could not measure, and refuses nonsense before it starts."""
 
 import json
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,15 +13,14 @@ from megasynth_attr.core.errors import ConfigError
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import train_step
+import train_step_checks
 from train_step_run import Variant, build, tuning_of
 from train_step_tables import MEAN_VIEWS, Row, mean_lines
 
 from megasynth_train.vggt.config import named_config
 
-PLAIN = {
-    "checkpointing": False, "compiled": False, "attention": "auto", "depth_head": "auto", "frozen": "bf16", "keep": 1.0
-}  # fmt: skip
-SMALL = ["model=vggt-tiny", "device=cpu", "size_px=70", "shapes=1x2", "checkpointing=[false]", "steps=1", "warmup=1"]
+PLAIN = {"kept": "everything", "compiled": False, "attention": "auto", "depth_head": "auto", "frozen": "bf16"}
+SMALL = ["model=vggt-tiny", "device=cpu", "size_px=70", "shapes=1x2", "kept=[everything]", "steps=1", "warmup=1"]
 
 
 @pytest.mark.slow
@@ -38,21 +39,50 @@ def test_says_what_was_not_run(capsys):
     assert "not run: out of time" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("word", ["adapters=magic", "adapters=basis-0", "shapes=4", "shapes=0x4", "profile=true"])
+@pytest.mark.parametrize(
+    "word", ["adapters=magic", "adapters=basis-0", "shapes=4", "shapes=0x4", "kept=most", "profile=true"]
+)
 def test_refuses_at_once(word):
     with pytest.raises(ConfigError, match=word.partition("=")[0]):
         train_step.main([*SMALL, word])
 
 
-def test_mean_needs_every_number_of_views():
+def test_a_row_that_takes_too_long_is_ended(capsys):
+    train_step.main([*SMALL, "budget_s=0.2"])
+    assert re.search(r"not (finished in the 0 s that were left|run: out of time)", capsys.readouterr().out)
+
+
+def test_by_default_every_shape_is_timed_and_what_is_kept_at_one():
+    options = train_step.Options(shapes=("8x4", "4x8", "2x16"))
+    rows = train_step.wanted(options, named_config("vggt-tiny", point_head=False), cuda=True)
+    assert [(row.variant.kept, row.shape.views) for row in rows] == [
+        ("everything", 4), ("everything", 8), ("everything", 16), ("attention", 8), ("nothing", 8)
+    ]  # fmt: skip
+    assert all(row.variant.compiled for row in rows)
+    assert rows[1].tflop < rows[3].tflop < rows[4].tflop
+    assert rows[1].estimated_gib > rows[3].estimated_gib > rows[4].estimated_gib
+
+
+def test_kernels_are_compared_with_plain_attention(capsys):
+    train_step_checks.main(["check=attention", "device=cpu"])
+    out = capsys.readouterr().out
+    assert "sdpa: equal to bf16 rounding" in out
+    assert "fa4: not run: model.attention=fa4 needs a CUDA GPU" in out
+
+
+def test_mean_over_numbers_of_views():
     variant = Variant(adapter="lora-16", **PLAIN)
     rows = [
         Row(variant, train_step.StepShape(32 // n, n), tflop=100.0, estimated_gib=1.0, seconds={"step": n / 10})
         for n in MEAN_VIEWS
     ]
     (line,) = mean_lines(rows)
-    assert "**1.000 s**" in line
-    assert mean_lines(rows[1:]) == []
+    assert "**1.000 s**" in line and "interpolated" not in line
+    assert mean_lines(rows[:1]) == []
+    costs = [row.shape.images * (0.02 + 0.001 * row.shape.views) for row in rows]
+    straight = [replace(row, seconds={"step": s}, tflop=100 * s) for row, s in zip(rows, costs, strict=True)]
+    every, some = (mean_lines(part)[0] for part in (straight, [straight[0], straight[4], straight[12]]))
+    assert some == every.replace(" per step", " per step, interpolated from 4, 8, 16 views")
 
 
 def test_a_basis_trains_one_matrix_per_linear_of_the_aggregator():

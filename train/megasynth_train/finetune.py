@@ -4,6 +4,7 @@
 
     <out>/settings.json       all settings of the latest start
     <out>/metrics.jsonl       one line per interval of steps (metrics.py)
+    <out>/start.safetensors   pissa, lora_xs: what they derive from the base weights (adapters/start.py)
     <out>/checkpoints/        the latest ones and the best weights (checkpoints.py)
     <out>/adapter/            the result after the last step (adapters/storage.py; mode=full: with model.safetensors)
     <out>/best/               the result with the best validation, if that was not the last
@@ -33,6 +34,9 @@ from megasynth_attr.core.run_folder import check, flat
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters import Adapted, adapt, save_adapter
+from megasynth_train.adapters.inject import keep_start
+from megasynth_train.adapters.methods import SPECTRAL
+from megasynth_train.adapters.start import START
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
 from megasynth_train.cost.cards import card_table, run_tuning
 from megasynth_train.cost.memory import GIB, fit
@@ -150,7 +154,7 @@ def find_lr(settings: FinetuneSettings) -> str:
         on_main(accelerator, lambda: check(out, RUN))
         # a step that is not finite ends the test and is no error
         training = dataclasses.replace(training, optim=dataclasses.replace(training.optim, max_bad_steps=1))
-        data, adapted, notes = _opened(training)
+        data, adapted, notes = _opened(training, accelerator, out)
         if accelerator.is_main_process:
             for note in notes:
                 say(note)
@@ -177,11 +181,15 @@ def _started(settings: TrainSettings, out: Path) -> tuple[Accelerator, TrainSett
     return accelerator, settings, settings_identity(settings, accelerator)
 
 
-def _opened(settings: TrainSettings) -> tuple[TrainingData, Adapted, list[str]]:
+def _opened(settings: TrainSettings, accelerator: Accelerator, out: Path) -> tuple[TrainingData, Adapted, list[str]]:
     """Return the data, the base model with its adapter, and what the user should know about them."""
     data = open_sources(settings.data)
     notes = list(data.notes) + [f"left out {bad.scene}: {bad.reason}" for bad in data.unreadable]
-    adapted = adapt(base_model(settings.model, notes), settings.adapter, total_steps=settings.optim.steps)
+    start = out / START
+    if settings.adapter.mode in SPECTRAL and accelerator.is_main_process and not start.exists():
+        say(f"mode={settings.adapter.mode} starts from decompositions of the weights; the run keeps them in {start}")
+    model = base_model(settings.model, notes)
+    adapted = adapt(model, settings.adapter, total_steps=settings.optim.steps, start=start)
     trained = f"{adapted.parameter_count():,} parameters are trained (mode={adapted.mode})"
     return data, adapted, [*notes, *adapted.notes, trained]
 
@@ -194,7 +202,7 @@ def _train(
     record: Mapping[str, Any],
     stop: StopRequest,
 ) -> TrainResult:
-    data, adapted, notes = _opened(settings)
+    data, adapted, notes = _opened(settings, accelerator, out)
     if not data.validation and settings.run.validate_every:
         settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, validate_every=0))
         if not settings.data.validation_share and not record:  # a program with several runs has test data of its own
@@ -203,6 +211,7 @@ def _train(
     # of one checkpoint and the result: weights, two moments, and the weights again
     needed_bytes = 4 * sum(p.numel() * p.element_size() for p in adapted.trainable.values())
     on_main(accelerator, lambda: begin(out, settings, identity, needed_bytes))
+    on_main(accelerator, lambda: keep_start(adapted, out / START))
     if accelerator.is_main_process:
         for note in notes:
             say(note)

@@ -23,6 +23,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters import adapt
 from megasynth_train.adapters.parts import groups
 from megasynth_train.training.settings import AdapterSettings
+from megasynth_train.vggt.config import KEPT
 
 
 def digest(tensor: Tensor) -> str:
@@ -65,19 +66,19 @@ def test_every_trained_parameter_gets_a_gradient_and_belongs_to_one_group(mode: 
 def test_bf16_autocast_and_recomputed_blocks_leave_float32_gradients(mode: str) -> None:
     """How a large GPU runs it: adapters stay in float32, and recomputing the blocks changes nothing."""
     gradients = []
-    for recompute in (False, True):
+    for kept in KEPT:
         adapted = adapted_model(mode)
         train(adapted, 1)
         adapted.model.zero_grad(set_to_none=True)
-        adapted.model.gradient_checkpointing = recompute
+        adapted.model.kept = kept
         with torch.autocast("cpu", torch.bfloat16):
             prediction = adapted.model(images())
         objective(prediction).backward()
         gradients.append({name: p.grad for name, p in adapted.trainable.items()})
-    for name, kept in gradients[0].items():
-        again = gradients[1][name]
-        assert kept is not None and again is not None and kept.dtype == torch.float32
-        torch.testing.assert_close(again, kept, rtol=1e-3, atol=1e-6)
+    for name, first in gradients[0].items():
+        assert first is not None and first.dtype == torch.float32
+        for others in gradients[1:]:
+            torch.testing.assert_close(others[name], first, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(

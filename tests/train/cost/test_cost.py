@@ -47,9 +47,9 @@ TABLE = [
 ]
 
 
-def published(shape, tuning, recompute=False):
+def published(shape, tuning, kept="everything"):
     """The table's way of counting: the fusions' 1×1 convolutions after the upsampling, and no adapters on the heads."""
-    cost = step_cost(LARGE, shape, tuning, recompute=recompute)
+    cost = step_cost(LARGE, shape, tuning, kept=kept)
     h, w = shape.height_px // 14, shape.width_px // 14
     before, after = (16 + 4 + 1) * h * w + ceil(h / 2) * ceil(w / 2), (64 + 16 + 4 + 1) * h * w
     more = 2.0 * shape.images * (after - before) * LARGE.dpt_features**2
@@ -63,7 +63,7 @@ def test_reproduces_the_table(row):
     scenes, views, tuning, plain, recomputed, bound, expected, expected_recomputed = row
     shape = StepShape(scenes, views)
     cost, total = published(shape, tuning)
-    cost_again, total_again = published(shape, tuning, recompute=True)
+    cost_again, total_again = published(shape, tuning, kept="nothing")
     assert total / TERA == pytest.approx(plain, rel=0.005)
     assert total_again / TERA == pytest.approx(recomputed, rel=0.005)
     assert total / 790e12 == pytest.approx(bound, abs=0.0051)
@@ -78,7 +78,7 @@ def test_reproduces_the_mean_over_views(tuning, plain, recomputed):
     drawn, size = DataSettings(), (518, 518)
     once = mean_over_views(lambda shape: published(shape, tuning)[1], drawn, size)
     assert once / TERA == pytest.approx(plain, rel=0.005)
-    again = mean_over_views(lambda shape: published(shape, tuning, recompute=True)[1], drawn, size)
+    again = mean_over_views(lambda shape: published(shape, tuning, kept="nothing")[1], drawn, size)
     assert again / TERA == pytest.approx(recomputed, rel=0.005)
     assert mean_over_views(lambda shape: shape.images, drawn, size) == pytest.approx(28.5, abs=0.05)
 
@@ -101,13 +101,13 @@ def test_reproduces_the_memory_estimates():
     shape = StepShape(8, 4)
     for tuning, gib in ((LORA, 86), (D32, 59), (D256, 62), (Tuning("full"), 94)):
         assert memory_bytes(LARGE, shape, tuning)["blocks"] / GIB == pytest.approx(gib, abs=0.6)
-    parts = {name: bytes_ / GIB for name, bytes_ in memory_bytes(LARGE, shape, LORA, recompute=True).items()}
+    parts = {name: bytes_ / GIB for name, bytes_ in memory_bytes(LARGE, shape, LORA, kept="nothing").items()}
     expected = {"blocks": 8.1, "depth_head": 20.8, "weights": 4.3, "bf16_copies": 1.2, "taps": 1.3}
     expected |= {"training": 0.2, "inputs": 0.2}
     assert parts == pytest.approx(expected, abs=0.1)
 
 
-def counted(config, shape, tuning, recompute=False):
+def counted(config, shape, tuning, kept="everything"):
     """Forward and backward operations of one step as torch counts them on the meta device, which computes nothing."""
     mode = {"basis": "subspace", "all": "full"}.get(tuning.kind, tuning.kind)
     settings = AdapterSettings(
@@ -118,7 +118,7 @@ def counted(config, shape, tuning, recompute=False):
         basis = random_directions(model, tuning.rank, seed=0) if tuning.kind == "basis" else None
         prepare(model, settings, 1000, 0, basis)
     model = model.to("meta")  # the image statistics are made on the CPU
-    model.gradient_checkpointing = recompute
+    model.kept = kept
     size = (shape.scenes, shape.views, shape.height_px, shape.width_px)
     images = torch.empty(shape.scenes, shape.views, 3, shape.height_px, shape.width_px, device="meta")
     poses, lenses = (torch.empty(shape.scenes, shape.views, n, n, device="meta") for n in (4, 3))
@@ -134,19 +134,26 @@ def counted(config, shape, tuning, recompute=False):
 
 # The meta device runs attention as two plain products, whose backward are four: 2.0, where flash attention has 2.5.
 @pytest.mark.parametrize(
-    ("kind", "recompute"),
-    [("lora", False), ("lora", True), ("basis", False), ("heads", False), ("full", False), ("all", True)],
+    ("kind", "kept"),
+    [(kind, "everything") for kind in ("lora", "basis", "heads", "full")] + [("lora", "nothing"), ("all", "nothing")],
 )
-def test_agrees_with_what_torch_counts(kind, recompute, monkeypatch):
+def test_agrees_with_what_torch_counts(kind, kept, monkeypatch):
     monkeypatch.setattr(step, "ATTENTION_BACKWARD", 2.0)
     sizes = {"encoder_depth": 2, "camera_depth": 1, "camera_iterations": 2, "encoder_register_count": 3}
     config = named_config("vggt-tiny", point_head=False, **sizes)
     shape, tuning = StepShape(2, 3, 70, 126), Tuning(kind, rank=8, head_rank=4)
-    work = step_cost(config, shape, tuning, recompute=recompute).work
-    forward, backward = counted(config, shape, tuning, recompute)
+    work = step_cost(config, shape, tuning, kept=kept).work
+    forward, backward = counted(config, shape, tuning, kept)
     assert work.forward == forward
     # a recomputed block stops before its last product, fc2, where nothing needs its result
-    assert work.backward + work.recompute == pytest.approx(backward, rel=0.05 if recompute else 1e-9)
+    assert work.backward + work.recompute == pytest.approx(backward, rel=0.05 if kept == "nothing" else 1e-9)
+
+
+def test_kept_attention_spares_its_products_and_no_others():
+    costs = [step_cost(LARGE, StepShape(4, 8), Tuning("all"), kept=kept) for kept in ("attention", "nothing")]
+    spared = {name for name, work in costs[0].parts.items() if work != costs[1].parts[name]}
+    assert spared == {"encoder_attention", "frame_attention", "global_attention"}
+    assert all(costs[0].parts[name].recompute == 0 for name in spared)
 
 
 @pytest.mark.slow

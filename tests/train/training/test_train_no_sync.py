@@ -36,17 +36,17 @@ def batch():
 
 
 @pytest.mark.parametrize(
-    ("mode", "recompute", "loss", "data"),
+    ("mode", "kept", "loss", "data"),
     [
-        ("lora", False, PLAIN, DataSettings()),
-        ("full", True, OTHER, DataSettings(depth_quantile=0.98)),
-        ("lora_xs", False, PLAIN, DataSettings(scenes_at_once=1)),
+        ("lora", "attention", PLAIN, DataSettings()),
+        ("full", "nothing", OTHER, DataSettings(depth_quantile=0.98)),
+        ("lora_xs", "everything", PLAIN, DataSettings(scenes_at_once=1)),
     ],
 )
-def test_step_looks_at_no_value(batch, mode, recompute, loss, data):
+def test_step_looks_at_no_value(batch, mode, kept, loss, data):
     model = random_model(named_config("vggt-tiny", **SIZES), seed=0)
     adapt(model, AdapterSettings(mode=mode, rank=2), total_steps=10)
-    model.gradient_checkpointing = recompute
+    model.kept = kept
     model.to("meta").train()
     trainable = groups({name: weight for name, weight in model.named_parameters() if weight.requires_grad})
     target = prepare(batch, "meta", data)

@@ -241,7 +241,7 @@ def test_blocks_are_computed_again_before_the_run_gives_up(data: Path, tmp_path:
     limit_memory(run, scenes=0)
     with pytest.raises(EnvironmentProblem, match=r"step 0: .* with 1 of 2 scenes .* computed again: lower data\.views"):
         train(run, StopRequest())
-    assert run.scenes_at_once == 1 and run.adapted.model.gradient_checkpointing
+    assert run.scenes_at_once == 1 and run.adapted.model.kept == "nothing"
 
 
 def test_several_processes_are_told_what_to_do(data: Path, tmp_path: Path) -> None:
@@ -277,14 +277,12 @@ def test_auto_takes_what_fits_the_gpu(tmp_path: Path, monkeypatch: pytest.Monkey
     given = runs.settings_of(tmp_path, tmp_path, "model=vggt-1b", "memory=auto", "data.width_px=518").training()
     given = dataclasses.replace(given, data=dataclasses.replace(given.data, images_per_step=32))
     chosen = memory.fit_to_gpu(given, on_gpu(monkeypatch, 40))
-    assert (chosen.data.scenes_at_once, chosen.model.gradient_checkpointing) == (5, False)
+    assert (chosen.data.scenes_at_once, chosen.model.kept) == (5, "everything")
     assert memory.choice_text(chosen).startswith("data.scenes_at_once=5; the largest step, 16 scenes × 2 views, is est")
-    for pieces, free_gib in ((0, 40), (2, 40), (2, 1)):  # of a run that goes on
+    # of a run that goes on
+    for pieces, free_gib, kept in ((0, 40, "attention"), (2, 40, "everything"), (2, 9, "attention"), (2, 1, "nothing")):
         resumed = memory.fit_to_gpu(given, on_gpu(monkeypatch, free_gib), pieces)
-        assert (resumed.data.scenes_at_once, resumed.model.gradient_checkpointing) == (
-            pieces,
-            (pieces, free_gib) != (2, 40),
-        )
+        assert (resumed.data.scenes_at_once, resumed.model.kept) == (pieces, kept)
     off = dataclasses.replace(given, run=dataclasses.replace(given.run, memory="off"))
     assert memory.fit_to_gpu(off, on_gpu(monkeypatch, 1)) == off
     with pytest.raises(EnvironmentProblem, match="one scene of 2 views of 518 × 518 px is estimated to need"):

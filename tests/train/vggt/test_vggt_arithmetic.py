@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from vggt_reference import reference_images, reference_model
 
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
-from megasynth_train.training.arithmetic import choose_arithmetic
+from megasynth_train.training.arithmetic import CACHE, choose_arithmetic
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.settings import ModelSettings
 from megasynth_train.vggt.config import named_config
@@ -26,15 +28,30 @@ def test_defaults_leave_the_cpu_as_it_was() -> None:
     assert str(chosen) == "fp32, attention sdpa, depth head fp32"
 
 
-def test_a_hopper_card_is_used_for_what_it_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hopper_card_is_used_for_what_it_can_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(CACHE, str(tmp_path))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     chosen = choose_arithmetic(ModelSettings(frozen="fp8", compile=True), CONFIG, "cuda")
     assert (chosen.precision, chosen.depth_head, chosen.frozen) == ("bf16", "bf16", "fp8")
     assert str(chosen).startswith("bf16, attention ")
     assert str(chosen).endswith(
-        "frozen weights fp8, compiled: the first step, and the first of another shape, wait for the compiler"
+        f"frozen weights fp8, compiled: the first step waits for the compiler, unless its results are in {tmp_path}"
     )
     assert choose_arithmetic(ModelSettings(depth_head="fp32"), CONFIG, "cuda").depth_head == "fp32"
+
+
+def test_compiled_code_is_kept_where_it_lasts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiled = ModelSettings(compile=True)
+    monkeypatch.delenv(CACHE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert choose_arithmetic(compiled, CONFIG, "cpu").cache == str(tmp_path / "megasynth-attr" / "compiled")
+    monkeypatch.setenv(CACHE, str(tmp_path / "mine"))
+    assert choose_arithmetic(compiled, CONFIG, "cpu").cache == str(tmp_path / "mine")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(CACHE, str(tmp_path / "file"))
+    with pytest.raises(EnvironmentProblem, match=rf"compiled code in {tmp_path}/file, where .* set .* {CACHE} to"):
+        choose_arithmetic(compiled, CONFIG, "cpu")
+    assert choose_arithmetic(ModelSettings(), CONFIG, "cpu").cache == ""
 
 
 def test_fp8_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:

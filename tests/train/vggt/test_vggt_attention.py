@@ -85,7 +85,11 @@ def test_fa4s_operators_describe_themselves_truly(written_out: WrittenOut) -> No
     torch.library.opcheck(torch.ops.megasynth.fa4_backward.default, (torch.ones_like(out), q, k, v, out, sums))
 
 
-def test_a_block_with_fa4_is_one_graph(written_out: WrittenOut) -> None:
+@pytest.mark.parametrize(("kept", "calls"), [("everything", 1), ("attention", 1), ("nothing", 2)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_block_with_fa4_is_one_graph_and_keeps_its_results(
+    compiled: bool, kept: str, calls: int, written_out: WrittenOut
+) -> None:
     torch._dynamo.reset()
     block = Block(32, 2, 2.0, qk_norm=True)
     rotation = grid_rotation(2, 3, 5, 16, 100.0, torch.device("cpu"))
@@ -99,10 +103,11 @@ def test_a_block_with_fa4_is_one_graph(written_out: WrittenOut) -> None:
         return out.detach(), block.attn.qkv.weight.grad
 
     expected = run(block)
-    block.attn.kernel = "fa4"
-    for found, exact in zip(run(torch.compile(block, backend="aot_eager", fullgraph=True)), expected, strict=True):
+    block.attn.kernel, block.kept = "fa4", kept
+    function = torch.compile(block, backend="aot_eager", fullgraph=True) if compiled else block
+    for found, exact in zip(run(function), expected, strict=True):
         torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-6)
-    assert written_out.calls == 1
+    assert written_out.calls == calls
 
 
 def test_auto_is_pytorchs_choice_without_a_card() -> None:

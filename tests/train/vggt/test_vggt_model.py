@@ -128,7 +128,8 @@ def test_frozen_encoder_keeps_nothing_and_changes_no_other_gradient() -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["all", "encoder-frozen"])
-def test_gradient_checkpointing_recomputes_and_changes_nothing(frozen: bool) -> None:
+@pytest.mark.parametrize("kept", ["attention", "nothing"])
+def test_blocks_are_computed_again_and_gradients_stay_to_the_bit(frozen: bool, kept: str) -> None:
     model, images = reference_model(), reference_images("interp")
     if frozen:
         freeze_encoder(model)
@@ -136,9 +137,9 @@ def test_gradient_checkpointing_recomputes_and_changes_nothing(frozen: bool) -> 
     calls: list[str] = []
     for name, module in model.aggregator.named_modules():
         if isinstance(module, Block):
-            module.register_forward_pre_hook(lambda module, given, name=name: calls.append(name))
-    assert model.gradient_checkpointing is False
-    model.gradient_checkpointing = True
+            module.norm1.register_forward_pre_hook(lambda module, given, name=name: calls.append(name))
+    assert model.kept == "everything"
+    model.kept = kept
     found = gradients(model, images)
     assert set(found) == set(expected)
     for name, gradient in found.items():

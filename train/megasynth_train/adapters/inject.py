@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 
 import torch
 from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.adapters.adapted import Adapted, Base, initial_values
-from megasynth_train.adapters.methods import SUBSPACE, check_subspace_keys, plan, uncovered
+from megasynth_train.adapters.methods import MAIN, SPECTRAL, SUBSPACE, check_subspace_keys, plan, uncovered
 from megasynth_train.adapters.parts import Row, parameter_rows, trained
+from megasynth_train.adapters.start import read_start, restore_start, start_of, without_decomposition, write_start
 from megasynth_train.adapters.subspace.layer import free_numbers
 from megasynth_train.adapters.subspace.opening import open_basis, open_for_base
 from megasynth_train.adapters.targets import find_targets, inside
@@ -30,18 +32,26 @@ from megasynth_train.vggt.model import VGGT, freeze_encoder
 WITHOUT_LOSS = ("point_head", "track_head", "aggregator.patch_embed.mask_token")
 
 
-def adapt(model: VGGT, settings: AdapterSettings, *, total_steps: int, seed: int | None = None) -> Adapted:
+def adapt(
+    model: VGGT, settings: AdapterSettings, *, total_steps: int, seed: int | None = None, start: Path | None = None
+) -> Adapted:
     """Return ``model`` ready for training as ``settings`` say; the model is changed in place.
 
     ``total_steps`` scales AdaLoRA's schedule. The adapters' initial values depend on ``settings.seed`` (or ``seed``),
-    the shapes and, for PiSSA and LoRA-XS, the base weights; torch's global random state is left as it was. Raises
+    the shapes and, for PiSSA and LoRA-XS, the base weights, whose decomposition is read from ``start`` if
+    ``keep_start`` wrote it there for these weights and settings. Torch's global random state is left as it was. Raises
     ConfigError for settings that do not fit the model, or a model that is adapted already.
     """
     seed = settings.seed if seed is None else seed
     base = base_of(model)
     basis = open_for_base(settings, base.weights_sha256)
     notes = uncovered(find_targets(model, settings.targets), basis) if basis is not None else ()
-    wrapped = prepare(model, settings, total_steps, seed, basis)
+    if start is not None and settings.mode in SPECTRAL:
+        found, note = read_start(start, base.weights_sha256, settings)
+        notes = (*notes, note) if note else notes
+    else:
+        found = None
+    wrapped = prepare(model, settings, total_steps, seed, basis, found)
     initial = initial_values(trained(model), settings.mode)
     return Adapted(model, settings, base, seed, total_steps, wrapped, initial, notes)
 
@@ -72,9 +82,17 @@ def base_of(model: VGGT) -> Base:
 
 
 def prepare(
-    model: VGGT, settings: AdapterSettings, total_steps: int, seed: int, basis: Basis | None = None
+    model: VGGT,
+    settings: AdapterSettings,
+    total_steps: int,
+    seed: int,
+    basis: Basis | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> dict[str, PeftModel]:
-    """Set ``requires_grad`` everywhere and put the adapters in place; return PEFT's view of each."""
+    """Set ``requires_grad`` everywhere and put the adapters in place; return PEFT's view of each.
+
+    ``start`` is what ``start_of`` returned for these weights and settings: then nothing is decomposed.
+    """
     check_subspace_keys(settings)
     if settings.mode == "full":
         train_all(model, settings)
@@ -83,7 +101,19 @@ def prepare(
         raise ConfigError(f"adapter.train_encoder=true needs mode=full, not mode={settings.mode}")
     configs = plan(model, settings, find_targets(model, settings.targets), total_steps, basis)
     with seeded(seed):
-        return inject(model, configs)
+        if start is None:
+            return inject(model, configs)
+        wrapped = inject(model, {name: without_decomposition(config) for name, config in configs.items()})
+    restore_start(model, start, settings.mode)
+    wrapped[MAIN].peft_config[MAIN] = configs[MAIN]
+    return wrapped
+
+
+def keep_start(adapted: Adapted, path: Path) -> None:
+    """Write into ``path``, for ``adapt``, what an adapter that has made no step derived from its base, if anything."""
+    base, settings = adapted.base.weights_sha256, adapted.settings
+    if settings.mode in SPECTRAL and read_start(path, base, settings)[0] is None:
+        write_start(path, start_of(adapted.model, adapted.initial, settings.mode), base, settings)
 
 
 def inject(model: VGGT, configs: Mapping[str, PeftConfig]) -> dict[str, PeftModel]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftConfig, PeftModel, PsoftConfig, set_peft_model_state_dict
+from peft import PeftConfig, PeftModel, set_peft_model_state_dict
 from peft.utils import CONFIG_NAME
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from megasynth_train.adapters.adapted import Adapted, Base, initial_values
 from megasynth_train.adapters.inject import base_of, inject, seeded, train_all
 from megasynth_train.adapters.methods import MAIN, SUBSPACE
 from megasynth_train.adapters.parts import trained
+from megasynth_train.adapters.start import without_decomposition
 from megasynth_train.adapters.stock import is_stock, load_stock
 from megasynth_train.adapters.storage import (
     BASIS,
@@ -80,7 +80,7 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     if isinstance(main := configs[MAIN], SubspaceConfig):
         _attach_basis(main, base, basis, folder)
     with seeded(seed):
-        wrapped = inject(model, {name: _quick(config) for name, config in configs.items()})
+        wrapped = inject(model, {name: without_decomposition(config) for name, config in configs.items()})
     initial = _restore_frozen(model, wrapped, configs, settings.mode, folder)
     for name, view in wrapped.items():
         _fill(view, name, tensors[name], adapter_folder(folder, name) / WEIGHTS)
@@ -98,17 +98,6 @@ def _attach_basis(config: SubspaceConfig, base: Base, basis: str, folder: Path) 
     opened = open_basis(config.basis, config.attributes or (), config.basis_sha256)
     check_base(opened, base.weights_sha256, config.basis)
     config.opened = opened
-
-
-def _quick(stored: PeftConfig) -> PeftConfig:
-    """Return ``stored`` without the singular value decompositions at injection, as their results are stored."""
-    config = copy.copy(stored)
-    config.inference_mode = False
-    if isinstance(config, LoraConfig) and config.init_lora_weights == "pissa":
-        config.init_lora_weights = True
-    if isinstance(config, PsoftConfig):
-        config.psoft_svd, config.psoft_svd_lowrank_niter = "lowrank", 0
-    return config
 
 
 def _restore_frozen(

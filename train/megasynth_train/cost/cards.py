@@ -55,8 +55,8 @@ def run_tuning(settings: TrainSettings) -> Tuning:
 
 def words(settings: TrainSettings) -> str:
     """Return the words of the command line that say how much memory a step may take."""
-    again, at_once = settings.model.gradient_checkpointing, settings.data.scenes_at_once
-    chosen = ["model.gradient_checkpointing=true"] * again + [f"data.scenes_at_once={at_once}"] * bool(at_once)
+    at_once = settings.data.scenes_at_once
+    chosen = settings.model.kept_words() + [f"data.scenes_at_once={at_once}"] * bool(at_once)
     return " ".join(chosen) or "everything kept, all scenes at once"
 
 

@@ -23,7 +23,7 @@ from megasynth_train.cost.layers import (
 from megasynth_train.cost.step import drawn_shapes
 from megasynth_train.data.sizes import PATCH_PX, target_size
 from megasynth_train.training.settings import NEED_FLOAT32_WEIGHTS, TrainSettings
-from megasynth_train.vggt.config import VGGTConfig, named_config
+from megasynth_train.vggt.config import ATTENTION, EVERYTHING, KEPT, NOTHING, VGGTConfig, named_config
 
 GIB = 2**30
 # Bytes saved for backward per token, block and channel of the width, under bf16 autocast with an fp32 residual stream:
@@ -32,7 +32,8 @@ GIB = 2**30
 SAVED_BYTES = {"lora": 44.0e3 / 1024, "full": 48.0e3 / 1024, "all": 48.0e3 / 1024, "heads": 0.0}
 SAVED_BYTES_BASIS = (29.8e3 / 1024, 31.6e3 / 1024)  # at D = 32 and D = 256, linear in D between and beyond
 UNCOMPILED_BYTES = 3.5e3 / 1024
-RESIDUAL_BYTES = 4  # fp32 residual stream: all that block checkpointing stores
+RESIDUAL_BYTES = 4  # fp32 residual stream: all that is stored of a block that keeps nothing
+ATTENTION_BYTES = 2  # attention's output in bf16; its log-sum-exp, 4 bytes for every head, comes on top
 FP32_FACTOR = 2  # model.precision=fp32: at most twice the bytes in blocks
 # Per pixel and DPT feature, with LoRA: 0.65 GiB an image in fp32, half of it in bf16, and in compiled bf16 what was
 # left of 110 GiB when that took 16 GiB less
@@ -48,7 +49,7 @@ def memory_bytes(
     shape: StepShape,
     tuning: Tuning,
     *,
-    recompute: bool = False,
+    kept: str = EVERYTHING,
     frozen_bf16: bool = False,
     depth_head: str = "fp32",
     compiled: bool = True,
@@ -63,7 +64,7 @@ def memory_bytes(
     images = min(shape.scenes, scenes_at_once or shape.scenes) * shape.views
     tokens = images * token_count(config, shape, config.register_count)
     blocks = 2 * config.depth * tokens * config.width
-    saved = _saved_bytes(tuning) + (not compiled) * UNCOMPILED_BYTES if tuning.reaches_aggregator else 0.0
+    saved = _saved_bytes(config, tuning, kept, compiled) if tuning.reaches_aggregator else 0.0
     linears = 12 * config.width**2  # of a block; mlp_ratio 4, as for the measured constants
     encoder, aggregator = config.encoder_depth * linears, 2 * config.depth * linears
     half = 2 * (encoder + aggregator) if frozen_bf16 and tuning.adapted else 0
@@ -73,7 +74,7 @@ def memory_bytes(
     if depth_head == "bf16":
         head_bytes *= COMPILED_BF16_HEAD_SHARE if compiled else BF16_HEAD_SHARE
     return {
-        "blocks": blocks * (min(saved, RESIDUAL_BYTES) if recompute else saved),
+        "blocks": blocks * saved,
         "depth_head": head_bytes * images * pixels * config.dpt_features if config.depth_head else 0.0,
         "weights": 4.0 * (encoder + aggregator + heads) - half,
         "bf16_copies": 0.0 if half else 2.0 * aggregator * tuning.reaches_aggregator,
@@ -102,7 +103,7 @@ def step_bytes(settings: TrainSettings, tuning: Tuning, shape: StepShape) -> flo
         named_config(model.size, point_head=False),
         shape,
         tuning,
-        recompute=model.gradient_checkpointing,
+        kept=model.kept,
         frozen_bf16=mixed and settings.adapter.mode not in NEED_FLOAT32_WEIGHTS,
         depth_head=("bf16" if mixed else "fp32") if model.depth_head == "auto" else model.depth_head,
         compiled=model.compile,
@@ -127,7 +128,7 @@ def images_at_once(settings: TrainSettings) -> int:
 
 def fit(settings: TrainSettings, tuning: Tuning, free_bytes: float, pieces: int | None = None) -> TrainSettings:
     """Return ``settings`` with the largest budget that fits ``free_bytes``: everything kept and all scenes at once,
-    else fewer scenes at once, else every block computed again, which takes a third more arithmetic.
+    else fewer scenes at once, else blocks that keep only attention's results, else nothing: a third more arithmetic.
 
     What ``settings`` already save stays saved. EnvironmentProblem if not one scene fits. ``pieces``: scenes at once of
     a run that goes on; they stay, whatever fits.
@@ -162,10 +163,9 @@ def _budgets(settings: TrainSettings, pieces: int | None = None) -> Iterator[Tra
     data, scenes = settings.data, max(shape.scenes for shape in drawn_shapes(settings.data, (PATCH_PX, PATCH_PX)))
     fewer = range(min(data.scenes_at_once or scenes, scenes) - 1, 0, -1)
     counts = (data.scenes_at_once, *fewer) if pieces is None else (pieces,)
-    for again in sorted({settings.model.gradient_checkpointing, True}):
+    for kept in KEPT[KEPT.index(settings.model.kept) :]:
         for at_once in counts:
-            model = replace(settings.model, gradient_checkpointing=again)
-            yield replace(settings, model=model, data=replace(data, scenes_at_once=at_once))
+            yield replace(settings, model=settings.model.keeping(kept), data=replace(data, scenes_at_once=at_once))
 
 
 def _head_layers(config: VGGTConfig, tuning: Tuning) -> list[Layer]:
@@ -179,8 +179,12 @@ def _matrices(layers: list[Layer]) -> float:
     return float(sum(layer.fan_in * layer.out for layer in layers))
 
 
-def _saved_bytes(tuning: Tuning) -> float:
-    if tuning.kind != "basis":
-        return SAVED_BYTES[tuning.kind]
+def _saved_bytes(config: VGGTConfig, tuning: Tuning, kept: str, compiled: bool) -> float:
+    """Return the bytes that a block keeps for the backward pass, per token and channel of the width."""
+    if kept == NOTHING:
+        return RESIDUAL_BYTES
+    if kept == ATTENTION:
+        return RESIDUAL_BYTES + ATTENTION_BYTES + 4 * config.heads / config.width
     low, high = SAVED_BYTES_BASIS
-    return low + (high - low) * (tuning.rank - 32) / (256 - 32)
+    basis = low + (high - low) * (tuning.rank - 32) / (256 - 32)
+    return SAVED_BYTES.get(tuning.kind, basis) + (not compiled) * UNCOMPILED_BYTES

@@ -28,7 +28,7 @@ from megasynth_train.cost.layers import (
 )
 from megasynth_train.data.sizes import PATCH_PX, target_size
 from megasynth_train.training.settings import AdapterSettings, DataSettings, TrainSettings, head_rank
-from megasynth_train.vggt.config import VGGTConfig, named_config
+from megasynth_train.vggt.config import EVERYTHING, NOTHING, VGGTConfig, named_config
 
 ATTENTION_BACKWARD = 2.5  # times the forward pass; 2.0 in the plain formulation, whose four products a profiler counts
 
@@ -88,27 +88,27 @@ def expected_s(cost: StepCost) -> float:
     return seconds / 1e12
 
 
-def step_cost(config: VGGTConfig, shape: StepShape, tuning: Tuning, *, recompute: bool = False) -> StepCost:
+def step_cost(config: VGGTConfig, shape: StepShape, tuning: Tuning, *, kept: str = EVERYTHING) -> StepCost:
     """Return the operations of the forward and backward pass of one step of ``shape``, summed over its images.
 
-    recompute: every trained block's forward pass runs again in backward (gradient checkpointing). ConfigError if the
-    images are not whole patches.
+    kept: what trained blocks keep for the backward pass, one of KEPT; the rest of their forward pass runs again there.
+    ConfigError if the images are not whole patches.
     """
     patch = config.patch_size_px
     if shape.height_px % patch or shape.width_px % patch:
         raise ConfigError(f"image size {shape.width_px}×{shape.height_px} px: must be multiples of {patch} px")
     parts: dict[str, Work] = {}
-    again = 1.0 if recompute else 0.0
+    again, attention_again = float(kept != EVERYTHING), float(kept == NOTHING)
 
     def add(name: str, work: Work, recomputed: float = 0.0) -> None:
         parts[name] = parts.get(name, Work()) + Work(work.forward, work.backward, work.forward * recomputed)
 
     linears, attention = _encoder(config, shape, trained=tuning.kind == "all")
     add("encoder_linears", linears, again * (tuning.kind == "all"))
-    add("encoder_attention", attention, again * (tuning.kind == "all"))
-    again *= tuning.reaches_aggregator  # blocks without training in or before them are not run again
+    add("encoder_attention", attention, attention_again * (tuning.kind == "all"))
     for name, work in _aggregator(config, shape, tuning).items():
-        add(name, work, again)
+        once_more = attention_again if name.endswith("attention") else again
+        add(name, work, once_more * tuning.reaches_aggregator)  # nothing runs again for what is not trained
     heads: list[tuple[str, list[Layer]]] = []
     if config.camera_head:
         heads.append(("camera_head", camera_layers(config, shape, tuning)))
@@ -142,7 +142,7 @@ def mean_step(settings: TrainSettings, tuning: Tuning, of: Callable[[StepCost], 
     size_hw = target_size(data.width_px, (data.aspect.low + data.aspect.high) / 2, PATCH_PX)
 
     def cost(shape: StepShape) -> float:
-        return of(step_cost(config, shape, tuning, recompute=settings.model.gradient_checkpointing))
+        return of(step_cost(config, shape, tuning, kept=settings.model.kept))
 
     return mean_over_views(cost, data, size_hw)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -10,12 +13,13 @@ from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_train.training.settings import ModelSettings
 from megasynth_train.vggt.attention import resolve_attention
 from megasynth_train.vggt.block import Attention
-from megasynth_train.vggt.config import VGGTConfig
+from megasynth_train.vggt.config import EVERYTHING, VGGTConfig
 from megasynth_train.vggt.dpt_head import DPTHead
 from megasynth_train.vggt.fp8 import replace_frozen_linears
 from megasynth_train.vggt.model import VGGT, compile_model
 from megasynth_train.vggt.precision import resolve_precision
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"  # the compiler's own variable
 _FP8_CAPABILITY = 9  # of products with one scale per row
 
 
@@ -27,13 +31,15 @@ class Arithmetic:
     attention: str  # of encoder and aggregator; the camera head's, in fp32 over a few views, is always sdpa
     depth_head: str
     frozen: str
-    compile: bool
-    keep: float
+    kept: str  # of a block for the backward pass
+    cache: str  # folder of compiled code; empty if none is compiled
 
     def __str__(self) -> str:
         parts = [self.precision, f"attention {self.attention}", f"depth head {self.depth_head}"]
         parts += ["frozen weights fp8"] * (self.frozen == "fp8")
-        parts += ["compiled: the first step, and the first of another shape, wait for the compiler"] * self.compile
+        parts += [f"blocks keep {self.kept} for the backward pass"] * (self.kept != EVERYTHING)
+        if self.cache:
+            parts += [f"compiled: the first step waits for the compiler, unless its results are in {self.cache}"]
         return ", ".join(parts)
 
     def apply(self, model: VGGT) -> None:
@@ -44,10 +50,12 @@ class Arithmetic:
         for module in model.modules():
             if isinstance(module, DPTHead):
                 module.precision = self.depth_head
+        model.kept = self.kept
         if self.frozen == "fp8":
             replace_frozen_linears(model.aggregator)
-        if self.compile:
-            compile_model(model, keep=self.keep)
+        if self.cache:
+            os.environ[CACHE] = self.cache
+            compile_model(model)
 
 
 def choose_arithmetic(settings: ModelSettings, config: VGGTConfig, device: torch.device | str) -> Arithmetic:
@@ -65,9 +73,27 @@ def choose_arithmetic(settings: ModelSettings, config: VGGTConfig, device: torch
         chosen.pop() if len(chosen) == 1 else "sdpa",
         depth_head,
         settings.frozen,
-        settings.compile,
-        settings.keep,
+        settings.kept,
+        _compiler_cache() if settings.compile else "",
     )
+
+
+def _compiler_cache() -> str:
+    """Return the folder that keeps compiled code for later runs, made if need be; EnvironmentProblem if it cannot be.
+
+    By itself the compiler takes one below /tmp, which a node of a farm loses.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    folder = Path(os.environ.get(CACHE) or home / "megasynth-attr" / "compiled").absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return str(folder)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"model.compile=true keeps compiled code in {folder}, where nothing can be written ({error.strerror}); set "
+            f"the environment variable {CACHE} to a folder that lasts"
+        ) from error
 
 
 def _refuse_fp8(device: torch.device, precision: str) -> None:

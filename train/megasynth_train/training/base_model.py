@@ -25,5 +25,4 @@ def base_model(settings: ModelSettings, notes: list[str]) -> VGGT:
     else:
         model = random_model(config, settings.seed)
         notes.append(f"NOTE: checkpoint= is empty: {settings.size} starts from RANDOM weights (model.seed)")
-    model.gradient_checkpointing = settings.gradient_checkpointing
     return model

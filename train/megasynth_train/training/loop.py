@@ -56,6 +56,7 @@ from megasynth_train.training.processes import asked_to_stop, on_main
 from megasynth_train.training.run_folder import CHECKPOINTS
 from megasynth_train.training.settings import TrainSettings
 from megasynth_train.training.step_reports import Position, Reports, refuse_diverged
+from megasynth_train.vggt.config import ATTENTION, EVERYTHING, NOTHING
 from megasynth_train.vggt.model import Prediction
 from megasynth_train.vggt.precision import autocast
 
@@ -199,18 +200,19 @@ class Run:
             self._use_less_memory(len(raw.names))
 
     def _use_less_memory(self, scenes: int) -> None:
-        """Halve the pieces of a step with this many scenes, or compute blocks again; EnvironmentProblem if both are
+        """Halve the pieces of a step with this many scenes, or keep less of blocks; EnvironmentProblem if both are
         done, or if other processes are waiting for this one in the middle of the step.
         """
         at_once = min(self.scenes_at_once or scenes, scenes)
         failed = f"step {self.position.step}: the GPU ran out of memory with {at_once} of {scenes} scenes at once"
         model = self.adapted.model
-        if at_once == 1 and model.gradient_checkpointing:
+        if at_once == 1 and model.kept == NOTHING:
             raise EnvironmentProblem(
                 f"{failed} and every block computed again: lower data.views or data.width_px, or use a larger GPU"
             )
         half = (at_once + 1) // 2
-        change = f"data.scenes_at_once={half}" if at_once > 1 else "model.gradient_checkpointing=true"
+        less = self.settings.model.keeping(ATTENTION if model.kept == EVERYTHING else NOTHING)
+        change = f"data.scenes_at_once={half}" if at_once > 1 else " ".join(less.kept_words())
         if self.accelerator.num_processes > 1:
             raise EnvironmentProblem(
                 f"{failed}; a step of several processes cannot be tried again: start the run with {change}"
@@ -218,7 +220,7 @@ class Run:
         if at_once > 1:
             self.scenes_at_once = half
         else:
-            model.gradient_checkpointing = True
+            model.kept = less.kept
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         say(f"{failed}; it is tried again, and the run goes on, with {change}")

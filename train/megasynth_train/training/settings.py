@@ -8,7 +8,7 @@ from typing import Any
 from megasynth_attr.core.fields import range_setting, setting, span
 from megasynth_attr.core.ranges import Range, Uniform
 from megasynth_train.data.layouts.names import FORMATS
-from megasynth_train.vggt.config import ATTENTION_KERNELS, SIZES
+from megasynth_train.vggt.config import ATTENTION, ATTENTION_KERNELS, EVERYTHING, NOTHING, SIZES
 
 SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # only for mode=subspace
 TWO_ADAPTERS = ("pissa", "adalora", "lora_xs")  # the method's own on the aggregator, plain LoRA on the heads
@@ -83,14 +83,29 @@ class ModelSettings:
         options=["bf16", "fp8"],
         added=True,
     )
-    keep: float = setting(
-        1.0,
-        "model.compile=true: share of a block's activations kept for the backward pass; the cheapest of the others are "
-        "computed again",
-        minimum=0,
-        maximum=1,
+    keep: str = setting(
+        NOTHING,
+        "model.gradient_checkpointing=true: what blocks keep all the same: nothing, or the results of attention, which "
+        "costs most to recompute",
+        options=[NOTHING, ATTENTION],
         identity=False,
     )
+
+    @property
+    def kept(self) -> str:
+        """Return what blocks keep for the backward pass, one of KEPT."""
+        return self.keep if self.gradient_checkpointing else EVERYTHING
+
+    def keeping(self, kept: str) -> ModelSettings:
+        """Return these settings with ``kept``, one of KEPT."""
+        if kept == EVERYTHING:
+            return replace(self, gradient_checkpointing=False)
+        return replace(self, gradient_checkpointing=True, keep=kept)
+
+    def kept_words(self) -> list[str]:
+        """Return the words of the command line that say what blocks keep; none for everything."""
+        words = {ATTENTION: [f"model.keep={ATTENTION}"], NOTHING: []}
+        return [] if self.kept == EVERYTHING else ["model.gradient_checkpointing=true", *words[self.kept]]
 
 
 @dataclass(frozen=True)
@@ -301,7 +316,7 @@ class RunSettings:
     memory: str = setting(
         "off",
         "auto: keep as much for the backward pass as the GPU's free memory holds: with less of it, fewer "
-        "data.scenes_at_once, then model.gradient_checkpointing",
+        "data.scenes_at_once, then model.gradient_checkpointing with model.keep=attention, then without",
         options=["off", "auto"],
         short="memory",
         identity=False,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
-from megasynth_train.vggt.block import Block, run_block
+from megasynth_train.vggt.block import Block
 from megasynth_train.vggt.config import VGGTConfig
 from megasynth_train.vggt.encoder import Encoder
 from megasynth_train.vggt.tables import Rotation, TableCache, grid_rotation
@@ -36,17 +34,17 @@ class Aggregator(nn.Module):
         # meta device and then filled, since they are in no state dict.
         self._tables = TableCache()
 
-    def embed(self, images: Tensor, *, recompute: bool = False) -> Tensor:
-        """Return the tokens [B × S, special + patches, width] that enter the first block, of ``images`` [B,S,3,H,W]."""
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the tokens [B, S, special + patches, width] that enter the first block, of ``images`` [B,S,3,H,W]."""
         scenes, frames = images.shape[:2]
         mean, std = self._tables.get(_mean_and_std, images.device)
         images = (images - mean) / std
         # A frozen encoder keeps no activations, whoever froze it; gradients of images still pass.
         learns = images.requires_grad or any(weight.requires_grad for weight in self.patch_embed.parameters())
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            patches = self.patch_embed(images.flatten(0, 1), recompute=recompute)
+            patches = self.patch_embed(images.flatten(0, 1))
         special = (_of_every_frame(token, scenes, frames) for token in (self.camera_token, self.register_token))
-        return torch.cat((*special, patches), dim=1)
+        return torch.cat((*special, patches), dim=1).unflatten(0, (scenes, frames))
 
     def rotation(self, images: Tensor) -> Rotation:
         """Return the rotary positions of one frame's tokens."""
@@ -55,23 +53,19 @@ class Aggregator(nn.Module):
         sizes = (rows, columns, config.special_count, config.width // config.heads)
         return self._tables.get(grid_rotation, *sizes, config.rope_base, images.device)
 
-    def forward(self, images: Tensor, *, recompute: bool = False) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return one tensor [B, S, special + patches, 2 × width] per tap, of ``images`` [B, S, 3, H, W] in [0, 1].
 
         Its first half are the tokens after the tap's frame block, its second half those after the global block.
         """
-        scenes, frames = images.shape[:2]
-        run = partial(run_block, rotation=self.rotation(images), recompute=recompute)
-        # Both kinds of block see [B × S, tokens, width]: compiled code then has one size that varies.
-        tokens = self.embed(images, recompute=recompute)
-        taps = []
+        rotation, tokens, taps = self.rotation(images), self.embed(images), []
         for index in range(self.config.last_tap + 1):
             # Behind a view, a block's gradients are summed before the tap's is added: the order, so the bits, of runs
             # that 0.1.0 began.
-            in_frames = run(self.frame_blocks[index], tokens.view_as(tokens))
-            tokens = run(self.global_blocks[index], in_frames.view_as(in_frames), scenes=scenes)
+            in_frames = self.frame_blocks[index](tokens.view_as(tokens), rotation=rotation)
+            tokens = self.global_blocks[index](in_frames.view_as(in_frames), rotation=rotation, across=True)
             if index in self.config.taps:
-                taps.append(torch.cat((in_frames, tokens), dim=-1).unflatten(0, (scenes, frames)))
+                taps.append(torch.cat((in_frames, tokens), dim=-1))
         return tuple(taps)
 
 

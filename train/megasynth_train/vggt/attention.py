@@ -21,6 +21,18 @@ _MODULES = {"fa3": "flash_attn_interface", "fa4": "flash_attn.cute.interface"}
 _PACKAGES = {"fa3": "FlashAttention-3's package", "fa4": "pip install 'megasynth-attr[fast]'"}
 _OLDEST = {"cudnn": 8, "flash": 8, "fa3": 9, "fa4": 9}  # smallest major compute capability
 _NEWEST = {"fa3": 9, "fa4": 10}  # largest; for FA4 PyTorch draws the same line
+# The dear ones, whose output and log-sum-exp blocks may keep while they compute the rest again
+ATTENTION_OPERATORS = frozenset(
+    (
+        "aten::_scaled_dot_product_cudnn_attention",
+        "aten::_scaled_dot_product_efficient_attention",
+        "aten::_scaled_dot_product_flash_attention",
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "flash_attn_3::fwd",
+        "flash_attn_3::_flash_attn_forward",
+        "megasynth::fa4_forward",
+    )
+)
 
 
 def resolve_attention(kernel: str, device: torch.device | str, precision: str, head_dim: int) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from megasynth_train.vggt.attention import attend
+from megasynth_train.vggt.attention import ATTENTION_OPERATORS, attend
+from megasynth_train.vggt.config import ATTENTION, EVERYTHING
 from megasynth_train.vggt.tables import Rotation, rotate
 
 
@@ -53,12 +57,13 @@ class Attention(nn.Module):
             self.k_norm = nn.LayerNorm(width // heads, eps=1e-5)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None, scenes: int | None = None) -> Tensor:
-        """Return [batch, tokens, width] of ``x`` of that shape, of which each attends to itself.
+    def forward(self, x: Tensor, rotation: Rotation | None = None, across: bool = False) -> Tensor:
+        """Return [..., tokens, width] of ``x`` of that shape, whose tokens attend to those of their image.
 
-        ``scenes``: to all of its scene instead; these are equally many consecutive ones each.
+        ``across``: to all that share their first index, a scene's. Then the axes of scenes and images stay apart up to
+        the kernel: where compiled code knows neither size it would divide by both to find an element.
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)  # each [batch, tokens, heads, head_dim]
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)  # each [..., tokens, heads, head_dim]
         if self.qk_norm:  # in float32 on every device: CUDA's autocast does that, the CPU's does not
             q, k = self.q_norm(q.float()), self.k_norm(k.float())
         if rotation is not None:
@@ -66,16 +71,19 @@ class Attention(nn.Module):
         # The backward pass keeps v, and a view keeps the whole qkv (8 GiB at 32 × 518² px). Compiled code keeps that
         # anyway, for the norms, and needs no copy.
         q, k, v = q.to(v.dtype), k.to(v.dtype), v if torch.compiler.is_compiling() else v.contiguous()
-        if scenes is not None:
-            q, k, v = (of.reshape(scenes, -1, *of.shape[2:]) for of in (q, k, v))
+        q, k, v = (of.flatten(1, -3) if across else of.flatten(0, -4) for of in (q, k, v))
         return self.proj(attend(q, k, v, self.kernel).reshape(x.shape))
 
 
 class Block(nn.Module):
-    """x + ls1(attention(norm1(x))), then x + ls2(mlp(norm2(x)))."""
+    """x + ls1(attention(norm1(x))), then x + ls2(mlp(norm2(x))).
+
+    ``kept``, one of KEPT: what stays for the backward pass; the rest is computed again there, in compiled code too.
+    """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, *, eps: float = 1e-5, qk_norm: bool = False) -> None:
         super().__init__()
+        self.kept = EVERYTHING
         self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attn = Attention(width, heads, qk_norm=qk_norm)
         self.ls1 = LayerScale(width)
@@ -83,22 +91,27 @@ class Block(nn.Module):
         self.mlp = Mlp(width, int(width * mlp_ratio), width)
         self.ls2 = LayerScale(width)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None, scenes: int | None = None) -> Tensor:
-        """Return [batch, tokens, width] of ``x`` of that shape; float32 in, float32 out, under autocast too."""
-        x = x + self.ls1(self.attn(self.norm1(x), rotation, scenes))
+    def forward(self, x: Tensor, rotation: Rotation | None = None, across: bool = False) -> Tensor:
+        """Return [..., tokens, width] of ``x`` of that shape; float32 in, float32 out, under autocast too.
+
+        Tokens attend to those of their image, or with ``across`` to all that share their first index, their scene.
+        """
+        if self.kept == EVERYTHING or not torch.is_grad_enabled():
+            return self._transform(x, rotation, across)
+        if self.kept == ATTENTION:
+            return _again(self._transform, x, rotation, across, context_fn=_ATTENTION_STAYS)
+        return _again(self._transform, x, rotation, across)
+
+    def _transform(self, x: Tensor, rotation: Rotation | None, across: bool) -> Tensor:
+        x = x + self.ls1(self.attn(self.norm1(x), rotation, across))
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 
-def run_block(
-    block: nn.Module,
-    x: Tensor,
-    rotation: Rotation | None = None,
-    scenes: int | None = None,
-    *,
-    recompute: bool = False,
-) -> Tensor:
-    """Return ``block(x, rotation, scenes)``; ``recompute``: nothing inside the block is kept for the backward pass."""
-    if recompute and torch.is_grad_enabled():
-        # nothing is drawn at random
-        return checkpoint(block, x, rotation, scenes, use_reentrant=False, preserve_rng_state=False)
-    return block(x, rotation, scenes)
+def _stays(context: object, operator: Any, *_: object, **__: object) -> CheckpointPolicy:
+    """Say what to do with an operator's result: attention's output and log-sum-exp stay."""
+    kept = operator.name() in ATTENTION_OPERATORS
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+_again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)  # nothing is drawn at random
+_ATTENTION_STAYS = partial(create_selective_checkpoint_contexts, _stays)

@@ -37,11 +37,13 @@ class CameraHead(nn.Module):
         """
         camera = self.token_norm(last_tap[:, :, 0])
         plain = F.layer_norm(camera, camera.shape[-1:], eps=1e-6)
+        # contiguous, as later poses are: compiled code then serves all iterations
+        start = self.empty_pose_tokens.expand(*camera.shape[:2], -1).contiguous()
         pose: Tensor | None = None
         encodings = []
         for _ in range(self.iterations):
             # before its activation, and detached: each iteration learns only its own delta
-            previous = self.empty_pose_tokens.expand(*camera.shape[:2], -1) if pose is None else pose.detach()
+            previous = start if pose is None else pose.detach()
             delta = self.refine(camera, plain, previous)
             pose = delta if pose is None else previous + delta
             encodings.append(torch.cat((pose[..., :_LINEAR], pose[..., _LINEAR:].relu()), dim=-1))

@@ -73,12 +73,15 @@ def weights_hash(model: nn.Module) -> str:
     The point head is left out: adapters never touch it, so whether it is loaded must not decide whether an adapter
     fits. Take it before an adapter is attached and before ``store_frozen_in_bf16``.
     """
+    return tensors_hash({name: own for name, own in model.state_dict().items() if not name.startswith("point_head.")})
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 (hex) of names, types, shapes and bytes, sorted by name."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name.startswith("point_head."):
-            continue
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

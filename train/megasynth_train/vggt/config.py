@@ -13,6 +13,7 @@ from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.resources import resource_dir
 
 ATTENTION_KERNELS = ("auto", "sdpa", "cudnn", "flash", "fa3", "fa4")  # that attention.py can call
+KEPT = EVERYTHING, ATTENTION, NOTHING = ("everything", "attention", "nothing")  # of a block, for the backward pass
 HEADS = ("camera_head", "depth_head", "point_head")  # that a model may have or lack
 _MAY_BE_0 = ("register_count", "encoder_register_count", "encoder_layer_scale", "layer_scale", "token_std")
 

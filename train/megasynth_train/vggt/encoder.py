@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from megasynth_train.vggt.block import Block, run_block
+from megasynth_train.vggt.block import Block
 from megasynth_train.vggt.config import VGGTConfig
 
 _EPS = 1e-6  # of every LayerNorm in the encoder; the rest of the model has 1e-5
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         grid = F.interpolate(grid, size=(rows, columns), mode="bicubic", antialias=True, align_corners=False)
         return torch.cat((stored[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2).to(stored.dtype)), dim=1)
 
-    def forward(self, images: Tensor, *, recompute: bool = False) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return the normalised patch tokens [N, patches, width] of normalised ``images`` [N, 3, H, W]."""
         rows, columns = (size // self.patch_size_px for size in images.shape[-2:])
         positions = self.positions(rows, columns)
@@ -60,5 +60,5 @@ class Encoder(nn.Module):
         registers = self.register_tokens.expand(len(patches), -1, -1)  # without a position
         tokens = torch.cat((cls, registers, patches), dim=1)
         for block in self.blocks:
-            tokens = run_block(block, tokens, recompute=recompute)
+            tokens = block(tokens)
         return self.norm(tokens[:, -patches.shape[1] :])

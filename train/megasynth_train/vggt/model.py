@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.vggt.aggregator import Aggregator
@@ -34,19 +36,27 @@ class Prediction:
 
 
 class VGGT(nn.Module):
-    """The model; its state dict has the published names and shapes, without the track head.
-
-    ``gradient_checkpointing``: blocks of encoder and aggregator are computed again in the backward pass, not kept.
-    """
+    """The model; its state dict has the published names and shapes, without the track head."""
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
         self.config = config
-        self.gradient_checkpointing = False
         self.aggregator = Aggregator(config)
         self.camera_head = CameraHead(config) if config.camera_head else None
         self.depth_head = DPTHead(config, outputs=2) if config.depth_head else None
         self.point_head = DPTHead(config, outputs=4) if config.point_head else None
+
+    @property
+    def kept(self) -> str:
+        """Return what blocks of encoder and aggregator keep for the backward pass, one of KEPT; may be set."""
+        block: Block = self.aggregator.frame_blocks[0]  # type: ignore[assignment]
+        return block.kept
+
+    @kept.setter
+    def kept(self, value: str) -> None:
+        for module in self.aggregator.modules():
+            if isinstance(module, Block):
+                module.kept = value
 
     def forward(self, images: Tensor) -> Prediction:
         """Return the prediction for ``images``, float [B, S, 3, H, W] (or [S, 3, H, W]: one scene), RGB in [0, 1].
@@ -56,7 +66,7 @@ class VGGT(nn.Module):
         if images.ndim == 4:
             images = images.unsqueeze(0)
         self._check(images)
-        taps = self.aggregator(images, recompute=self.gradient_checkpointing)
+        taps = self.aggregator(images)
         size_hw = (images.shape[-2], images.shape[-1])
         poses: tuple[Tensor, ...] = ()
         depth = depth_confidence = points = points_confidence = None
@@ -89,34 +99,46 @@ def freeze_encoder(model: VGGT) -> None:
     model.aggregator.patch_embed.requires_grad_(False)
 
 
-def compile_model(
-    model: nn.Module, *, backend: str = "inductor", dynamic: bool | None = None, keep: float = 1.0
-) -> int:
+def compile_model(model: nn.Module, *, backend: str = "inductor") -> int:
     """Compile in place, with ``torch.compile``, every block, an iteration of the camera head and the dense heads.
 
     Returns how many parts there are. Names in the state dict stay. Adapt the model first: an adapter inside a part is
-    compiled with it. ``dynamic`` None compiles for the first shape met, and for any once it changes. Of what a part
-    keeps for the backward pass, ``keep`` is the share that stays; the cheapest of the rest are computed again.
+    compiled with it. Code is made once for every kind of part, for any number of scenes and views; the size of the
+    images is that of the first ones until it changes.
     """
     # All blocks share one forward, and PyTorch stops compiling a function after 8 variants (encoder, frame and global
-    # blocks, each with and without gradients and in several shapes), silently but for a warning.
+    # blocks, each with and without gradients, one scene or more), silently but for a warning.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _COMPILED_VARIANTS)
-    torch._functorch.config.activation_memory_budget = keep  # read when a part is compiled, at its first call
-    compiled = partial(torch.compile, backend=backend, dynamic=dynamic)
     parts = list(model.modules())
     trunk = {block for head in parts if isinstance(head, CameraHead) for block in head.trunk}
     count = 0
     for part in parts:
         if isinstance(part, Block) and part not in trunk:
-            part.compile(backend=backend, dynamic=dynamic)
+            part.forward = _compiled(part.forward, 2, backend)  # type: ignore[method-assign]
         elif isinstance(part, CameraHead):
-            part.refine = compiled(part.refine)  # type: ignore[method-assign]
+            part.refine = _compiled(part.refine, 1, backend)  # type: ignore[method-assign]
         elif isinstance(part, DPTHead):
-            part.pixels = compiled(part.pixels)  # type: ignore[method-assign]
+            part.pixels = _compiled(part.pixels, 2, backend)  # type: ignore[method-assign]
         else:
             continue
         count += 1
     return count
+
+
+def _compiled(function: Callable[..., Tensor], fixed: int, backend: str) -> Callable[..., Tensor]:
+    """Return ``function``, compiled for any sizes of its positional tensors but those of their last ``fixed`` axes.
+
+    Known from the start: PyTorch would compile for the first sizes alone, and again once another number is met.
+    """
+    compiled: Callable[..., Tensor] = torch.compile(function, backend=backend)
+
+    def call(*inputs: Any, **others: Any) -> Tensor:
+        for leaf in tree_leaves(inputs):
+            if isinstance(leaf, Tensor):
+                torch._dynamo.maybe_mark_dynamic(leaf, list(range(leaf.ndim - fixed)))
+        return compiled(*inputs, **others)
+
+    return call
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -71,13 +71,9 @@ def rotation_of(positions: Tensor, head_dim: int, base: float) -> Rotation:
 
 
 def rotate(heads: Tensor, rotation: Rotation) -> Tensor:
-    """Return queries or keys [batch, frames × tokens, heads, head_dim] turned by their tokens' positions.
-
-    The table covers one frame and is repeated over the frames by broadcasting, never in memory.
-    """
-    framed = heads.reshape(-1, rotation.cos.shape[0], *heads.shape[2:])
-    partners = framed.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
-    return torch.addcmul(framed * rotation.cos, partners, rotation.sin).reshape(heads.shape)
+    """Return queries or keys [..., tokens, heads, head_dim] of images turned by their tokens' positions."""
+    partners = heads.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
+    return torch.addcmul(heads * rotation.cos, partners, rotation.sin)
 
 
 def map_coordinates(width: int, height: int, aspect: float, device: torch.device) -> tuple[Tensor, Tensor]:
