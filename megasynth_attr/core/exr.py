@@ -68,8 +68,7 @@ def decode_exr(data: bytes) -> dict[str, np.ndarray]:
             column = 0
             for channel, kind in part.channels:
                 last = column + part.width * kind.itemsize
-                prefix = f"{part.name}." if part.name and not channel.startswith(f"{part.name}.") else ""
-                images[prefix + channel] = np.ascontiguousarray(rows[:, column:last]).view(kind)
+                images[_full_name(part.name, channel)] = np.ascontiguousarray(rows[:, column:last]).view(kind)
                 column = last
     except (struct.error, ValueError, IndexError, KeyError, zlib.error) as error:
         raise error if isinstance(error, ExrError) else ExrError(f"cut off or damaged ({error})") from error
@@ -117,6 +116,10 @@ def encode_exr(channels: Mapping[str, np.ndarray], compression: str = "zip") -> 
 
 def _packed(name: str, kind: str, value: bytes) -> bytes:
     return name.encode() + b"\0" + kind.encode() + b"\0" + struct.pack("<i", len(value)) + value
+
+
+def _full_name(part: str, channel: str) -> str:
+    return f"{part}.{channel}" if part and not channel.startswith(f"{part}.") else channel
 
 
 def _read_headers(data: bytes) -> tuple[list[_Part], int, bool]:
@@ -238,7 +241,12 @@ def decode_rarer_exr(content: bytes, path: Path) -> dict[str, np.ndarray]:
 
         try:
             with OpenEXR.File(str(path), separate_channels=True) as image:
-                return {name: channel.pixels for name, channel in image.channels().items()}
+                several = len(image.parts) > 1
+                return {
+                    _full_name(part.name() if several else "", name): channel.pixels
+                    for part in image.parts
+                    for name, channel in part.channels.items()
+                }
         except Exception as theirs:  # its C++ code raises whatever it likes on damaged files
             raise ExrError(f"{ours}; OpenEXR: {theirs}") from theirs
 

@@ -148,6 +148,18 @@ def read_regular(path: StoredFile, most_bytes: int = MOST_BYTES) -> bytes:
         return file.read()
 
 
+def refuse_web_page(content: bytes, path: StoredFile) -> None:
+    """Raise DatasetError if the bytes of a file are a web page, or the pointer that stands for a large file in Git."""
+    start = content[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise DatasetError(
+            f"{path} is a web page, not data: a site that wants you to log in or to accept its terms sends one "
+            "instead; do that, then download the file again"
+        )
+    if start.startswith(b"version https://git-lfs"):
+        raise DatasetError(f"{path} is a Git LFS pointer, not data; run git lfs pull where you cloned it")
+
+
 def decode_json(text: str, where: str) -> Any:
     """Return the value in a JSON text; DatasetError unless it is valid and ``unusable`` finds nothing in it."""
     try:
@@ -184,7 +196,9 @@ def unusable(value: Any, most_values: float = math.inf, finite: bool = True) -> 
 def read_json(path: StoredFile, expected_format: str | None = None) -> dict[str, Any]:
     """Return the object in a JSON file; DatasetError if it is missing, damaged or of another ``format``."""
     try:
-        record = decode_json(read_regular(path).decode(), str(path))
+        content = read_regular(path)
+        refuse_web_page(content, path)
+        record = decode_json(content.decode(), str(path))
     except FileNotFoundError:
         raise DatasetError(f"{path} is missing") from None
     except (OSError, UnicodeDecodeError) as error:

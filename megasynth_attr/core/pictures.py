@@ -16,7 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import StoredFile, read_regular
+from megasynth_attr.core.files import StoredFile, read_regular, refuse_web_page
 from megasynth_attr.core.pages.words import listed
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # what is looked for in a folder of pictures
@@ -106,11 +106,13 @@ def left_out(files: Sequence[Path], before: str) -> str:
 def read_content(path: StoredFile, advice: str) -> bytes:
     """Return a file's bytes; DatasetError, ending with ``advice``, if it is missing or cannot be read."""
     try:
-        return read_regular(path)
+        content = read_regular(path)
     except FileNotFoundError:
         raise DatasetError(f"{path} is missing; {advice}") from None
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error.strerror}); {advice}") from None
+    refuse_web_page(content, path)
+    return content
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.run_folder import read_record
 from megasynth_train.adapters import storage
 from megasynth_train.compare.manifest import COMPARISON
-from megasynth_train.data.paper_layout import read_cameras
+from megasynth_train.data.layouts.paper import read_scene
+from megasynth_train.data.layouts.view import Reading
 from megasynth_train.subspace import result_folder
 from megasynth_train.training import checkpoints, run_folder
 from megasynth_train.training.cluster_manifest import CLUSTER
@@ -56,4 +57,4 @@ def test_pictures_of_the_papers_layout(tmp_path: Path, name: str) -> None:
     frame = {"file_path": name, "w2c": pose, "fx": 9, "fy": 9, "cx": 4, "cy": 4, "w": 8, "h": 8}
     write(tmp_path / "opencv_cameras.json", {"frames": [frame]})
     with pytest.raises(DatasetError, match="cannot be used as a name"):
-        read_cameras(tmp_path)
+        read_scene(tmp_path, Reading())

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.images import read_image, write_depth, write_png
 from megasynth_train.data import cache as cache_module
 from megasynth_train.data import loader as loader_module
-from megasynth_train.data import paper_layout, scene
 from megasynth_train.data.cache import FrameCache, open_cache
+from megasynth_train.data.layouts import ours as our_layout
+from megasynth_train.data.layouts.view import FileView
 from megasynth_train.data.loader import StepLoader
 from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import open_sources
@@ -65,7 +67,7 @@ def no_decoding(monkeypatch):
         raise AssertionError("a frame was decoded")
 
     def forbid():
-        for kind in (scene._OurFrame, paper_layout.PaperFrame):
+        for kind in (our_layout.OurView, FileView):
             monkeypatch.setattr(kind, "decode", refuse)
 
     return forbid
@@ -87,7 +89,7 @@ class TestEqual:
         assert loaded(ours, cache=str(tmp_path)) == reference
 
     def test_the_library_reads_what_we_read(self, ours, reference, monkeypatch):
-        monkeypatch.setattr(scene, "decode_intact_exr", scene.decode_exr)
+        monkeypatch.setattr(our_layout, "decode_intact_exr", our_layout.decode_exr)
         assert loaded(ours) == reference
 
     def test_it_is_no_part_of_a_run(self):
@@ -98,8 +100,10 @@ class TestEqual:
 class TestChangedFiles:
     """What was kept never hides what has become of a file."""
 
-    @pytest.mark.parametrize("layout", ["ours", "paper"])
-    @pytest.mark.parametrize("kind", ["missing", "truncated", "size", "nan"])
+    @pytest.mark.parametrize(
+        ("layout", "kind"),
+        [*product(("ours", "paper"), ("missing", "truncated", "size")), ("ours", "negative")],
+    )
     def test_unreadable_files_are_named_as_without_a_cache(self, ours_copy, paper_copy, tmp_path, layout, kind):
         source, cache = ours_copy if layout == "ours" else paper_copy, str(tmp_path / "cache")
         loaded(source, cache=cache)
@@ -138,19 +142,19 @@ class TestChangedFiles:
         """It complains on its own about damaged ones."""
         for file in ours_copy.glob("scenes/*/*/depth/*.exr"):
             file.write_bytes(file.read_bytes()[:-1] + b"x")
-        monkeypatch.setattr(scene, "decode_intact_exr", None)
+        monkeypatch.setattr(our_layout, "decode_intact_exr", None)
         with pytest.raises(DatasetError, match=r"\.exr cannot be read"):
             loaded(ours_copy)
 
     def test_a_file_that_goes_while_it_is_decoded(self, ours_copy, tmp_path, reference, monkeypatch):
-        decode = scene._OurFrame.decode
+        decode = our_layout.OurView.decode
 
         def decoded_and_gone(frame):
             arrays = decode(frame)
             frame.view.file("rgb").unlink()
             return arrays
 
-        monkeypatch.setattr(scene._OurFrame, "decode", decoded_and_gone)
+        monkeypatch.setattr(our_layout.OurView, "decode", decoded_and_gone)
         assert loaded(ours_copy, steps=1, cache=str(tmp_path / "cache")) == reference[:1]
         assert not frames_in(tmp_path / "cache")
 

@@ -31,8 +31,10 @@ class FrameArrays:
 
 
 class StoredFrame(Protocol):
-    """One view on disk, of either layout."""
+    """One view on disk, of any layout."""
 
+    @property
+    def picture(self) -> StoredFile: ...
     @property
     def image_size_hw(self) -> tuple[int, int]: ...
     @property
@@ -83,8 +85,13 @@ def check_camera(
     if not finite or min(intrinsics[0, 0], intrinsics[1, 1]) <= 0:
         raise DatasetError(f"{where}: a focal length is not positive or a number is not finite")
     distance = np.abs(rotation @ rotation.T - np.eye(3)).max()
-    if distance > _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+    if distance > _ROTATION_TOLERANCE:
         raise DatasetError(f"{where}: the 3×3 part of world-to-camera is not a rotation (R Rᵀ: off by {distance:.2g})")
+    if np.linalg.det(rotation) < 0:
+        raise DatasetError(
+            f"{where}: the 3×3 part of world-to-camera is not a rotation: it mirrors, so the axes of the world or of "
+            "the camera are left-handed; turn one of them round"
+        )
     height, width = image_size_hw
     if not (0 < intrinsics[0, 2] < width and 0 < intrinsics[1, 2] < height):
         raise DatasetError(

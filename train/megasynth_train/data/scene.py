@@ -1,39 +1,34 @@
-"""One scene on disk, of either layout, as training uses it."""
+"""One scene on disk, of any layout, as training and evaluation use it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
-from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.exr import decode_exr, decode_intact_exr
-from megasynth_attr.core.files import sha256_of
-from megasynth_attr.dataset import paths
-from megasynth_attr.dataset.paths import RENDER_ANEW
-from megasynth_attr.dataset.reader import SceneData, View
-from megasynth_attr.dataset.scene_files import size_and_time
-from megasynth_train.data import paper_layout
 from megasynth_train.data.cache import FrameCache
-from megasynth_train.data.frames import FrameArrays, StoredFrame, check_camera, check_depth, over_background
+from megasynth_train.data.frames import FrameArrays, StoredFrame
+from megasynth_train.data.layouts import ours
+from megasynth_train.data.layouts.choose import LAYOUTS, OURS
+from megasynth_train.data.layouts.view import Reading, SceneViews
 
-OURS, PAPER = "megasynth-attr", "paper"
+_KEPT = 32  # scenes whose cameras a process remembers
 
 
 @dataclass(frozen=True)
 class TrainingScene:
-    """One scene on disk, of either layout. Small: files are opened when views are read."""
+    """One scene on disk, of any layout. Small: files are opened when views are read."""
 
     name: str  # <dataset or category>/<scene>
     folder: Path  # or archive
-    layout: str  # OURS or PAPER
-    identity: str  # hashed for the split: the hash of scene.json, or the name in the paper's layout
-    digest: str  # SHA-256 of scene.json or opencv_cameras.json
+    layout: str  # OURS or the name of another layout
+    identity: str  # hashed for the split: the hash of scene.json, or the name in other layouts
+    digest: str  # SHA-256 of scene.json or of the cameras
     view_count: int
     image_size_hw: tuple[int, int]
+    reading: Reading = Reading()
+    skipped: tuple[str, ...] = ()  # what was left out of it, and why
 
     def read_views(self, views: Sequence[int]) -> list[FrameArrays]:
         """Return these views in this order; DatasetError naming the file that is missing or damaged."""
@@ -41,17 +36,16 @@ class TrainingScene:
 
     def each_view(self, views: Sequence[int], cache: FrameCache | None = None) -> Iterator[FrameArrays]:
         """Yield what ``read_views`` returns, one by one, taken from ``cache`` where that has it."""
-        for frame in self._stored(views):
+        stored = self.stored_views()
+        for frame in (stored[view] for view in views):
             rgb, depth_z = frame.decode() if cache is None else cache.read(frame)
             yield FrameArrays(rgb, depth_z, frame.intrinsics, frame.camera_from_world)
 
-    def _stored(self, views: Sequence[int]) -> list[StoredFrame]:
-        if self.layout == PAPER:
-            frames = paper_layout.read_cameras(self.folder)
-            return [frames[view] for view in views]
-        scene = SceneData(self.folder)
-        own = scene.views
-        return [_OurFrame(scene, own[view]) for view in views]
+    def stored_views(self) -> Sequence[StoredFrame]:
+        """Return all views, not decoded: pictures, cameras, and what reads them."""
+        if self.layout == OURS:
+            return ours.read_views(self.folder)
+        return _read(self.layout, self.folder, self.reading, self.digest).views
 
 
 @dataclass(frozen=True)
@@ -64,68 +58,20 @@ class BadScene:
 
 def our_scene(name: str, folder: Path) -> TrainingScene:
     """Return a scene of the generator; DatasetError naming what is missing or wrong with its cameras."""
-    data = SceneData(folder)
-    file = data.file(paths.SCENE_FILE)
-    if not file.is_file():
-        raise DatasetError(f"{file} is missing; {RENDER_ANEW}")
-    size = data.cameras["height_px"], data.cameras["width_px"]
-    for i, pose in enumerate(data.camera_from_world):
-        check_camera(data.intrinsics, pose, size, f"{folder / paths.CAMERAS_FILE}, view {i}")
-    digest = sha256_of(file)
-    return TrainingScene(name, folder, OURS, digest, digest, len(data.camera_from_world), size)
+    digest, views, size = ours.read_scene(folder)
+    return TrainingScene(name, folder, OURS, digest, digest, views, size)
 
 
-def paper_scene(name: str, folder: Path) -> TrainingScene:
-    """Return a scene folder in the paper's layout; DatasetError naming what is wrong with its cameras."""
-    frames = paper_layout.read_cameras(folder)
-    digest = sha256_of(folder / paper_layout.CAMERAS_FILE)
-    return TrainingScene(name, folder, PAPER, name, digest, len(frames), frames[0].image_size_hw)
+def outside_scene(layout: str, folder: Path, reading: Reading) -> TrainingScene:
+    """Return a scene folder of another layout; DatasetError naming what is wrong with it."""
+    scene = LAYOUTS[layout].read(folder, reading)
+    digest = LAYOUTS[layout].digest(folder, scene)
+    name = f"{folder.parent.name}/{folder.name}"
+    size = scene.views[0].image_size_hw
+    return TrainingScene(name, folder, layout, name, digest, len(scene.views), size, reading, scene.skipped)
 
 
-@dataclass(frozen=True)
-class _OurFrame:
-    """One view of a scene of the generator; a ``StoredFrame``."""
-
-    scene: SceneData
-    view: View
-
-    @property
-    def image_size_hw(self) -> tuple[int, int]:
-        return self.view.height_px, self.view.width_px
-
-    @property
-    def intrinsics(self) -> np.ndarray:
-        return self.view.intrinsics
-
-    @property
-    def camera_from_world(self) -> np.ndarray:
-        return self.view.camera_from_world
-
-    def decode(self) -> tuple[np.ndarray, np.ndarray]:
-        rgb, depth_z = over_background(self.view.picture), self.view.depth_by(self._decode_exr)
-        return rgb, check_depth(depth_z, self.scene.path / self._names[1])
-
-    def stamp(self) -> str:
-        """Return what checksums.json says of both files, with their sizes and times; neither is read."""
-        try:
-            files = [(self.scene.checksums[name].sha256, *size_and_time(self.scene.file(name))) for name in self._names]
-        except (OSError, DatasetError, KeyError):  # reading will name what is wrong
-            return ""
-        return f"ours|{files}"
-
-    def is_intact(self) -> bool:
-        try:
-            return not any(self.scene.change(name) for name in self._names)
-        except (OSError, DatasetError):  # it has just gone
-            return False
-
-    @property
-    def _names(self) -> list[str]:
-        return [paths.layer_file(layer, self.view.index) for layer in ("rgb", "depth")]
-
-    def _decode_exr(self, content: bytes) -> dict[str, np.ndarray]:
-        try:
-            written = self.scene.checksums[self._names[1]].sha256
-        except (DatasetError, KeyError):  # nothing else needs that file
-            written = ""
-        return (decode_intact_exr if hashlib.sha256(content).hexdigest() == written else decode_exr)(content)
+@lru_cache(maxsize=_KEPT)
+def _read(layout: str, folder: Path, reading: Reading, digest: str) -> SceneViews:
+    """Return a scene's views. ``digest`` only tells scenes apart whose files changed since the last look."""
+    return LAYOUTS[layout].read(folder, reading)

@@ -19,10 +19,11 @@ from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.paths import RENDER_REST
 from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
-from megasynth_train.data import paper_layout
 from megasynth_train.data.cache import check_cache
+from megasynth_train.data.layouts.choose import OURS, choose
+from megasynth_train.data.layouts.view import Reading
 from megasynth_train.data.plan import available_views, usable_views
-from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, paper_scene
+from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, outside_scene
 from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.settings import DataSettings
 
@@ -46,8 +47,9 @@ class TrainingData:
 def open_sources(settings: DataSettings) -> TrainingData:
     """Return the scenes of all ``settings.sources``, split.
 
-    A source is a dataset of ours, an experiment of them, or a folder in the paper's layout. Scenes with fewer views
-    than the least of ``settings.views`` are left out and counted in ``notes`` (kept with ``duplicate_views``).
+    A source is a dataset of ours, an experiment of them, or a folder in another layout (``layouts/choose.py``).
+    Scenes with fewer views than the least of ``settings.views`` are left out and counted in ``notes`` (kept with
+    ``duplicate_views``).
     Raises ConfigError for settings that cannot be met, DatasetError for a source without complete scenes or, unless
     ``on_bad_file`` is "skip", with a damaged one.
     """
@@ -110,29 +112,18 @@ def split(
 
 def _open_source(root: Path, settings: DataSettings, notes: list[str]) -> tuple[list[_Named], list[str]]:
     """Return the chosen scenes of one folder, not yet read, and the fingerprints of its datasets."""
-    if not root.is_dir():
-        what = "this is a file; name a folder" if root.exists() else "there is no such folder"
-        several = "; name several folders one by one, data=a data=b" if str(root).endswith("]") else ""
-        raise DatasetError(f"data={root}: {what}{several}")
-    if (root / paths.DATASET_FILE).is_file():
-        datasets = [open_dataset(root)]
-    elif any(root.glob(f"*/{paths.DATASET_FILE}")):
-        datasets = open_experiment(root)
-    else:
-        folders = paper_layout.find_scenes(root)
-        if not folders:
-            raise DatasetError(
-                f"{root} holds no dataset ({paths.DATASET_FILE}), no experiment, and no scene in the paper's layout "
-                f"(<category>/<scene>/{paper_layout.CAMERAS_FILE})"
-            )
-        chosen = parse_indices(settings.scenes, len(folders), "data.scenes")
-        return [_named(paper_scene, f"{folders[i].parent.name}/{folders[i].name}", folders[i]) for i in chosen], []
+    found = choose(root, settings.format)
+    if found.layout != OURS:
+        reading = Reading(settings.depth_unit, settings.scaled_rotation)
+        chosen = parse_indices(settings.scenes, len(found.folders), "data.scenes")
+        return [_outside(found.layout, found.folders[i], reading) for i in chosen], []
+    datasets = [open_dataset(root)] if (root / paths.DATASET_FILE).is_file() else open_experiment(root)
     scenes = [scene for dataset in datasets for scene in _scenes_of(dataset, settings, notes)]
     return scenes, [str(dataset.record.get("fingerprint", "")) for dataset in datasets]
 
 
-def _named(read: Callable[[str, Path], TrainingScene], name: str, folder: Path) -> _Named:
-    return name, partial(read, name, folder)
+def _outside(layout: str, folder: Path, reading: Reading) -> _Named:
+    return f"{folder.parent.name}/{folder.name}", partial(outside_scene, layout, folder, reading)
 
 
 def _scenes_of(dataset: Dataset, settings: DataSettings, notes: list[str]) -> list[_Named]:
@@ -142,7 +133,8 @@ def _scenes_of(dataset: Dataset, settings: DataSettings, notes: list[str]) -> li
         raise DatasetError(f"{dataset.path} has no complete scene (data.scenes={settings.scenes}); {RENDER_REST}")
     if len(scenes) < len(wanted):
         notes.append(f"{dataset.path} is incomplete: {len(scenes)} of {len(wanted)} scenes; {RENDER_REST}")
-    return [_named(our_scene, f"{dataset.path.name}/{scene.name}", scene.path) for scene in scenes]
+    names = [f"{dataset.path.name}/{scene.name}" for scene in scenes]
+    return [(name, partial(our_scene, name, scene.path)) for name, scene in zip(names, scenes, strict=True)]
 
 
 def _all_read(named: Iterable[_Named], skip: bool, bad: list[BadScene]) -> list[TrainingScene]:

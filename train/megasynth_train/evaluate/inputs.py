@@ -69,6 +69,9 @@ def select_scenes(settings: EvaluateSettings) -> Selection:
     data: TrainingData = open_sources(
         DataSettings(
             sources=settings.data,
+            format=settings.format,
+            depth_unit=settings.depth_unit,
+            scaled_rotation=settings.scaled_rotation,
             scenes=settings.scenes,
             validation_share=share,
             views=Uniform(1, 1),  # any scene with a view can be evaluated

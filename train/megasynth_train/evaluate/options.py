@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import setting
-from megasynth_train.training.settings import ModelSettings
+from megasynth_train.training.settings import (
+    ModelSettings,
+    depth_unit_setting,
+    format_setting,
+    scaled_rotation_setting,
+)  # fmt: skip
 
 SPLITS = ("all", "validation", "training")
 MIN_POINTS = 100  # fewer are not enough to judge a scene
@@ -18,11 +23,14 @@ class MeasureSettings:
 
     data: tuple[str, ...] = setting(
         (),
-        "folders: datasets, experiments, or scenes in the paper's layout",
+        "folders: datasets, experiments, or scenes in another layout (docs/own-data.md)",
         short="test",
         literal=True,
         identity=False,
     )
+    format: str = format_setting()
+    depth_unit: float = depth_unit_setting()
+    scaled_rotation: bool = scaled_rotation_setting()
     basis: str = setting("", "adapters of mode=subspace: file of their basis, if it was moved since training")
     split: str = setting("all", "which scenes: all, or one side of training's split", options=SPLITS)
     validation_share: float = setting(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from megasynth_attr.core.fields import range_setting, setting, span
 from megasynth_attr.core.ranges import Range, Uniform
+from megasynth_train.data.layouts.choose import FORMATS
 from megasynth_train.vggt.config import ATTENTION_KERNELS, SIZES
 
 SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # only for mode=subspace
@@ -14,6 +16,31 @@ OWN_HEADS = (*TWO_ADAPTERS, "subspace")  # rank is not the rank of the heads
 DEFAULT_HEAD_RANK = 16
 # full saves the frozen weights too, which must stay float32; DoRA uses the norms of the base weight itself
 NEED_FLOAT32_WEIGHTS = ("full", "dora")
+
+
+def format_setting() -> Any:
+    """Return the field that names the layout of the data."""
+    return setting(
+        "auto", "layout of the folders; auto: the one they are found to have", options=FORMATS, identity=False
+    )
+
+
+def depth_unit_setting() -> Any:
+    """Return the field for the unit of depth files, which not every layout knows."""
+    return setting(
+        0.0,
+        "other layouts than ours: scene units per number in a depth file, e.g. 0.001 for millimetres; 0: as the "
+        "layout says",
+        minimum=0,
+        added=True,
+    )
+
+
+def scaled_rotation_setting() -> Any:
+    """Return the field that accepts poses with a scale."""
+    return setting(
+        False, "other layouts than ours: divide the scale out of rotations instead of refusing them", added=True
+    )
 
 
 @dataclass(frozen=True)
@@ -72,11 +99,14 @@ class DataSettings:
 
     sources: tuple[str, ...] = setting(
         (),
-        "folders: datasets, experiments, or scenes in the paper's layout",
+        "folders: datasets, experiments, or scenes in another layout (docs/own-data.md)",
         short="data",
         literal=True,
         identity=False,
     )
+    format: str = format_setting()
+    depth_unit: float = depth_unit_setting()
+    scaled_rotation: bool = scaled_rotation_setting()
     scenes: str = setting("all", "scenes of each source by number: all, 0-9, 0,3,7")
     validation_share: float = setting(
         0.1, "share of scenes held out, chosen by the hash of the scene", minimum=0, maximum=0.9
