@@ -83,17 +83,19 @@ def open_library(config: Config, cache_dir: Path) -> Library:
 
 
 def _check_scan_count(config: Config, scans: Mapping[str, ScanRecord]) -> None:
-    """Raise ConfigError if selected scenes would be copies of others: meshes used up, and nothing else varies."""
+    """Raise ConfigError if selected scenes would show a mesh again where none should be: the folder is divided, or
+    nothing else varies."""
     varying = [name for name, settings in config.factors.items() if settings.scope == Scope.SCENE]
-    if varying != ["geometry"]:
+    geometry = config.factors["geometry"]
+    if "geometry" not in varying or (len(varying) > 1 and not geometry.scan_test):
         return
     scenes = select_indices(config.run.scenes, config.content.scene_count, "scenes")
     for index in select_indices(config.run.datasets, config.content.dataset_count, "datasets"):
-        count = len(meshes_of(config.factors["geometry"], scans, index))
+        count = len(meshes_of(geometry, scans, index))
         if scenes and scenes[-1] >= count:
             raise ConfigError(
-                f"scene_count={config.content.scene_count}: dataset {index} has only {count} meshes, one a scene, and "
-                f"nothing else varies; set scene_count={count} or scenes=0-{count - 1}"
+                f"scene_count={config.content.scene_count}: dataset {index} has only {count} meshes, one a scene; "
+                f"set scene_count={count} or scenes=0-{count - 1}"
             )
 
 

@@ -16,6 +16,7 @@ from megasynth_attr.dataset.reader import Dataset, open_dataset
 from megasynth_attr.dataset.scene_files import File, is_archive, scene_file
 from megasynth_attr.farm.library import list_hdris, pictures_folder
 from megasynth_attr.scene.factor import load_plugins, missing_plugin, registered
+from megasynth_attr.scene.scans import list_scans
 from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 from megasynth_attr.scene.spec import Assets, Scene, read_scene
 from megasynth_attr.textures.bank import open_bank
@@ -49,6 +50,7 @@ class Options:
     bank_size_px: int = setting(0, "size of the bank's maps; 0: the dataset's", minimum=0)
     pictures: str = setting("", "folder of the pictures; empty: the dataset's")
     hdris: str = setting("", "folder of the HDRIs; empty: the dataset's")
+    scan_folder: str = setting("", "folder of the meshes; empty: the dataset's")
     cache: str = setting("", "where procedural materials are kept; empty: beside the dataset")
     plugins: tuple[str, ...] = setting((), "files or modules that declare further factors; none is taken from datasets")
 
@@ -96,18 +98,22 @@ def dataset_of(scene: Path) -> Dataset | None:
 
 @dataclass(frozen=True)
 class _Images(Part):
-    """Where a dataset says that its images are."""
+    """Where a dataset says that its images and meshes are."""
 
     bank: str = "procedural"
     bank_size_px: int = 512
     pictures: str = ""
     hdris: str = ""
+    scan_folder: str = ""
 
 
 def completed(options: Options, dataset: Dataset | None) -> Options:
     """Return ``options`` with what is empty taken from the dataset that the scene lies in, if it lies in one."""
     factors = dataset.record["config"].get("factors", {}) if dataset else {}
-    images = read_part(_Images, {**factors.get("texture", {}), **factors.get("lighting", {})}, paths.DATASET_FILE)
+    settings = {
+        key: value for name in ("geometry", "texture", "lighting") for key, value in factors.get(name, {}).items()
+    }
+    images = read_part(_Images, settings, paths.DATASET_FILE)
     return replace(
         options,
         **{name: getattr(options, name) or value for name, value in vars(images).items()},
@@ -120,14 +126,19 @@ def find_assets(scene: Scene, options: Options) -> Assets:
     texture, lighting = scene.factors["texture"], scene.factors["lighting"]
     bank = open_bank(options.bank, cache_dir=Path(options.cache), size_px=options.bank_size_px)
     maps = bank.materialise(sorted(texture.identities))
-    pictures, hdris = {}, {}
+    pictures, hdris, scans = {}, {}, {}
     if texture.picture is not None:
         pictures = {p.name: str(p.path) for p in list_pictures(pictures_folder(options.pictures))}
     if lighting.hdri is not None:
         if not options.hdris:
             raise ConfigError(f"hdris= is missing: the scene is lit by {lighting.hdri.name}; name the folder it is in")
         hdris = {h.name: h.path for h in list_hdris(Path(options.hdris))}
-    return Assets({name: {m: str(p) for m, p in files.items()} for name, files in maps.items()}, pictures, hdris)
+    if (scan := scene.factors["geometry"].scan) is not None:
+        if not options.scan_folder:
+            raise ConfigError(f"scan_folder= is missing: the scene shows {scan.name}; name the folder it is in")
+        scans = {record.name: str(record.path) for record in list_scans(Path(options.scan_folder), "*")}
+    materials = {name: {m: str(p) for m, p in files.items()} for name, files in maps.items()}
+    return Assets(materials, pictures, hdris, scans)
 
 
 if __name__ == "__main__":

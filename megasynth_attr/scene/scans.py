@@ -154,7 +154,6 @@ def list_scans(folder: Path, pattern: str, source: str = "") -> tuple[ScanRecord
     ending = f"; {source}" if source else ""
     if not folder.is_dir():
         raise DatasetError(f"geometry.scan_folder={folder}: there is no such folder{ending}")
-    _trimesh()
     found = sorted(_below(folder), key=lambda record: record.name)
     chosen = tuple(record for record in found if fnmatch.fnmatchcase(record.name, pattern))
     if not chosen:

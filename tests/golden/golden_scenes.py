@@ -54,6 +54,15 @@ VARIED = {
         "render.samples=3",
         "quality=draft",
     ),
+    "scans": ("preset=scan", "geometry.scan_folder=meshes", "scene_count=2"),
+    "scans divided": (
+        "preset=thuman",
+        "geometry.scan_folder=meshes",
+        "geometry.scan_pattern=*",
+        "geometry.scan_test=1",
+        "scene_count=1",
+        "lighting.scope=dataset",
+    ),
     "free words": ("preset=texture", "scene_count=2000", "isolation.scenes=3", "workers=3", "datasets=0", "scenes=5"),
     "training words": ("preset=demo", "members=[texture]", "training.optim.steps=9", "downstream_count=3"),
 }

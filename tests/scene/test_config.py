@@ -14,7 +14,7 @@ DATASET_PRESETS = [name for name in preset_names() if {"attribute", "members"} &
 
 @pytest.mark.parametrize("name", DATASET_PRESETS)
 def test_every_preset_resolves(name):
-    experiment = resolve([f"preset={name}"])
+    experiment = resolve([f"preset={name}", "geometry.scan_folder=meshes"])  # only presets of scans need one
     assert experiment.out.parts[-2:] == ("runs", name)
     assert all(config.attribute for config in experiment.members)
 
