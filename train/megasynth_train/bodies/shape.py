@@ -88,8 +88,8 @@ class BodyModel:
     def draw(self, rng: np.random.Generator) -> Body:
         """Return a body whose shape and pose are drawn from ``rng``, always the same numbers in the same order."""
         phenotype = {name: rng.uniform(low, high) for name, (low, high) in _PHENOTYPE.items()}
-        turns = {}
-        for side, mirror in (("L", 1.0), ("R", _MIRROR)):
+        turns: dict[str, np.ndarray] = {}
+        for side, mirror in (("L", np.ones(3)), ("R", _MIRROR)):
             turns |= {f"{name}.{side}": mirror * _drawn(rng, ranges) for name, ranges in _LIMBS.items()}
         turns |= {name: _drawn(rng, ranges) for name, ranges in _TRUNK.items()}
         pose = torch.eye(4, dtype=torch.float64).repeat(1, len(self._names), 1, 1)
