@@ -84,7 +84,7 @@ def compare(run: StageRun) -> None:
     """Train and evaluate the methods on the downstream data; ``check_compare`` has made sure that there is some."""
     settings = _with_base(run)
     assert settings.compare is not None
-    _require(run, run.downstream)
+    _require(run, (*run.downstream, *(name for names in run.across.values() for name in names)))
     run_comparison(replace(settings.compare, shard=run.shard))
 
 
