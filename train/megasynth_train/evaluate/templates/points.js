@@ -4,6 +4,7 @@
   const all = (selector) => [...document.querySelectorAll(selector)];
   const records = JSON.parse($("#records").textContent);
   const NAMES = ["predicted", "true"];
+  const { left, right } = $("#viewer").dataset;
   const MAX_PIXELS = 900000; // of one canvas; phones have three device pixels per CSS pixel
   const still = matchMedia("(prefers-reduced-motion: reduce)"), dark = matchMedia("(prefers-color-scheme: dark)");
   const state = { record: null, clouds: {}, view: null, layout: "side", colour: { side: "image", overlay: "source" } };
@@ -205,7 +206,7 @@
     panes[1].element.hidden = overlay;
     for (const { name, element, canvas } of panes) {
       for (const caption of element.querySelectorAll("figcaption")) caption.hidden = !cloudsIn({ name }).includes(caption.dataset.cloud);
-      canvas.setAttribute("aria-label", `${overlay ? "Predicted and true" : name === "true" ? "True" : "Predicted"} points of scene ${state.record.name}`);
+      canvas.setAttribute("aria-label", `${overlay ? `${left} and ${right.toLowerCase()}` : name === "true" ? right : left} points of scene ${state.record.name}`);
     }
     const distance = $("input[name=colour][value=distance]");
     distance.disabled = !NAMES.some((name) => state.clouds[name].measured);
