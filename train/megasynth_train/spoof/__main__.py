@@ -64,7 +64,7 @@ _WORDS = PageWords(
     title="Printed and real faces",
     left="Printed",
     right="Real",
-    lead="what one model predicts for a printed face (left) and for a real head (right), each seen from its first "
+    lead="each a pair: what one model predicts for a printed face (left) and for a real head (right), each seen from its first "
     "camera, upright, scaled to the same spread.",
 )
 
