@@ -1,8 +1,10 @@
-"""Makes docs/images/demo.png: one row per dataset of an experiment, one column per scene.
+"""Makes docs/images/demo.png and own_meshes.png: one row per dataset of the experiments, one column per scene.
 
     python -m megasynth_attr.pipeline preset=demo downstream= dataset_count=1 scene_count=6 frames=2 \\
         render.width_px=252 render.height_px=252 quality=reference stages=generate out=runs/picture
     python tools/readme_picture.py runs/picture docs/images/demo.png
+
+docs/own-meshes.md has the commands of the other.
 """
 
 import sys
@@ -13,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from megasynth_attr.dataset.reader import open_experiment
 
 LABEL_PX = 132
-ORDER = ("texture", "geometry", "camera", "lighting")
+ORDER = ("scan", "texture", "geometry", "camera", "lighting")
 
 
 def row(dataset) -> np.ndarray:
@@ -27,8 +29,10 @@ def row(dataset) -> np.ndarray:
     return np.concatenate([np.asarray(label), strip], axis=1)
 
 
-def main(experiment: str, target: str) -> None:
-    datasets = sorted(open_experiment(experiment), key=lambda d: ORDER.index(d.attribute))
+def main(*folders: str) -> None:
+    *experiments, target = folders
+    found = [dataset for experiment in experiments for dataset in open_experiment(experiment)]
+    datasets = sorted(found, key=lambda d: ORDER.index(d.attribute))
     picture = Image.fromarray(np.concatenate([row(dataset) for dataset in datasets]))
     picture.quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from megasynth_attr.core.errors import EnvironmentProblem
 from megasynth_attr.core.machine import INSTALL_BPY
@@ -190,13 +193,27 @@ def import_mesh(bpy: Any, path: str) -> None:
     if kind == "obj":
         finished = bpy.ops.wm.obj_import(filepath=path, **same_axes)
     elif kind == "glb":
-        finished = bpy.ops.import_scene.gltf(filepath=path)
+        with _numpy_as_before_1_24():
+            finished = bpy.ops.import_scene.gltf(filepath=path)
     elif "ply_import" in dir(bpy.ops.wm):
         finished = bpy.ops.wm.ply_import(filepath=path, import_colors="SRGB", **same_axes)
     else:
         finished = bpy.ops.import_mesh.ply(filepath=path)
     if finished != {"FINISHED"}:
         raise RuntimeError(f"the importer returned {finished}")
+
+
+@contextmanager
+def _numpy_as_before_1_24() -> Iterator[None]:
+    """Give NumPy the name that the glTF importer of Blender 3.4 uses; Debian ships both, and they do not fit."""
+    missing = not hasattr(np, "bool")
+    if missing:
+        vars(np)["bool"] = np.bool_
+    try:
+        yield
+    finally:
+        if missing:
+            del vars(np)["bool"]
 
 
 def aov_node(tree: Any, name: str) -> Any:

@@ -63,7 +63,8 @@ def _imported(stage: BlenderScene, path: str) -> list[Any]:
     try:
         compat.import_mesh(bpy, path)
     except RuntimeError as error:
-        said = " ".join(str(error).split())
+        lines = str(error).splitlines()  # of a traceback where the importer is written in Python
+        said = next((line.strip() for line in reversed(lines) if "Error" in line), str(error))
         raise SceneRejected(f"Blender {bpy.app.version_string} cannot read the mesh {path} ({said})") from error
     bpy.context.view_layer.update()
     added = [body for body in bpy.data.objects if body not in before]

@@ -90,7 +90,8 @@ def _check_scan_count(config: Config, scans: Mapping[str, ScanRecord]) -> None:
     if "geometry" not in varying or (len(varying) > 1 and not geometry.scan_test):
         return
     scenes = select_indices(config.run.scenes, config.content.scene_count, "scenes")
-    for index in select_indices(config.run.datasets, config.content.dataset_count, "datasets"):
+    datasets = select_indices(config.run.datasets, config.content.dataset_count, "datasets")
+    for index in datasets if geometry.scan_test else datasets[:1]:
         count = len(meshes_of(geometry, scans, index))
         if scenes and scenes[-1] >= count:
             raise ConfigError(

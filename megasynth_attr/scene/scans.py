@@ -51,7 +51,7 @@ class ScanRecord:
 
     def outline(self, *, own_materials: bool) -> Outline:
         """Return the mesh's Outline; ``own_materials``: with the files of its materials, all of which must exist."""
-        points = self.triangles().reshape(-1, 3)
+        points = np.concatenate([vertices[np.unique(faces)] for vertices, faces in self._parts()])
         low, high = points.min(axis=0), points.max(axis=0)
         longest = (high - low).max()
         if not SIZES[0] <= longest <= SIZES[1]:
@@ -84,27 +84,26 @@ class ScanRecord:
 
     def triangles(self) -> np.ndarray:
         """Return the T×3×3 corners (float64) of all faces, larger ones split."""
-        parts = [part.triangles for part in self._parts() if hasattr(part, "triangles")]
-        triangles = np.concatenate([np.empty((0, 3, 3)), *parts])
-        if not len(triangles):
-            raise SceneRejected(f"the mesh {self.path} has no faces; export it with its surface, not only its points")
-        if not np.isfinite(triangles).all():
-            raise SceneRejected(f"the mesh {self.path} has vertices that are not finite numbers; repair it")
-        return triangles
+        return np.concatenate([vertices[faces] for vertices, faces in self._parts()])
 
-    def _parts(self) -> list[Any]:
+    def _parts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return vertices (V×3 float64) and triangles (T×3 into them) of every part that has faces; at least one."""
         trimesh = _trimesh()
+        content = io.BytesIO(_content(self.path))
+        kind = self.path.suffix[1:].lower()
         try:
-            scene = trimesh.load_scene(
-                io.BytesIO(_content(self.path)),
-                file_type=self.path.suffix[1:].lower(),
-                process=False,
-                skip_materials=True,
-            )
-            return list(scene.dump())
+            scene = trimesh.load_scene(content, file_type=kind, process=False, skip_materials=True)
+            found = [part for part in scene.dump() if len(getattr(part, "faces", ()))]
+            parts = [(np.asarray(part.vertices, np.float64), np.asarray(part.faces)) for part in found]
+            used = [vertices[faces.ravel()] for vertices, faces in parts]
         except Exception as error:  # decoders raise whatever they like on damaged files
             said = " ".join(str(error).split()) or type(error).__name__
             raise SceneRejected(f"the mesh {self.path} cannot be read ({said}); repair or remove it") from error
+        if not parts:
+            raise SceneRejected(f"the mesh {self.path} has no faces; export it with its surface, not only its points")
+        if not all(np.isfinite(points).all() for points in used):
+            raise SceneRejected(f"the mesh {self.path} has vertices that are not finite numbers; repair it")
+        return parts
 
     def _obj_files(self) -> dict[str, Path]:
         files: dict[str, Path] = {}

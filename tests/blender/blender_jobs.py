@@ -26,6 +26,7 @@ from analytic_scenes import (
 )  # fmt: skip
 from blender_runtime import job
 from PIL import Image
+from scan_jobs import scan_jobs
 
 from megasynth_attr.core.exr import encode_exr
 from megasynth_attr.scene.factors.haze import Haze
@@ -182,7 +183,14 @@ def white_floor(files: Files, light: Lighting, window: Window | None = None) -> 
 
 def all_jobs(files: Files) -> list[dict[str, Any]]:
     """Return every job, in the order in which one process does them."""
-    return [*geometry_jobs(files), *isolation_jobs(files), *material_jobs(files), *light_jobs(files), *bad_jobs(files)]
+    return [
+        *geometry_jobs(files),
+        *isolation_jobs(files),
+        *material_jobs(files),
+        *light_jobs(files),
+        *scan_jobs(files.folder, files.assets, letters()),
+        *bad_jobs(files),
+    ]
 
 
 def geometry_jobs(files: Files) -> list[dict[str, Any]]:

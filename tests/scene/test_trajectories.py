@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from megasynth_attr.core.errors import SceneRejected
 from megasynth_attr.core.ranges import Uniform
+from megasynth_attr.scene.config import resolve
 from megasynth_attr.scene.factor import Draw, Records
 from megasynth_attr.scene.trajectories.lookat import from_yaw_pitch_roll, look_along
 from megasynth_attr.scene.trajectories.micro import OVERSHOOT, sample_micro
@@ -21,6 +22,7 @@ from megasynth_attr.scene.trajectories.orbit import (
     sample_orbit,
     slerp,
 )
+from megasynth_attr.scene.trajectories.ring import sample_ring
 from megasynth_attr.scene.trajectories.settings import CameraSettings
 
 seeds = st.integers(0, 2**32)
@@ -146,3 +148,24 @@ def test_the_overshoot_bound_is_a_bound(control_points):
     cardinal = CubicSpline(np.linspace(0, 1, control_points), np.eye(control_points))
     lebesgue = np.abs(cardinal(np.linspace(0, 1, 2001))).sum(axis=1).max()
     assert lebesgue <= OVERSHOOT
+
+
+@pytest.mark.parametrize(("preset", "heights"), [("thuman", 1.1), ("twok2k", 1.5)])
+def test_the_ring_of_scanned_people(preset, heights):
+    """96 level views, 3.75° apart, 1.1 or 1.5 of a height of 2 units away, through 35 mm on 32 mm; the front first."""
+    given = resolve([f"preset={preset}", "geometry.scan_folder=x"]).members[0].factors["camera"]
+    positions, quaternions = sample_ring(np.random.default_rng(0), given, draw_of(96))
+    np.testing.assert_allclose(positions[0], [0, -2 * heights, 0], atol=1e-6)
+    angles = np.unwrap(np.arctan2(positions[:, 1], positions[:, 0]))
+    np.testing.assert_allclose(np.diff(angles), np.radians(3.75), atol=1e-9)
+    np.testing.assert_allclose(positions[:, 2], 0, atol=1e-12)
+    forward = Rotation.from_quat(quaternions).as_matrix()[:, :, 2]
+    np.testing.assert_allclose(positions + 2 * heights * forward, 0, atol=1e-6)
+    assert np.tan(np.radians(given.fov_x_deg.low) / 2) == pytest.approx(16 / 35, abs=1e-7)
+
+
+def test_a_raised_ring():
+    given = CameraSettings(family="ring", distance=Uniform(1.0, 1.0), elevation_sin=Uniform(0.6, 0.6))
+    positions, _ = sample_ring(np.random.default_rng(0), given, draw_of(5))
+    np.testing.assert_allclose(np.linalg.norm(positions, axis=1), ORBIT_UNIT)
+    np.testing.assert_allclose(positions[:, 2], 0.6 * ORBIT_UNIT)

@@ -81,21 +81,19 @@ def _complete_own(stage: BlenderScene, body: Any) -> None:
 
 
 def _vertex_coloured(stage: BlenderScene, body: Any) -> Any:
-    """Return a matte material that shows the mesh's vertex colours, or grey if it has none."""
+    """Return a matte material that shows the mesh's vertex colours; a grey one, not matte, if it has none."""
     colours = body.data.color_attributes
     material, tree, surface = _new_material(stage, "vertex colours")
-    shader = tree.nodes.new("ShaderNodeBsdfDiffuse")
-    shader.inputs["Color"].default_value = (*[UNPAINTED] * 3, 1.0)
+    shader = tree.nodes.new("ShaderNodeBsdfDiffuse" if len(colours) else "ShaderNodeBsdfPrincipled")
     tree.links.new(shader.outputs[0], surface)
     if len(colours):
         node = tree.nodes.new("ShaderNodeVertexColor")
         node.layer_name = colours[0].name
         tree.links.new(node.outputs["Color"], shader.inputs["Color"])
-    else:
-        name = stage.factor("geometry").scan.name
-        warnings.warn(
-            f"{stage.scene.name}: the mesh {name} has no material and no colours, so it is grey", stacklevel=2
-        )
+        return material
+    shader.inputs["Base Color"].default_value = (*[UNPAINTED] * 3, 1.0)
+    name = stage.factor("geometry").scan.name
+    warnings.warn(f"{stage.scene.name}: the mesh {name} has no material and no colours, so it is grey", stacklevel=2)
     return material
 
 

@@ -47,7 +47,10 @@ class TextureSettings:
         "", "folder of pictures for geometry.layout=plane; empty: the shipped test pictures", path="folder"
     )
     scan_materials: str = setting(
-        "own", "scan: own: what the mesh file brings; bank: the first slot's", options=["own", "bank"], added=True
+        "own",
+        "scan: own: what the mesh file brings; bank: the material of the first slot",
+        options=["own", "bank"],
+        added=True,
     )
 
     def validate(self, name: str, factors: Mapping[str, Any]) -> None:
