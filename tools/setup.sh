@@ -62,7 +62,7 @@ fi
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 case $what in
 demo) extras="blender,report,train" ;;
-human) extras="blender,report,train,humans" ;;
+human) extras="blender,report,train,scan,humans" ;;
 test) extras="blender,matsynth,report,export,train,dev" ;;
 *) echo "usage: tools/setup.sh demo|human|test" >&2; exit 2 ;;
 esac

@@ -241,6 +241,8 @@ def decode_rarer_exr(content: bytes, path: Path) -> dict[str, np.ndarray]:
 
         try:
             with OpenEXR.File(str(path), separate_channels=True) as image:
+                if not all([image.parts, *(part.channels for part in image.parts)]):  # it only prints what is wrong
+                    raise ExrError("a part of it cannot be read")
                 several = len(image.parts) > 1
                 return {
                     _full_name(part.name() if several else "", name): channel.pixels

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.pipeline import __main__ as pipeline
-from megasynth_train import basis, cluster, export_lora, finetune, mine
+from megasynth_train import basis, cluster, export_lora, finetune, inspect, mine
 from megasynth_train.compare import __main__ as compare
 from megasynth_train.evaluate import __main__ as evaluate
 
@@ -23,6 +23,7 @@ STORED = Path(__file__).parents[1] / "fixtures" / "v0_1"
 PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "pipeline": pipeline.main,
     "finetune": finetune.main,
+    "inspect": inspect.main,
     "cluster": cluster.main,
     "mine": mine.main,
     "basis": basis.main,

@@ -36,6 +36,7 @@ PROGRAMS = {
     "megasynth_train.compare.__main__": "CompareSettings",
     "megasynth_train.evaluate.__main__": "EvaluateSettings",
     "megasynth_train.predict": "PredictSettings",
+    "megasynth_train.inspect": "InspectSettings",
     "megasynth_train.basis": "BasisSettings",
     "megasynth_train.export_lora": "ExportSettings",
 }

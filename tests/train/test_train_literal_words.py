@@ -12,6 +12,7 @@ from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.evaluate.options import EvaluateSettings
 from megasynth_train.experiment.settings import Keys
 from megasynth_train.export_lora import ExportSettings
+from megasynth_train.inspect import InspectSettings
 from megasynth_train.mine import MineSettings
 from megasynth_train.predict import PredictSettings
 from megasynth_train.training.cluster_manifest import ClusterSettings
@@ -23,6 +24,7 @@ PROGRAMS = {
     "mine": (MineSettings, ["cluster", "out"]),
     "compare": (CompareSettings, ["data.sources", "test.data", "basis", "run.out"]),
     "evaluate": (EvaluateSettings, ["data", "out", "adapter"]),
+    "inspect": (InspectSettings, ["data", "picture"]),
     "predict": (PredictSettings, ["images", "out", "adapter"]),
     "basis": (BasisSettings, ["show", "random", "out"]),
     "export_lora": (ExportSettings, ["adapter", "out", "basis"]),

@@ -19,7 +19,8 @@ from megasynth_attr.core.fields import setting
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import load_adapter
-from megasynth_train.data.images import MODES, Picture, image_files, load_pictures
+from megasynth_train.data.images import MODES, Picture, load_pictures
+from megasynth_train.data.scene import scene_pictures
 from megasynth_train.evaluate.prediction import confident, predict
 from megasynth_train.evaluate.prediction_files import FORMAT, OVERVIEW, check_out, write_prediction
 from megasynth_train.training.arithmetic import choose_arithmetic
@@ -47,7 +48,9 @@ HELP = Help(
 class PredictSettings:
     """What is read, how, and where the result goes."""
 
-    images: str = setting("", "folder of pictures of one scene: PNG, JPEG or WebP")
+    images: str = setting(
+        "", "folder of pictures of one scene, PNG, JPEG or WebP, or a scene in another layout (docs/own-data.md)"
+    )
     out: str = setting("", "output folder")
     adapter: str = setting(
         "", "folder of a trained adapter, ours or PEFT's, for the same base model; empty: the base model itself"
@@ -99,7 +102,7 @@ def run(settings: PredictSettings) -> list[str]:
 
 
 def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
-    files = image_files(Path(settings.images), stride=settings.stride, max_views=settings.max_views)
+    files = scene_pictures(Path(settings.images), stride=settings.stride, max_views=settings.max_views)
     device = make_accelerator(settings.device).device
     set_backends()
     config = named_config(settings.model.size)

@@ -12,7 +12,7 @@ import pytest
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.ranges import Uniform
-from megasynth_train.data.layouts.choose import OURS
+from megasynth_train.data.layouts.names import OURS
 from megasynth_train.data.plan import Sampling, usable_views
 from megasynth_train.data.scene import TrainingScene
 from megasynth_train.data.sizes import check_settings

@@ -18,7 +18,7 @@ from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.images import read_image, write_depth, write_exr, write_png
 from megasynth_attr.dataset.reader import open_dataset
 from megasynth_train.data.frames import over_background
-from megasynth_train.data.layouts.choose import OURS
+from megasynth_train.data.layouts.names import OURS
 from megasynth_train.data.scene import TrainingScene
 from megasynth_train.data.sources import open_sources, split
 from megasynth_train.training.settings import DataSettings

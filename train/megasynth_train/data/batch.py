@@ -104,6 +104,9 @@ def load_step(sampling: Sampling, step: int, cache: FrameCache | None = None) ->
             scene = scenes[chosen[slot]]
             try:
                 read.append(_SceneViews(scene.each_view(views[slot], cache), len(views[slot])))
+                if not read[-1].depth_z.any():
+                    del read[-1]
+                    raise DatasetError(f"{scene.folder}: none of the views {list(views[slot])} has a valid depth")
                 break
             except DatasetError as error:
                 if sampling.settings.on_bad_file != "skip":

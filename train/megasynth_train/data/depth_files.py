@@ -25,6 +25,7 @@ _FARTHEST = 1e9  # larger depths mean background
 _LARGEST_HALF = 65_504.0
 _CLAMPED = 6e4  # a background that half precision and lossy compression have moved
 _GAP = 0.1  # of that: what a scene reaches whose background was clamped
+_DEPTH = "depth"
 _SAME_COLOUR = 5e-3  # relative difference of R, G and B that a lossy compression may leave
 
 
@@ -51,8 +52,8 @@ class DepthFile:
 def depth_channel(channels: Mapping[str, np.ndarray]) -> str:
     """Return the name of the channel that holds depth, ValueError saying why if none or several may.
 
-    In this order: ``Z`` and ``V`` of a layer without X and Y (those are directions or positions), of a layer called
-    depth where there are several; the only channel; red, green and blue that are equal.
+    In this order: ``depth``, and ``Z`` and ``V`` of a layer without X and Y (those are directions or positions); of
+    several the one that is called depth; the only channel; red, green and blue that are equal.
     """
     layers: dict[str, set[str]] = {}
     for name in channels:
@@ -61,11 +62,13 @@ def depth_channel(channels: Mapping[str, np.ndarray]) -> str:
     found = [
         f"{layer}.{last}" if layer else last
         for layer, of_layer in layers.items()
-        for last in ("Z", "V")
-        if last in of_layer and not of_layer & {"X", "Y", "U", "H", "S"} and not layer.endswith("Mist")
+        for last in of_layer
+        if last.lower() == _DEPTH
+        or (last in ("Z", "V") and not of_layer & {"X", "Y", "U", "H", "S"} and not layer.endswith("Mist"))
     ]
     if len(found) > 1:
-        found = [name for name in found if "depth" in name.lower()] or found
+        named = [name for name in found if _DEPTH in name.lower().split(".")[-2:]]
+        found = named or [name for name in found if _DEPTH in name.lower()] or found
     if len(found) > 1 and not all(np.array_equal(channels[found[0]], channels[name]) for name in found[1:]):
         raise ValueError(f"the channels {', '.join(sorted(found))} may all be depth; leave one of them in the file")
     if found:

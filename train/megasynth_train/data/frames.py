@@ -86,7 +86,12 @@ def check_camera(
         raise DatasetError(f"{where}: a focal length is not positive or a number is not finite")
     distance = np.abs(rotation @ rotation.T - np.eye(3)).max()
     if distance > _ROTATION_TOLERANCE:
-        raise DatasetError(f"{where}: the 3×3 part of world-to-camera is not a rotation (R Rᵀ: off by {distance:.2g})")
+        square = rotation @ rotation.T
+        is_scaled = np.abs(square / max(square[0, 0], 1e-12) - np.eye(3)).max() <= _ROTATION_TOLERANCE
+        advice = f" but one times {square[0, 0] ** 0.5:.4g}; scaled_rotation=true divides that out" if is_scaled else ""
+        raise DatasetError(
+            f"{where}: the 3×3 part of world-to-camera is not a rotation (R Rᵀ: off by {distance:.2g}){advice}"
+        )
     if np.linalg.det(rotation) < 0:
         raise DatasetError(
             f"{where}: the 3×3 part of world-to-camera is not a rotation: it mirrors, so the axes of the world or of "

@@ -1,16 +1,19 @@
-"""One scene on disk, of any layout, as training and evaluation use it."""
+"""One scene on disk, of any layout, as training, evaluation and prediction use it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from megasynth_attr.core.pages.words import listed
 from megasynth_train.data.cache import FrameCache
 from megasynth_train.data.frames import FrameArrays, StoredFrame
+from megasynth_train.data.images import ImageFiles, image_files
 from megasynth_train.data.layouts import ours
-from megasynth_train.data.layouts.choose import LAYOUTS, OURS
+from megasynth_train.data.layouts.choose import LAYOUTS, layout_at
+from megasynth_train.data.layouts.names import OURS
 from megasynth_train.data.layouts.view import Reading, SceneViews
 
 _KEPT = 32  # scenes whose cameras a process remembers
@@ -29,6 +32,8 @@ class TrainingScene:
     image_size_hw: tuple[int, int]
     reading: Reading = Reading()
     skipped: tuple[str, ...] = ()  # what was left out of it, and why
+    has_depth: bool = True
+    depth_unit: float = 0.0  # scene units per number in a depth file; 0: no choice
 
     def read_views(self, views: Sequence[int]) -> list[FrameArrays]:
         """Return these views in this order; DatasetError naming the file that is missing or damaged."""
@@ -67,8 +72,42 @@ def outside_scene(layout: str, folder: Path, reading: Reading) -> TrainingScene:
     scene = LAYOUTS[layout].read(folder, reading)
     digest = LAYOUTS[layout].digest(folder, scene)
     name = f"{folder.parent.name}/{folder.name}"
-    size = scene.views[0].image_size_hw
-    return TrainingScene(name, folder, layout, name, digest, len(scene.views), size, reading, scene.skipped)
+    unit = next((view.depth.unit for view in scene.views if view.depth), 0.0)
+    return TrainingScene(
+        name=name,
+        folder=folder,
+        layout=layout,
+        identity=name,
+        digest=digest,
+        view_count=len(scene.views),
+        image_size_hw=scene.views[0].image_size_hw,
+        reading=reading,
+        skipped=scene.skipped,
+        has_depth=unit > 0,
+        depth_unit=unit,
+    )
+
+
+def left_out(scenes: Iterable[TrainingScene]) -> list[str]:
+    """Return one sentence for each kind of thing that scenes leave out, with the first scene that does."""
+    kinds: dict[str, list[str]] = {}
+    for scene in scenes:
+        for reason in scene.skipped:
+            kinds.setdefault(reason, []).append(scene.name)
+    return [f"{reason} ({listed(names, 1)})" for reason, names in kinds.items()]
+
+
+def scene_pictures(folder: Path, *, stride: int = 1, max_views: int = 0) -> ImageFiles:
+    """Return the pictures of a scene in another layout, in its order, or else what ``image_files`` does; raises as
+    that, and DatasetError for a scene that cannot be read.
+    """
+    layout = layout_at(folder)
+    if layout is None:
+        return image_files(folder, stride=stride, max_views=max_views)
+    scene = layout.read(folder, Reading(needs_depth=False))
+    used = [view.picture for view in scene.views][::stride]
+    note = "".join(f"; {reason} left out" for reason in scene.skipped)
+    return ImageFiles(tuple(used[: max_views or None]), f"pictures of a scene in {layout.title} layout{note}")
 
 
 @lru_cache(maxsize=_KEPT)

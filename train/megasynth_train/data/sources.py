@@ -13,20 +13,25 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.paths import RENDER_REST
 from megasynth_attr.dataset.reader import Dataset, open_dataset, open_experiment
+from megasynth_train.data.agreement import agreement, doubt, pairs_of, reach_of, sample_frames
 from megasynth_train.data.cache import check_cache
-from megasynth_train.data.layouts.choose import OURS, choose
+from megasynth_train.data.layouts.choose import LAYOUTS, choose
+from megasynth_train.data.layouts.names import OURS
 from megasynth_train.data.layouts.view import Reading
 from megasynth_train.data.plan import available_views, usable_views
-from megasynth_train.data.scene import BadScene, TrainingScene, our_scene, outside_scene
+from megasynth_train.data.scene import BadScene, TrainingScene, left_out, our_scene, outside_scene
 from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.settings import DataSettings
 
+_CHECKED_VIEWS = 3  # and their neighbours, in one scene of a source
 _Named = tuple[str, Callable[[], TrainingScene]]  # a scene's name, and what reads it
 
 
@@ -63,13 +68,17 @@ def open_sources(settings: DataSettings) -> TrainingData:
     fingerprints: list[str] = []
     notes: list[str] = []
     for root in roots:
-        named, of_datasets = _open_source(root, settings, notes)
-        scenes += _all_read(named, settings.on_bad_file == "skip", bad)
-        fingerprints += of_datasets
+        source = open_source(root, settings)
+        read = _all_read(source.named, settings.on_bad_file == "skip", bad)
+        if source.layout != OURS and read:
+            notes += [f"{root}: left out: {what}" for what in left_out(read)] + _checked(read[0])
+        scenes += read
+        fingerprints += source.fingerprints
+        notes += source.notes
     _refuse_twice(scenes)
     usable = [s for s in scenes if settings.duplicate_views or available_views(s, settings) >= settings.views.low]
-    if left_out := len(scenes) - len(usable):
-        notes.append(f"{left_out} of {len(scenes)} scenes have fewer than {settings.views.low} views and are left out")
+    if short := len(scenes) - len(usable):
+        notes.append(f"{short} of {len(scenes)} scenes have fewer than {settings.views.low} views and are left out")
     if not usable:
         longest = max((available_views(s, settings) for s in scenes), default=0)
         raise DatasetError(
@@ -110,16 +119,34 @@ def split(
     return tuple(sides[0]), tuple(sides[1])
 
 
-def _open_source(root: Path, settings: DataSettings, notes: list[str]) -> tuple[list[_Named], list[str]]:
-    """Return the chosen scenes of one folder, not yet read, and the fingerprints of its datasets."""
+@dataclass(frozen=True)
+class Source:
+    """One folder of ``data=``: the scenes chosen in it, not yet read, fingerprints of our datasets, notes for the user.
+
+    ``title``: its layout in words.
+    """
+
+    title: str
+    layout: str
+    named: tuple[_Named, ...]
+    fingerprints: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def open_source(root: Path, settings: DataSettings, needs_depth: bool = True) -> Source:
+    """Return what a folder holds; ConfigError for a selection, DatasetError for a folder, that cannot be used."""
     found = choose(root, settings.format)
     if found.layout != OURS:
-        reading = Reading(settings.depth_unit, settings.scaled_rotation)
+        reading = Reading(settings.depth_unit, settings.scaled_rotation, needs_depth)
         chosen = parse_indices(settings.scenes, len(found.folders), "data.scenes")
-        return [_outside(found.layout, found.folders[i], reading) for i in chosen], []
+        layout = LAYOUTS[found.layout]
+        named = tuple(_outside(found.layout, found.folders[i], reading) for i in chosen)
+        return Source(f"{layout.title} ({layout.marker})", found.layout, named)
     datasets = [open_dataset(root)] if (root / paths.DATASET_FILE).is_file() else open_experiment(root)
-    scenes = [scene for dataset in datasets for scene in _scenes_of(dataset, settings, notes)]
-    return scenes, [str(dataset.record.get("fingerprint", "")) for dataset in datasets]
+    notes: list[str] = []
+    named = tuple(scene for dataset in datasets for scene in _scenes_of(dataset, settings, notes))
+    fingerprints = tuple(str(dataset.record.get("fingerprint", "")) for dataset in datasets)
+    return Source(f"ours ({paths.DATASET_FILE})", OURS, named, fingerprints, tuple(notes))
 
 
 def _outside(layout: str, folder: Path, reading: Reading) -> _Named:
@@ -148,6 +175,28 @@ def _all_read(named: Iterable[_Named], skip: bool, bad: list[BadScene]) -> list[
                 raise DatasetError(f"{error} (data.on_bad_file=skip trains without such scenes)") from error
             bad.append(BadScene(name, str(error)))
     return scenes
+
+
+def _checked(scene: TrainingScene) -> list[str]:
+    """Return notes on a scene of another layout; DatasetError if its cameras and depth cannot both be right.
+
+    One scene stands for its source: a mistake in the conventions is in all of them.
+    """
+    try:
+        frames = sample_frames(scene, _CHECKED_VIEWS)
+    except DatasetError:  # a damaged file: reading it for a step will say so, or leave the scene out
+        return []
+    known = np.concatenate([frame.depth_z[frame.depth_z > 0] for frame in frames])
+    if len(known) == 0:
+        raise DatasetError(f"{scene.folder}: none of the views looked at has a pixel of valid depth")
+    poses = np.array([view.camera_from_world for view in scene.stored_views()])
+    found = doubt(frames, agreement(pairs_of(frames)), scene.depth_unit, reach_of(known, poses))
+    if found is None:
+        return []
+    words = f"{scene.folder}: {found.words}; python -m megasynth_train.inspect shows it"
+    if found.certain and scene.reading.depth_unit == 0:
+        raise DatasetError(words)
+    return [words]
 
 
 def _refuse_twice(scenes: Iterable[TrainingScene]) -> None:

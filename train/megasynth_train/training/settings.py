@@ -7,7 +7,7 @@ from typing import Any
 
 from megasynth_attr.core.fields import range_setting, setting, span
 from megasynth_attr.core.ranges import Range, Uniform
-from megasynth_train.data.layouts.choose import FORMATS
+from megasynth_train.data.layouts.names import FORMATS
 from megasynth_train.vggt.config import ATTENTION_KERNELS, SIZES
 
 SUBSPACE_KEYS = ("basis", "attributes", "mask", "basis_norm", "m_init", "scale")  # only for mode=subspace

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import refuse_web_page
 from megasynth_attr.core.pages.words import in_words
 from megasynth_attr.dataset import paths
-from megasynth_train.data.layouts import clearpose, paper
+from megasynth_train.data.layouts import clearpose, colmap, nerfstudio, paper, scannet, wai
+from megasynth_train.data.layouts.names import AUTO, OURS
 from megasynth_train.data.layouts.view import Layout
 
-AUTO, OURS = "auto", "megasynth-attr"
-LAYOUTS = {layout.name: layout for layout in (paper.LAYOUT, clearpose.LAYOUT)}
-FORMATS = (AUTO, OURS, *LAYOUTS)
+LAYOUTS = {module.LAYOUT.name: module.LAYOUT for module in (paper, nerfstudio, colmap, wai, scannet, clearpose)}
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 _LEVELS = ("", "*/", "*/*/")  # where a source's scenes are: itself, or folders one or two levels below
 
 
@@ -32,7 +33,11 @@ def choose(root: Path, wanted: str = AUTO, key: str = "data") -> Found:
     DatasetError, beginning with ``key``, if it is no folder, holds none, or holds several: those are named.
     """
     if not root.is_dir():
-        what = "this is a file; name a folder" if root.exists() else "there is no such folder"
+        if root.is_file():
+            with root.open("rb") as file:
+                refuse_web_page(file.read(200), root)
+        unpacked = ", unpacked" if root.suffix in _ARCHIVES else ""
+        what = f"this is a file; name a folder{unpacked}" if root.exists() else "there is no such folder"
         several = "; name several folders one by one, data=a data=b" if str(root).endswith("]") else ""
         raise DatasetError(f"{key}={root}: {what}{several}")
     names = LAYOUTS if wanted == AUTO else [name for name in LAYOUTS if name == wanted]
@@ -44,10 +49,7 @@ def choose(root: Path, wanted: str = AUTO, key: str = "data") -> Found:
     if len(found) == 1:
         return found[0]
     if found:
-        raise DatasetError(
-            f"{root} holds scenes of {len(found)} layouts: {in_words([_example(root, one) for one in found])}; name a "
-            f"folder with one of them, or choose by format={found[0].layout}"
-        )
+        raise DatasetError(f"{_several(root, found)}, or choose by format={found[0].layout}")
     if wanted == OURS:
         raise DatasetError(f"{root} holds no dataset ({paths.DATASET_FILE}) and no experiment")
     if wanted != AUTO:
@@ -58,6 +60,14 @@ def choose(root: Path, wanted: str = AUTO, key: str = "data") -> Found:
         f"{root} holds no dataset ({paths.DATASET_FILE}), no experiment, and no scene in the paper's layout "
         f"(<category>/<scene>/{paper.CAMERAS_FILE}) or {others}; docs/own-data.md lists the layouts"
     )
+
+
+def layout_at(folder: Path) -> Layout | None:
+    """Return the layout of which ``folder`` itself is a scene, None if it is none; DatasetError if it is of several."""
+    found = [Found(name, (folder,)) for name, layout in LAYOUTS.items() if layout.is_scene(folder)]
+    if len(found) > 1:
+        raise DatasetError(_several(folder, found))
+    return LAYOUTS[found[0].layout] if found else None
 
 
 def is_ours(root: Path) -> bool:
@@ -78,7 +88,6 @@ def find_scenes(root: Path, layout: Layout, levels: Sequence[str] = _LEVELS) -> 
     return sorted(scenes)
 
 
-def _example(root: Path, found: Found) -> str:
-    if not found.folders:
-        return f"{found.layout} ({root})"
-    return f"{found.layout} ({found.folders[0]})"
+def _several(root: Path, found: Sequence[Found]) -> str:
+    examples = in_words([f"{one.layout} ({one.folders[0] if one.folders else root})" for one in found])
+    return f"{root} holds scenes of {len(found)} layouts: {examples}; name a folder with one of them"

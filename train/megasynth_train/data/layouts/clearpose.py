@@ -46,7 +46,7 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     file = folder / METADATA
     content = read_content(file, "download the scene again")
     try:
-        frames = loadmat(io.BytesIO(content), simplify_cells=True)
+        frames = loadmat(io.BytesIO(content), simplify_cells=True)  # type: ignore[arg-type]  # the stubs know only paths
     except Exception as error:  # SciPy raises many types for damaged bytes
         raise DatasetError(f"{file} is no MATLAB file ({error}); download the scene again") from None
     numbers = sorted(name for name in frames if _FRAME.fullmatch(name))

@@ -59,7 +59,7 @@ def _view(folder: Path, entry: Any, where: str, reading: Reading) -> FileView:
 
 LAYOUT = Layout(
     "paper",
-    "the paper's layout",
+    "the paper's",
     CAMERAS_FILE,
     lambda folder: (folder / CAMERAS_FILE).is_file(),
     read_scene,

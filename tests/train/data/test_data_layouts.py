@@ -1,0 +1,520 @@
+"""Every layout gives the pictures, depth and cameras that went into it; a flipped axis is found and named."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import layout_folders
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+from scipy.spatial.transform import Rotation
+
+from megasynth_attr.core.command.settings import fill
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.ranges import Uniform
+from megasynth_attr.dataset.export.__main__ import Options, export_dataset
+from megasynth_attr.dataset.images import write_exr, write_png
+from megasynth_attr.dataset.reprojection import pixel_rays
+from megasynth_train.compare.settings import CompareSettings, evaluation_of
+from megasynth_train.data.agreement import agreement, pairs_of, sample_frames
+from megasynth_train.data.batch import load_step
+from megasynth_train.data.depth_files import DepthFile
+from megasynth_train.data.images import image_files
+from megasynth_train.data.layouts.choose import LAYOUTS, choose
+from megasynth_train.data.layouts.names import AUTO, FORMATS, OURS
+from megasynth_train.data.layouts.view import Reading
+from megasynth_train.data.plan import Sampling
+from megasynth_train.data.scene import outside_scene, scene_pictures
+from megasynth_train.data.sources import open_sources
+from megasynth_train.evaluate.inputs import select_scenes
+from megasynth_train.evaluate.options import EvaluateSettings
+from megasynth_train.training.settings import DataSettings
+
+SHORT = DataSettings(views=Uniform(2, 6), validation_share=0)
+WRITERS = {
+    "nerfstudio": lambda out, ours: exported("nerfstudio", ours, out),
+    "colmap-exr": lambda out, ours: layout_folders.write_colmap(out, ours, ".exr"),
+    "colmap-npy": lambda out, ours: layout_folders.write_colmap(out, ours, ".npy", "SIMPLE_PINHOLE"),
+    "colmap-dense": lambda out, ours: layout_folders.write_colmap(out, ours, ".geometric.bin"),
+    "wai": layout_folders.write_wai,
+    "wai-frames": lambda out, ours: layout_folders.write_wai(out, ours, per_frame=True),
+    "scannet": layout_folders.write_scannet,
+    "clearpose": layout_folders.write_clearpose,
+    "clearpose-page": lambda out, ours: layout_folders.write_clearpose(out, ours, "camera_intrinsics"),
+}
+ROUNDED = ("nerfstudio", "scannet", "clearpose", "clearpose-page")  # depth in whole millimetres
+
+
+def exported(format: str, ours: Path, out: Path) -> Path:
+    export_dataset(Options(format, str(ours), str(out)), progress=False)
+    return out
+
+
+def opened(*sources, **changes):
+    return open_sources(replace(SHORT, sources=tuple(map(str, sources)), **changes))
+
+
+@pytest.fixture(scope="session")
+def folders(ours, tmp_path_factory):
+    """Return the folder of a writer's name, written once; not to be changed."""
+    written = {}
+
+    def folder(name: str) -> Path:
+        if name not in written:
+            written[name] = WRITERS[name](tmp_path_factory.mktemp("layout") / name, ours)
+        return written[name]
+
+    return folder
+
+
+@pytest.fixture
+def copied(folders, tmp_path):
+    """Return a copy of the folder of a writer's name, and its first scene, which may be damaged."""
+
+    def copy(name: str) -> tuple[Path, Path]:
+        root = Path(shutil.copytree(folders(name), tmp_path / name))
+        return root, choose(root).folders[0]
+
+    return copy
+
+
+def edit(file: Path, change) -> None:
+    record = json.loads(file.read_text())
+    change(record)
+    file.write_text(json.dumps(record))
+
+
+def mirror(pose: list) -> None:
+    for row in pose[:3]:
+        row[0] = -row[0]
+
+
+def scale_rotation(pose: list, factor: float) -> None:
+    for row in pose[:3]:
+        row[:3] = [factor * value for value in row[:3]]
+
+
+def scale_position(pose: list, factor: float) -> None:
+    for row in pose[:3]:
+        row[3] *= factor
+
+
+DEPTH = {"format": "depth"}
+OPENGL = np.diag([1.0, -1, -1, 1])
+DOUBLED = np.diag([2.0, 2, 2, 1])[:3].tolist()
+
+
+class TestConventions:
+    @pytest.mark.parametrize("name", WRITERS)
+    def test_what_went_in_comes_out(self, name, folders, ours):
+        kept = [0, 2, 3, 4, 5] if name == "scannet" else range(6)  # a pose is lost there
+        scenes = opened(folders(name)).train
+        assert len(scenes) == 3 and {scene.layout for scene in scenes} == {name.partition("-")[0]}
+        for scene, truth in zip(scenes, opened(ours).train, strict=True):
+            assert (scene.view_count, scene.image_size_hw) == (len(kept), (56, 70))
+            for frame, true in zip(scene.read_views(range(len(kept))), truth.read_views(kept), strict=True):
+                np.testing.assert_allclose(frame.intrinsics, true.intrinsics, atol=1e-9)
+                np.testing.assert_allclose(frame.camera_from_world, true.camera_from_world, atol=1e-9)
+                np.testing.assert_allclose(frame.depth_z, true.depth_z, atol=5.1e-4 if name in ROUNDED else 0)
+                np.testing.assert_allclose(frame.rgb, true.rgb, atol=12 if name == "scannet" else 0)  # JPEG
+                assert frame.rgb.dtype == np.uint8 and frame.depth_z.dtype == np.float32
+
+    @pytest.mark.parametrize("name", WRITERS)
+    def test_neighbouring_views_agree(self, name, folders):
+        for scene in opened(folders(name)).train:
+            now = agreement(pairs_of(sample_frames(scene, 6)))
+            assert now.error_px < 0.5 and now.overlap > 0.5
+
+    @pytest.mark.parametrize("name", WRITERS)
+    @pytest.mark.parametrize("axis", range(3))
+    def test_a_flipped_axis_does_not(self, name, axis, folders):
+        """The test of the test: turning any two axes of the cameras round is seen."""
+        signs = np.ones(4)
+        signs[[i for i in range(3) if i != axis]] = -1
+        pairs = pairs_of(sample_frames(opened(folders(name)).train[0], 6))
+        wrong = [[replace(f, camera_from_world=np.diag(signs) @ f.camera_from_world) for f in pair] for pair in pairs]
+        assert not agreement(wrong).error_px < 3  # nor is it NaN, without overlap
+
+    def test_half_a_pixel_shows(self, folders):
+        """WAI's principal point without its half pixel is found by the same measure, in its own units."""
+        pairs = pairs_of(sample_frames(opened(folders("wai")).train[0], 6))
+        shift = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+        wrong = [[replace(f, intrinsics=f.intrinsics - shift) for f in pair] for pair in pairs]
+        assert agreement(wrong).error_px > 20 * agreement(pairs).error_px and agreement(wrong).error_px > 0.01
+
+    def test_depth_smaller_than_colour(self, ours, tmp_path):
+        root = layout_folders.write_scannet(tmp_path / "scans", ours, depth_stride=2)
+        scene = opened(root).train[0]
+        assert scene.image_size_hw == (28, 35)
+        frame, true = scene.read_views([0])[0], opened(ours).train[0].read_views([0])[0]
+        np.testing.assert_allclose(frame.depth_z, true.depth_z[::2, ::2], atol=5.1e-4)
+        np.testing.assert_allclose(frame.intrinsics[0], [true.intrinsics[0, 0] / 2, 0, 17.75], atol=1e-6)
+        assert agreement(pairs_of(sample_frames(scene, 6))).error_px < 0.5
+        file = next(root.glob("*/intrinsic")) / "intrinsic_depth.txt"
+        file.unlink()
+        np.testing.assert_allclose(opened(root).train[0].read_views([0])[0].intrinsics[0, 2], 17.5)
+
+    def test_nerfstudio_transform_and_scale(self, copied, ours):
+        """ns-process-data turns the world and may scale positions: the original cameras come back, in the new scale."""
+        root, scene = copied("nerfstudio")
+        applied = np.eye(4)
+        applied[:3, :3] = Rotation.from_euler("xyz", [90, 20, 5], degrees=True).as_matrix()
+        applied[:3, 3] = [1, -2, 3]
+
+        def turn(record):
+            for frame in record["frames"]:
+                pose = applied @ np.array(frame["transform_matrix"])
+                frame["transform_matrix"] = pose.tolist()
+            record["applied_transform"] = applied[:3].tolist()
+
+        edit(scene / "transforms.json", turn)
+        truth = opened(ours).train[0].read_views([3])[0]
+        got = opened(root).train[0].read_views([3])[0]
+        np.testing.assert_allclose(got.camera_from_world, truth.camera_from_world, atol=1e-9)
+
+        def scale(record):
+            for frame in record["frames"]:
+                for row in frame["transform_matrix"][:3]:
+                    row[3] *= 0.25
+            record["applied_scale"] = 0.25
+
+        edit(scene / "transforms.json", scale)
+        scaled = opened(root).train[0]
+        np.testing.assert_allclose(scaled.read_views([3])[0].depth_z, truth.depth_z / 4, atol=2e-4)
+        assert agreement(pairs_of(sample_frames(scaled, 6))).error_px < 0.5
+
+    def test_nerfstudio_cameras_per_frame_masks_and_order(self, copied):
+        root, scene = copied("nerfstudio")
+        camera = ("w", "h", "fl_x", "fl_y", "cx", "cy")
+
+        def change(record):
+            for frame in record["frames"]:
+                frame |= {key: record[key] for key in camera} | {"mask_path": "mask.png"}
+            for key in camera:
+                del record[key]
+            record["frames"].reverse()
+
+        before = opened(root).train[0].read_views(range(6))
+        edit(scene / "transforms.json", change)
+        mask = np.full((56, 70), 255, np.uint8)
+        mask[:, :30] = 0
+        write_png(scene / "mask.png", mask)
+        for now, then in zip(opened(root).train[0].read_views(range(6)), before, strict=True):
+            assert (now.depth_z[:, :30] == 0).all()
+            np.testing.assert_array_equal(now.depth_z[:, 30:], then.depth_z[:, 30:])
+            np.testing.assert_array_equal(now.camera_from_world, then.camera_from_world)
+
+    def test_clearpose_reads_true_depth_of_every_hundredth_frame(self, folders):
+        scene = opened(folders("clearpose")).train[0]
+        assert scene.name == "set1/scene1" and scene.skipped == ("6 frames whose number does not end in 00",)
+        assert [view.picture.name for view in scene.stored_views()][:2] == ["000000-color.png", "000100-color.png"]
+
+    def test_colmap_reads_what_it_exports(self, ours, tmp_path):
+        root = exported("colmap", ours, tmp_path)
+        with pytest.raises(DatasetError, match=r"none of its 6 views has a depth file; training and evaluation need"):
+            opened(root)
+        for scene in opened(ours).train:
+            read = outside_scene("colmap", root / scene.name, Reading(needs_depth=False))
+            assert not read.has_depth
+            for view, true in zip(read.stored_views(), scene.stored_views(), strict=True):
+                np.testing.assert_allclose(view.camera_from_world, true.camera_from_world, atol=1e-9)
+                np.testing.assert_allclose(view.intrinsics, true.intrinsics, atol=1e-9)
+
+    def test_scaled_rotations_are_divided_by_their_scale(self, copied, ours):
+        root, scene = copied("wai")
+        edit(scene / "scene_meta.json", lambda r: [scale_rotation(f["transform_matrix"], 2.5) for f in r["frames"]])
+        with pytest.raises(DatasetError, match=r"not a rotation .*one times 0\.4; scaled_rotation=true"):
+            opened(root)
+        got, true = opened(root, scaled_rotation=True).train[0], opened(ours).train[0]
+        for a, b in zip(got.stored_views(), true.stored_views(), strict=True):
+            np.testing.assert_allclose(a.camera_from_world[:3, :3], b.camera_from_world[:3, :3], atol=1e-9)
+
+
+class TestChoice:
+    def test_names(self):
+        assert (AUTO, OURS, *LAYOUTS) == FORMATS
+
+    def test_two_layouts_are_both_named(self, folders, ours, tmp_path):
+        for name in ("wai", "scannet"):
+            shutil.copytree(folders(name), tmp_path / "both" / name)
+        with pytest.raises(DatasetError, match=r"scenes of 2 layouts: wai \(.*both/wai/0.*\) and scannet \(.*scannet/"):
+            opened(tmp_path / "both")
+        assert {scene.layout for scene in opened(tmp_path / "both", format="wai").train} == {"wai"}
+        copy = shutil.copytree(ours, tmp_path / "ours" / ours.name)
+        shutil.copytree(folders("wai") / "000000", tmp_path / "ours" / "scan")
+        with pytest.raises(DatasetError, match=r"2 layouts: megasynth-attr \(.*/ours\) and wai \(.*/scan\)"):
+            choose(tmp_path / "ours")
+        shutil.copy(folders("wai") / "000000" / "scene_meta.json", copy)
+        with pytest.raises(DatasetError, match=r"2 layouts: megasynth-attr \(.*\) and wai"):
+            opened(copy)
+        assert {scene.layout for scene in opened(copy, format=OURS).train} == {OURS}
+
+    def test_a_format_that_is_not_there(self, folders):
+        with pytest.raises(DatasetError, match=r"holds no scene in COLMAP's layout \(sparse/0/cameras\.bin, images/\)"):
+            opened(folders("wai"), format="colmap")
+        with pytest.raises(DatasetError, match=r"holds no dataset \(dataset\.json\) and no experiment"):
+            opened(folders("wai"), format=OURS)
+
+    def test_a_scene_itself_and_folders_inside_it(self, copied):
+        root, scene = copied("wai")
+        assert opened(scene).train[0].name == f"{root.name}/{scene.name}"
+        shutil.copytree(scene, scene / "backup")
+        assert len(opened(root).train) == 3
+
+    def test_fingerprints_follow_cameras_and_units(self, copied):
+        root, scene = copied("scannet")
+        before = opened(root).fingerprint
+        assert opened(root, depth_unit=0.002).fingerprint != before
+        np.savetxt(scene / "pose/0.txt", np.eye(4))
+        assert opened(root, on_bad_file="skip", scenes="0-2").fingerprint != before
+
+
+class TestTrouble:
+    @pytest.mark.parametrize(
+        ("name", "change", "words"),
+        [
+            ("nerfstudio", lambda r: r.update(k1=0.1), r"frame 0: the lens distorts \(k1=0\.1\), .*undistort"),
+            ("nerfstudio", lambda r: r.update(camera_model="OPENCV_FISHEYE"), r"distorts \(camera_model=OPENCV_FISH"),
+            ("nerfstudio", lambda r: r.pop("fl_x"), "frame 0: fl_x is missing"),
+            ("nerfstudio", lambda r: r.update(w="wide"), "frame 0: w is 'wide', no number"),
+            ("nerfstudio", lambda r: r.update(applied_transform=DOUBLED), "is no rotation"),
+            ("nerfstudio", lambda r: r["frames"][1].pop("transform_matrix"), "frame 1: transform_matrix"),
+            ("nerfstudio", lambda r: r["frames"][1].update(file_path="../../secret.png"), "cannot be used as a name"),
+            ("nerfstudio", lambda r: r["frames"][1].update(transform_matrix=np.zeros((4, 4)).tolist()), "singular"),
+            ("nerfstudio", lambda r: r.update(frames=[]), "has no list of frames"),
+            ("nerfstudio", lambda r: r.update(frames=["a"]), "frame 0: fl_x is missing|frame 0"),
+            (
+                "nerfstudio",
+                lambda r: [f.pop("depth_file_path") for f in r["frames"]],
+                "none of its 6 views has a depth",
+            ),
+            ("wai", lambda r: r.update(camera_convention="opengl"), "camera_convention is 'opengl'; WAI's is opencv"),
+            ("wai", lambda r: r["frames"][2].update(w=71), r"frames differ in size \[\(56, 70\), \(56, 71\)\]"),
+            (
+                "wai",
+                lambda r: mirror(r["frames"][2]["transform_matrix"]),
+                "it mirrors, .*left-handed; turn",
+            ),
+            ("wai", lambda r: scale_rotation(r["frames"][2]["transform_matrix"], 2), r"not a rotation \(R Rᵀ: off by"),
+            ("wai", lambda r: r.update(frame_modalities={"a": DEPTH, "b": DEPTH}), r"several .*\(a, b\); call the"),
+            ("wai", lambda r: r["frames"][0].pop("file_path") and r["frames"][0].pop("image"), "has no file_path"),
+        ],
+    )
+    def test_bad_cameras(self, name, change, words, copied):
+        root, scene = copied(name)
+        file = scene / ("transforms.json" if name == "nerfstudio" else "scene_meta.json")
+        edit(file, change)
+        with pytest.raises(DatasetError, match=words) as caught:
+            opened(root)
+        assert str(file) in str(caught.value)
+
+    def test_colmap_wants_pinholes_and_a_unit(self, ours, tmp_path):
+        distorted = layout_folders.write_colmap(tmp_path / "distorted", ours, ".exr", "SIMPLE_RADIAL")
+        with pytest.raises(DatasetError, match=r"distorts \(camera model SIMPLE_RADIAL\); undistort"):
+            opened(distorted)
+        png = layout_folders.write_colmap(tmp_path / "png", ours, ".png")
+        with pytest.raises(DatasetError, match=r"does not say what the numbers of a PNG mean; give the unit"):
+            opened(png)
+        scene = opened(png, depth_unit=0.001).train[0]
+        assert scene.skipped == ("1 picture that the model does not place",)
+        assert agreement(pairs_of(sample_frames(scene, 6))).error_px < 0.5
+
+    def test_a_damaged_model(self, copied):
+        root, scene = copied("colmap-exr")
+        file = scene / "sparse/0/images.bin"
+        file.write_bytes(file.read_bytes()[:100])
+        with pytest.raises(DatasetError, match=r"sparse/0 cannot be read by pycolmap"):
+            opened(root)
+
+    def test_metadata(self, copied):
+        root, scene = copied("clearpose")
+        file = scene / "metadata.mat"
+        frames = {name: one for name, one in loadmat(file, simplify_cells=True).items() if name.isdigit()}
+        for change, words in (
+            (lambda: frames["000100"].pop("rotation_translation_matrix"), "000100 lacks intrinsic_matrix, rotation_tr"),
+            (lambda: frames["000000"].update(factor_depth=0), "factor_depth=0 is not positive"),
+            (lambda: [frames.pop(name) for name in list(frames)], "holds no frames"),
+        ):
+            change()
+            savemat(file, frames | {"about": "test"})
+            with pytest.raises(DatasetError, match=words):
+                opened(root)
+        file.write_bytes(b"MATLAB 5.0 MAT-file" * 20)
+        with pytest.raises(DatasetError, match=r"metadata\.mat is no MATLAB file"):
+            opened(root)
+
+    @pytest.mark.parametrize(
+        "start", [b"<!DOCTYPE html>", b"\xef\xbb\xbf\n<HTML>", b"version https://git-lfs.github.com"]
+    )
+    def test_a_page_instead_of_data(self, start, copied):
+        words = "is a Git LFS pointer" if b"lfs" in start else "is a web page, not data: a site"
+        root, scene = copied("clearpose")
+        (scene / "000000-color.png").write_bytes(start)
+        with pytest.raises(DatasetError, match=rf"000000-color\.png {words}"):
+            opened(root)
+        (scene / "metadata.mat").write_bytes(start)
+        with pytest.raises(DatasetError, match=rf"metadata\.mat {words}"):
+            opened(root)
+        root, scene = copied("wai")
+        (scene / "depth/000001.exr").write_bytes(start)
+        with pytest.raises(DatasetError, match=rf"000001\.exr {words}"):
+            opened(root).train[0].read_views([1])
+        (scene / "scene_meta.json").write_bytes(start)
+        with pytest.raises(DatasetError, match=rf"scene_meta\.json {words}"):
+            opened(root)
+
+    def test_an_archive_or_its_page_is_no_folder(self, tmp_path):
+        (tmp_path / "set1.zip").write_bytes(b"PK\3\4")
+        with pytest.raises(DatasetError, match=r"this is a file; name a folder, unpacked"):
+            opened(tmp_path / "set1.zip")
+        (tmp_path / "set1.zip").write_bytes(b"<html>log in")
+        with pytest.raises(DatasetError, match=r"set1\.zip is a web page"):
+            opened(tmp_path / "set1.zip")
+
+    def test_millimetres_for_metres(self, copied):
+        _, scene = copied("nerfstudio")
+        edit(scene / "transforms.json", lambda r: r.update(depth_unit_scale_factor=1.0))
+        with pytest.raises(DatasetError, match=r"once depth is multiplied by 0\.001: .*; say depth_unit=0\.001"):
+            opened(scene)
+        assert opened(scene, depth_unit=0.001).train[0].depth_unit == 0.001
+        assert "another unit" in opened(scene, depth_unit=1.0).notes[0]  # the owner has said so
+        _, scene = copied("wai")
+        edit(scene / "scene_meta.json", lambda r: [scale_position(f["transform_matrix"], 1000) for f in r["frames"]])
+        with pytest.raises(DatasetError, match=r"depth is multiplied by 1000: .*; say depth_unit=1000"):
+            opened(scene)
+
+    def test_swapped_conventions_are_named(self, copied):
+        for change, words in (
+            (np.linalg.inv, "poses are inverted: they are the other way round"),
+            (lambda pose: pose @ OPENGL, "y and z of the camera are turned round: its axes are OpenGL's"),
+            (lambda pose: np.linalg.inv(pose @ OPENGL), "they are camera-to-world with OpenGL's axes"),
+        ):
+            root, scene = copied("wai")
+
+            def turn(record, change=change):
+                for frame in record["frames"]:
+                    frame["transform_matrix"] = change(np.array(frame["transform_matrix"])).tolist()
+
+            edit(scene / "scene_meta.json", turn)
+            with pytest.raises(DatasetError, match=f"contradict each other.*{words}.*inspect shows it"):
+                opened(scene)
+            shutil.rmtree(root)
+
+    def test_no_valid_depth(self, copied):
+        root, scene = copied("wai")
+        for file in scene.glob("depth/*.exr"):
+            write_exr(file, {"Z": np.full((56, 70), 1e10, np.float32)})
+        with pytest.raises(DatasetError, match="none of the views looked at has a pixel of valid depth"):
+            opened(root)
+
+    def test_some_views_without_depth_are_left_out_and_counted(self, copied):
+        root, scene = copied("wai")
+        edit(scene / "scene_meta.json", lambda r: r["frames"][4].pop("rendered_depth"))
+        data = opened(root)
+        assert data.train[0].view_count == 5
+        assert data.notes[0] == f"{root.resolve()}: left out: 1 view without depth (wai/{scene.name})"
+
+    @pytest.mark.parametrize("name", ["colmap-exr", "scannet", "clearpose", "wai", "nerfstudio"])
+    def test_missing_and_wrong_files_are_named(self, name, copied):
+        root, _ = copied(name)
+        view = opened(root).train[0].stored_views()[1]
+        write_png(view.picture.with_suffix(".new.png"), np.zeros((57, 70, 3), np.uint8))
+        shutil.move(view.picture.with_suffix(".new.png"), view.picture)
+        with pytest.raises(DatasetError, match=re.escape(f"{view.picture} has (57, 70) pixels (height, width)")):
+            view.decode() if name != "scannet" else replace(view, picture_is_scaled=False).decode()
+        view.picture.unlink()
+        with pytest.raises(DatasetError, match=re.escape(f"{view.picture} is missing")):
+            view.decode()
+
+    def test_a_step_without_a_valid_depth(self, copied):
+        """A scene whose drawn views have none stops training, or is replaced like any other that cannot be used."""
+        root, scene = copied("wai")
+        settings = replace(SHORT, sources=(str(root),), views=Uniform(6, 6), images_per_step=18, width_px=70)
+        sampling = Sampling(open_sources(settings).train, settings, 5)
+        for file in scene.glob("depth/*.exr"):
+            write_exr(file, {"Z": np.zeros((56, 70), np.float32)})
+        with pytest.raises(DatasetError, match=rf"{scene}: none of the views \[.*\] has a valid depth"):
+            load_step(sampling, 0)
+        batch = load_step(replace(sampling, settings=replace(settings, on_bad_file="skip")), 0)
+        assert [bad.scene for bad in batch.skipped] == [f"wai/{scene.name}"]
+
+
+class TestPrograms:
+    def test_a_step_over_another_layout_is_the_same_step(self, folders, ours):
+        """WAI loses nothing, so training sees the same bytes as over our own dataset."""
+        settings = replace(SHORT, views=Uniform(3, 6), images_per_step=12, width_px=70)
+        ours_too, theirs = (
+            load_step(Sampling(opened(source).train, settings, 3), 7) for source in (ours, folders("wai"))
+        )
+        for a, b in zip(ours_too.images_u8 + ours_too.depth_z, theirs.images_u8 + theirs.depth_z, strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(ours_too.windows, theirs.windows)
+        np.testing.assert_allclose(ours_too.camera_from_world, theirs.camera_from_world, atol=1e-12)
+
+    def test_evaluation_and_comparison_read_with_their_own_keys(self, folders):
+        settings = EvaluateSettings(data=(str(folders("clearpose")),), format="clearpose", depth_unit=0.002)
+        selection = select_scenes(settings)
+        assert [scene.name for scene in selection.scenes] == ["set1/scene1", "set1/scene2", "set1/scene3"]
+        assert {scene.depth_unit for scene in selection.scenes} == {0.002}
+        compared = fill(CompareSettings, {"test": {"format": "wai", "scaled_rotation": True}})
+        assert (evaluation_of(compared).format, evaluation_of(compared).scaled_rotation) == ("wai", True)
+
+
+class TestPictures:
+    @pytest.mark.parametrize("name", ["nerfstudio", "colmap-npy", "scannet", "clearpose"])
+    def test_prediction_takes_a_scenes_pictures(self, name, folders):
+        scene = choose(folders(name)).folders[0]
+        found = scene_pictures(scene, stride=2, max_views=2)
+        views = outside_scene(name.partition("-")[0], scene, Reading(needs_depth=False)).stored_views()
+        assert found.used == (views[0].picture, views[2].picture)
+        assert found.note.startswith("pictures of a scene in ")
+
+    def test_or_those_of_a_folder(self, folders):
+        folder = choose(folders("colmap-npy")).folders[0] / "images"
+        assert scene_pictures(folder) == image_files(folder)
+
+    def test_two_layouts_at_once(self, copied, folders):
+        _, scene = copied("wai")
+        shutil.copy(folders("nerfstudio") / "texture_00/000000/transforms.json", scene)
+        with pytest.raises(DatasetError, match=r"scenes of 2 layouts: nerfstudio \(.*\) and wai"):
+            scene_pictures(scene)
+
+
+class TestDoubt:
+    def test_depth_as_distance(self, copied):
+        """The mistake of reading a renderer's ray length as z, at 55° of view."""
+        _, scene = copied("wai")
+        for file in scene.glob("depth/*.exr"):
+            depth = DepthFile(file).read()
+            view = opened(scene, depth_unit=1.0).train[0].stored_views()[0]
+            length = np.linalg.norm(pixel_rays(56, 70, view.intrinsics), axis=-1)
+            write_exr(file, {"Z": (depth * length).astype(np.float32)})
+        with pytest.raises(DatasetError, match="once depth is taken as distance from the camera"):
+            opened(scene)
+
+    def test_noise_is_no_certain_contradiction(self, copied):
+        _, scene = copied("wai")
+        generator = np.random.default_rng(0)
+        for file in scene.glob("depth/*.exr"):
+            depth = DepthFile(file).read()
+            write_exr(file, {"Z": (depth * generator.uniform(0.7, 1.4, depth.shape)).astype(np.float32)})
+        assert "no common mistake explains it" in opened(scene).notes[0]
+
+    def test_a_camera_that_hardly_moves(self, copied):
+        """Nothing can be said of the unit, so a sentence is all."""
+        _, scene = copied("wai")
+        still = json.loads((scene / "scene_meta.json").read_text())["frames"][0]
+
+        def hold(record):
+            for i, frame in enumerate(record["frames"]):
+                frame["transform_matrix"] = np.array(still["transform_matrix"]).tolist()
+                frame["transform_matrix"][0][3] += 1e-4 * i
+                frame["rendered_depth"] = still["rendered_depth"]
+
+        edit(scene / "scene_meta.json", hold)
+        assert "Unless these hardly move, it has another unit" in opened(scene).notes[0]
