@@ -1,10 +1,10 @@
-"""Makes docs/images/demo.png and own_meshes.png: one row per dataset of the experiments, one column per scene.
+"""Makes docs/images/demo.png, own_meshes.png and bodies.png: one row per dataset of the experiments, one column per scene.
 
     python -m megasynth_attr.pipeline preset=demo downstream= dataset_count=1 scene_count=6 frames=2 \\
         render.width_px=252 render.height_px=252 quality=reference stages=generate out=runs/picture
     python tools/readme_picture.py runs/picture docs/images/demo.png
 
-docs/own-meshes.md has the commands of the other.
+docs/own-meshes.md and docs/downstream.md have the commands of the others.
 """
 
 import sys
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from megasynth_attr.dataset.reader import open_experiment
 
 LABEL_PX = 132
-ORDER = ("scan", "texture", "geometry", "camera", "lighting")
+ORDER = ("scan", "texture", "geometry", "camera", "lighting", "thuman", "twok2k", "spoof_heads")
 
 
 def row(dataset) -> np.ndarray:

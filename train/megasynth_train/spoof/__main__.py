@@ -64,8 +64,8 @@ _WORDS = PageWords(
     title="Printed and real faces",
     left="Printed",
     right="Real",
-    lead="each a pair: what one model predicts for a printed face (left) and for a real head (right), each seen from its first "
-    "camera, upright, scaled to the same spread.",
+    lead="each a pair: what one model predicts for a printed face (left) and for a real head (right), seen from the "
+    "first camera, upright, scaled to the same spread.",
 )
 
 
