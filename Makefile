@@ -12,9 +12,9 @@ demo-human: setup-human $(BODIES)/attributes $(BODIES)/thuman $(BODIES)/twok2k/t
 $(BODIES)/attributes: | setup-human
 	$(PYTHON) -m megasynth_train.bodies out=$@ count=6
 $(BODIES)/thuman: | setup-human
-	$(PYTHON) -m megasynth_train.bodies out=$@ count=8 first=100
+	$(PYTHON) -m megasynth_train.bodies out=$@ count=6 first=100
 $(BODIES)/twok2k/test: | setup-human
-	$(PYTHON) -m megasynth_train.bodies out=$@ count=4 first=200 layout=twok2k
+	$(PYTHON) -m megasynth_train.bodies out=$@ count=3 first=200 layout=twok2k
 
 # two tests at a time, each with one thread: two processes with two threads each would wait for one another
 test: setup-test lint  ## everything: style, types, tests on both Blenders

@@ -17,7 +17,7 @@ from megasynth_attr.core.selection import parse_shard
 from megasynth_train.compare.methods import BASE, MATCHED, PAPER, RANDOM, Method, builtin, expand, frame_of
 from megasynth_train.evaluate.depth import ALIGNMENTS
 from megasynth_train.evaluate.options import EvaluateSettings, MeasureSettings
-from megasynth_train.evaluate.protocols import PROTOCOLS
+from megasynth_train.evaluate.protocols import NONE, PROTOCOLS
 from megasynth_train.training.settings import (
     SUBSPACE_KEYS,
     AdapterSettings,
@@ -39,7 +39,9 @@ class AcrossSettings:
         literal=True,
         identity=False,
     )
-    protocol: str = setting("", "the paper's evaluation of a task, instead of test.protocol", options=["", *PROTOCOLS])
+    protocol: str = setting(
+        NONE, "the paper's evaluation of a task, instead of test.protocol", options=[NONE, *PROTOCOLS]
+    )
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class CompareSettings(TrainSettings):
             if not value:
                 raise ConfigError(f"{key}= is missing, e.g. {example}")
         self.test.check()
-        if self.across.protocol and not self.across.data:
+        if self.across.protocol != NONE and not self.across.data:
             raise ConfigError(f"across.protocol={self.across.protocol} needs across.data=, the data it evaluates")
         if self.across.data:
             across_of(self).check()
@@ -238,7 +240,7 @@ def training_of(settings: CompareSettings, method: Method, seed: int, basis: str
 def across_of(settings: CompareSettings) -> MeasureSettings:
     """Return how the data of another domain are evaluated: as ``test``, or by their own protocol."""
     across = settings.across
-    if not across.protocol:
+    if across.protocol == NONE:
         return replace(settings.test, data=across.data)
     return replace(settings.test, **PROTOCOLS[across.protocol].fixed, data=across.data, protocol=across.protocol)
 

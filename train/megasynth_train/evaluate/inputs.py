@@ -86,8 +86,8 @@ def select_scenes(settings: EvaluateSettings) -> Selection:
             f"split={settings.split} contains no scene with validation_share={share:g}; use split=all or another share"
         )
     scenes, notes = scenes[: settings.max_scenes or None], data.notes
-    if settings.protocol:
-        scenes, of_protocol = PROTOCOLS[settings.protocol].choose(scenes)
+    if protocol := PROTOCOLS.get(settings.protocol):
+        scenes, of_protocol = protocol.choose(scenes)
         notes += of_protocol
     for first, second in pairwise(scenes):  # sorted by name
         if first.name == second.name:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import setting
-from megasynth_train.evaluate.protocols import PROTOCOLS, fixed_by
+from megasynth_train.evaluate.protocols import NONE, PROTOCOLS, fixed_by
 from megasynth_train.training.settings import (
     ModelSettings,
     depth_unit_setting,
@@ -33,10 +33,10 @@ class MeasureSettings:
         identity=False,
     )
     protocol: str = setting(
-        "",
+        NONE,
         "the paper's evaluation of a task: it fixes split, scenes, max_scenes, views, stride, view_ids, icp_distance "
         "and max_points, chooses the test scenes, and adds the paper's columns (docs/downstream.md)",
-        options=["", *PROTOCOLS],
+        options=[NONE, *PROTOCOLS],
         added=True,
     )
     format: str = format_setting()
@@ -86,7 +86,7 @@ class MeasureSettings:
 
     def check(self) -> None:
         """Raise ConfigError for keys that are missing, unusable or mutually exclusive."""
-        if self.protocol:
+        if self.protocol in PROTOCOLS:
             PROTOCOLS[self.protocol].require(vars(self))
         if not self.data:
             raise ConfigError("data= is missing: name the folders of datasets, e.g. data=runs/demo/texture_00")

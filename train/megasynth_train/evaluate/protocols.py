@@ -27,6 +27,7 @@ COLUMNS = {  # heading → key of the point clouds' numbers, factor, whether it 
     "Comp": ("completeness_mean", 1000, True),
     "NC": ("nc_mean", 100, False),
 }
+NONE = "none"  # no protocol
 _ICP = 0.1  # the paper's largest distance of a pair, in its unit of length
 _COLOURLESS = 3.0  # of 255: the mean difference of channels in a picture without colours
 _SET = re.compile(r"set(\d+)")

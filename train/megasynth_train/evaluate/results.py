@@ -14,7 +14,7 @@ from megasynth_attr import __version__
 from megasynth_attr.core.pages.words import count_text, markdown_table, spread_text
 from megasynth_train.data.scene import BadScene
 from megasynth_train.evaluate.depth import ALIGNMENTS
-from megasynth_train.evaluate.protocols import COLUMNS, PROTOCOLS
+from megasynth_train.evaluate.protocols import COLUMNS, NONE, PROTOCOLS
 
 FORMAT = "megasynth-attr evaluation 1"
 GROUPS = ("points", "depth", "cameras", "alignment", "sizes")
@@ -31,7 +31,7 @@ def results_record(
 ) -> dict[str, Any]:
     """Return what results.json holds; with a protocol also its columns, for each scene and on average."""
     average = {group: _averaged([scene[group] for scene in scenes]) for group in GROUPS}
-    protocol = PROTOCOLS.get(settings["protocol"])
+    protocol = PROTOCOLS.get(settings.get("protocol", NONE))
     of_protocol: dict[str, Any] = {}
     if protocol is not None:
         means = {key: average["points"][key]["mean"] for key, *_ in COLUMNS.values()}

@@ -69,7 +69,8 @@ def evaluate_scenes(
             continue
         keep(evaluation)
         record = {"name": evaluation.name, "view_ids": list(evaluation.view_ids), **evaluation.numbers}
-        if settings.protocol and (warning := PROTOCOLS[settings.protocol].warning(evaluation.colours)):
+        protocol = PROTOCOLS.get(settings.protocol)
+        if protocol and (warning := protocol.warning(evaluation.colours)):
             record["warning"] = warning
         records.append(record)
     return records, excluded

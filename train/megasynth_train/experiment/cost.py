@@ -13,6 +13,7 @@ from megasynth_attr.core.stages import CostLine, StageRun
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.cost.layers import Tuning
 from megasynth_train.cost.step import StepCost, expected_s, mean_step, tuning_of
+from megasynth_train.evaluate.protocols import NONE
 from megasynth_train.experiment.settings import CLUSTER, COMPARISON, PRETRAIN, stage_settings
 from megasynth_train.training.settings import TrainSettings
 
@@ -70,10 +71,10 @@ def _task(compare: CompareSettings) -> str:
     tests = [(compare.test.data, compare.test.protocol, "")]
     if compare.across.data:
         tests.append((compare.across.data, compare.across.protocol, ", across domains"))
-    named = [
-        f"{', '.join(Path(folder).name for folder in data)}{f' by protocol {protocol}' if protocol else ''}{domain}"
-        for data, protocol, domain in tests
-    ]
+    named = []
+    for data, protocol, domain in tests:
+        by = f" by protocol {protocol}" if protocol != NONE else ""
+        named.append(f"{', '.join(Path(folder).name for folder in data)}{by}{domain}")
     return f"tested on {in_words(named)}"
 
 

@@ -27,7 +27,7 @@ from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.stages import StageRun
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.data.layouts.choose import choose
-from megasynth_train.evaluate.protocols import PROTOCOLS, clearpose_sides
+from megasynth_train.evaluate.protocols import NONE, PROTOCOLS, clearpose_sides
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.training.settings import (
     DataSettings,
@@ -137,7 +137,7 @@ def _compare(run: StageRun, common: Mapping[str, Any], limit: Mapping[str, Any],
             raise ConfigError(
                 f"downstream.{more[0][0]}=: scans of two kinds at most, to train on and to test on as well"
             )
-        place["across"] = {"data": run.paths(names), "protocol": attribute if attribute in _BY_PROTOCOL else ""}
+        place["across"] = {"data": run.paths(names), "protocol": attribute if attribute in _BY_PROTOCOL else NONE}
     attributes = keys.mining.attributes or tuple(run.members)
     try:
         settings = _filled(CompareSettings, usual, common, own, place, limit)

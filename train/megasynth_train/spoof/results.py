@@ -91,17 +91,17 @@ def results_text(record: Mapping[str, Any]) -> str:
     """Return results.md: the table of methods, and what its columns mean."""
     rows = [["method", *COLUMNS, "n"]]
     for row in record["methods"]:
-        cells = [spread_text(*row[key]) if key in row else "–" for key in COLUMNS.values()]
+        cells = [spread_text(**row[key]) if key in row else "–" for key in COLUMNS.values()]
         rows.append([row["method"], *cells, str(row["runs"])])
     counts = {name: len(record["runs"][0]["scenes"][name]) for name in CLASSES}
     lead = f"{counts['printed']} printed and {counts['real']} real scenes."
     return f"# Spoof test\n\n{lead}\n\n{markdown_table(rows)}\n\n{record['units']}\n"
 
 
-def _over(found: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float | None]]:
+def _over(found: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
     """Return mean and sample standard deviation (None for one run) of every number."""
     values = {key: np.array([one[key] for one in found]) for key in found[0]}
     return {
-        key: (float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None)
+        key: {"mean": float(array.mean()), "std": float(array.std(ddof=1)) if len(array) > 1 else None}
         for key, array in values.items()
     }
