@@ -279,7 +279,7 @@ def test_every_run_is_evaluated_across_domains_too(experiment: Path, tmp_path: P
     done = compare(settings(experiment, out, *given, elsewhere))
     assert before.report.results.rows == done.report.results.rows  # nothing is trained or measured anew
     other = record(out / "across")
-    assert other["common_scenes"] == ["texture_00/scene_0000", "texture_00/scene_0001"] != record(out)["common_scenes"]
+    assert other["common_scenes"] == ["texture_00/000000", "texture_00/000001"] != record(out)["common_scenes"]
     for row in other["rows"]:
         measured = json.loads((out / "across" / row["evaluation"] / "results.json").read_text())
         mean = sum(scene["points"]["accuracy_mean"] for scene in measured["scenes"]) / len(measured["scenes"])
