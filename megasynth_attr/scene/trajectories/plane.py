@@ -45,7 +45,7 @@ def sample_plane(rng: np.random.Generator, settings: CameraSettings, draw: Draw)
 
 def _front(geometry: Geometry) -> tuple[np.ndarray, np.ndarray, float]:
     """Return what is looked at: centre (3,) of its front, normal (3,), and its height in heights of a picture."""
-    if geometry.scan is None:
+    if geometry.layout != "scan":
         return picture_front(geometry)[0], np.array([1.0, 0, 0]), 1.0
     _, depth, height = np.asarray(geometry.extent) * geometry.scale
     return np.array([0, -depth / 2, 0]), np.array([0, -1.0, 0]), float(height / PICTURE_HEIGHT)
