@@ -76,8 +76,7 @@ class Protocol:
                 f"protocol={self.name}: {count_text(len(chosen), 'scene')} instead of the paper's {self.scenes}, so "
                 "the averages cannot be set beside its"
             )
-        notes += [f"{scene.name}: {fault}" for scene in chosen if (fault := _known_fault(self.name, scene))]
-        return tuple(chosen), tuple(notes)
+        return tuple(chosen), (*notes, *clearpose_faults([s.folder for s in chosen if s.layout == "clearpose"]))
 
     def columns(self, points: Mapping[str, float]) -> dict[str, float]:
         """Return the paper's columns of one scene's, or the average's, numbers of point clouds."""
@@ -141,12 +140,14 @@ def _clearpose_test(scenes: Sequence[TrainingScene]) -> list[TrainingScene]:
     return [scene for scene in scenes if scene.folder in test]
 
 
-def _known_fault(protocol: str, scene: TrainingScene) -> str:
-    if protocol == "clearpose" and (found := _clearpose_number(scene.folder)):
-        in_set, number = found
+def clearpose_faults(folders: Sequence[Path]) -> list[str]:
+    """Return a sentence for each of these ClearPose scenes whose data are known to be faulty."""
+    faults = []
+    for folder in folders:
+        in_set, number = _clearpose_number(folder) or (0, 0)
         if number in _CLEARPOSE_FAULTY.get(in_set, ()):
-            return "the depth of this ClearPose scene is known to be wrong"
-    return ""
+            faults.append(f"{folder.parent.name}/{folder.name}: the depth of this ClearPose scene is known to be wrong")
+    return faults
 
 
 _SCANS = "scans rendered for testing (dataset 1 of the presets thuman and twok2k)"
