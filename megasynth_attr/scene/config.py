@@ -227,8 +227,8 @@ def _take_folders(whole: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], dic
         if len(given) > 1:
             raise ConfigError(
                 f"downstream.{name}= is a comparison of its own and cannot be given with downstream."
-                f"{next(other for other in given if other != name)}=; make it afterwards with the same subspaces, by "
-                "python -m megasynth_train.compare basis="
+                f"{next(other for other in given if other != name)}=; make it afterwards, with the same "
+                "subspaces, by the training half's program compare with basis="
             )
     photographs = {name: str(given[name]) for name in PHOTOGRAPHS & given.keys()}
     scans = {
