@@ -70,6 +70,7 @@ VARIED = {
         *(f"downstream.{name}.geometry.scan_folder=meshes" for name in ("thuman", "twok2k")),
         *(f"downstream.{name}.geometry.scan_pattern=*" for name in ("thuman", "twok2k")),
         *(f"downstream.{name}.geometry.scan_test=1" for name in ("thuman", "twok2k")),
+        *(f"downstream.{name}.scene_count=1" for name in ("thuman", "twok2k")),
     ),
     "heads": ("preset=spoof_heads", "geometry.scan_folder=meshes", "scene_count=2"),
     "free words": ("preset=texture", "scene_count=2000", "isolation.scenes=3", "workers=3", "datasets=0", "scenes=5"),
