@@ -1,9 +1,20 @@
-# Two targets do everything, set-up included: `make demo` and `make test`.
+# Three targets do everything, set-up included: `make demo`, `make demo-human` and `make test`.
 PYTHON = .venv/bin/python
+BODIES = runs/demo_human_bodies
 
-.PHONY: demo test lint setup-demo setup-train setup-test clean
+.PHONY: demo demo-human test lint setup-demo setup-human setup-train setup-test clean
 demo: setup-demo  ## datasets, adapters, their subspaces, a comparison, and a page about it all, in runs/demo
 	$(PYTHON) -m megasynth_attr.pipeline preset=demo
+
+demo-human: setup-human $(BODIES)/attributes $(BODIES)/thuman $(BODIES)/twok2k/test  ## the same with scanned people, in runs/demo_human
+	$(PYTHON) -m megasynth_attr.pipeline preset=demo_human
+
+$(BODIES)/attributes: | setup-human
+	$(PYTHON) -m megasynth_train.bodies out=$@ count=6
+$(BODIES)/thuman: | setup-human
+	$(PYTHON) -m megasynth_train.bodies out=$@ count=6 first=100
+$(BODIES)/twok2k/test: | setup-human
+	$(PYTHON) -m megasynth_train.bodies out=$@ count=3 first=200 layout=twok2k
 
 # two tests at a time, each with one thread: two processes with two threads each would wait for one another
 test: setup-test lint  ## everything: style, types, tests on both Blenders
@@ -16,6 +27,9 @@ lint: setup-test
 
 setup-demo:
 	@tools/setup.sh demo
+
+setup-human:
+	@tools/setup.sh human
 
 setup-train: setup-demo  ## the same: the demo trains, too
 

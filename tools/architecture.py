@@ -31,7 +31,7 @@ FLOORS: dict[str, set[str]] = {
     "farm": {"core", "scene", "textures", "blender", "dataset"},
     "report": {"core", "scene", "dataset"},
     "pipeline": {"core", "scene", "textures", "blender", "dataset", "farm", "report"},
-    TRAINING: {"core", "dataset"},
+    TRAINING: {"core", "textures", "dataset"},
 }
 # packages of the training half that use its programs (the modules of its top folder); the others must not
 ABOVE_PROGRAMS = {"compare", "experiment"}

@@ -1,10 +1,10 @@
-"""Makes docs/images/demo.png and own_meshes.png: one row per dataset of the experiments, one column per scene.
+"""Makes docs/images/demo.png, own_meshes.png and bodies.png: a row for each dataset, a column for each scene.
 
     python -m megasynth_attr.pipeline preset=demo downstream= dataset_count=1 scene_count=6 frames=2 \\
         render.width_px=252 render.height_px=252 quality=reference stages=generate out=runs/picture
     python tools/readme_picture.py runs/picture docs/images/demo.png
 
-docs/own-meshes.md has the commands of the other.
+docs/own-meshes.md and docs/downstream.md have the commands of the others.
 """
 
 import sys
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from megasynth_attr.dataset.reader import open_experiment
 
 LABEL_PX = 132
-ORDER = ("scan", "texture", "geometry", "camera", "lighting")
+ORDER = ("scan", "texture", "geometry", "camera", "lighting", "thuman", "twok2k", "spoof_heads")
 
 
 def row(dataset) -> np.ndarray:
@@ -25,7 +25,9 @@ def row(dataset) -> np.ndarray:
     strip = np.round(np.concatenate(pictures, axis=1) * 255).astype(np.uint8)
     label = Image.new("RGB", (LABEL_PX, strip.shape[0]), "white")
     font = ImageFont.load_default(size=24)
-    ImageDraw.Draw(label).text((8, strip.shape[0] // 2), dataset.attribute, fill=(40, 40, 40), font=font, anchor="lm")
+    ImageDraw.Draw(label).text(
+        (8, strip.shape[0] // 2), dataset.attribute.removeprefix("spoof_"), fill=(40, 40, 40), font=font, anchor="lm"
+    )
     return np.concatenate([np.asarray(label), strip], axis=1)
 
 

@@ -44,6 +44,8 @@ class StageRun:
     out: Path
     members: Mapping[str, tuple[str, ...]]  # attribute → names of the selected datasets, folders in ``out``
     downstream: tuple[str, ...] = ()  # datasets on which adaptation is compared; empty: the experiment has none
+    across: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute → further datasets to test on
+    photographs: Mapping[str, str] = field(default_factory=dict)  # data of others, instead of ``downstream``
     section: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     shard: str = "1/1"

@@ -120,7 +120,7 @@ def _record(experiment: Experiment) -> dict[str, Any]:
         "preset": experiment.preset,
         "versions": versions,
         "attributes": {config.attribute: _attribute_record(config) for config in experiment.configs},
-        "downstream": [experiment.downstream.attribute] if experiment.downstream else [],
+        "downstream": [c.attribute for c in experiment.configs[len(experiment.members) :]],
     }
 
 

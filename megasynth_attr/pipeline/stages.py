@@ -114,6 +114,8 @@ def stage_run(experiment: Experiment, section: str, chapters: tuple[ChapterPlace
         out=experiment.out,
         members={config.attribute: _dataset_names(config) for config in experiment.members},
         downstream=_dataset_names(experiment.downstream) if experiment.downstream else (),
+        across={config.attribute: _dataset_names(config) for config in experiment.across},
+        photographs=experiment.photographs,
         section=section,
         values=experiment.sections.get(section, {}),
         shard=experiment.run.shard,

@@ -26,6 +26,7 @@ from megasynth_attr.core.stages import section_names
 from megasynth_attr.scene.factor import load_plugins, registered
 from megasynth_attr.scene.settings import ContentSettings, IsolationSettings, RenderSettings, RunSettings, WriteSettings
 
+PHOTOGRAPHS = {"clearpose"}  # downstream data that are no preset's: nothing is rendered
 PATCH_PX = 14  # the training layout's image sizes are multiples of the DINOv2 patch
 SECTIONS: dict[str, type] = {"render": RenderSettings, "write": WriteSettings, "isolation": IsolationSettings}
 
@@ -99,21 +100,25 @@ def _without_places(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
 class Experiment:
     """One run: its name, output folder, one Config per attribute, and the words it came from (for other machines).
 
-    ``downstream``: the data on which adaptation is compared. ``sections``: the settings of stages that are not built
-    in, by section, unchecked: no byte of any dataset depends on them.
+    ``downstream``: the data on which adaptation is compared; ``across``: on whose last datasets it is tested as well;
+    ``photographs``: folders of data that are compared on without being rendered, by name. ``sections``: the settings of
+    stages that are not built in, by section, unchecked: no byte of any dataset depends on them.
     """
 
     preset: str
     out: Path
     members: tuple[Config, ...]
     downstream: Config | None = None
+    across: tuple[Config, ...] = ()
+    photographs: Mapping[str, str] = dataclasses.field(default_factory=dict)
     words: tuple[str, ...] = ()
     sections: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def configs(self) -> tuple[Config, ...]:
         """Return all that is to be generated: the members, then the downstream data."""
-        return self.members if self.downstream is None else (*self.members, self.downstream)
+        downstream = () if self.downstream is None else (self.downstream,)
+        return (*self.members, *downstream, *self.across)
 
     @property
     def run(self) -> RunSettings:
@@ -135,18 +140,41 @@ def resolve(words: Sequence[str]) -> Experiment:
             "one folder cannot hold both"
         )
     out = Path(configs[0].run.out or Path("runs") / Path(preset_name).stem).absolute()
-    members, downstream = (configs[:-1], configs[-1]) if layers.has_downstream else (configs, None)
-    return Experiment(Path(preset_name).stem, out, members, downstream, tuple(words), layers.sections)
+    members, (downstream, *across) = configs, (None,)
+    if layers.downstream:
+        members, (downstream, *across) = configs[: -layers.downstream], configs[-layers.downstream :]
+    for config in (downstream, *across) if layers.scanned else ():
+        assert config is not None
+        if config.factors["geometry"].layout != "scan":
+            raise ConfigError(
+                f"downstream: the preset that varies {config.attribute} renders no meshes of a folder; name it with "
+                "downstream=PRESET"
+            )
+    return Experiment(
+        Path(preset_name).stem,
+        out,
+        members,
+        downstream,
+        tuple(across),
+        layers.photographs,
+        tuple(words),
+        layers.sections,
+    )
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Unchecked settings (preset, file and words merged): of each attribute, downstream data last, and of stages."""
+    """Unchecked settings (preset, file and words merged): of each attribute, downstream data last, and of stages.
+
+    ``downstream``: how many of ``configs`` are downstream data; ``scanned``: they were given as folders of meshes.
+    """
 
     preset: str
     configs: tuple[dict[str, Any], ...]
     sections: Mapping[str, Mapping[str, Any]]
-    has_downstream: bool
+    downstream: int
+    scanned: bool = False
+    photographs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def read_layers(words: Sequence[str]) -> Layers:
@@ -158,6 +186,9 @@ def read_layers(words: Sequence[str]) -> Layers:
     name = _chosen(top, "preset").preset
     preset = load_preset(name)
     whole = merge(preset, top)
+    scans, photographs = _take_folders(whole)
+    for layer in (preset, top) if scans or photographs else ():
+        layer.pop("downstream", None)
     choice = _chosen(whole, "members", "downstream", "downstream_count")
     of_stages = section_names()
     sections = {section: whole[section] or {} for section in sorted(of_stages & whole.keys())}
@@ -166,14 +197,46 @@ def read_layers(words: Sequence[str]) -> Layers:
             raise ConfigError(f"{section}={shown(values)}: this is a section; --help {section} lists its keys")
     shared = {k: v for k, v in preset.items() if k != "attribute"}
     members = [merge(merge(load_preset(member), shared), top) for member in choice.members] or [whole]
-    if choice.downstream:  # it has its own number of datasets, all of them selected
-        base = merge(load_preset(choice.downstream), shared if choice.members else {})
-        own = {"dataset_count": choice.downstream_count, "datasets": RunSettings().datasets}
-        members.append(merge(merge(base, {k: v for k, v in top.items() if k != "attribute"}), own))
+    chosen = scans or ({choice.downstream: {}} if choice.downstream else {})
+    for i, (downstream, given) in enumerate(chosen.items()):  # with its own number of datasets, all selected if first
+        base = merge(load_preset(downstream), shared if choice.members else {})
+        last = str(choice.downstream_count - 1)
+        own = {"dataset_count": choice.downstream_count, "datasets": last if i else RunSettings().datasets}
+        members.append(merge(merge(merge(base, {k: v for k, v in top.items() if k != "attribute"}), given), own))
     for member in members:
         load_plugins(_chosen(member, "plugins").plugins)
     checkable = tuple({k: v for k, v in member.items() if k not in of_stages} for member in members)
-    return Layers(name, checkable, sections, bool(choice.downstream))
+    return Layers(name, checkable, sections, len(chosen), bool(scans), photographs)
+
+
+def _take_folders(whole: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Take ``downstream`` out of ``whole`` if it is a table of presets, each with the folder of its meshes.
+
+    Returns the settings over each preset, which may be given in the folder's place, and the folders of photographs.
+    """
+    table = whole.get("downstream")
+    if not isinstance(table, Mapping):
+        return {}, {}
+    del whole["downstream"]
+    given = dict(table)
+    if empty := [name for name, value in given.items() if not isinstance(value, Mapping) and not str(value or "")]:
+        raise ConfigError(f"downstream.{empty[0]}= is empty: name the folder of its data, or leave it out")
+    for name in PHOTOGRAPHS & given.keys():
+        if isinstance(given[name], Mapping):
+            raise ConfigError(f"downstream.{name}.{next(iter(given[name]), '')}: downstream.{name}= names a folder")
+        if len(given) > 1:
+            raise ConfigError(
+                f"downstream.{name}= is a comparison of its own and cannot be given with downstream."
+                f"{next(other for other in given if other != name)}=; make it afterwards, with the same "
+                "subspaces, by the training half's program compare with basis="
+            )
+    photographs = {name: str(given[name]) for name in PHOTOGRAPHS & given.keys()}
+    scans = {
+        name: dict(value) if isinstance(value, Mapping) else {"geometry": {"scan_folder": value}}
+        for name, value in given.items()
+        if name not in PHOTOGRAPHS
+    }
+    return scans, photographs
 
 
 def _chosen(layer: Mapping[str, Any], *keys: str) -> ContentSettings:

@@ -71,7 +71,9 @@ class ContentSettings:
     )
     downstream: str = setting(
         "",
-        "preset of the data on which adaptation is compared: its last dataset is for testing, the others for training",
+        "preset of the data on which adaptation is compared: its last dataset is for testing, the others for training; "
+        "or downstream.thuman=FOLDER and downstream.twok2k=FOLDER with the meshes (trained on the first, tested on "
+        "both), or downstream.clearpose=FOLDER",
         identity=False,
         path="file",
     )

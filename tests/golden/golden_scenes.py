@@ -12,7 +12,7 @@ from typing import Any
 
 from megasynth_attr import __version__
 from megasynth_attr.core.codec import content_hash
-from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.streams import Scope, stream, stream_key
 from megasynth_attr.farm.library import open_library
 from megasynth_attr.scene.config import Config, preset_names, resolve
@@ -63,6 +63,16 @@ VARIED = {
         "scene_count=1",
         "lighting.scope=dataset",
     ),
+    "scanned people": (
+        "preset=demo_human",
+        "geometry.scan_folder=meshes",
+        "scene_count=2",
+        *(f"downstream.{name}.geometry.scan_folder=meshes" for name in ("thuman", "twok2k")),
+        *(f"downstream.{name}.geometry.scan_pattern=*" for name in ("thuman", "twok2k")),
+        *(f"downstream.{name}.geometry.scan_test=1" for name in ("thuman", "twok2k")),
+        *(f"downstream.{name}.scene_count=1" for name in ("thuman", "twok2k")),
+    ),
+    "heads": ("preset=spoof_heads", "geometry.scan_folder=meshes", "scene_count=2"),
     "free words": ("preset=texture", "scene_count=2000", "isolation.scenes=3", "workers=3", "datasets=0", "scenes=5"),
     "training words": ("preset=demo", "members=[texture]", "training.optim.steps=9", "downstream_count=3"),
 }
@@ -90,9 +100,9 @@ def experiment(words: tuple[str, ...]) -> dict[str, Any]:
     """Return the members of one experiment at its smallest, or why there is none."""
     try:
         resolved = resolve([*words, SMALL])
-    except ConfigError as error:
+        members = {config.attribute: member(config) for config in resolved.configs}
+    except (ConfigError, DatasetError) as error:  # DatasetError: the meshes of demo_human have to be made
         return {"refused": str(error)}
-    members = {config.attribute: member(config) for config in resolved.configs}
     return {"preset": resolved.preset, "downstream": resolved.downstream is not None, "members": members}
 
 

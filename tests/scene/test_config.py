@@ -66,6 +66,21 @@ def test_the_downstream_preset_is_one_more_member_with_its_own_number_of_dataset
     assert [c.fingerprint() for c in without.members] == [c.fingerprint() for c in members]
 
 
+def test_folders_of_scans_are_downstream_data(tmp_path):
+    words = ["preset=paper_human", "downstream.thuman=/t", "downstream.twok2k=/k"]
+    experiment = resolve(words)
+    assert [c.attribute for c in experiment.configs[4:]] == ["thuman", "twok2k"]
+    assert experiment.downstream.run.datasets == "all" and [c.run.datasets for c in experiment.across] == ["1"]
+    assert [c.factors["geometry"].scan_folder for c in experiment.configs[4:]] == ["/t", "/k"]
+    usual = resolve(["preset=paper_human"])
+    assert [c.fingerprint() for c in usual.members] == [c.fingerprint() for c in experiment.members]
+    assert usual.downstream.attribute == "everything" and not usual.across and not usual.photographs
+    only = resolve(["preset=paper_human", "downstream.clearpose=/c"])
+    assert (only.downstream, only.photographs) == (None, {"clearpose": "/c"})
+    keys = resolve(["preset=paper_human", "downstream.thuman.geometry.scan_folder=/t", "downstream.thuman.frames=16"])
+    assert keys.downstream.content.frames == 16 and keys.members[0].content.frames == 100
+
+
 def test_one_preset_may_have_downstream_data_too():
     texture, everything = resolve(["preset=texture", "downstream=everything", "seed=3"]).configs
     assert texture.fingerprint() == resolve(["preset=texture", "seed=3"]).members[0].fingerprint()
@@ -114,6 +129,10 @@ def test_a_leading_double_dash_is_dropped():
         (["preset=texture", "downstream=everythin"], "did you mean everything"),
         (["preset=texture", "downstream=texture"], "same attribute"),
         (["preset=texture", "downstream=everything", "downstream_count=1"], "at least 2"),
+        (["preset=texture", "downstream.thumann=/t"], "did you mean thuman"),
+        (["preset=texture", "downstream.thuman="], "downstream.thuman= is empty"),
+        (["preset=texture", "downstream.everything=/t"], "renders no meshes of a folder"),
+        (["preset=texture", "downstream.clearpose=/c", "downstream.thuman=/t"], "a comparison of its own"),
         (["preset=texture", "training=5"], "section"),
     ],
 )

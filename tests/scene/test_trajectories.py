@@ -13,6 +13,8 @@ from megasynth_attr.core.errors import SceneRejected
 from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.scene.config import resolve
 from megasynth_attr.scene.factor import Draw, Records
+from megasynth_attr.scene.layouts.scan import geometry_of, upright
+from megasynth_attr.scene.scans import Outline
 from megasynth_attr.scene.trajectories.lookat import from_yaw_pitch_roll, look_along
 from megasynth_attr.scene.trajectories.micro import OVERSHOOT, sample_micro
 from megasynth_attr.scene.trajectories.orbit import (
@@ -22,6 +24,7 @@ from megasynth_attr.scene.trajectories.orbit import (
     sample_orbit,
     slerp,
 )
+from megasynth_attr.scene.trajectories.plane import sample_plane
 from megasynth_attr.scene.trajectories.ring import sample_ring
 from megasynth_attr.scene.trajectories.settings import CameraSettings
 
@@ -162,6 +165,25 @@ def test_the_ring_of_scanned_people(preset, heights):
     forward = Rotation.from_quat(quaternions).as_matrix()[:, :, 2]
     np.testing.assert_allclose(positions + 2 * heights * forward, 0, atol=1e-6)
     assert np.tan(np.radians(given.fov_x_deg.low) / 2) == pytest.approx(16 / 35, abs=1e-7)
+
+
+def test_heads_are_seen_as_pictures_are():
+    """Distances and steps are those in front of a picture, times the head's height ÷ a picture's, 0.4."""
+    outline = Outline("", (-1, 0, -2), (1, 4, 2), 3.0)  # y up, its front towards +z: 2 units high and 2 deep in a scene
+    head = geometry_of(outline, upright("y", "head.obj"), own_materials=True)
+    given = CameraSettings(family="plane")
+    draw = replace(draw_of(18), visible={"geometry": head})
+    positions, quaternions = sample_plane(np.random.default_rng(3), given, draw)
+    away = positions - [0, -1, 0]
+    starts, distances = away[::2], np.linalg.norm(away[::2], axis=1)
+    assert {round(float(d), 6) for d in distances} <= {5 * 0.25, 5 * 0.30}
+    elevation = np.degrees(np.arcsin(starts[:, 2] / distances))
+    azimuth = np.degrees(np.arctan2(starts[:, 0], -starts[:, 1]))
+    np.testing.assert_allclose(elevation, [-5, 0, 5] * 3, atol=1e-9)
+    np.testing.assert_allclose(azimuth, np.repeat([-5, 0, 5], 3), atol=1e-9)
+    assert (np.linalg.norm(away[1::2] - starts, axis=1) <= 5 * given.max_step).all()
+    forward = Rotation.from_quat(quaternions).as_matrix()[:, :, 2]
+    np.testing.assert_allclose(forward, unit(-away), atol=1e-9)
 
 
 def test_a_raised_ring():

@@ -24,7 +24,8 @@ def fill(kind: type[Settings], values: Mapping[str, Any], prefix: str = "") -> S
 
     Leaves of ``values`` are ``Typed`` texts of words, or what YAML or JSON holds. Raises ConfigError, naming the key
     with ``prefix`` before it, for an unknown one (and the nearest), a wrong type, a value outside its limits, or a
-    required key that is missing.
+    required key that is missing. A dataclass whose keys decide others has a method ``settled(named, prefix)``, which is
+    given the keys that were named and returns what takes its place.
     """
     filled = _filled(kind, values, prefix, functools.partial(all_keys, kind, prefix))
     check(filled, prefix.removesuffix("."))
@@ -56,7 +57,9 @@ def _filled(kind: Any, values: Mapping[str, Any], prefix: str, known: Callable[[
             raise ConfigError(f"{key}= is missing; --help explains the keys")
         elif "pair" not in field.metadata:  # the default of a number may be declared as 1, and is 1.0
             given[field.name] = from_plain(hint, to_plain(default_of(field)), key)
-    return kind(**given)
+    made = kind(**given)
+    settled = getattr(made, "settled", None)
+    return made if settled is None else settled(values.keys(), prefix)
 
 
 def _value(field: dataclasses.Field[Any], hint: Any, value: Any, key: str) -> Any:

@@ -42,7 +42,12 @@ class CameraSettings:
     )
     max_rotation_deg: float = setting(1.0, "micro: largest angle between any two control poses", minimum=0, maximum=30)
     min_free_view: float = setting(0.25, "room: free distance ahead of each camera (scene units)", minimum=0, maximum=2)
-    max_step: float = setting(0.01, "plane: longest step of the walk (scene units)", minimum=0, maximum=0.05)
+    max_step: float = setting(
+        0.01,
+        "plane: longest step of the walk (scene units; of a scanned head, in 1/0.4 of its height)",
+        minimum=0,
+        maximum=0.05,
+    )
     trials: int = setting(2000, "orbit, room: paths or places tried before the scene is rejected", minimum=1)
 
     def validate(self, name: str, factors: Mapping[str, Any]) -> None:
@@ -54,7 +59,7 @@ class CameraSettings:
                 f"not vary more often than {name}.scope={self.scope}; widen {name}.scope or narrow geometry.scope"
             )
         around = ("objects", "scan")
-        layouts = {"orbit": around, "ring": around, "plane": ("plane",)}.get(self.family, ("room", "plane"))
+        layouts = {"orbit": around, "ring": around, "plane": ("plane", "scan")}.get(self.family, ("room", "plane"))
         if geometry.layout not in layouts:
             raise ConfigError(
                 f"{name}.family={self.family} does not fit geometry.layout={geometry.layout}: "

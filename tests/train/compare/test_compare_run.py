@@ -268,3 +268,28 @@ def test_help_names_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
         program.main(["--help"])
     text = capsys.readouterr().out
     assert all(word in text for word in ("methods=", "define=", "test.views", "adapter.rank", "short: test=", "plan="))
+
+
+@pytest.mark.slow
+def test_every_run_is_evaluated_across_domains_too(experiment: Path, tmp_path: Path) -> None:
+    out, given = tmp_path / "out", ("methods=[base,heads]", "seeds=[0]")
+    before = compare(settings(experiment, out, *given))
+    assert not (out / "across").exists()
+    elsewhere = f"across.data={experiment / 'texture_00'}"
+    done = compare(settings(experiment, out, *given, elsewhere))
+    assert before.report.results.rows == done.report.results.rows  # nothing is trained or measured anew
+    other = record(out / "across")
+    assert other["common_scenes"] == ["texture_00/000000", "texture_00/000001"] != record(out)["common_scenes"]
+    for row in other["rows"]:
+        measured = json.loads((out / "across" / row["evaluation"] / "results.json").read_text())
+        mean = sum(scene["points"]["accuracy_mean"] for scene in measured["scenes"]) / len(measured["scenes"])
+        assert row["metrics"]["accuracy"] == pytest.approx(mean)
+    chapter = read_chapter(out)
+    assert chapter is not None and len(chapter.tables) == 2 and "across/index.html" in {x.file for x in chapter.links}
+    assert "On data of another domain" in (out / "index.html").read_text()
+    assert status(compare(settings(experiment, out, *given, elsewhere))) == {
+        "base": "done before",
+        "heads, seed 0": "done before",
+    }
+    with pytest.raises(ConfigError, match=r"across\.protocol=thuman needs across\.data="):
+        settings(experiment, out, *given, "across.protocol=thuman").check()

@@ -26,6 +26,7 @@ from megasynth_attr.pipeline.stages import find_stages, stage_run
 from megasynth_attr.scene.config import resolve
 from megasynth_train.adapters import load_adapter  # noqa: F401  (PyTorch is imported here, not inside a timed test)
 from megasynth_train.adapters.targets import find_targets
+from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.cost.layers import Tuning
 from megasynth_train.cost.step import tuning_of
 from megasynth_train.experiment.checks import largest_rank, layer_names
@@ -89,6 +90,40 @@ def test_pretraining_happens_if_it_is_told_how_long_and_the_rest_starts_from_it(
 
 def test_without_downstream_data_there_is_no_comparison(tmp_path: Path) -> None:
     assert stage_settings(run_of(tmp_path, "downstream=")).compare is None
+
+
+def test_the_papers_tasks_where_their_folders_are_given(tmp_path: Path) -> None:
+    def compared(*words: str) -> CompareSettings:
+        run = stage_run(resolve(["preset=paper_human", f"out={tmp_path / 'out'}", *words]), "training")
+        settings = stage_settings(run).compare
+        assert settings is not None
+        return settings
+
+    people = ("downstream.thuman=/t", "downstream.twok2k=/k")
+    both = compared(*people)
+    assert [Path(folder).name for folder in (*both.data.sources, *both.test.data, *both.across.data)] == [
+        "thuman_00", "thuman_01", "twok2k_01",
+    ]  # fmt: skip
+    assert (both.test.protocol, both.test.views, both.across.protocol) == ("thuman", 8, "twok2k")
+    usual = compared()
+    assert (usual.test.protocol, usual.across.data) == ("none", ()) and usual.test.data[0].endswith("everything_01")
+    for scene in ("set1/scene1", "set1/scene2", "set8/scene1"):
+        (tmp_path / "clearpose" / scene).mkdir(parents=True)
+        (tmp_path / "clearpose" / scene / "metadata.mat").touch()
+    glass = compared(f"downstream.clearpose={tmp_path / 'clearpose'}")
+    assert [Path(source).name for source in glass.data.sources] == ["scene1"] and glass.test.views == 12
+    assert glass.data.sources[0].endswith("set1/scene1")
+    free = compared(*people, "training.compare.test.protocol=none", "training.compare.test.views=3")
+    assert (free.test.protocol, free.test.views) == ("none", 3)
+    with pytest.raises(ConfigError, match=r"training\.compare: test\.views=3: protocol=thuman fixes views=8"):
+        compared(*people, "training.compare.test.views=3")
+    with pytest.raises(DatasetError, match=r"downstream\.clearpose=/nowhere: there is no such folder"):
+        compared("downstream.clearpose=/nowhere")
+    # what was compared before there were protocols is compared as it was
+    spoof = stage_run(resolve(["preset=paper_spoof", f"out={tmp_path / 'out'}"]), "training")
+    assert stage_settings(spoof).compare.test.protocol == "none"  # type: ignore[union-attr]
+    plan = costs_of("preset=paper_human", f"out={tmp_path}", "training.model.checkpoint=", *people, stages=("compare",))
+    assert "tested on thuman_01 by protocol thuman and twok2k_01 by protocol twok2k, across domains" in str(plan)
 
 
 @pytest.mark.parametrize(

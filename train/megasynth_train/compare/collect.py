@@ -82,15 +82,20 @@ class Results:
         return tuple(row for row in self.rows if row.method == method)
 
 
-def collect(out: Path, manifest: Mapping[str, Any], alignment: str, failures: Mapping[Run, str]) -> Results:
-    """Return the results of all runs of ``manifest``; ``failures`` says why runs of this command failed."""
+def collect(
+    out: Path, manifest: Mapping[str, Any], alignment: str, failures: Mapping[Run, str], evaluation: str = EVALUATION
+) -> Results:
+    """Return the results of all runs of ``manifest``; ``failures`` says why runs of this command failed.
+
+    ``evaluation``: the folder of each run that holds its results.
+    """
     rows: list[Row] = []
     missing = []
     for run in (run for name in manifest["order"] for run in runs_of(name, manifest)):
         reason = failures.get(run, "")
         try:
-            if not reason and (record := current_evaluation(out, run, manifest)) is not None:
-                rows.append(_row(out, run, record, alignment))
+            if not reason and (record := current_evaluation(out, run, manifest, evaluation)) is not None:
+                rows.append(_row(out, run, record, alignment, evaluation))
                 continue
         except DatasetError as error:
             reason = str(error)
@@ -99,14 +104,14 @@ def collect(out: Path, manifest: Mapping[str, Any], alignment: str, failures: Ma
 
 
 def current_evaluation(
-    out: Path, run: Run, manifest: Mapping[str, Any], *, page: bool = False
+    out: Path, run: Run, manifest: Mapping[str, Any], evaluation: str = EVALUATION, *, page: bool = False
 ) -> dict[str, Any] | None:
     """Return a run's evaluation if it measured this run's adapter on the test data and settings of ``manifest``.
 
     None if there is none, it measured something else, or (``page``) it lacks the page of point clouds.
     """
     folder, identity = run.folder(out), manifest["identity"]
-    file = folder / EVALUATION / RESULTS
+    file = folder / evaluation / RESULTS
     if not file.is_file() or (page and not (file.parent / PAGE).is_file()):
         return None
     record = read_json(file, EVALUATION_FORMAT)
@@ -132,7 +137,7 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     return read_metrics(folder) if (folder / METRICS_FILE).is_file() else []
 
 
-def _row(out: Path, run: Run, record: Mapping[str, Any], alignment: str) -> Row:
+def _row(out: Path, run: Run, record: Mapping[str, Any], alignment: str, evaluation: str) -> Row:
     folder = run.folder(out)
     done, parts = None, []
     if run.seed is not None:
@@ -150,7 +155,7 @@ def _row(out: Path, run: Run, record: Mapping[str, Any], alignment: str) -> Row:
         skipped_steps=done["skipped_steps"] if done else 0,
         scenes={scene["name"]: _numbers(scene, alignment) for scene in record["scenes"]},
         excluded=tuple(bad["scene"] for bad in record["excluded"]),
-        evaluation=folder / EVALUATION,
+        evaluation=folder / evaluation,
     )
 
 

@@ -17,7 +17,7 @@ from megasynth_attr.core.run_folder import Kind, flat, is_free, require_same, sh
 from megasynth_train.adapters.subspace.opening import check_base
 from megasynth_train.compare.methods import Method
 from megasynth_train.compare.prepare import Prepared
-from megasynth_train.compare.settings import evaluation_of
+from megasynth_train.compare.settings import CompareSettings, across_of, evaluation_of
 from megasynth_train.data.sources import open_sources
 from megasynth_train.evaluate.inputs import select_scenes
 from megasynth_train.evaluate.options import MeasureSettings
@@ -26,7 +26,7 @@ from megasynth_train.training.loop import say
 from megasynth_train.training.run_folder import BASE_MODEL, DEFAULTS, TRAINING_DATA
 from megasynth_train.vggt.checkpoint import weights_hash
 
-MANIFEST, RUNS, EVALUATION = "compare.json", "runs", "evaluation"
+MANIFEST, RUNS, EVALUATION, ACROSS = "compare.json", "runs", "evaluation", "across"
 TEST_DATA = "the content of test.data (SHA-256)"
 FORMAT = "megasynth-attr comparison manifest 1"
 COMPARISON = Kind(
@@ -97,8 +97,10 @@ def _fresh(prepared: Prepared) -> dict[str, Any]:
     identity[TRAINING_DATA] = training.fingerprint
     identity[TEST_DATA] = test.fingerprint
     identity[BASE_MODEL] = base_sha256
+    across = _across(settings, seen) if settings.across.data else {}
     return {
         "format": FORMAT,
+        **across,
         "identity": identity,
         "methods": {one.name: _method_record(one, prepared.sizes[one.name].basis_sha256) for one in prepared.methods},
         "order": [method.name for method in prepared.methods],
@@ -109,6 +111,33 @@ def _fresh(prepared: Prepared) -> dict[str, Any]:
             "test": len(test.scenes),
             "seen": [scene.name for scene in test.scenes if scene.folder in seen],  # trained on
         },
+    }
+
+
+def _across(settings: CompareSettings, seen: set[Path]) -> dict[str, Any]:
+    """Return what the manifest says of the data of another domain: they may be added later, or exchanged."""
+    test = select_scenes(evaluation_of(settings, across=True))
+    for note in test.notes:
+        say(note)
+    return {
+        ACROSS: {
+            "identity": flat({"test": identity_of(across_of(settings))}) | {TEST_DATA: test.fingerprint},
+            "scenes": {
+                "test": len(test.scenes),
+                "seen": [scene.name for scene in test.scenes if scene.folder in seen],
+            },
+        }
+    }
+
+
+def across_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest as if the data of another domain were the test data."""
+    own = manifest[ACROSS]
+    rest = {key: value for key, value in manifest["identity"].items() if not key.startswith("test.")}
+    return {
+        **manifest,
+        "identity": rest | own["identity"],
+        "scenes": manifest["scenes"] | own["scenes"],
     }
 
 

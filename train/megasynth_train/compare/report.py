@@ -5,11 +5,13 @@
     <out>/comparison.json    every run's numbers, means, spreads and paired differences
     <out>/comparison.md      the tables, also printed
     <out>/index.html         the same with pictures and links to the point clouds; <out>/pictures/
+    <out>/across/            the same about data of another domain, if there are any
     <out>/chapter.json       its part of an experiment's summary page (megasynth_attr.core.pages.chapters)
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from megasynth_attr.core.pages.template import render
 from megasynth_attr.core.temporary import replace_atomically, replacing_folder
 from megasynth_train.compare import figures
 from megasynth_train.compare.collect import PAGE, Results, Row, learning_curve
-from megasynth_train.compare.manifest import notes_of
+from megasynth_train.compare.manifest import ACROSS, notes_of
 from megasynth_train.compare.statistics import METRICS
 from megasynth_train.compare.table import Table, cells, header, make_table, meaning
 from megasynth_train.compare.text import caveat, lead, markdown
@@ -36,9 +38,10 @@ AGAINST = ("accuracy", "abs_rel")  # metrics drawn against trained parameters
 
 @dataclass(frozen=True)
 class Report:
-    """A comparison's results as written."""
+    """A comparison's results as written into ``out``; ``runs``: the comparison's folder, which holds the runs."""
 
     out: Path
+    runs: Path
     manifest: Mapping[str, Any]
     results: Results
     table: Table
@@ -46,12 +49,26 @@ class Report:
     def point_page(self, row: Row) -> str | None:
         """Return the page of a run's point clouds, relative to ``out``, or None if it was not written."""
         file = row.evaluation / PAGE
-        return file.relative_to(self.out).as_posix() if file.is_file() else None
+        return _relative(file, self.out) if file.is_file() else None
 
 
-def write_report(out: Path, manifest: Mapping[str, Any], results: Results, reference: str) -> Report:
-    """Write all files, each whole or not at all, in place of older ones; EnvironmentProblem if that fails."""
-    report = Report(out, manifest, results, make_table(results, reference))
+def write_report(
+    runs: Path, manifest: Mapping[str, Any], results: Results, reference: str, *, across: Report | None = None
+) -> Report:
+    """Write all files, each whole or not at all, in place of older ones; EnvironmentProblem if that fails.
+
+    ``runs``: the comparison's folder. ``across``: what was written before about data of another domain.
+    """
+    return _write(Report(runs, runs, manifest, results, make_table(results, reference)), across)
+
+
+def write_across(runs: Path, manifest: Mapping[str, Any], results: Results, reference: str) -> Report:
+    """Write the same about data of another domain into ``<runs>/across``."""
+    return _write(Report(runs / ACROSS, runs, manifest, results, make_table(results, reference)), None)
+
+
+def _write(report: Report, across: Report | None) -> Report:
+    out, manifest, results = report.out, report.manifest, report.results
     with storage_errors("the comparison", out):
         pictures = []
         if results.scenes:
@@ -59,31 +76,36 @@ def write_report(out: Path, manifest: Mapping[str, Any], results: Results, refer
                 pictures = _draw(new, report)
         text = markdown(results, report.table, manifest["scenes"]["test"], notes_of(manifest))
         replace_atomically(out / MARKDOWN, text.encode())
-        replace_atomically(out / PAGE, _page(report, _chapter(report, pictures), pictures).encode())
+        replace_atomically(out / PAGE, _page(report, _chapter(report, pictures, across), pictures).encode())
         replace_atomically(out / JSON, json_bytes(_record(report)))
-        chapters.write_chapter(out, _chapter(report, pictures[:2]))
+        chapters.write_chapter(out, _chapter(report, pictures[:2], across))
     return report
 
 
-def _chapter(report: Report, pictures: list[Picture]) -> Chapter:
+def _chapter(report: Report, pictures: list[Picture], across: Report | None) -> Chapter:
     """Return what goes on the experiment's summary page."""
     results, table, manifest = report.results, report.table, report.manifest
     links = [Link("the whole comparison", PAGE), Link("all numbers as JSON", JSON)]
     for method in results.methods:
         if (clouds := report.point_page(results.of(method)[0])) is not None:
             links.append(Link(f"point clouds: {method}", clouds))
-    numbers = chapters.Table(
-        "Mean ± standard deviation over n seeds.", tuple(header(table)), tuple(map(tuple, cells(table)))
-    )
+    tables = [_numbers(report, "Mean ± standard deviation over n seeds.")]
+    if across is not None:
+        tables.append(_numbers(across, "The same adapters on data of another domain, on which none was trained."))
+        links.insert(1, Link("the comparison on data of another domain", f"{ACROSS}/{PAGE}"))
     return Chapter(
         title="Comparison of methods",
         lead=lead(results, table),
         facts=_facts(report),
         pictures=tuple(pictures),
-        tables=(numbers,),
+        tables=tuple(tables),
         links=tuple(links),
         caveat=caveat(results, table, manifest["scenes"]["test"], notes_of(manifest)),
     )
+
+
+def _numbers(report: Report, caption: str) -> chapters.Table:
+    return chapters.Table(caption, tuple(header(report.table)), tuple(map(tuple, cells(report.table))))
 
 
 def _page(report: Report, chapter: Chapter, pictures: list[Picture]) -> str:
@@ -145,7 +167,7 @@ def _draw(folder: Path, report: Report) -> list[Picture]:
         figures.save_against_parameters(file, table, styles, metric)
     curves = {}
     for method in methods:
-        found = [learning_curve(row.folder(report.out)) for row in results.of(method) if row.seed is not None]
+        found = [learning_curve(row.folder(report.runs)) for row in results.of(method) if row.seed is not None]
         if found and all(found):
             curves[method] = found
     if curves:
@@ -175,6 +197,10 @@ def _record(report: Report) -> dict[str, Any]:
     }
 
 
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
 def _row_record(results: Results, row: Row, out: Path) -> dict[str, Any]:
     """Return one run with its means over the common scenes; None for a metric that a scene lacks."""
     return {
@@ -182,5 +208,5 @@ def _row_record(results: Results, row: Row, out: Path) -> dict[str, Any]:
         "parameters_total": sum(row.parameters.values()),
         "metrics": {m.key: results.values(row.method, m.key).get(row.seed) for m in METRICS},
         "excluded_scenes": list(row.excluded),
-        "evaluation": row.evaluation.relative_to(out).as_posix(),
+        "evaluation": _relative(row.evaluation, out),
     }

@@ -25,10 +25,10 @@ from megasynth_attr.core.selection import parse_shard, shard_of
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train import finetune
 from megasynth_train.compare.collect import PAGE, collect, current_evaluation
-from megasynth_train.compare.manifest import EVALUATION, Run, open_manifest
+from megasynth_train.compare.manifest import ACROSS, EVALUATION, Run, across_manifest, open_manifest
 from megasynth_train.compare.methods import RANDOM, Method
 from megasynth_train.compare.prepare import Prepared, prepare
-from megasynth_train.compare.report import MARKDOWN, Report, write_report
+from megasynth_train.compare.report import MARKDOWN, Report, write_across, write_report
 from megasynth_train.compare.settings import CompareSettings, evaluation_of, training_of
 from megasynth_train.evaluate import __main__ as evaluation
 from megasynth_train.training.processes import check_stop, make_accelerator, met_by_all, on_main
@@ -93,8 +93,13 @@ def compare(settings: CompareSettings) -> Comparison:
     failures = {Run(one.method, one.seed): one.message for one in outcomes if one.status == "failed"}
 
     def report() -> Report:
+        across = None
+        if settings.across.data:
+            elsewhere = across_manifest(manifest)
+            results = collect(out, elsewhere, settings.alignment, failures, ACROSS)
+            across = write_across(out, elsewhere, results, settings.reference_of(results.methods))
         results = collect(out, manifest, settings.alignment, failures)
-        return write_report(out, manifest, results, settings.reference_of(results.methods))
+        return write_report(out, manifest, results, settings.reference_of(results.methods), across=across)
 
     return Comparison(on_main(accelerator, report), tuple(outcomes))
 
@@ -146,11 +151,16 @@ def _train_and_evaluate(job: _Job) -> bool:
         adapter, trained_before = str(result.result), result.already_done
 
     def evaluate() -> bool:
-        """Evaluate, unless a current evaluation exists; return whether one does."""
-        if current_evaluation(job.out, job.run, job.manifest, page=settings.test.page) is not None:
-            return True
-        evaluation.run(replace(evaluation_of(settings), adapter=adapter, out=str(folder / EVALUATION)))
-        return False
+        """Evaluate, unless current evaluations exist; return whether they do."""
+        wanted = [(job.manifest, EVALUATION)]
+        wanted += [(across_manifest(job.manifest), ACROSS)] if settings.across.data else []
+        current = True
+        for manifest, name in wanted:
+            if current_evaluation(job.out, job.run, manifest, name, page=settings.test.page) is None:
+                measure = evaluation_of(settings, across=name == ACROSS)
+                evaluation.run(replace(measure, adapter=adapter, out=str(folder / name)))
+                current = False
+        return current
 
     return on_main(job.accelerator, evaluate) and trained_before
 

@@ -17,6 +17,7 @@ from megasynth_attr.core.selection import parse_shard
 from megasynth_train.compare.methods import BASE, MATCHED, PAPER, RANDOM, Method, builtin, expand, frame_of
 from megasynth_train.evaluate.depth import ALIGNMENTS
 from megasynth_train.evaluate.options import EvaluateSettings, MeasureSettings
+from megasynth_train.evaluate.protocols import NONE, PROTOCOLS
 from megasynth_train.training.settings import (
     SUBSPACE_KEYS,
     AdapterSettings,
@@ -26,6 +27,21 @@ from megasynth_train.training.settings import (
 
 OWN_KEYS = ("like", "lr", "adapter", "optim")  # of a method in define
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+@dataclass(frozen=True)
+class AcrossSettings:
+    """Other data, on which every method is evaluated as well without having been trained on their like."""
+
+    data: tuple[str, ...] = setting(
+        (),
+        "folders of data from another domain; evaluated as test says, into <out>/across",
+        literal=True,
+        identity=False,
+    )
+    protocol: str = setting(
+        NONE, "the paper's evaluation of a task, instead of test.protocol", options=[NONE, *PROTOCOLS]
+    )
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,7 @@ class CompareSettings(TrainSettings):
     shard: str = setting("1/1", "this process's share of the runs, i/n, counted from 1")
     plan: bool = setting(False, "print runs, trained parameters and cost, and stop")
     test: MeasureSettings = field(default_factory=MeasureSettings)
+    across: AcrossSettings = field(default_factory=AcrossSettings)
 
     def check(self) -> None:
         """Raise ConfigError for keys that are missing, contradict each other or cannot be set in a comparison.
@@ -73,6 +90,10 @@ class CompareSettings(TrainSettings):
             if not value:
                 raise ConfigError(f"{key}= is missing, e.g. {example}")
         self.test.check()
+        if self.across.protocol != NONE and not self.across.data:
+            raise ConfigError(f"across.protocol={self.across.protocol} needs across.data=, the data it evaluates")
+        if self.across.data:
+            across_of(self).check()
         parse_shard(self.shard)
         if not self.seeds:
             raise ConfigError("seeds= is empty; give at least one, e.g. seeds=[0,1,2]")
@@ -216,9 +237,18 @@ def training_of(settings: CompareSettings, method: Method, seed: int, basis: str
     return replace(common, adapter=adapter, optim=method.optim, run=replace(common.run, seed=seed, out=out))
 
 
-def evaluation_of(settings: CompareSettings) -> EvaluateSettings:
-    """Return how every run is evaluated."""
-    measured = {f.name: getattr(settings.test, f.name) for f in fields(MeasureSettings)}
+def across_of(settings: CompareSettings) -> MeasureSettings:
+    """Return how the data of another domain are evaluated: as ``test``, or by their own protocol."""
+    across = settings.across
+    if across.protocol == NONE:
+        return replace(settings.test, data=across.data)
+    return replace(settings.test, **PROTOCOLS[across.protocol].fixed, data=across.data, protocol=across.protocol)
+
+
+def evaluation_of(settings: CompareSettings, *, across: bool = False) -> EvaluateSettings:
+    """Return how every run is evaluated, on the test data or on those of another domain."""
+    measure = across_of(settings) if across else settings.test
+    measured = {f.name: getattr(measure, f.name) for f in fields(MeasureSettings)}
     common = settings.run
     return EvaluateSettings(
         **measured, model=settings.model, device=common.device, threads=common.threads, progress=common.progress

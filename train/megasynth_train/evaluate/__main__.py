@@ -146,6 +146,9 @@ def evaluate_into(
         print(note, file=sys.stderr, flush=True)
     bar = tqdm(selection.scenes, desc="evaluate", unit="scene", disable=not settings.progress)
     scenes, bad = evaluate_scenes(model, bar, device, settings, keep, check)
+    for scene in scenes:
+        if "warning" in scene:
+            print(f"{scene['name']}: {scene['warning']}", file=sys.stderr, flush=True)
     excluded = [*selection.unreadable, *bad]
     if not scenes:
         raise DatasetError(

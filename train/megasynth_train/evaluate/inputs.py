@@ -24,6 +24,7 @@ from megasynth_train.data.sizes import check_width
 from megasynth_train.data.sources import TrainingData, open_sources
 from megasynth_train.data.windows import crop_window, window_intrinsics
 from megasynth_train.evaluate.options import EvaluateSettings
+from megasynth_train.evaluate.protocols import PROTOCOLS
 from megasynth_train.training.settings import DataSettings
 from megasynth_train.vggt.config import VGGTConfig
 
@@ -84,14 +85,17 @@ def select_scenes(settings: EvaluateSettings) -> Selection:
         raise ConfigError(
             f"split={settings.split} contains no scene with validation_share={share:g}; use split=all or another share"
         )
-    scenes = scenes[: settings.max_scenes or None]
+    scenes, notes = scenes[: settings.max_scenes or None], data.notes
+    if protocol := PROTOCOLS.get(settings.protocol):
+        scenes, of_protocol = protocol.choose(scenes)
+        notes += of_protocol
     for first, second in pairwise(scenes):  # sorted by name
         if first.name == second.name:
             raise ConfigError(
                 f"{first.folder} and {second.folder} have the same name {first.name}, so their results could not "
                 "be told apart; evaluate their datasets one at a time"
             )
-    return Selection(scenes, data.unreadable, data.fingerprint, data.notes)
+    return Selection(scenes, data.unreadable, data.fingerprint, notes)
 
 
 def choose_views(count: int, settings: EvaluateSettings) -> tuple[int, ...]:

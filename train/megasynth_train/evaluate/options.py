@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import setting
+from megasynth_train.evaluate.protocols import NONE, PROTOCOLS, fixed_by
 from megasynth_train.training.settings import (
     ModelSettings,
     depth_unit_setting,
@@ -13,6 +16,7 @@ from megasynth_train.training.settings import (
     scaled_rotation_setting,
 )  # fmt: skip
 
+Measure = TypeVar("Measure", bound="MeasureSettings")
 SPLITS = ("all", "validation", "training")
 MIN_POINTS = 100  # fewer are not enough to judge a scene
 
@@ -27,6 +31,13 @@ class MeasureSettings:
         short="test",
         literal=True,
         identity=False,
+    )
+    protocol: str = setting(
+        NONE,
+        "the paper's evaluation of a task: it fixes split, scenes, max_scenes, views, stride, view_ids, icp_distance "
+        "and max_points, chooses the test scenes, and adds the paper's columns (docs/downstream.md)",
+        options=[NONE, *PROTOCOLS],
+        added=True,
     )
     format: str = format_setting()
     depth_unit: float = depth_unit_setting()
@@ -64,8 +75,19 @@ class MeasureSettings:
     )
     page_scenes: int = setting(12, "scenes on the page, the first evaluated ones", minimum=1, identity=False)
 
+    def settled(self: Measure, named: Collection[str], prefix: str) -> Measure:
+        """Return the settings with what the protocol fixes; ConfigError if a key that was named contradicts it.
+
+        ``core/command/settings.py`` calls this with the keys that were given, and what stands before them.
+        """
+        if self.protocol not in PROTOCOLS:  # none, or a word that the check of options refuses
+            return self
+        return replace(self, **fixed_by(self.protocol, vars(self), named, prefix))
+
     def check(self) -> None:
         """Raise ConfigError for keys that are missing, unusable or mutually exclusive."""
+        if self.protocol in PROTOCOLS:
+            PROTOCOLS[self.protocol].require(vars(self))
         if not self.data:
             raise ConfigError("data= is missing: name the folders of datasets, e.g. data=runs/demo/texture_00")
         if self.stride and self.view_ids:

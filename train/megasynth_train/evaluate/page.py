@@ -50,12 +50,28 @@ class PageScene:
                 raise ValueError(f"{what} of {self.name} must be [N, 4, 4], got {getattr(self, what).shape}")
 
 
+@dataclass(frozen=True)
+class PageWords:
+    """What the page calls its two clouds, and what it says about them; the usual ones are prediction and truth."""
+
+    title: str = "Predicted and true points"
+    left: str = "Predicted"
+    right: str = "True"
+    lead: str = (
+        "in the world frame of the ground truth. Both views move together and start at the first true camera, if there "
+        "is one."
+    )
+
+
+USUAL = PageWords()
+
+
 def points_per_cloud(scenes: int) -> int:
     """Return how many points per cloud are embedded in a page of ``scenes`` scenes: about 30 MB in all, or less."""
     return max(1, min(POINTS_PER_CLOUD, POINTS_PER_PAGE // (2 * scenes)))
 
 
-def write_point_page(out: Path, scenes: Sequence[PageScene]) -> Path:
+def write_point_page(out: Path, scenes: Sequence[PageScene], words: PageWords = USUAL) -> Path:
     """Write ``<out>/index.html``, the page of all ``scenes``, whole or not at all; return its path.
 
     Of a cloud above the limit a random sample is embedded, the same every time; distances are measured to *all* finite
@@ -70,7 +86,7 @@ def write_point_page(out: Path, scenes: Sequence[PageScene]) -> Path:
     for scene in scenes:
         predicted = pack_cloud(scene.predicted, limit, scene.truth)
         truth = pack_cloud(scene.truth, limit, scene.predicted)
-        records.append(_record(scene, predicted, truth))
+        records.append(_record(scene, predicted, truth, words))
         data.append({"predicted": predicted.base64(), "true": truth.base64()})
     page = render(
         TEMPLATES,
@@ -80,6 +96,7 @@ def write_point_page(out: Path, scenes: Sequence[PageScene]) -> Path:
         columns=list(dict.fromkeys(name for scene in scenes for name in scene.facts)),
         limit=number_text(limit),
         size_mb=sum(len(text) for texts in data for text in texts.values()) / 1e6,
+        words=words,
     )
     with storage_errors("the point-cloud page", out):
         out.mkdir(parents=True, exist_ok=True)
@@ -88,7 +105,7 @@ def write_point_page(out: Path, scenes: Sequence[PageScene]) -> Path:
     return out / INDEX
 
 
-def _record(scene: PageScene, predicted: PackedCloud, truth: PackedCloud) -> dict[str, Any]:
+def _record(scene: PageScene, predicted: PackedCloud, truth: PackedCloud, words: PageWords) -> dict[str, Any]:
     """Return what the page's script needs of a scene besides its points, as plain values."""
     cameras = {"predicted": camera_axes(scene.cameras_predicted), "true": camera_axes(scene.cameras_truth)}
     given = {"predicted": len(scene.cameras_predicted), "true": len(scene.cameras_truth)}
@@ -102,10 +119,14 @@ def _record(scene: PageScene, predicted: PackedCloud, truth: PackedCloud) -> dic
     return {
         "name": scene.name,
         "radius": radius,
+        "has_cameras": any(map(len, cameras.values())),
         "start": asdict(start),
         "overview": asdict(overview(centre, radius)),
         "scale": scale if scale > 0 else 1e-3 * radius,  # both clouds equal: any scale shows that
-        "clouds": {"predicted": _cloud_record(predicted, "true"), "true": _cloud_record(truth, "predicted")},
+        "clouds": {
+            "predicted": _cloud_record(predicted, words.right.lower()),
+            "true": _cloud_record(truth, words.left.lower()),
+        },
         "cameras": {name: np.round(axes, 6).reshape(-1, 12).tolist() for name, axes in cameras.items()},
         "notes": [
             f"{given[name] - len(axes)} of {given[name]} {name} cameras are not finite and not drawn."

@@ -11,9 +11,10 @@ import numpy as np
 import yaml
 
 from megasynth_attr import __version__
-from megasynth_attr.core.pages.words import markdown_table, spread_text
+from megasynth_attr.core.pages.words import count_text, markdown_table, spread_text
 from megasynth_train.data.scene import BadScene
 from megasynth_train.evaluate.depth import ALIGNMENTS
+from megasynth_train.evaluate.protocols import COLUMNS, NONE, PROTOCOLS
 
 FORMAT = "megasynth-attr evaluation 1"
 GROUPS = ("points", "depth", "cameras", "alignment", "sizes")
@@ -28,7 +29,18 @@ def results_record(
     model: Mapping[str, Any],
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what results.json holds."""
+    """Return what results.json holds; with a protocol also its columns, for each scene and on average."""
+    average = {group: _averaged([scene[group] for scene in scenes]) for group in GROUPS}
+    protocol = PROTOCOLS.get(settings.get("protocol", NONE))
+    of_protocol: dict[str, Any] = {}
+    if protocol is not None:
+        means = {key: average["points"][key]["mean"] for key, *_ in COLUMNS.values()}
+        of_protocol = {
+            "name": protocol.name,
+            "units": protocol.words,
+            "scenes": {scene["name"]: protocol.columns(scene["points"]) for scene in scenes},
+            "average": protocol.columns(means),
+        }
     return {
         "format": FORMAT,
         "version": __version__,
@@ -41,7 +53,8 @@ def results_record(
         "scenes_evaluated": len(scenes),
         "excluded": [{"scene": bad.scene, "reason": bad.reason} for bad in excluded],
         "scenes_excluded": len(excluded),
-        "average": {group: _averaged([scene[group] for scene in scenes]) for group in GROUPS},
+        "average": average,
+        **({"protocol": of_protocol} if of_protocol else {}),
     }
 
 
@@ -70,6 +83,7 @@ def results_text(record: Mapping[str, Any]) -> str:
         "# Evaluation",
         f"{record['scenes_evaluated']} scenes, {sizes['views']['mean']:.4g} views each; {_model_words(model)}.\n"
         "Averages are unweighted over these scenes, ± their standard deviation.",
+        *([_protocol_text(record)] if "protocol" in record else []),
         "## Point clouds\n\n" + _table(record, "points") + "\n\nDistances in scene units.",
     ]
     for method in ALIGNMENTS:
@@ -80,6 +94,21 @@ def results_text(record: Mapping[str, Any]) -> str:
         lines = [f"* {bad['scene']}: {bad['reason']}" for bad in record["excluded"]]
         parts.append(f"## Excluded: {len(lines)} scenes\n\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def _protocol_text(record: Mapping[str, Any]) -> str:
+    """Return the section of the protocol: its columns and its warnings."""
+    found = record["protocol"]
+    protocol = PROTOCOLS[found["name"]]
+    lines = [*found["scenes"].items(), ("**average**", found["average"])]
+    rows = [["scene", *COLUMNS], *([name, *(f"{one:.3f}" for one in row.values())] for name, row in lines)]
+    text = f"## Protocol {protocol.name}\n\n{markdown_table(rows)}\n\n{protocol.words}"
+    if (count := record["scenes_evaluated"]) != protocol.scenes:
+        text += (
+            f" {count_text(count, 'scene')} instead of the paper's {protocol.scenes}: do not compare with its averages."
+        )
+    warnings = [f"* {scene['name']}: {scene['warning']}" for scene in record["scenes"] if scene.get("warning")]
+    return "\n\n".join([text, *(["\n".join(["Suspicious scenes:", "", *warnings])] if warnings else [])])
 
 
 def _model_words(model: Mapping[str, Any]) -> str:

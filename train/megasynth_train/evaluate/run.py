@@ -19,6 +19,7 @@ from megasynth_train.evaluate.depth import ALIGNMENTS, align_depth, depth_errors
 from megasynth_train.evaluate.inputs import SceneInput, View, read_scene
 from megasynth_train.evaluate.options import MIN_POINTS, EvaluateSettings
 from megasynth_train.evaluate.prediction import PredictedScene, predict
+from megasynth_train.evaluate.protocols import PROTOCOLS
 from megasynth_train.evaluate.umeyama import umeyama
 from megasynth_train.vggt.model import VGGT
 
@@ -67,7 +68,11 @@ def evaluate_scenes(
             excluded.append(BadScene(scene.name, str(error)))
             continue
         keep(evaluation)
-        records.append({"name": evaluation.name, "view_ids": list(evaluation.view_ids), **evaluation.numbers})
+        record = {"name": evaluation.name, "view_ids": list(evaluation.view_ids), **evaluation.numbers}
+        protocol = PROTOCOLS.get(settings.protocol)
+        if protocol and (warning := protocol.warning(evaluation.colours)):
+            record["warning"] = warning
+        records.append(record)
     return records, excluded
 
 

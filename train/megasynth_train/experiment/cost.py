@@ -6,10 +6,14 @@ when training ``vggt-tiny`` on two cores (benchmarks/train_step.md).
 
 from __future__ import annotations
 
-from megasynth_attr.core.pages.words import hours_text
+from pathlib import Path
+
+from megasynth_attr.core.pages.words import hours_text, in_words
 from megasynth_attr.core.stages import CostLine, StageRun
+from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.cost.layers import Tuning
 from megasynth_train.cost.step import StepCost, expected_s, mean_step, tuning_of
+from megasynth_train.evaluate.protocols import NONE
 from megasynth_train.experiment.settings import CLUSTER, COMPARISON, PRETRAIN, stage_settings
 from megasynth_train.training.settings import TrainSettings
 
@@ -58,7 +62,20 @@ def compare_cost(run: StageRun) -> list[CostLine]:
         seconds += unfinished * compare.optim.steps * step_s
         left += unfinished
     what = f"{len(methods)} methods × {len(compare.seeds)} seed{'s' * (len(compare.seeds) != 1)}"
-    return [_line("compare", what, left, len(methods) * len(compare.seeds), compare.training(), seconds)]
+    cost = _line("compare", what, left, len(methods) * len(compare.seeds), compare.training(), seconds)
+    return [cost._replace(text=f"{cost.text}; {_task(compare)}")]
+
+
+def _task(compare: CompareSettings) -> str:
+    """Return on which data the methods are compared, in words."""
+    tests = [(compare.test.data, compare.test.protocol, "")]
+    if compare.across.data:
+        tests.append((compare.across.data, compare.across.protocol, ", across domains"))
+    named = []
+    for data, protocol, domain in tests:
+        by = f" by protocol {protocol}" if protocol != NONE else ""
+        named.append(f"{', '.join(Path(folder).name for folder in data)}{by}{domain}")
+    return f"tested on {in_words(named)}"
 
 
 def step_seconds(settings: TrainSettings, tuning: Tuning | None = None) -> float:

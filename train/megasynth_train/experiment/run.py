@@ -12,6 +12,7 @@ Running again continues: what is finished is skipped. Each stage raises what its
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from megasynth_train import finetune
 from megasynth_train import mine as miner
 from megasynth_train.cluster import require_all, run_cluster, summary
 from megasynth_train.compare.run import run as run_comparison
+from megasynth_train.evaluate.protocols import clearpose_faults
 from megasynth_train.experiment.cluster_chapter import write_cluster_chapter
 from megasynth_train.experiment.settings import CLUSTER, PRETRAIN, SUBSPACES, StageSettings, stage_settings
 from megasynth_train.training.cluster_manifest import MANIFEST, ClusterSettings
@@ -84,7 +86,10 @@ def compare(run: StageRun) -> None:
     """Train and evaluate the methods on the downstream data; ``check_compare`` has made sure that there is some."""
     settings = _with_base(run)
     assert settings.compare is not None
-    _require(run, run.downstream)
+    _require(run, (*run.downstream, *(name for names in run.across.values() for name in names)))
+    if run.photographs:
+        for fault in clearpose_faults([Path(source) for source in settings.compare.data.sources]):
+            print(f"{fault}; training uses it all the same", file=sys.stderr, flush=True)
     run_comparison(replace(settings.compare, shard=run.shard))
 
 

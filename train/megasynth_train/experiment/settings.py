@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.command.keys import sections
@@ -25,6 +26,8 @@ from megasynth_attr.core.fields import setting
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.stages import StageRun
 from megasynth_train.compare.settings import CompareSettings
+from megasynth_train.data.layouts.choose import choose
+from megasynth_train.evaluate.protocols import NONE, PROTOCOLS, clearpose_sides
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.training.settings import (
     DataSettings,
@@ -38,6 +41,7 @@ from megasynth_train.vggt.source_names import SHIPPED
 SECTION = "training"
 PRETRAIN, CLUSTER, SUBSPACES, COMPARISON = "pretrain", "cluster", "subspaces", "comparison"  # folders of the stages
 PRETRAIN_ADAPTER = {"mode": "full", "train_encoder": True}
+_BY_PROTOCOL = PROTOCOLS.keys() - {"spoof_plane"}  # which was compared before there were protocols
 _COMMON = ("model", "data", "loss", "optim", "run")  # what a stage's own section may override
 # what the pipeline decides itself
 _TAKEN = {
@@ -48,6 +52,7 @@ _TAKEN = {
     ("adapter", "seed"): "it is derived for each adapter; give training.seed=",
     ("compare", "basis"): "the stage mine makes it",
     ("compare", "plan"): "use plan=true",
+    ("compare", "across", "data"): "give downstream.twok2k= after downstream.thuman=",
 }
 
 
@@ -104,7 +109,7 @@ def stage_settings(run: StageRun) -> StageSettings:
         common = merge(common, {"model": {"checkpoint": str(run.folder(PRETRAIN) / "adapter")}})
     adapter = {"adapter": run.values.get("adapter") or {}}
     cluster = _filled(TrainSettings, common, adapter, {"run": {"out": str(run.folder(CLUSTER))}}, limit)
-    compare = _compare(run, common, limit, keys) if run.downstream else None
+    compare = _compare(run, common, limit, keys) if run.downstream or run.photographs else None
     return StageSettings(keys.seed, pretrain, cluster, keys.mining, keys.mine, compare)
 
 
@@ -118,20 +123,43 @@ def check_keys(values: Mapping[str, Any]) -> Keys:
 def _compare(run: StageRun, common: Mapping[str, Any], limit: Mapping[str, Any], keys: Keys) -> CompareSettings:
     """Return the comparison's settings, its method names checked against the attributes to be mined."""
     own = dict(run.values.get("compare") or {})
+    training, test, protocol = _downstream(run)
     place = {
-        "data": {"sources": keys.compare.data.sources or run.paths(run.downstream[:-1])},
-        "test": {"data": keys.compare.test.data or run.paths(run.downstream[-1:])},
+        "data": {"sources": keys.compare.data.sources or training},
+        "test": {"data": keys.compare.test.data or test},
         "basis": str(run.folder(SUBSPACES)),
         "run": {"out": str(run.folder(COMPARISON))},
     }
-    settings = _filled(CompareSettings, common, own, place, limit)
+    usual = {"test": {"protocol": protocol}} if protocol in _BY_PROTOCOL and not keys.compare.test.data else {}
+    if run.across:
+        (attribute, names), *more = run.across.items()
+        if more:
+            raise ConfigError(
+                f"downstream.{more[0][0]}=: scans of two kinds at most, to train on and to test on as well"
+            )
+        place["across"] = {"data": run.paths(names), "protocol": attribute if attribute in _BY_PROTOCOL else NONE}
     attributes = keys.mining.attributes or tuple(run.members)
     try:
+        settings = _filled(CompareSettings, usual, common, own, place, limit)
         settings.check()
         settings.resolve(attributes, keys.mining.dimension * len(attributes))
     except ConfigError as error:
         raise ConfigError(f"{SECTION}.compare: {error}") from None
     return settings
+
+
+def _downstream(run: StageRun) -> tuple[list[str], list[str], str]:
+    """Return the folders to train on, those to test on, and the name of the data, which may be that of a protocol."""
+    for name, folder in run.photographs.items():
+        training, _ = clearpose_sides(choose(Path(folder).resolve(), name, f"downstream.{name}").folders)
+        if not training:
+            raise DatasetError(
+                f"downstream.{name}={folder}: it holds no scene to train on; all scenes of sets 8 and 9, and the last "
+                "of each other set, are for testing"
+            )
+        return [str(scene) for scene in training], [folder], name
+    name = run.downstream[-1].rpartition("_")[0]
+    return run.paths(run.downstream[:-1]), run.paths(run.downstream[-1:]), name
 
 
 def _filled(kind: Any, *layers: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@
   const all = (selector) => [...document.querySelectorAll(selector)];
   const records = JSON.parse($("#records").textContent);
   const NAMES = ["predicted", "true"];
+  const { left, right } = $("#viewer").dataset;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const state = { record: null, clouds: {}, layout: "side", colour: { side: "image", overlay: "source" } };
   const elements = all(".pane");
@@ -71,7 +72,7 @@
     for (const element of elements) {
       const name = element.dataset.pane;
       for (const caption of element.querySelectorAll("figcaption")) caption.hidden = !cloudsIn(name).includes(caption.dataset.cloud);
-      element.querySelector("canvas").setAttribute("aria-label", `${overlay ? "Predicted and true" : name === "true" ? "True" : "Predicted"} points of scene ${state.record.name}`);
+      element.querySelector("canvas").setAttribute("aria-label", `${overlay ? `${left} and ${right.toLowerCase()}` : name === "true" ? right : left} points of scene ${state.record.name}`);
     }
     const distance = $("input[name=colour][value=distance]");
     distance.disabled = !NAMES.some((name) => state.clouds[name].measured);
