@@ -63,7 +63,7 @@ fi
 case $what in
 demo) extras="blender,report,train" ;;
 human) extras="blender,report,train,scan,humans" ;;
-test) extras="blender,matsynth,report,export,view,train,humans,dev" ;;
+test) extras="blender,matsynth,report,export,view,train,dev" ;;
 *) echo "usage: tools/setup.sh demo|human|test" >&2; exit 2 ;;
 esac
 stamp=".venv/.ready-$what-$(sha256sum pyproject.toml | cut -c1-16)"

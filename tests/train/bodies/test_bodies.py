@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +47,7 @@ def test_files_of_a_known_mesh(tmp_path: Path) -> None:
     assert (len(part.vertices), part.faces.tolist()) == (3, [[0, 1, 2]])
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not (Path(os.environ.get("ANNY_CACHE_DIR", Path.home() / ".cache/anny"))).is_dir(),
-    reason="anny has not unpacked its data here, which takes minutes: make demo-human",
-)
+@pytest.mark.proof  # anny unpacks its data first, which takes minutes
 def test_bodies(tmp_path: Path) -> None:
     pytest.importorskip("anny")
     small = {"count": 2, "texture_px": 128}
