@@ -46,7 +46,11 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     except Exception as error:  # its C++ code raises whatever it likes on damaged files
         raise DatasetError(f"{model} cannot be read by pycolmap ({str(error).splitlines()[0]})") from None
     views = []
-    for image in sorted(found.images.values(), key=lambda image: image.name):
+    try:
+        images = sorted(found.images.values(), key=lambda image: image.name)
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{model}: the name of a picture is not in UTF-8 ({error}); rename it there") from None
+    for image in images:
         where, camera = f"{model}, {image.name}", found.cameras[image.camera_id]
         if camera.model.name not in ("PINHOLE", "SIMPLE_PINHOLE"):
             raise DatasetError(f"{where}: the lens distorts (camera model {camera.model.name}); {UNDISTORT}")
