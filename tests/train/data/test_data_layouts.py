@@ -27,6 +27,7 @@ from megasynth_train.data.batch import load_step
 from megasynth_train.data.depth_files import DepthFile
 from megasynth_train.data.images import image_files
 from megasynth_train.data.layouts.choose import LAYOUTS, choose
+from megasynth_train.data.layouts.colmap_files import require_whole
 from megasynth_train.data.layouts.names import AUTO, FORMATS, OURS
 from megasynth_train.data.layouts.view import Reading
 from megasynth_train.data.plan import Sampling
@@ -401,12 +402,39 @@ class TestTrouble:
         assert scene.skipped == ("1 picture that the model does not place",)
         assert agreement(pairs_of(sample_frames(scene, 6))).error_px < 0.5
 
-    def test_a_damaged_model(self, copied):
-        root, scene = copied("colmap-exr")
-        file = scene / "sparse/0/images.bin"
-        file.write_bytes(file.read_bytes()[:100])
+    def test_a_damaged_model(self, copied, ours, tmp_path):
+        root, scene = copied("colmap-npy")
+        (scene / "sparse/0/images.txt").write_text("1 2\n\n")
         with pytest.raises(DatasetError, match=r"sparse/0 cannot be read by pycolmap"):
             opened(root)
+        _, scene = copied("colmap-exr")
+        exported("colmap", ours, tmp_path / "exported")  # which has points with tracks
+        for model in (choose(tmp_path / "exported").folders[0] / "sparse/0", scene.parent / "000001/sparse/0"):
+            require_whole(model)
+            for file in model.glob("*.bin"):
+                good = file.read_bytes()
+                for length in [*range(0, len(good), max(1, len(good) // 50)), len(good) - 1]:
+                    file.write_bytes(good[:length])
+                    with pytest.raises(DatasetError, match=rf"{file.name} is cut off or damaged"):
+                        require_whole(model)
+                file.write_bytes(good)
+
+    @pytest.mark.parametrize("cameras", [1, 3])
+    def test_a_model_with_rigs_is_whole(self, cameras, tmp_path):
+        import pycolmap
+
+        options = pycolmap.SyntheticDatasetOptions()
+        options.num_cameras_per_rig, options.num_rigs, options.num_frames_per_rig = cameras, 2, 3
+        options.num_points3D = 20
+        pycolmap.synthesize_dataset(options).write_binary(tmp_path)
+        require_whole(tmp_path)
+        for file in tmp_path.glob("*.bin"):
+            good = file.read_bytes()
+            file.write_bytes(good + b"x")
+            if file.name != "cameras.bin":  # with cameras that are not pinholes
+                with pytest.raises(DatasetError, match="cut off or damaged"):
+                    require_whole(tmp_path)
+            file.write_bytes(good)
 
     def test_metadata(self, copied):
         root, scene = copied("clearpose")
