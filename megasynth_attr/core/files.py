@@ -205,6 +205,8 @@ def read_json(path: StoredFile, expected_format: str | None = None) -> dict[str,
         raise DatasetError(f"{path} cannot be read: {error}") from None
     found = record.get("format") if isinstance(record, dict) else None
     if not isinstance(record, dict) or (expected_format is not None and found != expected_format):
+        if expected_format is None:
+            raise DatasetError(f"{path} is damaged: it holds no table of names and values")
         raise DatasetError(f"{path}: expected format {expected_format!r}, found {found!r}; written by another version?")
     return record
 

@@ -34,8 +34,7 @@ def problem_of(name: Any) -> str:
 def checked(name: Any, where: str) -> str:
     """Return ``name`` if it can be the name of a file or folder; DatasetError, beginning with ``where``, if not."""
     if problem := problem_of(name):
-        shown = repr(name) if len(repr(name)) <= 80 else f"{repr(name)[:80]}…"
-        raise DatasetError(f"{where}: {shown} cannot be used as a name: {problem}; do not use this file")
+        raise DatasetError(f"{where}: {_shown(name)} cannot be used as a name: {problem}; do not use this file")
     return str(name)
 
 
@@ -44,7 +43,13 @@ def inside(folder: AnyPath, name: Any, where: str) -> AnyPath:
 
     Links that are there are followed, as people put them there themselves; see ``within``.
     """
-    return folder.joinpath(*(checked(part, where) for part in (name.split("/") if isinstance(name, str) else [name])))
+    parts = name.split("/") if isinstance(name, str) else [name]
+    if len(parts) > 1 and (parts[0] == "" or ".." in parts):
+        raise DatasetError(
+            f"{where}: {_shown(name)} cannot be used as a name: it leads out of {folder}; write it relative to that "
+            "folder, in which the file must be"
+        )
+    return folder.joinpath(*(checked(part, where) for part in parts))
 
 
 def within(folder: Path, path: Path) -> Path:
@@ -52,6 +57,10 @@ def within(folder: Path, path: Path) -> Path:
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise DatasetError(f"{path} is a link that leads out of {folder}; put the file itself there")
     return path
+
+
+def _shown(name: Any) -> str:
+    return repr(name) if len(repr(name)) <= 80 else f"{repr(name)[:80]}…"
 
 
 def is_attribute(name: str) -> bool:

@@ -47,14 +47,17 @@ class Decoded:
     frames: int  # of an animation, or pages; only the first one is here
 
 
-def read_picture(path: StoredFile, advice: str) -> Decoded:
-    """Return the picture in a file; DatasetError, ending with ``advice``, if it is missing or cannot be read."""
-    return decode_picture(read_content(path, advice), str(path), advice)
+def read_picture(path: StoredFile, advice: str, turn: bool = True) -> Decoded:
+    """Return the picture in a file; DatasetError, ending with ``advice``, if it is missing or cannot be read.
+
+    ``turn``: as its EXIF orientation says.
+    """
+    return decode_picture(read_content(path, advice), str(path), advice, turn)
 
 
-def decode_picture(content: bytes, name: str, advice: str) -> Decoded:
+def decode_picture(content: bytes, name: str, advice: str, turn: bool = True) -> Decoded:
     """Return the picture in a file's bytes; DatasetError, with ``name`` and ``advice``, if it cannot be read."""
-    file = _opened(content, name, advice)
+    file = _opened(content, name, advice, turn)
     if (levels := _deep_levels(file, name, advice)) is not None:
         grey = Image.fromarray(np.rint(levels * 255).astype(np.uint8))
         return Decoded(grey.convert("RGB"), is_as_stored=False, frames=file.frames)
@@ -62,21 +65,24 @@ def decode_picture(content: bytes, name: str, advice: str) -> Decoded:
     return Decoded(_eight_bit(file.image, name, advice), is_plain and not file.turned, file.frames)
 
 
-def decode_levels(content: bytes, name: str, advice: str) -> np.ndarray:
+def decode_levels(content: bytes, name: str, advice: str, turn: bool = True) -> np.ndarray:
     """Return the first channel of a picture's bytes as H×W float32 in 0 … 1, scaled by the type of the numbers.
 
     Eight bits are divided by 255, sixteen by 65535, floating point is taken as it is. DatasetError as in
     ``decode_picture``.
     """
-    file = _opened(content, name, advice)
+    file = _opened(content, name, advice, turn)
     if (levels := _deep_levels(file, name, advice)) is not None:
         return levels
     return np.asarray(_eight_bit(file.image, name, advice).getchannel(0), np.float32) / np.float32(255)
 
 
 def decode_whole_numbers(content: bytes, name: str, advice: str) -> np.ndarray:
-    """Return a grey picture's numbers as H×W uint16, not scaled; DatasetError as in ``decode_picture``."""
-    image = _opened(content, name, advice).image
+    """Return a grey picture's numbers as H×W uint16, neither scaled nor turned.
+
+    DatasetError as in ``decode_picture``.
+    """
+    image = _opened(content, name, advice, turn=False).image
     if image.mode not in ("L", "I") and not image.mode.startswith("I;16"):
         raise DatasetError(f"{name} has the colour mode {image.mode} and holds no grey numbers; {advice}")
     numbers = np.asarray(image)
@@ -123,7 +129,7 @@ class _Opened:
     is_sixteen: bool  # mode "I" that holds 16 bits
 
 
-def _opened(content: bytes, name: str, advice: str) -> _Opened:
+def _opened(content: bytes, name: str, advice: str, turn: bool) -> _Opened:
     try:
         with Image.open(io.BytesIO(content)) as file:
             # a JPEG of several pictures (MPO) holds previews of the first one, not an animation
@@ -132,16 +138,17 @@ def _opened(content: bytes, name: str, advice: str) -> _Opened:
             is_upright = file.getexif().get(ExifTags.Base.Orientation, 1) not in _UPRIGHT
             is_sixteen = file.mode == "I" and file.format in _SIXTEEN_BITS
             file.load()  # which turns TIFFs, and drops the tag
-            turn = _UPRIGHT.get(file.getexif().get(ExifTags.Base.Orientation, 1))
+            way = _UPRIGHT.get(file.getexif().get(ExifTags.Base.Orientation, 1)) if turn else None
             # as it is where nothing more can be read into it: a copy takes a fifth of the time of decoding
-            image = file.transpose(turn) if turn is not None else file.copy() if frames > 1 else file
+            image = file.transpose(way) if way is not None else file.copy() if frames > 1 else file
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise many types for damaged bytes
-        raise DatasetError(f"{name} cannot be read as a picture ({error or type(error).__name__}); {advice}") from None
+        why = str(error).partition(" <_io.")[0] or type(error).__name__  # without the address of a buffer
+        raise DatasetError(f"{name} cannot be read as a picture ({why}); {advice}") from None
     if 0 in image.size:
         raise DatasetError(f"{name} has no pixels ({image.width}×{image.height}); {advice}")
-    return _Opened(image, not is_upright, frames, is_sixteen)
+    return _Opened(image, turn and not is_upright, frames, is_sixteen)
 
 
 def _deep_levels(file: _Opened, name: str, advice: str) -> np.ndarray | None:

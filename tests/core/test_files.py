@@ -26,6 +26,12 @@ def test_what_is_no_record_is_named(tmp_path: Path, content: bytes, words: str) 
         read_json(tmp_path / "a.json", "x")
 
 
+def test_a_list_is_no_record_of_any_format(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[1]")
+    with pytest.raises(DatasetError, match=r"a\.json is damaged: it holds no table of names and values"):
+        read_json(tmp_path / "a.json")
+
+
 def test_a_path_that_is_not_utf8_survives_json(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")
     (tmp_path / "a.json").write_bytes(json_bytes({"path": name}))

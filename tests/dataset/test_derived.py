@@ -95,13 +95,19 @@ class TestPlane:
 
 
 class TestRaycastWorld:
-    def test_covisibility_equals_a_slow_calculation(self, pristine: Path) -> None:
+    def test_covisibility_is_what_rays_find(self, pristine: Path) -> None:
         views = scene_of(pristine).views
         shares = covisibility(views)
         assert shares.dtype == np.float32 and shares.shape == (6, 6)
         np.testing.assert_array_equal(np.diag(shares), 1)
-        for i, j in ((0, 1), (1, 0), (2, 5), (4, 3)):
-            assert shares[i, j] == pytest.approx(slow_share(views[i], views[j]), abs=1e-6)
+        for i, j in ((0, 1), (1, 0), (0, 2), (2, 5), (4, 3)):
+            points = views[i].points_world().reshape(-1, 3)
+            points = points[np.isfinite(points[:, 0])]
+            place = np.linalg.inv(views[j].camera_from_world)[:3, 3]
+            seen = raycast.cast(synthetic.WORLD, place, points - place).distance > 1 - 1e-4
+            pixels, _ = derived.project(points, views[j].intrinsics, views[j].camera_from_world)
+            seen &= ((pixels >= 0) & (pixels < (70, 56))).all(axis=1)
+            assert shares[i, j] == pytest.approx(seen.mean(), abs=0.02)
         assert 0.2 < shares[0, 1] < 0.95
 
     def test_a_grid_of_pixels_is_near_all_of_them(self, pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,31 +172,6 @@ def warp_error(a: View, b: View, moved: np.ndarray, where: tuple[np.ndarray, ...
     assert a.position is not None and b.position is not None
     picked = b.position[v.clip(0, 55), u.clip(0, 69)]
     return float(np.median(np.linalg.norm(picked - a.position[rows, columns], axis=1)))
-
-
-def slow_share(a: View, b: View) -> float:
-    """One pixel after another, in homogeneous coordinates: valid pixels of a that b sees within 1 %."""
-    depth_a, depth_b = a.depth_z, b.depth_z
-    back, fx, fy = np.linalg.inv(a.camera_from_world), a.intrinsics[0, 0], a.intrinsics[1, 1]
-    valid = seen = 0
-    for row in range(56):
-        for column in range(70):
-            z = float(depth_a[row, column])
-            if z == 0:
-                continue
-            valid += 1
-            camera = [(column + 0.5 - 35) / fx * z, (row + 0.5 - 28) / fy * z, z, 1]
-            x, y, z, _ = b.camera_from_world @ (back @ camera)
-            u, v = fx * x / z + 35, fy * y / z + 28
-            if z <= 0 or not (0 <= u < 70 and 0 <= v < 56):
-                continue
-            left, top = int(np.floor(u - 0.5)), int(np.floor(v - 0.5))
-            around = [
-                float(depth_b[min(max(r, 0), 55), min(max(c, 0), 69)]) for r in (top, top + 1) for c in (left, left + 1)
-            ]
-            around = [d for d in around if d > 0]
-            seen += bool(around) and 0.99 * min(around) <= z <= 1.01 * max(around)
-    return seen / valid
 
 
 class TestFiles:

@@ -18,7 +18,7 @@ import pytest
 import synthetic
 import yaml
 
-from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
 from megasynth_attr.dataset.export import card
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.export.derived import Derived
@@ -137,6 +137,25 @@ class TestCard:
     )
     def test_size_categories(self, rows: int, category: str) -> None:
         assert card.size_category(rows) == category
+
+
+class TestDamage:
+    def test_a_damaged_file_is_named(self, pristine: Path, tmp_path: Path) -> None:
+        import pyarrow
+        from pyarrow import parquet
+
+        export(pristine, tmp_path / "out", scenes="0")
+        file = next((tmp_path / "out").rglob("*.parquet"))
+        foreign = tmp_path / "foreign.parquet"
+        parquet.write_table(pyarrow.table({"a": [1]}), foreign)
+        for content in (b"", file.read_bytes()[:1000], foreign.read_bytes()):
+            file.write_bytes(content)
+            with pytest.raises(DatasetError, match=r"train-00000\.parquet is damaged, .* delete it, then run the same"):
+                export(pristine, tmp_path / "out", scenes="0")
+        file.unlink()
+        os.mkfifo(file)  # which is not waited for
+        with pytest.raises(DatasetError, match="it is no regular file"):
+            export(pristine, tmp_path / "out", scenes="0")
 
 
 class TestCroissant:

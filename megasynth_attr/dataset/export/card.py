@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from megasynth_attr.core.files import json_bytes
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import json_bytes, open_regular
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.export.huggingface import ABOUT, DATA, arrow
 from megasynth_attr.dataset.export.target import Target
@@ -77,13 +78,24 @@ def write_card(target: Target, license: str) -> None:
 
 
 def read_splits(out: Path) -> list[Split]:
-    """Return the splits of all datasets in a folder, from the ends of its Parquet files."""
+    """Return the splits of all datasets in a folder, from the ends of its Parquet files.
+
+    DatasetError if one is damaged.
+    """
     _, parquet = arrow()
     found: dict[tuple[str, str], Split] = {}
     for file in sorted((out / DATA).glob("*/*.parquet")):
         key = file.parent.name, file.name.rpartition("-")[0]
-        metadata = parquet.read_metadata(file)
-        before = found.get(key, Split(*key, 0, 0, json.loads(metadata.metadata[ABOUT])))
+        try:
+            with open_regular(file) as stored:
+                metadata = parquet.read_metadata(stored)
+            about = json.loads(metadata.metadata[ABOUT])
+        except (OSError, ValueError, TypeError, KeyError) as error:  # PyArrow's are ValueError or OSError
+            raise DatasetError(
+                f"{file} is damaged, or was not written by this command ({error}); delete it, then run the same "
+                "command again"
+            ) from None
+        before = found.get(key, Split(*key, 0, 0, about))
         size = before.bytes + file.stat().st_size
         found[key] = Split(*key, before.rows + metadata.num_rows, size, before.about)
     return list(found.values())

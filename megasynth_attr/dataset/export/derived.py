@@ -126,19 +126,27 @@ def find(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (N×2 pixel coordinates, N whether the view sees them) of N×3 world points; NaN are seen nowhere.
 
-    A point is seen if it lies in the picture and its depth there is, within ``SAME_DEPTH``, between the smallest and
-    the largest of the four pixels around it: surfaces that run away from the camera are not taken for hidden.
+    A point is seen if it lies in the picture and its depth there is, within ``SAME_DEPTH``, that of one of the four
+    pixels around it, or of a plane through them: surfaces that run away from the camera are not taken for hidden, and
+    what lies between two surfaces at an edge is not taken for seen.
     """
     height, width = depth_z.shape
     pixels, z = project(points, intrinsics, camera_from_world)
     with np.errstate(invalid="ignore"):
         inside = ((pixels >= 0) & (pixels < (width, height))).all(axis=1)
     corner = np.floor(np.where(inside[:, None], pixels, 0.5) - 0.5).astype(np.int64)
-    nearest, farthest = np.full(len(points), np.inf), np.zeros(len(points))
+    right, down = (np.where(inside[:, None], pixels, 0.5) - 0.5 - corner).T
+    between, agrees = np.zeros(len(points)), np.zeros(len(points), dtype=bool)
     for du, dv in product((0, 1), (0, 1)):
         found = depth_z[np.clip(corner[:, 1] + dv, 0, height - 1), np.clip(corner[:, 0] + du, 0, width - 1)]
-        nearest = np.minimum(nearest, np.where(found > 0, found, np.inf))
-        farthest = np.maximum(farthest, found)
-    with np.errstate(invalid="ignore"):
-        agrees = (z >= nearest * (1 - SAME_DEPTH)) & (z <= farthest * (1 + SAME_DEPTH))
+        agrees |= _is_same(z, found)
+        weight = np.abs(1 - du - right) * np.abs(1 - dv - down)
+        # 1/z is affine in the picture of a plane
+        between += np.divide(weight, found, out=np.full(len(points), np.inf), where=found > 0)
+    agrees |= _is_same(z, 1 / between)
     return pixels, inside & agrees
+
+
+def _is_same(z: np.ndarray, depth_z: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return (depth_z > 0) & (np.abs(z - depth_z) <= SAME_DEPTH * depth_z)

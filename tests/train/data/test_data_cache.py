@@ -23,6 +23,7 @@ from megasynth_attr.core.ranges import Uniform
 from megasynth_attr.dataset.images import read_image, write_depth, write_png
 from megasynth_train.data import cache as cache_module
 from megasynth_train.data import loader as loader_module
+from megasynth_train.data import sources
 from megasynth_train.data.cache import FrameCache, open_cache
 from megasynth_train.data.layouts import ours as our_layout
 from megasynth_train.data.layouts.view import FileView
@@ -71,6 +72,7 @@ def no_decoding(monkeypatch):
     def forbid():
         for kind in (our_layout.OurView, FileView):
             monkeypatch.setattr(kind, "decode", refuse)
+        monkeypatch.setattr(sources, "_checked", lambda scene: [])  # looks at a few views before any step
 
     return forbid
 

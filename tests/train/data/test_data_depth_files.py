@@ -201,8 +201,23 @@ class TestOthers:
         content = io.BytesIO()
         Image.new("L", (70, 50)).save(content, "JPEG")
         (tmp_path / "jpeg.png").write_bytes(content.getvalue())
-        with pytest.raises(DatasetError, match=r"jpeg\.png"):
+        with pytest.raises(DatasetError, match=r"jpeg\.png is no PNG, whatever its name says"):
             DepthFile(tmp_path / "jpeg.png").read()
+
+    @pytest.mark.filterwarnings("error")
+    def test_arrays_that_are_no_depth(self, tmp_path):
+        huge = io.BytesIO()
+        np.lib.format.write_array_header_1_0(huge, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**7)})
+        (tmp_path / "huge.npy").write_bytes(huge.getvalue())  # no memory holds it
+        np.save(tmp_path / "complex.npy", np.full((5, 7), 1j))
+        np.save(tmp_path / "days.npy", np.full((5, 7), np.datetime64("2020-01-01")))
+        with (tmp_path / "several.npy").open("wb") as file:
+            np.savez(file, a=np.ones((5, 7)))
+        for name in ("huge", "complex", "days", "several"):
+            with pytest.raises(DatasetError, match=rf"{name}\.npy cannot be read"):
+                DepthFile(tmp_path / f"{name}.npy").read()
+        np.save(tmp_path / "far.npy", np.full((5, 7), 1e300))
+        assert not DepthFile(tmp_path / "far.npy").read().any()
 
     @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint16])
     def test_npy(self, tmp_path, dtype):

@@ -11,6 +11,7 @@ from pathlib import Path
 import layout_folders
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 from scipy.io import loadmat, savemat
 from scipy.spatial.transform import Rotation
 
@@ -26,6 +27,7 @@ from megasynth_train.data.batch import load_step
 from megasynth_train.data.depth_files import DepthFile
 from megasynth_train.data.images import image_files
 from megasynth_train.data.layouts.choose import LAYOUTS, choose
+from megasynth_train.data.layouts.colmap_files import require_whole
 from megasynth_train.data.layouts.names import AUTO, FORMATS, OURS
 from megasynth_train.data.layouts.view import Reading
 from megasynth_train.data.plan import Sampling
@@ -94,6 +96,10 @@ def mirror(pose: list) -> None:
         row[0] = -row[0]
 
 
+def transpose(frame: dict, key: str = "transform_matrix") -> None:
+    frame[key] = np.transpose(frame[key]).tolist()
+
+
 def scale_rotation(pose: list, factor: float) -> None:
     for row in pose[:3]:
         row[:3] = [factor * value for value in row[:3]]
@@ -106,6 +112,7 @@ def scale_position(pose: list, factor: float) -> None:
 
 DEPTH = {"format": "depth"}
 OPENGL = np.diag([1.0, -1, -1, 1])
+FLAT = np.diag([0.0, 0, 0, 1]).tolist()
 DOUBLED = np.diag([2.0, 2, 2, 1])[:3].tolist()
 
 
@@ -209,6 +216,45 @@ class TestConventions:
             np.testing.assert_array_equal(now.depth_z[:, 30:], then.depth_z[:, 30:])
             np.testing.assert_array_equal(now.camera_from_world, then.camera_from_world)
 
+    @pytest.mark.parametrize("kept", [1, 255])
+    def test_what_is_not_black_in_a_mask_is_kept(self, kept, copied):
+        root, scene = copied("nerfstudio")
+        edit(scene / "transforms.json", lambda r: [frame.update(mask_path="mask.png") for frame in r["frames"]])
+        mask = np.full((56, 70), kept, np.uint8)
+        mask[:, :30] = 0
+        write_png(scene / "mask.png", mask)
+        now = opened(root).train[0].read_views([0])[0].depth_z
+        stored = DepthFile(scene / "depth/0000.png", 0.001).read()
+        np.testing.assert_array_equal(now, np.where(mask > 0, stored, 0))
+
+    @pytest.mark.parametrize("orientation", [2, 3, 6])
+    def test_pictures_are_as_stored_whatever_their_tag_says(self, orientation, copied):
+        root, scene = copied("nerfstudio")
+        before = opened(root).train[0].read_views([0])[0]
+        tag = Image.Exif()
+        tag[ExifTags.Base.Orientation] = orientation
+        for file in (scene / "images/0000.png", scene / "depth/0000.png"):
+            with Image.open(file) as picture:
+                picture.load()
+                picture.save(file, exif=tag)
+        now = opened(root).train[0].read_views([0])[0]
+        np.testing.assert_array_equal(now.rgb, before.rgb)
+        np.testing.assert_array_equal(now.depth_z, before.depth_z)
+
+    def test_wai_shows_the_picture_that_its_modality_names(self, copied):
+        root, scene = copied("wai")
+        before = opened(root).train[0].read_views([0])[0].rgb
+
+        def distort(record):  # as where pictures were undistorted: file_path leads to those as they were taken
+            record["frame_modalities"]["image"]["frame_key"] = "straight"
+            for frame in record["frames"]:
+                frame["straight"] = frame.pop("image")
+                frame["file_path"] = "images/as_taken.png"
+
+        edit(scene / "scene_meta.json", distort)
+        write_png(scene / "images/as_taken.png", np.zeros((56, 70, 3), np.uint8))
+        np.testing.assert_array_equal(opened(root).train[0].read_views([0])[0].rgb, before)
+
     def test_clearpose_reads_true_depth_of_every_hundredth_frame(self, folders):
         scene = opened(folders("clearpose")).train[0]
         assert scene.name == "set1/scene1" and scene.skipped == ("6 frames whose number does not end in 00",)
@@ -285,8 +331,17 @@ class TestTrouble:
             ("nerfstudio", lambda r: r.update(applied_transform=DOUBLED), "is no rotation"),
             ("nerfstudio", lambda r: r["frames"][1].pop("transform_matrix"), "frame 1: transform_matrix"),
             ("nerfstudio", lambda r: r["frames"][1].update(file_path="../../secret.png"), "cannot be used as a name"),
-            ("nerfstudio", lambda r: r["frames"][1].update(transform_matrix=np.zeros((4, 4)).tolist()), "singular"),
+            ("nerfstudio", lambda r: r["frames"][1].update(transform_matrix=FLAT), "singular"),
             ("nerfstudio", lambda r: r.update(frames=[]), "has no list of frames"),
+            ("nerfstudio", lambda r: r.update(is_fisheye=True), r"the lens distorts \(is_fisheye\)"),
+            ("nerfstudio", lambda r: r.update(w=70.7), "frame 0: 70.7×56 is no size of a picture in whole pixels"),
+            ("nerfstudio", lambda r: r.update(w=1e300), "is no size of a picture"),
+            ("nerfstudio", lambda r: r.update(depth_unit_scale_factor=0), "depth_unit_scale_factor=0 must be positive"),
+            ("nerfstudio", lambda r: r.update(applied_scale=-1), "applied_scale=-1 and .* must be positive"),
+            ("nerfstudio", lambda r: r["frames"][1].update(depth_file_path=5), "depth_file_path is 5, no path"),
+            ("nerfstudio", lambda r: r["frames"][1].update(file_path="/home/a.png"), r"'/home/a\.png' .*relative to"),
+            ("nerfstudio", lambda r: transpose(r["frames"][1]), "0 instead of 0 0 0 1|rows and columns are exchanged"),
+            ("wai", lambda r: transpose(r["frames"][0]), r"1 instead of 0 0 0 1: rows and columns are exchanged"),
             ("nerfstudio", lambda r: r.update(frames=["a"]), "frame 0: fl_x is missing|frame 0"),
             (
                 "nerfstudio",
@@ -302,7 +357,11 @@ class TestTrouble:
             ),
             ("wai", lambda r: scale_rotation(r["frames"][2]["transform_matrix"], 2), r"not a rotation \(R Rᵀ: off by"),
             ("wai", lambda r: r.update(frame_modalities={"a": DEPTH, "b": DEPTH}), r"several .*\(a, b\); call the"),
-            ("wai", lambda r: r["frames"][0].pop("file_path") and r["frames"][0].pop("image"), "has no file_path"),
+            (
+                "wai",
+                lambda r: r["frames"][0].pop("file_path") and r["frames"][0].pop("image"),
+                "neither image nor file_path",
+            ),
         ],
     )
     def test_bad_cameras(self, name, change, words, copied):
@@ -312,6 +371,43 @@ class TestTrouble:
         with pytest.raises(DatasetError, match=words) as caught:
             opened(root)
         assert str(file) in str(caught.value)
+
+    def test_the_papers_layout(self, paper_copy):
+        file = choose(paper_copy).folders[0] / "opencv_cameras.json"
+        good = file.read_bytes()
+        for change, words in (
+            (lambda frame: frame.update(w="nan"), "nan×56 is no size of a picture"),
+            (lambda frame: frame.update(h="inf"), "70×inf is no size of a picture"),
+            (lambda frame: transpose(frame, "w2c"), "rows and columns are exchanged"),
+        ):
+            edit(file, lambda record, change=change: [change(frame) for frame in record["frames"]])
+            with pytest.raises(DatasetError, match=words):
+                opened(paper_copy)
+            file.write_bytes(good)
+
+    def test_skewed_pixels(self, copied):
+        root, scene = copied("scannet")
+        file = scene / "intrinsic/intrinsic_color.txt"
+        intrinsics = np.loadtxt(file)
+        intrinsics[0, 1] = 20
+        np.savetxt(file, intrinsics)
+        with pytest.raises(DatasetError, match=r"the pixels are skewed \(row 1, column 2 of the intrinsics is 20\)"):
+            opened(root)
+
+    def test_sizes_that_differ_are_said_first(self, copied):
+        root, scene = copied("clearpose")
+        file = scene / "000100-color.png"
+        with Image.open(file) as picture:
+            picture.resize((35, 28)).save(file)
+        with pytest.raises(DatasetError, match=r"frames differ in size \[\(28, 35\), \(56, 70\)\]"):
+            opened(root)
+
+    def test_names_in_a_model_that_are_not_utf8(self, copied):
+        root, scene = copied("colmap-exr")
+        file = scene / "sparse/0/images.bin"
+        file.write_bytes(file.read_bytes().replace(b"0003.png", b"\xe9003.png"))
+        with pytest.raises(DatasetError, match=r"the name of a picture is not in UTF-8 .*rename it there"):
+            opened(root)
 
     def test_colmap_wants_pinholes_and_a_unit(self, ours, tmp_path):
         distorted = layout_folders.write_colmap(tmp_path / "distorted", ours, ".exr", "SIMPLE_RADIAL")
@@ -324,12 +420,39 @@ class TestTrouble:
         assert scene.skipped == ("1 picture that the model does not place",)
         assert agreement(pairs_of(sample_frames(scene, 6))).error_px < 0.5
 
-    def test_a_damaged_model(self, copied):
-        root, scene = copied("colmap-exr")
-        file = scene / "sparse/0/images.bin"
-        file.write_bytes(file.read_bytes()[:100])
+    def test_a_damaged_model(self, copied, ours, tmp_path):
+        root, scene = copied("colmap-npy")
+        (scene / "sparse/0/images.txt").write_text("1 2\n\n")
         with pytest.raises(DatasetError, match=r"sparse/0 cannot be read by pycolmap"):
             opened(root)
+        _, scene = copied("colmap-exr")
+        exported("colmap", ours, tmp_path / "exported")  # which has points with tracks
+        for model in (choose(tmp_path / "exported").folders[0] / "sparse/0", scene.parent / "000001/sparse/0"):
+            require_whole(model)
+            for file in model.glob("*.bin"):
+                good = file.read_bytes()
+                for length in [*range(0, len(good), max(1, len(good) // 20)), len(good) - 1]:
+                    file.write_bytes(good[:length])
+                    with pytest.raises(DatasetError, match=rf"{file.name} is cut off or damaged"):
+                        require_whole(model)
+                file.write_bytes(good)
+
+    @pytest.mark.parametrize("cameras", [1, 3])
+    def test_a_model_with_rigs_is_whole(self, cameras, tmp_path):
+        import pycolmap
+
+        options = pycolmap.SyntheticDatasetOptions()
+        options.num_cameras_per_rig, options.num_rigs, options.num_frames_per_rig = cameras, 2, 3
+        options.num_points3D = 20
+        pycolmap.synthesize_dataset(options).write_binary(tmp_path)
+        require_whole(tmp_path)
+        for file in tmp_path.glob("*.bin"):
+            good = file.read_bytes()
+            file.write_bytes(good + b"x")
+            if file.name != "cameras.bin":  # with cameras that are not pinholes
+                with pytest.raises(DatasetError, match="cut off or damaged"):
+                    require_whole(tmp_path)
+            file.write_bytes(good)
 
     def test_metadata(self, copied):
         root, scene = copied("clearpose")

@@ -106,6 +106,8 @@ def _read_exr(content: bytes, path: Path) -> np.ndarray:
 
 def _read_png(content: bytes, path: Path) -> np.ndarray:
     numbers = decode_whole_numbers(content, str(path), "save depth as a grey PNG of 16 bits")
+    if not content.startswith(b"\x89PNG"):
+        raise DatasetError(f"{path} is no PNG, whatever its name says; save depth as a grey PNG of 16 bits")
     if content[24] != 16:  # bits per channel, of the header
         raise DatasetError(f"{path} has {content[24]} bits per pixel and is a picture of depth, not depth; use 16 bits")
     return np.where(numbers < np.iinfo(np.uint16).max, numbers, 0).astype(np.float32)
@@ -114,8 +116,11 @@ def _read_png(content: bytes, path: Path) -> np.ndarray:
 def _read_npy(content: bytes, path: Path) -> np.ndarray:
     try:
         stored = np.load(io.BytesIO(content), allow_pickle=False)
-        return np.asarray(stored, np.float32).squeeze()
-    except (ValueError, TypeError, EOFError, OSError, AttributeError) as error:
+        if not (isinstance(stored, np.ndarray) and stored.dtype.kind in "fiu"):
+            raise ValueError("it is no array of real numbers")
+        with np.errstate(over="ignore"):  # what is too large is no depth
+            return stored.astype(np.float32).squeeze()
+    except (ValueError, TypeError, EOFError, OSError, AttributeError, MemoryError) as error:
         raise DatasetError(f"{path} cannot be read ({error}); {RESTORE}") from None
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import StoredFile
 
+_SKEW = 1e-3  # of the focal length: half a pixel at the edge of a usual picture
 _ROTATION_TOLERANCE = 1e-3  # files with five decimals pass, a scaled or sheared matrix does not
 
 
@@ -84,6 +85,11 @@ def check_camera(
     finite = np.isfinite(intrinsics).all() and np.isfinite(camera_from_world).all()
     if not finite or min(intrinsics[0, 0], intrinsics[1, 1]) <= 0:
         raise DatasetError(f"{where}: a focal length is not positive or a number is not finite")
+    if abs(intrinsics[0, 1]) > _SKEW * intrinsics[0, 0]:
+        raise DatasetError(
+            f"{where}: the pixels are skewed (row 1, column 2 of the intrinsics is {intrinsics[0, 1]:g}), and only "
+            "cameras with rectangular pixels are read; undistort the pictures first"
+        )
     distance = np.abs(rotation @ rotation.T - np.eye(3)).max()
     if distance > _ROTATION_TOLERANCE:
         square = rotation @ rotation.T
@@ -92,6 +98,7 @@ def check_camera(
         raise DatasetError(
             f"{where}: the 3×3 part of world-to-camera is not a rotation (R Rᵀ: off by {distance:.2g}){advice}"
         )
+    check_last_row(camera_from_world, where)
     if np.linalg.det(rotation) < 0:
         raise DatasetError(
             f"{where}: the 3×3 part of world-to-camera is not a rotation: it mirrors, so the axes of the world or of "
@@ -103,3 +110,11 @@ def check_camera(
             f"{where}: the principal point ({intrinsics[0, 2]:g}, {intrinsics[1, 2]:g}) is outside the "
             f"{width}×{height} image"
         )
+
+
+def check_last_row(pose: np.ndarray, where: str) -> None:
+    """Raise DatasetError, beginning with ``where``, unless the last row of a 4×4 pose is 0 0 0 1."""
+    if np.abs(pose[3] - (0, 0, 0, 1)).max() > _ROTATION_TOLERANCE:
+        row = " ".join(f"{number:g}" for number in pose[3])
+        turned = ": rows and columns are exchanged" if np.abs(pose[:, 3] - (0, 0, 0, 1)).max() == 0 else ""
+        raise DatasetError(f"{where}: the last row of the pose is {row} instead of 0 0 0 1{turned}")

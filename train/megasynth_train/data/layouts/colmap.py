@@ -21,6 +21,7 @@ from megasynth_attr.core.names import inside
 from megasynth_attr.core.pages.words import count_text
 from megasynth_attr.core.pictures import PICTURE_SUFFIXES
 from megasynth_train.data.depth_files import DepthFile
+from megasynth_train.data.layouts.colmap_files import require_whole
 from megasynth_train.data.layouts.nerfstudio import UNDISTORT
 from megasynth_train.data.layouts.view import FileView, Layout, Reading, SceneViews, pinhole, usable
 
@@ -41,12 +42,17 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
         raise EnvironmentProblem(
             f"{model}: pycolmap is needed to read it ({error}); pip install 'megasynth-attr[colmap]'"
         ) from None
+    require_whole(model)
     try:
         found = pycolmap.Reconstruction(model)
     except Exception as error:  # its C++ code raises whatever it likes on damaged files
         raise DatasetError(f"{model} cannot be read by pycolmap ({str(error).splitlines()[0]})") from None
     views = []
-    for image in sorted(found.images.values(), key=lambda image: image.name):
+    try:
+        images = sorted(found.images.values(), key=lambda image: image.name)
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{model}: the name of a picture is not in UTF-8 ({error}); rename it there") from None
+    for image in images:
         where, camera = f"{model}, {image.name}", found.cameras[image.camera_id]
         if camera.model.name not in ("PINHOLE", "SIMPLE_PINHOLE"):
             raise DatasetError(f"{where}: the lens distorts (camera model {camera.model.name}); {UNDISTORT}")

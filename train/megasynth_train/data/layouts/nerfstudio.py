@@ -9,7 +9,7 @@
 ``transform_matrix`` is world-from-camera with OpenGL axes (x right, y up, z backwards). Numbers of the camera stand for
 the whole file or in each frame. ``applied_transform`` is undone, so that the world is that of the original cameras;
 positions were multiplied by ``applied_scale``, and so is depth, which is in 0.001 unless ``depth_unit_scale_factor``
-says otherwise. A mask's dark pixels have no depth.
+says otherwise. A mask's black pixels have no depth.
 """
 
 from __future__ import annotations
@@ -25,13 +25,24 @@ from megasynth_attr.core.files import read_json
 from megasynth_attr.core.names import inside
 from megasynth_train.data.depth_files import DepthFile
 from megasynth_train.data.layouts.paper import frames_of
-from megasynth_train.data.layouts.view import FileView, Layout, Reading, SceneViews, inverse, matrix, pinhole, usable
+from megasynth_train.data.layouts.view import (
+    FileView,
+    Layout,
+    Reading,
+    SceneViews,
+    inverse,
+    matrix,
+    pinhole,
+    pixels,
+    usable,
+)  # fmt: skip
 
 TRANSFORMS = "transforms.json"
 MILLIMETRES = 0.001
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 _PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV")
 _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+_FISHEYE = "is_fisheye"  # of instant-ngp, which writes the same file
 UNDISTORT = "undistort the pictures first, e.g. with colmap image_undistorter, and name its result"
 
 
@@ -39,8 +50,13 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     """Return a scene, its frames in the order of their names; DatasetError if something is missing or distorted."""
     file = folder / TRANSFORMS
     header = read_json(file)
-    scale = number(header, "applied_scale", str(file), 1.0)
-    unit = reading.depth_unit or scale * number(header, "depth_unit_scale_factor", str(file), MILLIMETRES)
+    scale, stored = (
+        number(header, *factor)
+        for factor in (("applied_scale", str(file), 1.0), ("depth_unit_scale_factor", str(file), MILLIMETRES))
+    )
+    if min(scale, stored) <= 0:
+        raise DatasetError(f"{file}: applied_scale={scale:g} and depth_unit_scale_factor={stored:g} must be positive")
+    unit = reading.depth_unit or scale * stored
     applied = matrix(header.get("applied_transform", np.eye(4)[:3]), (3, 4), f"{file}: applied_transform")
     if np.abs(applied[:, :3] @ applied[:, :3].T - np.eye(3)).max() > 1e-3:
         raise DatasetError(
@@ -77,11 +93,12 @@ def pinhole_camera(values: Mapping[str, Any], where: str) -> tuple[np.ndarray, t
     """
     model = values.get("camera_model", _PINHOLES[0])
     bent = [key for key in _DISTORTION if number(values, key, where, 0.0) != 0]
-    if model not in _PINHOLES or bent:
+    if model not in _PINHOLES or bent or values.get(_FISHEYE):
         found = f"{bent[0]}={values[bent[0]]:g}" if bent else f"camera_model={model}"
+        found = _FISHEYE if values.get(_FISHEYE) else found
         raise DatasetError(f"{where}: the lens distorts ({found}), and only pinhole cameras are read; {UNDISTORT}")
     fx, fy, cx, cy, width, height = (number(values, key, where) for key in ("fl_x", "fl_y", "cx", "cy", "w", "h"))
-    return pinhole(fx, fy, cx, cy), (int(height), int(width))
+    return pinhole(fx, fy, cx, cy), pixels(width, height, where)
 
 
 def number(values: Mapping[str, Any], key: str, where: str, default: float | None = None) -> float:
@@ -94,8 +111,10 @@ def number(values: Mapping[str, Any], key: str, where: str, default: float | Non
 
 def path_in(folder: Path, values: Mapping[str, Any], key: str, where: str) -> Path | None:
     """Return the file in ``folder`` that a JSON table names, None if it names none; DatasetError if it leads out."""
-    if not isinstance(named := values.get(key), str):
+    if (named := values.get(key)) is None:
         return None
+    if not isinstance(named, str):
+        raise DatasetError(f"{where}: {key} is {named!r}, no path of a file")
     return inside(folder, str(PurePosixPath(named)), f"{where}: {key}")
 
 

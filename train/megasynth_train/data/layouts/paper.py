@@ -20,7 +20,7 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import read_json
 from megasynth_attr.core.names import inside
 from megasynth_train.data.depth_files import DepthFile
-from megasynth_train.data.layouts.view import FileView, Layout, Reading, SceneViews, matrix, pinhole, usable
+from megasynth_train.data.layouts.view import FileView, Layout, Reading, SceneViews, matrix, pinhole, pixels, usable
 
 CAMERAS_FILE = "opencv_cameras.json"
 _NUMBERS = ("fx", "fy", "cx", "cy", "w", "h")
@@ -44,13 +44,14 @@ def _view(folder: Path, entry: Any, where: str, reading: Reading) -> FileView:
     try:
         name = inside(PurePosixPath(), str(PurePosixPath(entry["file_path"])), where)
         fx, fy, cx, cy, width, height = (float(entry[key]) for key in _NUMBERS)
+        size = pixels(width, height, where)
         pose = entry["w2c"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{where} is damaged ({type(error).__name__}: {error})") from None
     depth = str(name.with_suffix(".exr")).replace("rgba", "depth")
     return FileView(
         folder / name,
-        (int(height), int(width)),
+        size,
         pinhole(fx, fy, cx, cy),
         matrix(pose, (4, 4), f"{where}: w2c"),
         DepthFile(folder / depth, reading.depth_unit or 1.0),

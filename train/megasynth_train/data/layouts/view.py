@@ -15,9 +15,10 @@ from megasynth_attr.core.files import json_bytes, sha256_of
 from megasynth_attr.core.pages.words import count_text
 from megasynth_attr.core.pictures import decode_levels, read_content, read_picture
 from megasynth_train.data.depth_files import RESTORE, DepthFile
-from megasynth_train.data.frames import check_camera, over_background
+from megasynth_train.data.frames import check_camera, check_last_row, over_background
 
-STAMP = "files 2"  # part of what a cached frame is known by: another number where files are read in another way
+_MOST_PIXELS = 1_000_000  # along a side
+STAMP = "files 3"  # part of what a cached frame is known by: another number where files are read in another way
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class FileView:
 
     ``intrinsics`` 3×3 in pixels of ``image_size_hw``, the centre of the first pixel at (0.5, 0.5);
     ``camera_from_world`` 4×4, OpenCV axes, scene units; no lens distortion. ``depth``: None if there is none. ``mask``:
-    a grey picture, what is dark has no depth. ``picture_is_scaled``: it is brought to ``image_size_hw``.
+    a grey picture, what is black has no depth. ``picture_is_scaled``: it is brought to ``image_size_hw``. Cameras are
+    those of the pixels as stored, as all programs that write these layouts take them: EXIF orientation turns nothing.
     """
 
     picture: Path
@@ -53,7 +55,7 @@ class FileView:
 
     def decode(self) -> tuple[np.ndarray, np.ndarray]:
         """Return rgb H×W×3 uint8 and depth H×W float32, 0 where unknown; DatasetError naming the file at fault."""
-        image = read_picture(self.picture, RESTORE).image
+        image = read_picture(self.picture, RESTORE, turn=False).image
         height, width = self.image_size_hw
         if self.picture_is_scaled:
             image = image.resize((width, height), Image.Resampling.LANCZOS)
@@ -64,7 +66,7 @@ class FileView:
                 expected = f"its camera is for {self.image_size_hw}"
                 raise DatasetError(f"{file} has {array.shape[:2]} pixels (height, width), {expected}")
         if self.mask is not None:
-            kept = decode_levels(read_content(self.mask, RESTORE), str(self.mask), RESTORE) >= 0.5
+            kept = decode_levels(read_content(self.mask, RESTORE), str(self.mask), RESTORE, turn=False) > 0
             if kept.shape != self.image_size_hw:
                 raise DatasetError(f"{self.mask} has {kept.shape} pixels (height, width), the picture {depth.shape}")
             depth[~kept] = 0
@@ -119,10 +121,10 @@ def usable(views: Iterable[FileView], where: str, reading: Reading, skipped: Seq
         raise DatasetError(f"{where}: no view is left{'; '.join(['', *reasons])}")
     if reading.scaled_rotation:
         kept = [replace(view, camera_from_world=without_scale(view.camera_from_world)) for view in kept]
-    for i, view in enumerate(kept):
-        check_camera(view.intrinsics, view.camera_from_world, view.image_size_hw, f"{where}, frame {i}")
     if len(sizes := {view.image_size_hw for view in kept}) > 1:
         raise DatasetError(f"{where}: its frames differ in size {sorted(sizes)} (height, width); make them equal")
+    for i, view in enumerate(kept):
+        check_camera(view.intrinsics, view.camera_from_world, view.image_size_hw, f"{where}, frame {i}")
     if reading.needs_depth:
         with_depth = [view for view in kept if view.depth is not None]
         if not with_depth:
@@ -158,6 +160,8 @@ def matrix(value: object, shape: tuple[int, int], where: str) -> np.ndarray:
 
 def inverse(world_from_camera: np.ndarray, where: str) -> np.ndarray:
     """Return the inverse of a 4×4 or 3×4 pose as 4×4; DatasetError, beginning with ``where``, if it has none."""
+    if len(world_from_camera) == 4:
+        check_last_row(world_from_camera, where)
     pose = np.vstack([world_from_camera[:3], [0, 0, 0, 1.0]])
     if not np.isfinite(pose).all() or abs(np.linalg.det(pose)) < 1e-12:
         raise DatasetError(f"{where} is no pose: its numbers are not finite, or its rotation is singular")
@@ -169,13 +173,20 @@ def pinhole(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64)
 
 
+def pixels(width: float, height: float, where: str) -> tuple[int, int]:
+    """Return (height, width); DatasetError, beginning with ``where``, unless both are whole numbers of pixels."""
+    if not all(1 <= side <= _MOST_PIXELS and side == int(side) for side in (width, height)):
+        raise DatasetError(f"{where}: {width:g}×{height:g} is no size of a picture in whole pixels")
+    return int(height), int(width)
+
+
 def size_in_header(picture: Path) -> tuple[int, int]:
     """Return (height, width) of a picture as its file says; DatasetError if it is missing or no picture."""
     try:
         with Image.open(picture) as file:
             return file.height, file.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        image = read_picture(picture, RESTORE).image  # which says what is wrong
+        image = read_picture(picture, RESTORE, turn=False).image  # which says what is wrong
         return image.height, image.width
 
 

@@ -26,7 +26,7 @@ from megasynth_train.data.layouts.view import FileView, Layout, Reading, SceneVi
 
 SCENE_META = "scene_meta.json"
 _CENTRE = 0.5  # of the first pixel with us; 0 there
-_DEPTH = "depth"
+_IMAGE, _DEPTH = "image", "depth"
 
 
 def read_scene(folder: Path, reading: Reading) -> SceneViews:
@@ -35,16 +35,19 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     header = read_json(file)
     if (convention := header.get("camera_convention", "opencv")) != "opencv":
         raise DatasetError(f"{file}: camera_convention is {convention!r}; WAI's is opencv: convert the poses")
-    key = _depth_key(header.get("frame_modalities"), str(file))
+    modalities = header.get("frame_modalities")
+    modalities = modalities if isinstance(modalities, Mapping) else {}
+    key = _depth_key(modalities, str(file))
+    image_key = _frame_key(modalities, _IMAGE)
     views = []
     for entry, where in frames_of(file):
         values = {**header, **entry} if isinstance(entry, dict) else {}
         intrinsics, size = pinhole_camera(values, where)
         intrinsics[:2, 2] += _CENTRE
         pose = matrix(values.get("transform_matrix"), (4, 4), f"{where}: transform_matrix")
-        picture = path_in(folder, values, "file_path", where) or path_in(folder, values, "image", where)
+        picture = path_in(folder, values, image_key, where) or path_in(folder, values, "file_path", where)
         if picture is None:
-            raise DatasetError(f"{where} is damaged: it has no file_path")
+            raise DatasetError(f"{where} is damaged: it has neither {image_key} nor file_path")
         depth = path_in(folder, values, key, where)
         views.append(
             FileView(
@@ -58,12 +61,10 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     return usable(views, str(file), reading)
 
 
-def _depth_key(modalities: Any, where: str) -> str:
+def _depth_key(modalities: Mapping[str, Any], where: str) -> str:
     """Return a frame's key for its depth file: that of the modality called depth, or of the only one of that format."""
-    if not isinstance(modalities, Mapping):
-        return _DEPTH
     keys = {
-        name: str(one.get("frame_key", name))
+        name: _frame_key(modalities, name)
         for name, one in modalities.items()
         if isinstance(one, Mapping) and one.get("format") == _DEPTH
     }
@@ -72,6 +73,12 @@ def _depth_key(modalities: Any, where: str) -> str:
     if len(keys) > 1:
         raise DatasetError(f"{where}: several modalities are depth ({', '.join(keys)}); call the true one depth")
     return next(iter(keys.values()))
+
+
+def _frame_key(modalities: Mapping[str, Any], name: str) -> str:
+    """Return under which key of a frame the modality ``name`` is."""
+    one = modalities.get(name)
+    return str(one.get("frame_key", name)) if isinstance(one, Mapping) else name
 
 
 LAYOUT = Layout("wai", "WAI's", SCENE_META, lambda folder: (folder / SCENE_META).is_file(), read_scene)
