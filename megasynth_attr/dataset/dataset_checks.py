@@ -179,7 +179,7 @@ class EqualDepth:
         self._rows = sqlite3.connect("", isolation_level=None)
         self._rows.executescript("""
             PRAGMA journal_mode = OFF;
-            CREATE TABLE scenes (scene INTEGER PRIMARY KEY, others INTEGER, depth INTEGER);
+            CREATE TABLE scenes (scene INTEGER PRIMARY KEY, others INTEGER, depth INTEGER, whole INTEGER);
             CREATE TABLE unusual (factor TEXT, scene INTEGER, value INTEGER, PRIMARY KEY (factor, scene)) WITHOUT ROWID;
             BEGIN;
         """)
@@ -198,7 +198,8 @@ class EqualDepth:
         if not self._usual:
             self._usual = dict(values)
         self._rows.execute(
-            "INSERT INTO scenes VALUES (?, ?, ?)", (scene, _number(repr(others)), _number(repr(fact.depth_digests)))
+            "INSERT INTO scenes VALUES (?, ?, ?, ?)",
+            (scene, *(_number(repr(part)) for part in (others, fact.depth_digests, sorted(fact.hashes.items())))),
         )
         for name in self._usual.keys() | values.keys():
             usual, value = self._usual.setdefault(name, 0), values.get(name, 0)
@@ -238,6 +239,19 @@ class EqualDepth:
             )
             findings.append(Finding(ERROR, EQUAL_DEPTH, scene_name(pair[1]), message))
         return count, factors, findings
+
+    def repeated(self) -> list[Finding]:
+        """Return a warning if scenes are the same in everything, as when meshes were added while they were rendered."""
+        query = "SELECT MIN(scene), MAX(scene), COUNT(*) FROM scenes GROUP BY whole HAVING COUNT(*) > 1 ORDER BY 1"
+        found = self._rows.execute(query).fetchall()
+        if not found:
+            return []
+        message = (
+            f"scenes that repeat another one in every factor: {sum(size - 1 for _, _, size in found)}, e.g. "
+            f"{scene_name(found[0][1])} repeats {scene_name(found[0][0])}; if files were added to geometry.scan_folder "
+            "meanwhile, render the dataset anew in another folder"
+        )
+        return [Finding(WARNING, "isolation", "", message)]
 
 
 def _number(text: str) -> int:

@@ -131,9 +131,9 @@ def report_of(dataset: Dataset, expected: Expected, facts: Iterable[SceneFacts],
         groups, differing, unequal = equal_depth.compare(
             lambda index: depth_digests(SceneData(paths.scene_path(dataset.path, index)), expected)
         )
-        distinct = equal_depth.distinct_hashes
+        distinct, repeated = equal_depth.distinct_hashes, equal_depth.repeated()
     findings += completeness.findings() + completeness.record_findings() + isolation.findings()
-    findings += unknown + unequal + exposure.findings() + reprojection.findings()
+    findings += unknown + unequal + repeated + exposure.findings() + reprojection.findings()
     return VerifyReport(
         dataset=dataset.name,
         scenes=scenes,

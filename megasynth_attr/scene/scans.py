@@ -28,6 +28,8 @@ SIZES = (1e-6, 1e9)  # of the longest side: far from where squares leave the ran
 FARTHEST = 1000.0  # from the file's origin, in longest sides: there float32 resolves 1e-4 of the mesh
 # the textures that Blender reads from a material library; others (map_Ka, disp, decal) it ignores
 _MAPS = re.compile(rb"^[ \t]*(?:map_(?:Kd|Ks|Ns|Ke|d|Pr|Pm|Ps|refl|Bump)|bump|norm|refl)[ \t]+(.+)$", re.M | re.I)
+# .obj counts from 1: Blender leaves such faces out, trimesh takes the last vertex
+_VERTEX_ZERO = re.compile(rb"^[ \t]*f[ \t](?:[^\n]*[ \t])?[+-]?0+(?:[/\s]|$)", re.M)
 _LIBRARIES = re.compile(rb"^[ \t]*mtllib[ \t]+(.+)$", re.M)
 _MAP_OPTION = re.compile(r"-(?:[ost](?:[ \t]+[-+.\deE]+){1,3}|mm(?:[ \t]+[-+.\deE]+){2}|[a-zA-Z]+[ \t]+[^ \t]+)[ \t]+")
 
@@ -79,7 +81,7 @@ class ScanRecord:
         if self.path.suffix.lower() == ".obj":
             return self._obj_files()
         if self.path.suffix.lower() == ".glb":
-            return {name: self._referred(name, self.path.parent) for name in self._glb_names()}
+            return {name: self._referred(name, self.path.parent) for name in self._glb_names("images", "buffers")}
         return {}
 
     def triangles(self) -> np.ndarray:
@@ -98,9 +100,16 @@ class ScanRecord:
             used = [vertices[faces.ravel()] for vertices, faces in parts]
         except Exception as error:  # decoders raise whatever they like on damaged files
             said = " ".join(str(error).split()) or type(error).__name__
+            if "PLY is unexpected length" in said:  # of trimesh, also where triangles and larger faces are mixed
+                said = "it is cut off, or a binary .ply whose faces differ in their number of corners: triangulate it"
+            if kind == "glb" and self._glb_names("buffers"):
+                said = "its vertices are in another file: export it as one .glb"
             raise SceneRejected(f"the mesh {self.path} cannot be read ({said}); repair or remove it") from error
         if not parts:
             raise SceneRejected(f"the mesh {self.path} has no faces; export it with its surface, not only its points")
+        zero = kind == "obj" and _VERTEX_ZERO.search(content.getvalue())
+        if zero or any((faces < 0).any() for _, faces in parts):
+            raise SceneRejected(f"the mesh {self.path} has faces of vertices that do not exist; repair it")
         if not all(np.isfinite(points).all() for points in used):
             raise SceneRejected(f"the mesh {self.path} has vertices that are not finite numbers; repair it")
         return parts
@@ -120,27 +129,32 @@ class ScanRecord:
                 files[name] = self._referred(name, files[library].parent)
         return files
 
-    def _glb_names(self) -> list[str]:
-        """Return the outer files of a GLB file: usually none, for it can hold its textures itself."""
+    def _glb_names(self, *kinds: str) -> list[str]:
+        """Return the outer files of these kinds of a GLB file: usually none, for it can hold its textures itself."""
         content = _content(self.path)
         try:
             (length,) = struct.unpack_from("<I", content, 12)
             record = json.loads(content[20 : 20 + length])
-            uris = [item.get("uri", "") for kind in ("images", "buffers") for item in record.get(kind, [])]
-        except (struct.error, ValueError, AttributeError, TypeError) as error:
+            items = [item for kind in kinds for item in record.get(kind, [])]
+            return [unquote(item["uri"]) for item in items if item.get("uri") and not item["uri"].startswith("data:")]
+        except (struct.error, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise SceneRejected(f"the mesh {self.path} is no GLB file ({error}); repair or remove it") from error
-        return [unquote(uri) for uri in uris if uri and not uri.startswith("data:")]
 
     def _referred(self, name: str, beside: Path) -> Path:
         """Return the file of a name given in a file in the folder ``beside``."""
         folder = self.path.parents[len(PurePosixPath(self.name).parts) - 1].resolve()
-        path = (beside / name.replace("\\", "/")).resolve()
+        try:
+            path = (beside / name.replace("\\", "/")).resolve()
+            there = path.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, links in a circle
+            shown = name if len(name) < 100 else f"{name[:100]}…"
+            raise SceneRejected(f"the mesh {self.path} refers to {shown!r}, which no file can be ({error})") from error
         if not path.is_relative_to(folder) or PureWindowsPath(name).is_absolute():
             raise SceneRejected(
                 f"the mesh {self.path} refers to {name!r}, which is not in the folder {folder}; copy it there and name "
                 "it by a relative path"
             )
-        if not path.is_file():
+        if not there:
             raise SceneRejected(f"the mesh {self.path} refers to {name!r}, but there is no file {path}; add it")
         return path
 

@@ -34,7 +34,7 @@ def test_groups_are_those_of_a_plain_comparison(drawn: list[tuple[dict[str, str]
     with EqualDepth(STILL) as check:
         for index, (of_scene, depth) in enumerate(drawn):
             check.add(replace(SceneFacts(scene_name(index)), hashes=of_scene, depth_digests=[depth]))
-        distinct = check.distinct_hashes
+        distinct, repeated = check.distinct_hashes, check.repeated()
         count, factors, findings = check.compare(lambda index: [drawn[index][1]])
     assert count == len(several)
     assert factors == differing
@@ -48,3 +48,7 @@ def test_groups_are_those_of_a_plain_comparison(drawn: list[tuple[dict[str, str]
     ]
     used = {name for of_scene, _ in drawn for name in of_scene}
     assert distinct == {name: len({of_scene.get(name) for of_scene, _ in drawn}) for name in sorted(used)}
+    seen = [of_scene for of_scene, _ in drawn]
+    again = sum(of_scene in seen[:index] for index, of_scene in enumerate(seen))
+    said = [finding.message.split(", e.g.")[0] for finding in repeated]
+    assert said == [f"scenes that repeat another one in every factor: {again}"] * bool(again)

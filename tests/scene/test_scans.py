@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import sys
 from pathlib import Path
 
@@ -184,11 +186,15 @@ def test_textures_that_blender_does_not_read_are_not_asked_for(tmp_path: Path) -
         ("/etc/hostname", "which is not in the folder"),
         ("C:\\\\pictures\\\\skin.png", "which is not in the folder"),
         ("..\\\\secret.png", "which is not in the folder"),
+        ("a" * 5000, r"refers to 'a{100}…', which no file can be"),
+        ("skin\0.png", "which no file can be"),
+        ("circle.png", "which no file can be"),
     ],
 )
 def test_textures_elsewhere_are_refused(tmp_path: Path, texture: str, said: str) -> None:
     record = textured(tmp_path / "m", texture)
     (tmp_path / "secret.png").write_bytes(b"")
+    (tmp_path / "m" / "circle.png").symlink_to("circle.png")
     with pytest.raises(SceneRejected, match=said):
         record.outline(own_materials=True)
     assert record.outline(own_materials=False).high == (1.0, 1.0, 0.5)  # a bank's material asks for no texture
@@ -202,14 +208,39 @@ def test_textures_beside_the_meshs_folder_are_in_the_users_folder(tmp_path: Path
 
 PLY = "ply\nformat {}\nelement vertex {}\nproperty float x\nproperty float y\nproperty float z\nelement face {}\n"
 PLY += "property list uchar int vertex_indices\nend_header\n"
+MIXED = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], "<f4").tobytes()
+MIXED += struct.pack("<B4iB3i", 4, *range(4), 3, *range(3))
+
+
+def glb(**record: object) -> bytes:
+    """Return a GLB file of one triangle with these entries of its record."""
+    whole = {
+        "asset": {"version": "2.0"},
+        "scenes": [{"nodes": [0]}],
+        "scene": 0,
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+        "buffers": [{"byteLength": 36}],
+        "bufferViews": [{"buffer": 0, "byteLength": 36}],
+        "accessors": [{"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}],
+    }
+    text = json.dumps(whole | record).encode()
+    text += b" " * (-len(text) % 4)
+    body = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", 36, 0x004E4942)
+    body += np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], "<f4").tobytes()
+    return struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body
+
+
 BROKEN: dict[str, tuple[str, bytes | str, str]] = {
     "garbage obj": (".obj", b"\x89PNG\r\n not a mesh", "no faces"),
     "garbage ply": (".ply", b"sign in to download", "cannot be read"),
-    "garbage glb": (".glb", b"<html>403</html>" * 9, "cannot be read"),
-    "empty": (".glb", b"", "cannot be read"),
+    "garbage glb": (".glb", b"<html>403</html>" * 9, "is no GLB file"),
+    "empty": (".glb", b"", "is no GLB file"),
     "no faces": (".obj", TRIANGLE, "no faces"),
     "points": (".ply", PLY.format("ascii 1.0", 3, 0) + "0 0 0\n1 0 0\n0 1 0\n", "no faces"),
     "no such vertex": (".obj", TRIANGLE + "f 1 2 9\n", "cannot be read"),
+    "vertex 0": (".obj", TRIANGLE + "f 1 2 3\nf 0 2 3\n", "vertices that do not exist"),
+    "vertex -1": (".ply", PLY.format("ascii 1.0", 3, 1) + "0 0 0\n1 0 0\n0 1 0\n3 0 1 -1\n", "do not exist"),
     "nan": (".obj", TRIANGLE.replace("0.5", "nan") + "f 1 2 3\n", "not finite"),
     "infinite": (".obj", TRIANGLE.replace("0.5", "1e400") + "f 1 2 3\n", "not finite"),
     "huge": (".obj", TRIANGLE.replace("0.5", "1e30") + "f 1 2 3\n", "1e.30 long; scale it"),
@@ -217,6 +248,9 @@ BROKEN: dict[str, tuple[str, bytes | str, str]] = {
     "a point": (".obj", "v 1 1 1\nv 1 1 1\nv 1 1 1\nf 1 2 3\n", "0 long; scale it"),
     "far": (".obj", "v 5e6 0 0\nv 5000001 0 0\nv 5e6 1 0\nf 1 2 3\n", "too far for 32-bit numbers"),
     "lies about its size": (".ply", PLY.format("binary_little_endian 1.0", 10**12, 1), "cannot be read"),
+    "triangles and quads": (".ply", PLY.format("binary_little_endian 1.0", 4, 2).encode() + MIXED, "triangulate it"),
+    "number for a name": (".glb", glb(images=[{"uri": 5}]), "is no GLB file"),
+    "outer buffer": (".glb", glb(buffers=[{"byteLength": 36, "uri": "b.bin"}]), "export it as one .glb"),
     "no materials": (".obj", "mtllib gone.mtl\n" + TRIANGLE + "f 1 2 3\n", "refers to 'gone.mtl'"),
 }
 

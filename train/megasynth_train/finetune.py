@@ -336,7 +336,9 @@ def main(words: list[str]) -> None:
         return
     result = run(settings)
     if PartialState().is_main_process:
-        print(f"{result.steps} steps, {result.skipped_steps} skipped, objective {result.objective}: {result.result}")
+        print(
+            f"{result.steps} steps, {result.skipped_steps} skipped, objective {result.objective:.6g}: {result.result}"
+        )
         if result.best_step is not None:
             print(f"best validation {result.best_objective:.6g} at step {result.best_step}: {result.best}")
         if result.base_losses and result.last_losses:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from vggt_reference import reference_images, reference_model
 
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
@@ -44,6 +45,8 @@ def test_compiled_code_is_kept_where_it_lasts(monkeypatch: pytest.MonkeyPatch, t
     compiled = ModelSettings(compile=True)
     monkeypatch.delenv(CACHE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert choose_arithmetic(compiled, CONFIG, "cpu").cache == str(tmp_path / "megasynth-attr" / "compiled")
+    monkeypatch.setenv(CACHE, default_cache_dir())  # as some libraries do when they are imported
     assert choose_arithmetic(compiled, CONFIG, "cpu").cache == str(tmp_path / "megasynth-attr" / "compiled")
     monkeypatch.setenv(CACHE, str(tmp_path / "mine"))
     assert choose_arithmetic(compiled, CONFIG, "cpu").cache == str(tmp_path / "mine")

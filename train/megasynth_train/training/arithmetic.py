@@ -81,10 +81,16 @@ def choose_arithmetic(settings: ModelSettings, config: VGGTConfig, device: torch
 def _compiler_cache() -> str:
     """Return the folder that keeps compiled code for later runs, made if need be; EnvironmentProblem if it cannot be.
 
-    By itself the compiler takes one below /tmp, which a node of a farm loses.
+    By itself the compiler takes one below /tmp, which a node of a farm loses, and writes it into its variable as soon
+    as some library loads it: that is no user's word.
     """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # takes a second
+
+    given = os.environ.get(CACHE, "")
+    if given == default_cache_dir():
+        given = ""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    folder = Path(os.environ.get(CACHE) or home / "megasynth-attr" / "compiled").absolute()
+    folder = Path(given or home / "megasynth-attr" / "compiled").absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
