@@ -140,6 +140,7 @@ def test_a_disk_too_small_is_refused_before_the_first_step(
         ("optim.beta1=1", "optim.beta1=1"),
         ("optim.beta2=1", "optim.beta2=1"),
         ("optim.eps=0", "optim.eps=0"),
+        ("model.keep=attention", "add model.gradient_checkpointing=true"),
     ],
 )
 def test_wrong_settings_are_refused_with_code_2(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import range_setting, setting, span
 from megasynth_attr.core.ranges import Range, Uniform
 from megasynth_train.data.layouts.names import FORMATS
@@ -91,6 +93,15 @@ class ModelSettings:
         identity=False,
     )
 
+    def settled(self, named: Collection[str], prefix: str) -> ModelSettings:
+        """Return the settings as they are; ConfigError for a key that would do nothing."""
+        if self.keep == ATTENTION and not self.gradient_checkpointing:
+            raise ConfigError(
+                f"{prefix}keep={ATTENTION} changes what is recomputed, but nothing is: add "
+                f"{prefix}gradient_checkpointing=true"
+            )
+        return self
+
     @property
     def kept(self) -> str:
         """Return what blocks keep for the backward pass, one of KEPT."""
@@ -99,7 +110,7 @@ class ModelSettings:
     def keeping(self, kept: str) -> ModelSettings:
         """Return these settings with ``kept``, one of KEPT."""
         if kept == EVERYTHING:
-            return replace(self, gradient_checkpointing=False)
+            return replace(self, gradient_checkpointing=False, keep=NOTHING)
         return replace(self, gradient_checkpointing=True, keep=kept)
 
     def kept_words(self) -> list[str]:
