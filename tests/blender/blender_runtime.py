@@ -19,6 +19,7 @@ from megasynth_attr.scene.settings import RenderSettings, WriteSettings
 from megasynth_attr.scene.spec import Assets, Scene, scene_to_json
 
 INSIDE = Path(__file__).with_name("inside_blender.py")
+RUNTIMES = ["module", "newest", "binary"]
 CHECKOUT = Path(__file__).resolve().parents[2]
 NEWEST = CHECKOUT / ".venv-3.13" / "bin" / "python"  # made by tools/setup.sh where there is a Python 3.13
 

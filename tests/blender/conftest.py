@@ -11,9 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # the helpers lie beside the tests
 
 from blender_jobs import all_jobs, write_files
-from blender_runtime import Outcome, Runtime, find_runtimes
-
-RUNTIMES = ["module", "newest", "binary"]
+from blender_runtime import RUNTIMES, Outcome, Runtime, find_runtimes
 
 
 def runtime_or_skip(name: str) -> Runtime:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from analytic_scenes import geometry, scene, solid, texture
 from blender_jobs import VIEWS
-from blender_runtime import CHECKOUT, Runtime, environment
+from blender_runtime import CHECKOUT, RUNTIMES, Runtime, environment
 from scipy.spatial.transform import Rotation
 
 from megasynth_attr.scene.spec import SlotMaterial, scene_to_json
@@ -87,15 +87,17 @@ def test_the_blend_file_holds_the_scene(runtime: Runtime, scene_folder: Path, tm
         assert np.allclose(pose[:3, :3], opencv * [1, -1, -1], atol=1e-5)  # y up, z backward
 
 
+# what comes from the words alone, with one Blender; what shows that words and codes get through, with all
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("runtime", "words", "part"),
     [
-        (["scene=nowhere.json", "save=x.blend"], "nowhere.json"),
-        (["save=x.blend"], "scene= is missing"),
-        (["scene={scene}", "cache={cache}", "bank_size_px=16"], "save= is missing"),
-        (["scene={scene}", "bnak=x"], "bnak"),
-        (["scene={scene}", "save=x.blend", "bank=/nowhere"], "/nowhere"),
+        *((name, ["scene=nowhere.json", "save=x.blend"], "nowhere.json") for name in RUNTIMES),
+        ("module", ["save=x.blend"], "scene= is missing"),
+        ("module", ["scene={scene}", "cache={cache}", "bank_size_px=16"], "save= is missing"),
+        ("module", ["scene={scene}", "bnak=x"], "bnak"),
+        ("binary", ["scene={scene}", "save=x.blend", "bank=/nowhere"], "/nowhere"),
     ],
+    indirect=["runtime"],
 )
 def test_wrong_words_give_one_message_and_exit_code_2(
     runtime: Runtime, scene_folder: Path, tmp_path: Path, words: list[str], part: str
