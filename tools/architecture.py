@@ -127,7 +127,7 @@ def draw(path: Path, known: Mapping[str, Path], graph: Mapping[str, Mapping[str,
     for floor, names in enumerate(rows):
         for place, name in enumerate(names):
             x, y = (place + 0.5) / len(names) * 10, floor * 1.6
-            width = 1.5 + counts[name] / 9000
+            width = 1.5 + counts[name] / 15000  # the largest, at the edge, must fit
             centre[name] = (x, y)
             box = FancyBboxPatch((x - width / 2, y), width, 0.7, "round,pad=0.06", fc="#e8eef7", ec="#34527a", zorder=3)
             axes.add_patch(box)
