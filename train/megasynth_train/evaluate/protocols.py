@@ -11,16 +11,17 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from megasynth_attr.core.codec import plain_text, to_plain
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.pages.words import count_text
-from megasynth_attr.dataset.reader import SceneData
-from megasynth_train.data.layouts.choose import OURS
-from megasynth_train.data.scene import TrainingScene
+from megasynth_train.data.layouts.names import OURS
+
+if TYPE_CHECKING:  # settings and their help need the protocols' names, not what reads scenes
+    from megasynth_train.data.scene import TrainingScene
 
 COLUMNS = {  # heading → key of the point clouds' numbers, factor, whether it is a length
     "Acc": ("accuracy_mean", 1000, True),
@@ -100,6 +101,8 @@ class Protocol:
 
 
 def _geometry(scene: TrainingScene) -> Any:
+    from megasynth_attr.dataset.reader import SceneData
+
     return SceneData(scene.folder).scene.factors.get("geometry") if scene.layout == OURS else None
 
 

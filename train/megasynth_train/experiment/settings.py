@@ -26,7 +26,6 @@ from megasynth_attr.core.fields import setting
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.stages import StageRun
 from megasynth_train.compare.settings import CompareSettings
-from megasynth_train.data.layouts.choose import choose
 from megasynth_train.evaluate.protocols import NONE, PROTOCOLS, clearpose_sides
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.training.settings import (
@@ -151,6 +150,8 @@ def _compare(run: StageRun, common: Mapping[str, Any], limit: Mapping[str, Any],
 def _downstream(run: StageRun) -> tuple[list[str], list[str], str]:
     """Return the folders to train on, those to test on, and the name of the data, which may be that of a protocol."""
     for name, folder in run.photographs.items():
+        from megasynth_train.data.layouts.choose import choose  # help needs no readers
+
         training, _ = clearpose_sides(choose(Path(folder).resolve(), name, f"downstream.{name}").folders)
         if not training:
             raise DatasetError(
