@@ -144,10 +144,10 @@ def test_three_lines_and_a_basis_that_moved(tmp_path: Path) -> None:
         load_adapter(small_model(seed=8), tmp_path / "three", str(tmp_path / "moved.safetensors"))
 
 
-@pytest.mark.parametrize("mode", ["lora", "subspace", "dora", "pissa", "widened lora"])
+@pytest.mark.parametrize("mode", ["lora", "subspace", "pissa", "widened lora"])
 def test_a_base_cast_to_bf16_attaches_and_says_what_is_not_checked(mode: str, tmp_path: Path) -> None:
     adapted = adapted_model(mode.removeprefix("widened "))
-    train(adapted, 1)
+    train(adapted, 3)
     save_adapter(adapted, tmp_path / "mine", {})
 
     def base(**changes: int) -> VGGT:
@@ -159,10 +159,9 @@ def test_a_base_cast_to_bf16_attaches_and_says_what_is_not_checked(mode: str, tm
 
     loaded = load_adapter(base(), tmp_path / "mine")
     assert "rounded to 16 bits" in loaded.notes[0] and "is not checked" in loaded.notes[0]
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16):  # which rounds weights anyway, but not those of the heads
         found, expected = outputs(loaded.model), outputs(adapted.model)
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0.05, atol=0.05)
+    close(found, expected, 0.02 if mode.startswith("widened") else 1e-3)
     with pytest.raises(DatasetError, match="was made for a model of width 24"):
         load_adapter(base(width=48), tmp_path / "mine")
 
