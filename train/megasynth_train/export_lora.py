@@ -1,4 +1,4 @@
-"""``python -m megasynth_train.export_lora``: write a trained subspace adapter as a plain LoRA folder."""
+"""``python -m megasynth_train.export_lora``: write an adapter as a plain LoRA folder for any PEFT from 0.13 on."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from megasynth_train.adapters.subspace.export import export_folder
 HELP = Help(
     usage="python -m megasynth_train.export_lora adapter=FOLDER out=FOLDER [basis=FILE]",
     explanation=(
-        "Writes an adapter of mode=subspace as a plain LoRA with the same update: lora_B = scale · A M, lora_A = Bᵀ.\n"
-        "PeftModel.from_pretrained(base, out) loads it where this package is not installed. The export needs the\n"
-        "basis but not the base model; if the basis was moved since training, give basis=."
+        "Writes an adapter as a plain LoRA with the same update: one in a basis (lora_B = scale · A M, lora_A = Bᵀ),\n"
+        "one of the released code's patched PEFT, or any LoRA, of this package or of PEFT alone. PEFT 0.13 and later\n"
+        "loads it with PeftModel.from_pretrained(base, out), where this package is not installed. The export needs no\n"
+        "base model; if the basis was moved since training, give basis=."
     ),
     examples=("python -m megasynth_train.export_lora adapter=runs/human/adapter out=runs/human_lora",),
 )
@@ -26,7 +27,7 @@ HELP = Help(
 class ExportSettings:
     """What is exported, and where to."""
 
-    adapter: str = setting("", "folder of a trained adapter of mode=subspace")
+    adapter: str = setting("", "folder of a trained adapter: in a basis, or LoRA")
     out: str = setting("", "folder of the plain LoRA; it must not exist yet")
     basis: str = setting("", "file of the adapter's basis, if it was moved since training")
 

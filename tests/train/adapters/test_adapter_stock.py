@@ -98,7 +98,7 @@ def test_float8_is_widened(lora: tuple[Path, dict[str, Tensor]]) -> None:
 
 def test_what_does_not_fit_or_is_incomplete(lora: tuple[Path, dict[str, Tensor]]) -> None:
     folder, _ = lora
-    with pytest.raises(ConfigError, match="was saved by PEFT alone and has no basis"):
+    with pytest.raises(ConfigError, match="is an adapter of type LORA, which has no basis"):
         load_adapter(small_model(), folder, "basis.safetensors")
     with pytest.raises(DatasetError, match=r"does not fit this model.*give the model it was trained from"):
         load_adapter(small_model(width=48), folder)

@@ -94,8 +94,8 @@ def test_a_saved_adapter_of_a_vggt_is_exported_by_the_command(
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_overwritten(tmp_path: Path) -> None:
     save_adapter(adapted_model("lora"), tmp_path / "plain", {})
-    with pytest.raises(ConfigError, match="not of mode=subspace"):
-        main([f"adapter={tmp_path / 'plain'}", f"out={tmp_path / 'lora'}"])
+    with pytest.raises(ConfigError, match="is plain LoRA, which has no basis"):
+        main([f"adapter={tmp_path / 'plain'}", f"out={tmp_path / 'lora'}", f"basis={basis_file()}"])
     with pytest.raises(ConfigError, match="out= is missing"):
         main([f"adapter={tmp_path / 'plain'}"])
     with pytest.raises(DatasetError, match="no adapter folder"):
@@ -110,7 +110,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_overwritten(tmp_path:
     with pytest.raises(ConfigError, match="no attribute texture"):
         export_folder(tmp_path / "mine", tmp_path / "new", basis=str(tmp_path / "other.safetensors"))
     assert not (tmp_path / "new").exists()
-    for mode in ("full", "pissa"):
+    for mode, why in (("full", "nor LoRA"), ("adalora", "nor LoRA"), ("pissa", "changes the base weight")):
         save_adapter(adapted_model(mode), tmp_path / mode, {})
-        with pytest.raises(ConfigError, match="not of mode=subspace"):
+        with pytest.raises(ConfigError, match=why):
             export_folder(tmp_path / mode, tmp_path / "new")

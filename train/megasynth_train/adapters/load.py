@@ -31,8 +31,9 @@ from megasynth_train.adapters.storage import (
     stored_config,
 )
 from megasynth_train.adapters.subspace.config import SubspaceConfig
-from megasynth_train.adapters.subspace.opening import check_base, open_basis
+from megasynth_train.adapters.subspace.opening import attach_basis
 from megasynth_train.training.settings import AdapterSettings
+from megasynth_train.vggt.checkpoint import rounding_note
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.weight_files import misfit, read_weights
 
@@ -43,19 +44,18 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     """Return ``model`` with the adapter in ``folder`` put into it in place, for prediction or further training.
 
     Raises DatasetError, with the model unchanged, if the folder is incomplete or damaged, or was made for another base
-    model: the message names both. mode=full replaces all weights, whatever they were. A folder that PEFT alone has
+    model: the message names both. A base whose weights are rounded to 16 bits cannot be compared; a note says so.
+    mode=full replaces all weights, whatever they were. A folder that PEFT alone has
     written is loaded by ``adapters.stock``.
 
-    ``basis`` is the file of the basis of mode=subspace, if it was moved since training. ConfigError if it is given for
-    another mode, or is not the basis of training.
+    ``basis`` is the file of the basis of an adapter in one, if it was moved since training. ConfigError if it is given
+    for another adapter, or is not the basis of training.
     """
     folder = Path(folder)
     if not (folder / RECORD).exists() and (folder / ADAPTER / RECORD).is_file():
         raise DatasetError(f"{folder} is the folder of a run; its adapter is adapter={folder / ADAPTER}")
     if is_stock(folder):
-        if basis:
-            raise ConfigError(f"basis={basis}: {folder} was saved by PEFT alone and has no basis")
-        return load_stock(model, folder)
+        return load_stock(model, folder, basis)
     record = read_record(folder)
     # keys newer than the stored adapter get their defaults, which change nothing
     settings = from_plain(AdapterSettings, to_plain(AdapterSettings()) | record["settings"], str(folder / RECORD))
@@ -70,34 +70,23 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
         _load_model(model, folder, base, here)
         train_all(model, settings)
         return Adapted(model, settings, base, seed, total_steps)
-    if here.weights_sha256 != base.weights_sha256:
+    note = rounding_note(model, base.weights_sha256, here.weights_sha256) if _sizes(here) == _sizes(base) else ""
+    if here.weights_sha256 != base.weights_sha256 and not note:
         raise DatasetError(
             f"{folder} was made for {_described(base)}, this model is {_described(here)}; load the base model the "
             "adapter was trained from (model.size, model.checkpoint and the same heads)"
         )
+    notes = (f"{folder}: {note}",) if note else ()
     tensors = {name: read_weights(adapter_folder(folder, name) / WEIGHTS).tensors for name in record["adapters"]}
     configs = {name: stored_config(adapter_folder(folder, name), ours=True) for name in tensors}
     if isinstance(main := configs[MAIN], SubspaceConfig):
-        _attach_basis(main, base, basis, folder)
+        attach_basis(main, base.weights_sha256, basis, folder)
     with seeded(seed):
         wrapped = inject(model, {name: without_decomposition(config) for name, config in configs.items()})
     initial = _restore_frozen(model, wrapped, configs, settings.mode, folder)
     for name, view in wrapped.items():
         _fill(view, name, tensors[name], adapter_folder(folder, name) / WEIGHTS)
-    return Adapted(model, settings, base, seed, total_steps, wrapped, initial)
-
-
-def _attach_basis(config: SubspaceConfig, base: Base, basis: str, folder: Path) -> None:
-    """Give the configuration its basis, from ``basis`` or its path in training; raises as ``open_basis``."""
-    if not basis and not Path(config.basis).is_file():
-        raise DatasetError(
-            f"the basis of {folder} is no longer at {config.basis}; say where it is with basis=FILE (it is not stored "
-            "in the adapter's folder)"
-        )
-    config.basis = basis or config.basis
-    opened = open_basis(config.basis, config.attributes or (), config.basis_sha256)
-    check_base(opened, base.weights_sha256, config.basis)
-    config.opened = opened
+    return Adapted(model, settings, base, seed, total_steps, wrapped, initial, notes)
 
 
 def _restore_frozen(
@@ -136,6 +125,11 @@ def _load_model(model: VGGT, folder: Path, base: Base, here: Base) -> None:
 
 def _described(base: Base) -> str:
     return f"{_shape(base)} with weights {base.weights_sha256[:12]}"
+
+
+def _sizes(base: Base) -> dict[str, Any]:
+    """Return the sizes that adapters depend on: as in the hash, without the point head."""
+    return {key: size for key, size in base.config.items() if key != "point_head"}
 
 
 def _shape(base: Base) -> str:

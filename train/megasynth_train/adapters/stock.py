@@ -1,6 +1,6 @@
 """Adapters that PEFT alone has written: ``adapter_config.json`` and weights, one file or shards, without our record.
 
-They do not record the weights of their base model, so whether it is this one is not checked; a note says so.
+Where neither they nor their basis record the weights of their base model, it is not checked; a note says so.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils import CONFIG_NAME
+from torch import Tensor
 
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import ConfigError, DatasetError
@@ -19,11 +20,17 @@ from megasynth_train.adapters import drift
 from megasynth_train.adapters.adapted import Adapted
 from megasynth_train.adapters.inject import base_of
 from megasynth_train.adapters.methods import MAIN
+from megasynth_train.adapters.plain import unpatched
 from megasynth_train.adapters.storage import RECORD, stored_config
+from megasynth_train.adapters.subspace.config import SubspaceConfig
+from megasynth_train.adapters.subspace.opening import attach_basis
 from megasynth_train.training.settings import AdapterSettings
+from megasynth_train.vggt.checkpoint import rounding_note
 from megasynth_train.vggt.model import VGGT, freeze_encoder
 from megasynth_train.vggt.source_names import ADAPTER_SHARD, ADAPTER_WEIGHTS, unwrapped
 from megasynth_train.vggt.weight_files import check_numbers, read_weights
+
+BASE_HASH = "base_weights_sha256"  # of the base model, in the metadata of what export_lora wrote
 
 
 def is_stock(folder: Path) -> bool:
@@ -31,11 +38,12 @@ def is_stock(folder: Path) -> bool:
     return (folder / CONFIG_NAME).is_file() and not any((folder / name).exists() for name in (RECORD, drift.FILE))
 
 
-def load_stock(model: VGGT, folder: Path) -> Adapted:
+def load_stock(model: VGGT, folder: Path, basis: str = "") -> Adapted:
     """Return ``model`` with PEFT's adapter in ``folder`` put into it in place, for prediction.
 
+    ``basis`` is the file of the basis of an adapter in one, if it was moved; ConfigError for another adapter.
     Raises DatasetError if its configuration or weights are damaged, incomplete or do not fit this model, ConfigError
-    if it does not adapt weights (prompts, prefixes).
+    if it does not adapt weights (prompts, prefixes). So it is where the base model is recorded and is not this one.
     """
     base = base_of(model)
     config = stored_config(folder, ours=False)
@@ -44,10 +52,16 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
         raise ConfigError(
             f"{folder} is an adapter of type {kind}, which changes inputs instead of weights; VGGT cannot use it"
         )
-    parts = [read_weights(file).tensors for file in weight_files(folder)]
-    stored = {unwrapped(name): tensor for part in parts for name, tensor in part.items()}
-    check_numbers(stored, folder)
-    tensors = {name: tensor.float() for name, tensor in stored.items()}
+    tensors, metadata = read_stock(folder)
+    recorded = metadata.get(BASE_HASH, "")
+    if isinstance(config, SubspaceConfig):
+        attach_basis(config, "", basis, folder)
+        recorded = str(config.opened.base.get("weights_sha256") or "") if config.opened else ""
+    elif basis:
+        raise ConfigError(f"basis={basis}: {folder} is an adapter of type {kind}, which has no basis")
+    if isinstance(config, LoraConfig):
+        config, tensors = unpatched(config, tensors, folder)
+    note = _base_note(model, recorded, base.weights_sha256, folder)
     config.inference_mode = True
     config.task_type = None  # with it PEFT would wrap the forward pass
     freeze_encoder(model)
@@ -62,12 +76,35 @@ def load_stock(model: VGGT, folder: Path) -> Adapted:
     for what, names in (("holds", result.unexpected_keys), ("lacks", missing)):
         if names:
             raise DatasetError(f"{folder} does not fit this model: it {what} {listed(names, 1)}; {_OTHER_MODEL}")
-    note = (
-        f"{folder} was saved by PEFT alone (type {kind}, base_model_name_or_path={config.base_model_name_or_path}): "
-        "whether it was trained from this base model's weights is not recorded and not checked"
-    )
+    origin = f"base_model_name_or_path={config.base_model_name_or_path}"
     settings = AdapterSettings(mode=kind.lower())
-    return Adapted(model, settings, base, seed=0, total_steps=0, wrapped={MAIN: view}, notes=(note,))
+    notes = (f"{folder} was saved by PEFT alone (type {kind}, {origin}): {note}",) if note else ()
+    return Adapted(model, settings, base, seed=0, total_steps=0, wrapped={MAIN: view}, notes=notes)
+
+
+def _base_note(model: VGGT, recorded: str, here: str, folder: Path) -> str:
+    """Return what is not known about the base model, empty if it is the recorded one; DatasetError if it is not."""
+    if not recorded:
+        return "whether it was trained from this base model's weights is not recorded and not checked"
+    note = rounding_note(model, recorded, here)
+    if recorded != here and not note:
+        raise DatasetError(
+            f"{folder} was made for a base model with weights {recorded[:12]}, this model's weights are {here[:12]}; "
+            f"{_OTHER_MODEL}"
+        )
+    return note
+
+
+def read_stock(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of PEFT's files as float32, and the metadata of safetensors files.
+
+    DatasetError if a file is missing or damaged, or holds anything but finite floating-point numbers.
+    """
+    parts = [read_weights(file) for file in weight_files(folder)]
+    stored = {unwrapped(name): tensor for part in parts for name, tensor in part.tensors.items()}
+    check_numbers(stored, folder)
+    metadata = {key: text for part in parts for key, text in part.metadata.items()}
+    return {name: tensor.float() for name, tensor in stored.items()}, metadata
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -40,6 +40,7 @@ from megasynth_train.adapters.frozen_vectors import bases
 from megasynth_train.adapters.methods import MAIN
 from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.vggt.checkpoint import save_model
+from megasynth_train.vggt.source_names import PATCHED_OPTIONS
 from megasynth_train.vggt.weight_files import write_tensors
 
 FORMAT = "megasynth-attr adapter 1"
@@ -88,7 +89,8 @@ def stored_config(folder: Path, *, ours: bool) -> PeftConfig:
     ``ours``: the adapted modules must be given by one regular expression, as this package writes it.
     """
     try:
-        config = PeftConfig.from_pretrained(str(folder))
+        known = PeftConfig.from_json_file(str(folder / CONFIG_NAME))
+        config = PeftConfig.from_peft_type(**{key: known[key] for key in known if key not in PATCHED_OPTIONS})
         if ours:
             re.compile(vars(config)["target_modules"])
     except (KeyError, TypeError, ValueError, RecursionError, re.error) as error:

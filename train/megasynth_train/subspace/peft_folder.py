@@ -17,7 +17,9 @@ from megasynth_train.subspace.peft_updates import COPY_AGAIN, INITIAL, VECTORS, 
 from megasynth_train.vggt.source_names import unwrapped
 
 CONFIG, RECORD = "adapter_config.json", "adapter.json"
-_KEY = re.compile(r"base_model\.model\.(.+)\.(lora_[ABEM]|lora_magnitude_vector|psoft_R)(?:\.weight)?")
+_KEY = re.compile(
+    r"base_model\.model\.(.+)\.(lora_[ABEM]|lora_A\.0|lora_B\.[01]|lora_magnitude_vector|psoft_R)(?:\.weight)?"
+)
 _MODES = {"LORA": "lora", "ADALORA": "adalora", "PSOFT": "lora_xs", "SUBSPACE": "subspace"}
 # Initial values that leave the base weight as it was; the others (OLoRA, LoftQ, CorDA, LoRA-GA …) change it.
 _HARMLESS_STARTS = (True, False, "gaussian", "eva", "orthogonal")
@@ -48,7 +50,7 @@ def open_adapter(folder: Path, name: str, attribute: str, wanted: Callable[[str]
         raise ConfigError(f"{folder}: mode={mode} {what}; subspaces are mined from adapters such as mode=lora")
     config = read_json(folder / CONFIG)
     mode = mode or _mode_of(config, folder)
-    _check_start(config, folder, mode)
+    check_formula(config, folder, mode)
     _check_form(folder)
     sizes = shapes(folder / WEIGHTS, COPY_AGAIN)
     keys = _linear_layers(sizes, wanted)
@@ -104,7 +106,8 @@ def _mode_of(config: Mapping[str, Any], folder: Path) -> str:
     return "rslora" if config.get("use_rslora") else _MODES[kind]
 
 
-def _check_start(config: Mapping[str, Any], folder: Path, mode: str) -> None:
+def check_formula(config: Mapping[str, Any], folder: Path, mode: str) -> None:
+    """Raise ConfigError unless the update of an adapter of ``mode`` with this configuration is one of its factors."""
     start = config.get("init_lora_weights", True)
     if mode == "pissa" and not (folder / INITIAL).is_file():
         raise ConfigError(
@@ -169,6 +172,10 @@ def _layers(
                 raise DatasetError(f"{frames[mode]} has no vectors of {module}, which {folder} needs; {COPY_AGAIN}")
             found[module] = (a[0], b[0]) if "lora_M" in parts else (b[0], a[1])
             ranks.append(sizes[square][0])
+            continue
+        if "lora_B.1" in parts and "lora_A.0" in parts and "lora_B.0" in parts:  # the released code's patched layer
+            found[module] = (sizes[parts["lora_B.1"]][0], sizes[parts["lora_A.0"]][1])
+            ranks.append(sizes[parts["lora_B.0"]][0])
             continue
         pair = [sizes.get(parts.get(part, ""), ()) for part in ("lora_A", "lora_B")]
         if [len(size) for size in pair] != [2, 2] or pair[0][0] != pair[1][1]:

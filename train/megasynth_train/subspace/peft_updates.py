@@ -7,6 +7,7 @@ PiSSA        s·(B A − B₀ A₀), of twice the rank: the start was subtracted
 AdaLoRA      B diag(E) A · alpha / (r + 1e-5), r the initial rank, as in PEFT; without masked directions
 LoRA-XS      B (R − 1) A with the vectors A, B stored beside R
 subspace     s·A M Bᵀ with A, B of the basis
+patched      s·B M A, all three stored, s = alpha / r whatever M's size: LoRA in a basis by the released code
 ===========  ========================================================================================================
 
 NumPy only, and small to pickle: worker processes read the layers they work on.
@@ -188,7 +189,13 @@ def _subspace(adapter: StoredAdapter, module: str, parts: Parts) -> Update:
     return Update(adapter.config["scale"] * left @ parts["lora_M"], right)
 
 
+def _patched(adapter: StoredAdapter, module: str, parts: Parts) -> Update:
+    scale = adapter.config["lora_alpha"] / adapter.config["r"]
+    return Update(scale * parts["lora_B.1"] @ parts["lora_B.0"], parts["lora_A.0"].T)
+
+
 _FORMULAS: dict[str, Callable[[StoredAdapter, str, Parts], Update]] = {
+    "lora_B.1": _patched,
     "lora_M": _subspace,
     "lora_E": _adalora,
     "psoft_R": _lora_xs,

@@ -76,6 +76,29 @@ def weights_hash(model: nn.Module) -> str:
     return tensors_hash({name: own for name, own in model.state_dict().items() if not name.startswith("point_head.")})
 
 
+def rounding_note(model: nn.Module, recorded: str, here: str) -> str:
+    """Return a note if weights with another hash than ``recorded`` cannot be told from those, empty if they can.
+
+    They cannot if they are kept in 16 bits, or were: then the float32 numbers that the hash is of are gone. ``here`` is
+    the model's own hash; an empty ``recorded`` compares nothing.
+    """
+    if recorded in ("", here) or not _rounded(model):
+        return ""
+    return (
+        f"this model's weights are rounded to 16 bits, so whether they are those with the SHA-256 {recorded[:12]} is "
+        "not checked"
+    )
+
+
+def _rounded(model: nn.Module) -> bool:
+    """Return whether some weights are kept in 16 bits, or all of them would lose nothing by it."""
+    weights = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    halves = (torch.bfloat16, torch.float16)
+    if any(tensor.dtype in halves for tensor in weights):
+        return True
+    return any(all(torch.equal(tensor, tensor.to(half).to(tensor.dtype)) for tensor in weights) for half in halves)
+
+
 def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 (hex) of names, types, shapes and bytes, sorted by name."""
     digest = hashlib.sha256()

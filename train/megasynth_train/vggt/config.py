@@ -88,6 +88,10 @@ class VGGTConfig:
             found.append(f"mlp_ratio {self.mlp_ratio} × width {self.width} is not whole")
         return found
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the size ``name``, or ``default`` if there is none: PEFT asks a model's configuration like a dict."""
+        return getattr(self, name, default)
+
     @property
     def last_tap(self) -> int:
         """Return the last pair a head sees."""

@@ -9,6 +9,8 @@ from megasynth_attr.core.errors import DatasetError
 
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")  # the names of PEFT's files
 ADAPTER_SHARD = re.compile(r"adapter_model-(\d+)-of-(\d+)\.(?:safetensors|bin)")
+# keys of the released code's patched PEFT in adapter_config.json
+PATCHED_OPTIONS = ("apply_svd_lora", "pattern_svd_lora", "use_predefined_space")
 SHIPPED = "shipped:"  # before the name of a file in assets/models
 _WRAPPERS = re.compile(r"(?<=base_model\.model\.)(module\.)+|_orig_mod\.")  # of DistributedDataParallel, torch.compile
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")

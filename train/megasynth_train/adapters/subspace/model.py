@@ -17,7 +17,7 @@ from megasynth_train.adapters.subspace.layer import SubspaceLinear
 from megasynth_train.adapters.subspace.opening import check_base, check_layers, check_options, open_basis
 from megasynth_train.adapters.targets import exact_pattern
 from megasynth_train.subspace.basis import Basis
-from megasynth_train.vggt.checkpoint import weights_hash
+from megasynth_train.vggt.checkpoint import rounding_note, weights_hash
 
 
 class SubspaceModel(LoraModel):
@@ -73,7 +73,11 @@ def _opened(config: SubspaceConfig, model: nn.Module) -> Basis:
     """
     basis = open_basis(config.basis, config.attributes or (), config.basis_sha256)
     if not any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        check_base(basis, weights_hash(model), config.basis)
+        here = weights_hash(model)
+        if note := rounding_note(model, str(basis.base.get("weights_sha256") or ""), here):
+            warnings.warn(f"{config.basis}: {note}", stacklevel=2)
+        else:
+            check_base(basis, here, config.basis)
     if config.target_modules is not None:
         unused = [name for name in basis.layers if not check_target_module_exists(config, name)]
         if unused:

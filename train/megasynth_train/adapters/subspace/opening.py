@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters.subspace.config import SubspaceConfig
 from megasynth_train.adapters.subspace.layer import SubspaceLinear
 from megasynth_train.subspace.basis import Basis
@@ -70,6 +71,24 @@ def check_base(basis: Basis, weights_sha256: str, path: str) -> None:
             f"{weights_sha256[:12]}; use the base model of its cluster (model.size, model.checkpoint), or mine a basis "
             "for this one"
         )
+
+
+def attach_basis(config: SubspaceConfig, base_sha256: str, basis: str, folder: Path) -> None:
+    """Give the stored configuration in ``folder`` its basis, from the file ``basis`` or its path in training.
+
+    Raises DatasetError if it is no longer there, else as ``open_basis`` and ``check_base`` (an empty ``base_sha256`` is
+    not compared).
+    """
+    if not basis and not Path(config.basis).is_file():
+        raise DatasetError(
+            f"the basis of {folder} is no longer at {config.basis}; say where it is with basis=FILE (it is not stored "
+            "in the adapter's folder)"
+        )
+    config.basis = basis or config.basis
+    opened = open_basis(config.basis, config.attributes or (), config.basis_sha256)
+    if base_sha256:
+        check_base(opened, base_sha256, config.basis)
+    config.opened = opened
 
 
 def check_layers(basis: Basis, model: nn.Module) -> None:
