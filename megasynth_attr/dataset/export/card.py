@@ -151,7 +151,7 @@ each factor of the scene: two scenes with equal hashes share that factor.
 
 ## How it was made
 
-With [MegaSynth-Attr](https://pypi.org/project/megasynth-attr) {first["version"]}: scenes are drawn, then rendered by
+With MegaSynth-Attr {first["version"]}: scenes are drawn, then rendered by
 Blender; depth is taken unfiltered at pixel centres. Drawn anew for every scene: {_drawn(splits)}. Fingerprints of the
 settings: {", ".join(f"{s.dataset} `{s.about['fingerprint'][:16]}`" for s in splits)}.
 
