@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from megasynth_attr.core.errors import ConfigError, DatasetError
-from megasynth_train.adapters import load_adapter, save_adapter
+from megasynth_train.adapters import adapt, load_adapter, save_adapter
 from megasynth_train.adapters.subspace import SubspaceConfig
 from megasynth_train.adapters.subspace.export import export_folder
 from megasynth_train.subspace.basis_file import read_basis
 from megasynth_train.subspace.peft_folder import open_adapter
+from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.precision import store_frozen_in_bf16
 
@@ -172,3 +173,23 @@ def test_three_lines_on_a_base_cast_to_bf16() -> None:
         peft.get_peft_model(small_model().bfloat16(), SubspaceConfig(basis=str(basis_file()), attributes=attributes))
     with pytest.raises(ConfigError, match="this model's weights are"):
         peft.get_peft_model(small_model(seed=8), SubspaceConfig(basis=str(basis_file())))
+
+
+def test_an_adapter_is_trained_in_a_basis_on_a_base_that_was_read_from_16_bits(tmp_path: Path) -> None:
+    def widened(**changes: int) -> VGGT:
+        return small_model(**changes).bfloat16().float()
+
+    settings = AdapterSettings(mode="subspace", basis=str(basis_file()))
+    adapted = adapt(widened(), settings, total_steps=3)
+    assert "rounded to 16 bits" in adapted.notes[0]
+    train(adapted, 3)
+    save_adapter(adapted, tmp_path / "mine", {})
+    loaded = load_adapter(widened(), tmp_path / "mine")
+    assert "rounded to 16 bits" in loaded.notes[0]
+    close(outputs(loaded.model), outputs(adapted.model), 0.0)
+    with pytest.raises(DatasetError, match="was made for a model"):  # that of the basis, not of training
+        load_adapter(small_model(), tmp_path / "mine")
+    export_folder(tmp_path / "mine", tmp_path / "plain")
+    assert not load_adapter(widened(), tmp_path / "plain").notes
+    with pytest.raises(ConfigError, match="this model's weights are"):
+        adapt(small_model(seed=8), settings, total_steps=3)

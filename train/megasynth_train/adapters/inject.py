@@ -20,7 +20,7 @@ from megasynth_train.adapters.methods import MAIN, SPECTRAL, SUBSPACE, check_sub
 from megasynth_train.adapters.parts import Row, parameter_rows, trained
 from megasynth_train.adapters.start import read_start, restore_start, start_of, without_decomposition, write_start
 from megasynth_train.adapters.subspace.layer import free_numbers
-from megasynth_train.adapters.subspace.opening import open_basis, open_for_base
+from megasynth_train.adapters.subspace.opening import open_basis, open_for_model
 from megasynth_train.adapters.targets import find_targets, inside
 from megasynth_train.subspace.basis import Basis
 from megasynth_train.training.settings import AdapterSettings
@@ -44,8 +44,9 @@ def adapt(
     """
     seed = settings.seed if seed is None else seed
     base = base_of(model)
-    basis = open_for_base(settings, base.weights_sha256)
-    notes = uncovered(find_targets(model, settings.targets), basis) if basis is not None else ()
+    basis, notes = open_for_model(settings, model, base.weights_sha256)
+    if basis is not None:
+        notes = (*notes, *uncovered(find_targets(model, settings.targets), basis))
     if start is not None and settings.mode in SPECTRAL:
         found, note = read_start(start, base.weights_sha256, settings)
         notes = (*notes, note) if note else notes

@@ -31,7 +31,7 @@ from megasynth_train.adapters.storage import (
     stored_config,
 )
 from megasynth_train.adapters.subspace.config import SubspaceConfig
-from megasynth_train.adapters.subspace.opening import attach_basis
+from megasynth_train.adapters.subspace.opening import attach_basis, check_model
 from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.checkpoint import rounding_note
 from megasynth_train.vggt.model import VGGT
@@ -80,7 +80,9 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     tensors = {name: read_weights(adapter_folder(folder, name) / WEIGHTS).tensors for name in record["adapters"]}
     configs = {name: stored_config(adapter_folder(folder, name), ours=True) for name in tensors}
     if isinstance(main := configs[MAIN], SubspaceConfig):
-        attach_basis(main, base.weights_sha256, basis, folder)
+        opened = attach_basis(main, basis, folder)
+        note = check_model(opened, model, base.weights_sha256, main.basis)
+        notes = (*notes, note) if note else notes
     with seeded(seed):
         wrapped = inject(model, {name: without_decomposition(config) for name, config in configs.items()})
     initial = _restore_frozen(model, wrapped, configs, settings.mode, folder)

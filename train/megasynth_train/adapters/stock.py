@@ -55,7 +55,7 @@ def load_stock(model: VGGT, folder: Path, basis: str = "") -> Adapted:
     tensors, metadata = read_stock(folder)
     recorded = metadata.get(BASE_HASH, "")
     if isinstance(config, SubspaceConfig):
-        attach_basis(config, "", basis, folder)
+        attach_basis(config, basis, folder)
         recorded = str(config.opened.base.get("weights_sha256") or "") if config.opened else ""
     elif basis:
         raise ConfigError(f"basis={basis}: {folder} is an adapter of type {kind}, which has no basis")

@@ -14,7 +14,7 @@ from typing import Any
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.fields import identity_of
 from megasynth_attr.core.run_folder import Kind, flat, is_free, require_same, share
-from megasynth_train.adapters.subspace.opening import check_base
+from megasynth_train.adapters.subspace.opening import check_model
 from megasynth_train.compare.methods import Method
 from megasynth_train.compare.prepare import Prepared
 from megasynth_train.compare.settings import CompareSettings, across_of, evaluation_of
@@ -86,9 +86,12 @@ def _fresh(prepared: Prepared) -> dict[str, Any]:
     training, test = open_sources(common.data), select_scenes(evaluation_of(settings))
     for note in (*training.notes, *test.notes):
         say(note)
-    base_sha256 = weights_hash(base_model(settings.model, []))
-    if prepared.bases is not None:
-        check_base(prepared.bases.whole, base_sha256, str(prepared.bases.file))
+    model = base_model(settings.model, [])
+    base_sha256 = weights_hash(model)
+    if prepared.bases is not None and (
+        note := check_model(prepared.bases.whole, model, base_sha256, str(prepared.bases.file))
+    ):
+        say(note)
     seen = {scene.folder for scene in training.train}
     sections = {name: identity_of(getattr(common, name)) for name in _COMMON}
     identity = flat({**sections, "test": identity_of(settings.test)})

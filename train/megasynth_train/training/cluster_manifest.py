@@ -18,7 +18,7 @@ from megasynth_attr.dataset.paths import DATASET_FILE, in_order
 from megasynth_attr.dataset.reader import Dataset, downstream_attributes, open_dataset, open_experiment
 from megasynth_train.adapters import drift, trainable_counts
 from megasynth_train.adapters.subspace.opening import identity as basis_identity
-from megasynth_train.adapters.subspace.opening import open_for_base
+from megasynth_train.adapters.subspace.opening import open_for_model
 from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.run_folder import ADAPTER, BASE_MODEL, DEFAULTS
@@ -98,7 +98,7 @@ def new_manifest(settings: ClusterSettings) -> dict[str, Any]:
     del identity["adapter.seed"]  # each adapter has its own, see _entry
     identity |= {"seed": settings.seed, "datasets": sorted(adapters)}
     weights = weights_hash(model)
-    open_for_base(training.adapter, weights)  # what would stop every run is refused here
+    open_for_model(training.adapter, model, weights)  # what would stop every run is refused here
     identity[BASE_MODEL] = weights
     identity |= basis_identity(training.adapter)
     identity |= {f"the content of {name} (SHA-256)": entry["content_sha256"] for name, entry in adapters.items()}

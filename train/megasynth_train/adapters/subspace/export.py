@@ -53,7 +53,9 @@ def export_folder(adapter: Path, folder: Path, basis: str = "") -> None:
             raise ConfigError(f"basis={basis}: {adapter} is plain LoRA, which has no basis")
         config, found = unpatched(config, tensors, adapter)
         stock = plain_config(config, found)
-        base = read_record(adapter)["base"]["weights_sha256"] if mode else metadata.get(BASE_HASH, "")
+        base = metadata.get(BASE_HASH, "")
+    if mode:  # ours: the base it was trained from, which may be that of its basis in 16 bits
+        base = read_record(adapter)["base"]["weights_sha256"]
     with replacing_folder(folder, "the exported adapter") as new:
         write_config(stock, new)
         write_tensors(new / WEIGHTS, found, PEFT_METADATA | {BASE_HASH: str(base)})

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.adapters.subspace.config import PEFT_TYPE, SubspaceConfig
 from megasynth_train.adapters.subspace.layer import SubspaceLinear
-from megasynth_train.adapters.subspace.opening import check_base, check_layers, check_options, open_basis
+from megasynth_train.adapters.subspace.opening import check_layers, check_model, check_options, open_basis
 from megasynth_train.adapters.targets import exact_pattern
 from megasynth_train.subspace.basis import Basis
-from megasynth_train.vggt.checkpoint import rounding_note, weights_hash
+from megasynth_train.vggt.checkpoint import weights_hash
 
 
 class SubspaceModel(LoraModel):
@@ -72,12 +72,9 @@ def _opened(config: SubspaceConfig, model: nn.Module) -> Basis:
     With another adapter in the model its hash no longer is the base's: then only names and shapes are checked.
     """
     basis = open_basis(config.basis, config.attributes or (), config.basis_sha256)
-    if not any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        here = weights_hash(model)
-        if note := rounding_note(model, str(basis.base.get("weights_sha256") or ""), here):
-            warnings.warn(f"{config.basis}: {note}", stacklevel=2)
-        else:
-            check_base(basis, here, config.basis)
+    adapted = any(isinstance(module, BaseTunerLayer) for module in model.modules())
+    if not adapted and (note := check_model(basis, model, weights_hash(model), config.basis)):
+        warnings.warn(note, stacklevel=2)
     if config.target_modules is not None:
         unused = [name for name in basis.layers if not check_target_module_exists(config, name)]
         if unused:

@@ -14,6 +14,7 @@ from megasynth_train.adapters.subspace.layer import SubspaceLinear
 from megasynth_train.subspace.basis import Basis
 from megasynth_train.subspace.basis_file import read_basis
 from megasynth_train.training.settings import AdapterSettings
+from megasynth_train.vggt.checkpoint import rounding_note
 
 MODE = "subspace"
 IDENTITY = "the columns of adapter.basis (SHA-256)"
@@ -41,21 +42,35 @@ def open_basis(path: str, attributes: Sequence[str] = (), sha256: str = "") -> B
     return chosen
 
 
-def open_for_base(settings: AdapterSettings, weights_sha256: str) -> Basis | None:
-    """Return the basis of mode=subspace for a base model with this hash, None for other modes.
+def open_for_model(
+    settings: AdapterSettings, model: nn.Module, weights_sha256: str
+) -> tuple[Basis | None, tuple[str, ...]]:
+    """Return the basis of mode=subspace for an unadapted model with this hash (else None), and a note if any.
 
-    Raises as ``open_basis`` and ``check_base``.
+    Raises as ``open_basis`` and ``check_model``.
     """
     if settings.mode != MODE:
-        return None
+        return None, ()
     basis = open_basis(settings.basis, settings.attributes)
-    check_base(basis, weights_sha256, settings.basis)
-    return basis
+    note = check_model(basis, model, weights_sha256, settings.basis)
+    return basis, (note,) if note else ()
 
 
 def identity(settings: AdapterSettings) -> dict[str, str]:
     """Return what decides a run's result besides its settings: the columns' hash; empty for other modes."""
     return {IDENTITY: open_basis(settings.basis, settings.attributes).sha256} if settings.mode == MODE else {}
+
+
+def check_model(basis: Basis, model: nn.Module, weights_sha256: str, path: str) -> str:
+    """Return a note if the weights of ``model`` are rounded, so that nothing can be compared, else an empty one.
+
+    ``weights_sha256`` is the model's own hash, taken before it was adapted. Raises as ``check_base``.
+    """
+    note = rounding_note(model, str(basis.base.get("weights_sha256") or ""), weights_sha256)
+    if note:
+        return f"{path}: {note}"
+    check_base(basis, weights_sha256, path)
+    return ""
 
 
 def check_base(basis: Basis, weights_sha256: str, path: str) -> None:
@@ -73,11 +88,10 @@ def check_base(basis: Basis, weights_sha256: str, path: str) -> None:
         )
 
 
-def attach_basis(config: SubspaceConfig, base_sha256: str, basis: str, folder: Path) -> None:
+def attach_basis(config: SubspaceConfig, basis: str, folder: Path) -> Basis:
     """Give the stored configuration in ``folder`` its basis, from the file ``basis`` or its path in training.
 
-    Raises DatasetError if it is no longer there, else as ``open_basis`` and ``check_base`` (an empty ``base_sha256`` is
-    not compared).
+    Returns the basis. Raises DatasetError if it is no longer there, else as ``open_basis``.
     """
     if not basis and not Path(config.basis).is_file():
         raise DatasetError(
@@ -85,10 +99,8 @@ def attach_basis(config: SubspaceConfig, base_sha256: str, basis: str, folder: P
             "in the adapter's folder)"
         )
     config.basis = basis or config.basis
-    opened = open_basis(config.basis, config.attributes or (), config.basis_sha256)
-    if base_sha256:
-        check_base(opened, base_sha256, config.basis)
-    config.opened = opened
+    config.opened = open_basis(config.basis, config.attributes or (), config.basis_sha256)
+    return config.opened
 
 
 def check_layers(basis: Basis, model: nn.Module) -> None:
