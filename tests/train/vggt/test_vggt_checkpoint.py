@@ -266,6 +266,17 @@ def test_what_a_file_is_instead_is_said(tmp_path: Path, content: bytes, words: s
     assert "cut short" not in str(caught.value)
 
 
+def test_a_header_that_begins_like_a_pickle_is_read_with_its_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    for padding in range(0, 256, 8):  # headers are padded to 8 bytes, so one of 32 has a length that ends in 0x80
+        save_file({"weight": torch.ones(3)}, path, {"note": " " * padding})
+        if path.read_bytes()[0] == 0x80:
+            break
+    else:
+        pytest.fail("no header has this length")
+    assert weight_files.read_weights(path).metadata == {"note": " " * padding}
+
+
 def test_an_empty_shelf_offers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_files, "resource_dir", lambda name: tmp_path)
     with pytest.raises(DatasetError, match="no such model comes with the project; there is none to choose from"):

@@ -81,11 +81,13 @@ def read_weights(path: Path) -> StoredWeights:
             beginning = file.read(64)
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error.strerror})") from None
-    for kind, (start, advice) in _NO_WEIGHTS.items():
-        if beginning.lower().startswith(start):
-            raise DatasetError(f"{path} is {kind}, not the weights themselves; {advice}")
-    if beginning.startswith((ZIP, PICKLE)):
-        return StoredWeights(read_state_dict(path, is_zip=beginning.startswith(ZIP)), {})
+    # the header follows its length, which may begin with any byte: of 32 files one begins like a pickle
+    if beginning[8:9] != b"{":
+        for kind, (start, advice) in _NO_WEIGHTS.items():
+            if beginning.lower().startswith(start):
+                raise DatasetError(f"{path} is {kind}, not the weights themselves; {advice}")
+        if beginning.startswith((ZIP, PICKLE)):
+            return StoredWeights(read_state_dict(path, is_zip=beginning.startswith(ZIP)), {})
     try:
         with safe_open(path, framework="pt") as opened:
             names = opened.keys()
