@@ -1,9 +1,10 @@
 """For all tests: hypothesis sets no time limit, because a busy machine is no failure; nothing of this process stays
-changed.
+changed; what is rendered once is looked at by one worker.
 """
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -31,3 +32,18 @@ def signals_are_left_as_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     for number, handler in before.items():
         if handler is not None:
             signal.signal(number, handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With --dist loadfile, tests/blender goes to one worker as if it were a file: another would render all again."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = "tests/blender/"
+            return folder if nodeid.startswith(folder) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)

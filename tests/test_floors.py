@@ -1,6 +1,7 @@
 """The structure's rules, read from the source: what may import what, and that nothing random hides."""
 
 import ast
+import functools
 import subprocess
 import sys
 
@@ -32,6 +33,7 @@ LAZY = {"matplotlib", "jinja2", "tensorboard"}
 OPTIONAL = ("bpy", "mathutils", "torch", "matplotlib", "jinja2", "datasets", "webdataset", "pycolmap", "trimesh")
 
 
+@functools.cache
 def tree(module):
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 

@@ -37,7 +37,7 @@ from megasynth_attr.dataset.verify import verify_dataset
 from megasynth_attr.pipeline import open_scene
 
 ALL = (*synthetic.ALL_LAYERS, "write.pack=tar")
-MUTATIONS, HOSTILE = 400, 600
+MUTATIONS, HOSTILE = 100, 300
 SCENE = "scenes/000/000000.tar"
 
 
