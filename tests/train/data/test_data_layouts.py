@@ -25,7 +25,7 @@ from megasynth_train.compare.settings import CompareSettings, evaluation_of
 from megasynth_train.data.agreement import agreement, pairs_of, sample_frames
 from megasynth_train.data.batch import load_step
 from megasynth_train.data.depth_files import DepthFile
-from megasynth_train.data.images import image_files
+from megasynth_train.data.images import image_files, load_pictures
 from megasynth_train.data.layouts.choose import LAYOUTS, choose
 from megasynth_train.data.layouts.colmap_files import require_whole
 from megasynth_train.data.layouts.names import AUTO, FORMATS, OURS
@@ -306,6 +306,15 @@ class TestChoice:
         with pytest.raises(DatasetError, match=r"holds no dataset \(dataset\.json\) and no experiment"):
             opened(folders("wai"), format=OURS)
 
+    @pytest.mark.parametrize("format", [AUTO, "wai", "colmap"])
+    def test_pictures_of_wai_that_are_still_distorted(self, format, copied):
+        root, _ = copied("wai")
+        for file in root.glob("*/scene_meta.json"):
+            file.rename(file.with_name("scene_meta_distorted.json"))
+        words = r"000000/scene_meta_distorted\.json: these pictures are as the lens took them.*undistort"
+        with pytest.raises(DatasetError, match=words if format != "colmap" else "holds no scene in COLMAP's"):
+            opened(root, format=format)
+
     def test_a_scene_itself_and_folders_inside_it(self, copied):
         root, scene = copied("wai")
         assert opened(scene).train[0].name == f"{root.name}/{scene.name}"
@@ -413,6 +422,22 @@ class TestTrouble:
         distorted = layout_folders.write_colmap(tmp_path / "distorted", ours, ".exr", "SIMPLE_RADIAL")
         with pytest.raises(DatasetError, match=r"distorts \(camera model SIMPLE_RADIAL\); undistort"):
             opened(distorted)
+        straight = layout_folders.write_colmap(tmp_path / "straight", ours, ".exr", "OPENCV")
+        pinhole = layout_folders.write_colmap(tmp_path / "pinhole", ours, ".exr", "PINHOLE")
+        for ours_too, theirs in zip(opened(straight).train, opened(pinhole).train, strict=True):
+            for a, b in zip(ours_too.stored_views(), theirs.stored_views(), strict=True):
+                np.testing.assert_array_equal(a.intrinsics, b.intrinsics)
+        file = choose(straight).folders[0] / "sparse/0/cameras.bin"
+        content = file.read_bytes()
+        file.write_bytes(content[:-8])
+        with pytest.raises(DatasetError, match=r"cameras\.bin is cut off"):
+            opened(straight)
+        file.write_bytes(content[:-8] + np.float64(1e-9).tobytes())
+        with pytest.raises(DatasetError, match=r"distorts \(camera model OPENCV\); undistort"):
+            opened(straight)
+        fisheye = layout_folders.write_colmap(tmp_path / "fisheye", ours, ".npy", "OPENCV_FISHEYE")
+        with pytest.raises(DatasetError, match=r"distorts \(camera model OPENCV_FISHEYE\); undistort"):
+            opened(fisheye)
         png = layout_folders.write_colmap(tmp_path / "png", ours, ".png")
         with pytest.raises(DatasetError, match=r"does not say what the numbers of a PNG mean; give the unit"):
             opened(png)
@@ -597,6 +622,20 @@ class TestPictures:
         assert found.used == (views[0].picture, views[2].picture)
         assert found.note.startswith("pictures of a scene in ")
 
+    def test_pictures_with_cameras_are_not_turned_in_prediction_either(self, copied):
+        """But those of a folder of photographs are, as nobody says where they were taken from."""
+        _, scene = copied("nerfstudio")
+        file = scene / "images/0000.png"
+        tag = Image.Exif()
+        tag[ExifTags.Base.Orientation] = 6
+        with Image.open(file) as picture:
+            picture.load()
+            picture.save(file, exif=tag)
+        with_cameras, alone = scene_pictures(scene, max_views=1), scene_pictures(scene / "images", max_views=1)
+        assert (with_cameras.turn, alone.turn) == (False, True) and with_cameras.used == alone.used
+        sizes = [load_pictures(files, "crop", 70, 14)[0].file_size_wh for files in (with_cameras, alone)]
+        assert sizes == [(70, 56), (56, 70)]
+
     def test_or_those_of_a_folder(self, folders):
         folder = choose(folders("colmap-npy")).folders[0] / "images"
         assert scene_pictures(folder) == image_files(folder)
@@ -618,6 +657,14 @@ class TestDoubt:
             length = np.linalg.norm(pixel_rays(56, 70, view.intrinsics), axis=-1)
             write_exr(file, {"Z": (depth * length).astype(np.float32)})
         with pytest.raises(DatasetError, match="once depth is taken as distance from the camera"):
+            opened(scene)
+
+    def test_constant_depth(self, copied):
+        """A placeholder: neither poses nor units are to blame."""
+        _, scene = copied("wai")
+        for file in scene.glob("depth/*.exr"):
+            write_exr(file, {"Z": np.where(DepthFile(file).read() > 0, np.float32(2.5), np.float32(0))})
+        with pytest.raises(DatasetError, match=r"depth is constant: in all views looked at, .* says 2\.5; such files"):
             opened(scene)
 
     def test_noise_is_no_certain_contradiction(self, copied):

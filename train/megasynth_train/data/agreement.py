@@ -127,6 +127,12 @@ def doubt(frames: Sequence[FrameArrays], now: Agreement, unit: float, reach: flo
     is_far = np.isfinite(reach) and not 1 / _PLAUSIBLE <= reach <= _PLAUSIBLE
     if now.is_good and not is_far:
         return None
+    if not now.is_good and (value := constant_depth(frames)):
+        return Doubt(
+            f"depth is constant: in all views looked at, every pixel that has one says {value:g}; such files hold no "
+            "depth of a scene",
+            certain=now.is_bad,
+        )
     off = f"are {now.error_px:.2f} px and {100 * now.depth_error:.1f} % of depth off"
     off = off if now.overlap >= LEAST_OVERLAP else "share nothing"
     conflict = f"cameras and depth contradict each other: neighbouring views {off}"
@@ -141,6 +147,12 @@ def doubt(frames: Sequence[FrameArrays], now: Agreement, unit: float, reach: flo
             certain=not now.is_good,
         )
     return Doubt(f"{conflict}, and no common mistake explains it", certain=False) if now.is_bad else None
+
+
+def constant_depth(frames: Sequence[FrameArrays]) -> float:
+    """Return the only depth that the pixels of several views have, 0 if they have several or none."""
+    found = np.unique(np.concatenate([frame.depth_z[frame.depth_z > 0] for frame in frames]))
+    return float(found[0]) if len(found) == 1 and len(frames) > 1 else 0.0
 
 
 def reach_of(depth_z: np.ndarray, camera_from_world: np.ndarray) -> float:

@@ -14,7 +14,8 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import open_regular
 from megasynth_train.data.depth_files import RESTORE
 
-_PINHOLE_PARAMETERS = {0: 3, 1: 4}  # COLMAP's numbers of SIMPLE_PINHOLE and PINHOLE
+STRAIGHT = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")  # if they do not distort
+_PARAMETERS = {0: 3, 1: 4, 2: 4, 3: 5, 4: 8, 6: 12}  # of these, by COLMAP's numbers of them
 _UNKNOWN = -1
 
 
@@ -45,9 +46,9 @@ def _end(content: mmap.mmap, after: Callable[[mmap.mmap, int], int]) -> int:
 
 def _after_camera(content: mmap.mmap, at: int) -> int:
     (model,) = struct.unpack_from("<i", content, at + 4)
-    if model not in _PINHOLE_PARAMETERS:  # which is refused, and said, by the reader
+    if model not in _PARAMETERS:  # which is refused, and said, by the reader
         return _UNKNOWN
-    return at + 24 + 8 * _PINHOLE_PARAMETERS[model]
+    return at + 24 + 8 * _PARAMETERS[model]
 
 
 def _after_image(content: mmap.mmap, at: int) -> int:
