@@ -118,10 +118,13 @@ def vggt_conf(**changed: Any) -> SimpleNamespace:
     return SimpleNamespace(**(conf | sizes | rest | changed))
 
 
-def check_vggt(batch: dict[str, Any], scene: SceneData, shape: tuple[int, int] = (56, 70)) -> None:
+def check_vggt(
+    batch: dict[str, Any], scene: SceneData, centre: float, shape: tuple[int, int] = (56, 70), resized: bool = False
+) -> None:
     """Check what one of its data sets returned about a scene: keys, shapes, and where points are.
 
-    Where pictures have their own size, points are those of the ray caster; else they lie on its surfaces.
+    ``centre``: of the first pixel. Of pictures that are only cut, points are those of the ray caster; of resized ones,
+    which take the nearest pixel's depth, they lie on its surfaces.
     """
     assert set(batch) == VGGT_KEYS and batch["frame_num"] == len(batch["ids"])
     assert {len(batch[key]) for key in VGGT_KEYS - {"seq_name", "frame_num"}} == {batch["frame_num"]}
@@ -132,11 +135,13 @@ def check_vggt(batch: dict[str, Any], scene: SceneData, shape: tuple[int, int] =
         assert batch["depths"][i].shape == shape and batch["extrinsics"][i].shape == (3, 4)
         assert batch["intrinsics"][i].shape == (3, 3) and (batch["original_sizes"][i] == (56, 70)).all()
         assert {batch[key][i].shape for key in ("world_points", "cam_points")} == {(*shape, 3)}
-        if shape == (56, 70):
-            np.testing.assert_array_equal(batch["images"][i][mask], view.rgb[mask])
-            np.testing.assert_allclose(batch["world_points"][i][mask], view.position[mask], atol=2e-6)
-            assert reprojection_px(batch["world_points"][i], view, mask) < 1e-3
-        assert surface_error(batch["world_points"][i][mask], view) < 0.01
+        if not resized:
+            left, top = (view.intrinsics[:2, 2] + centre - 0.5 - batch["intrinsics"][i][:2, 2]).astype(int)
+            part = (slice(top, top + shape[0]), slice(left, left + shape[1]))
+            np.testing.assert_array_equal(batch["images"][i], view.rgb[part])
+            np.testing.assert_array_equal(mask, view.depth_z[part] > 0)
+            np.testing.assert_allclose(batch["world_points"][i][mask], view.position[part][mask], atol=2e-6)
+        assert surface_error(batch["world_points"][i][mask], view) < 0.02
         z = view.camera_from_world[2, :3] @ batch["world_points"][i][mask].T + view.camera_from_world[2, 3]
         np.testing.assert_allclose(batch["cam_points"][i][mask][:, 2], z, rtol=1e-5)
 
@@ -199,9 +204,7 @@ class TestVggt:
         loader = module.MegaSynthDataset(vggt_conf(), folder=str(pristine))
         batch = loader.get_data(seq_index=1, img_per_seq=4, aspect_ratio=0.8)
         assert batch["seq_name"] == "megasynth_texture_00/000001" and batch["frame_num"] == 4
-        check_vggt(batch, open_dataset(pristine).scene(1))
-        for mask, index in zip(batch["point_masks"], batch["ids"], strict=True):
-            np.testing.assert_array_equal(mask, open_dataset(pristine).scene(1).views[index].depth_z > 0)
+        check_vggt(batch, open_dataset(pristine).scene(1), module.PIXEL_CENTRE)
 
     def test_splits_share_no_scene(self, module: Any, pristine: Path) -> None:
         train, test = (module.MegaSynthDataset(vggt_conf(), split, str(pristine)) for split in ("train", "test"))
@@ -235,17 +238,11 @@ class TestPublishedVggt:
         depth, intrinsics = np.full((5, 7), 2.0), np.array([[9.0, 0, 3], [0, 8, 2], [0, 0, 1]])
         np.testing.assert_allclose(vggt_points(module.PIXEL_CENTRE, depth, intrinsics), points(depth, intrinsics))
 
-    @pytest.mark.parametrize("rescale", [False, True])
-    @pytest.mark.parametrize("shape", [(56, 70), (42, 42), (56, 84)])
-    def test_points(self, module: Any, pristine: Path, shape: tuple[int, int], rescale: bool) -> None:
-        if not rescale and shape != (56, 70):
-            pytest.skip("it does not change the size of pictures")
-        conf = vggt_conf(img_size=shape[1], rescale=rescale)
-        loader = module.MegaSynthDataset(conf, folder=str(pristine))
+    @pytest.mark.parametrize(("shape", "resized"), [((42, 56), False), ((42, 56), True), ((56, 84), True)])
+    def test_points(self, module: Any, pristine: Path, shape: tuple[int, int], resized: bool) -> None:
+        loader = module.MegaSynthDataset(vggt_conf(img_size=shape[1], rescale=resized), folder=str(pristine))
         batch = loader[1, 4, shape[0] / shape[1] + 1e-6]
-        if rescale and shape == (56, 70):
-            pytest.skip("enlarged and cut: points are those of other pixels")
-        check_vggt(batch, open_dataset(pristine).scene(1), shape)
+        check_vggt(batch, open_dataset(pristine).scene(1), module.PIXEL_CENTRE, shape, resized)
 
     def test_what_a_training_step_is_given(
         self, module: Any, published: Published, pristine: Path, monkeypatch: pytest.MonkeyPatch
@@ -261,7 +258,7 @@ class TestPublishedVggt:
         assert 0 <= sample["images"].min() < sample["images"].max() <= 1
         scene = open_dataset(pristine).scene(0)
         for index, points, mask in zip(sample["ids"], sample["world_points"], sample["point_masks"], strict=True):
-            assert surface_error(points[mask].numpy(), scene.views[index]) < 0.01
+            assert surface_error(points[mask].numpy(), scene.views[index]) < 0.02
 
 
 class MapAnythingBase:
@@ -420,6 +417,6 @@ class TestPublishedMapAnything:
                 np.testing.assert_array_equal((view["img"] * 255).round().permute(1, 2, 0).numpy(), there.rgb)
                 np.testing.assert_allclose(view["pts3d"][mask], there.position[mask], atol=5e-6)
                 assert reprojection_px(view["pts3d"], there, mask) < 1e-3
-            assert surface_error(view["pts3d"][mask], there) < 0.01
+            assert surface_error(view["pts3d"][mask], there) < 0.02
             if kind == "ours":
                 np.testing.assert_array_equal(view["non_ambiguous_mask"], mask)
