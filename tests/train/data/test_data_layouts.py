@@ -351,7 +351,19 @@ class TestTrouble:
             ("nerfstudio", lambda r: r["frames"][1].update(file_path="/home/a.png"), r"'/home/a\.png' .*relative to"),
             ("nerfstudio", lambda r: transpose(r["frames"][1]), "0 instead of 0 0 0 1|rows and columns are exchanged"),
             ("wai", lambda r: transpose(r["frames"][0]), r"1 instead of 0 0 0 1: rows and columns are exchanged"),
-            ("nerfstudio", lambda r: r.update(frames=["a"]), "frame 0: fl_x is missing|frame 0"),
+            ("nerfstudio", lambda r: r.update(frames=["a"]), "frame 0 is damaged: it is no table of names and values"),
+            (
+                "nerfstudio",
+                lambda r: r.update(fl_y=1e308),
+                r"focal length y is 1e\+308 px in a picture of 56 px,",
+            ),
+            ("wai", lambda r: r.update(fl_x=0.5), r"focal length x is 0\.5 px in a picture of 70 px"),
+            ("wai", lambda r: r["frames"].append(r["frames"][2]), r"two .* the same picture, .*000002\.png; leave one"),
+            (
+                "nerfstudio",
+                lambda r: r["frames"][1].update(file_path="images\\0001.png"),
+                "it has a backslash in it; between folders write /",
+            ),
             (
                 "nerfstudio",
                 lambda r: [f.pop("depth_file_path") for f in r["frames"]],
@@ -393,6 +405,13 @@ class TestTrouble:
             with pytest.raises(DatasetError, match=words):
                 opened(paper_copy)
             file.write_bytes(good)
+
+    def test_names_in_capitals(self, copied):
+        root, scene = copied("scannet")
+        for file in [*(scene / "color").iterdir(), *(scene / "depth").iterdir()]:
+            file.rename(file.with_suffix(file.suffix.upper()))
+        first, other = opened(root).train[:2]
+        assert first.view_count == other.view_count == 5 and first.has_depth
 
     def test_skewed_pixels(self, copied):
         root, scene = copied("scannet")
@@ -666,6 +685,17 @@ class TestDoubt:
             write_exr(file, {"Z": np.where(DepthFile(file).read() > 0, np.float32(2.5), np.float32(0))})
         with pytest.raises(DatasetError, match=r"depth is constant: in all views looked at, .* says 2\.5; such files"):
             opened(scene)
+
+    @pytest.mark.parametrize("pose", [None, np.eye(4)], ids=["of the first frame", "identity"])
+    def test_cameras_at_one_place(self, pose, copied):
+        _, scene = copied("wai")
+
+        def hold(record):
+            still = record["frames"][0]["transform_matrix"] if pose is None else pose.tolist()
+            [frame.update(transform_matrix=still) for frame in record["frames"]]
+
+        edit(scene / "scene_meta.json", hold)
+        assert "the cameras do not move: all views are from one place" in opened(scene).notes[0]
 
     def test_noise_is_no_certain_contradiction(self, copied):
         _, scene = copied("wai")

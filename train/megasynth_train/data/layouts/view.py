@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,6 +122,8 @@ def usable(views: Iterable[FileView], where: str, reading: Reading, skipped: Seq
         raise DatasetError(f"{where}: no view is left{'; '.join(['', *reasons])}")
     if reading.scaled_rotation:
         kept = [replace(view, camera_from_world=without_scale(view.camera_from_world)) for view in kept]
+    if twice := next((p for p, count in Counter(view.picture for view in kept).items() if count > 1), None):
+        raise DatasetError(f"{where}: two of its frames are the same picture, {twice}; leave one of them out")
     if len(sizes := {view.image_size_hw for view in kept}) > 1:
         raise DatasetError(f"{where}: its frames differ in size {sorted(sizes)} (height, width); make them equal")
     for i, view in enumerate(kept):

@@ -41,7 +41,7 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     image_key = _frame_key(modalities, _IMAGE)
     views = []
     for entry, where in frames_of(file):
-        values = {**header, **entry} if isinstance(entry, dict) else {}
+        values = {**header, **entry}
         intrinsics, size = pinhole_camera(values, where)
         intrinsics[:2, 2] += _CENTRE
         pose = matrix(values.get("transform_matrix"), (4, 4), f"{where}: transform_matrix")
