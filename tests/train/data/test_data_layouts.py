@@ -479,6 +479,10 @@ class TestTrouble:
                     file.write_bytes(good[:length])
                     with pytest.raises(DatasetError, match=rf"{file.name} is cut off or damaged"):
                         require_whole(model)
+                if len(good) > 40:  # garbage: numbers of records and lengths beyond everything
+                    file.write_bytes(good[:8] + bytes(64) + b"\0" + b"\xff" * 200)
+                    with pytest.raises(DatasetError, match=rf"{file.name} is cut off or damaged"):
+                        require_whole(model)
                 file.write_bytes(good)
 
     @pytest.mark.parametrize("cameras", [1, 3])
@@ -505,6 +509,10 @@ class TestTrouble:
         for change, words in (
             (lambda: frames["000100"].pop("rotation_translation_matrix"), "000100 lacks intrinsic_matrix, rotation_tr"),
             (lambda: frames["000000"].update(factor_depth=0), "factor_depth=0 is not positive"),
+            (
+                lambda: frames["000000"].update(factor_depth=1000, intrinsic_matrix=np.eye(3) * 1j),
+                "000000: intrinsic_matrix is no table of numbers",
+            ),
             (lambda: [frames.pop(name) for name in list(frames)], "holds no frames"),
         ):
             change()

@@ -28,7 +28,7 @@ def require_whole(model: Path) -> None:
         try:
             with open_regular(file) as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 whole = _end(content, after) in (len(content), _UNKNOWN)
-        except (OSError, ValueError, IndexError, struct.error):  # ValueError: an empty file, or no end of a name
+        except (OSError, ValueError, IndexError, OverflowError, struct.error):  # ValueError: empty, no end of a name
             whole = False
         if not whole:
             raise DatasetError(f"{file} is cut off or damaged; {RESTORE}")

@@ -153,6 +153,8 @@ def without_scale(camera_from_world: np.ndarray) -> np.ndarray:
 def matrix(value: object, shape: tuple[int, int], where: str) -> np.ndarray:
     """Return numbers from a file as a float64 matrix; DatasetError, beginning with ``where``, for any other shape."""
     try:
+        if np.iscomplexobj(value):
+            raise TypeError("complex numbers")
         found = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise DatasetError(f"{where} is no table of numbers") from None
