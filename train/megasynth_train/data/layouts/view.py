@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -150,7 +151,7 @@ def without_scale(camera_from_world: np.ndarray) -> np.ndarray:
     return pose
 
 
-def matrix(value: object, shape: tuple[int, int], where: str) -> np.ndarray:
+def matrix(value: Any, shape: tuple[int, int], where: str) -> np.ndarray:
     """Return numbers from a file as a float64 matrix; DatasetError, beginning with ``where``, for any other shape."""
     try:
         if np.iscomplexobj(value):
