@@ -22,7 +22,9 @@ def problem_of(name: Any) -> str:
     """Return why ``name`` cannot be the name of a file or folder, as in "it has a slash in it"; "" if it can."""
     if not isinstance(name, str) or name in ("", ".", ".."):
         return "it is no file name"
-    if "/" in name or "\\" in name:
+    if "\\" in name:
+        return "it has a backslash in it; between folders write /"
+    if "/" in name:
         return "it has a slash in it"
     if not name.isprintable():  # control characters, NUL, half characters
         return "it has characters in it that cannot be printed"

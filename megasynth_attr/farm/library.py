@@ -15,9 +15,11 @@ from megasynth_attr.core.pictures import read_content
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.selection import select_indices
 from megasynth_attr.core.streams import Scope
+from megasynth_attr.dataset.paths import dataset_dir, finished_scenes, has_all, scene_path
+from megasynth_attr.dataset.reader import SceneData
 from megasynth_attr.scene.config import Config, Experiment
 from megasynth_attr.scene.factor import Records
-from megasynth_attr.scene.layouts.scan import meshes_of
+from megasynth_attr.scene.layouts.scan import mesh_of, meshes_of
 from megasynth_attr.scene.probe import project_hdri
 from megasynth_attr.scene.scans import ScanRecord, list_scans
 from megasynth_attr.scene.spec import Assets, Scene
@@ -74,12 +76,22 @@ def open_library(config: Config, cache_dir: Path) -> Library:
     if geometry.layout == "plane":
         pictures = {p.name: p for p in list_pictures(pictures_folder(texture.pictures))}
     hdris = {h.name: h for h in list_hdris(Path(lighting.hdris))} if lighting.hdris else {}
-    scans = {}
-    if geometry.layout == "scan":
-        found = list_scans(Path(geometry.scan_folder), geometry.scan_pattern, geometry.scan_source)
-        scans = {record.name: record for record in found}
-        _check_scan_count(config, scans)
+    scans = find_scans(config)
     return Library(bank, Records({r.name: r for r in bank.records}, pictures, hdris, scans))
+
+
+def find_scans(config: Config) -> dict[str, ScanRecord]:
+    """Return the meshes of a configuration by name, none unless it shows meshes; no file is read.
+
+    DatasetError if their folder is missing or holds none, ConfigError if there are too few.
+    """
+    geometry = config.factors["geometry"]
+    if geometry.layout != "scan":
+        return {}
+    found = list_scans(Path(geometry.scan_folder), geometry.scan_pattern, geometry.scan_source)
+    scans = {record.name: record for record in found}
+    _check_scan_count(config, scans)
+    return scans
 
 
 def _check_scan_count(config: Config, scans: Mapping[str, ScanRecord]) -> None:
@@ -98,6 +110,35 @@ def _check_scan_count(config: Config, scans: Mapping[str, ScanRecord]) -> None:
                 f"scene_count={config.content.scene_count}: dataset {index} has only {count} meshes, one a scene; "
                 f"set scene_count={count} or scenes=0-{count - 1}"
             )
+
+
+def check_scans(experiment: Experiment) -> None:
+    """Raise what ``find_scans`` raises, and ConfigError if a folder of meshes has changed since scenes were rendered:
+    those to come would repeat meshes or leave some out. A file that comes or goes moves all that follow, so the last
+    scene of a dataset tells.
+    """
+    for config in experiment.configs:
+        scans, content = find_scans(config), config.content
+        wanted = select_indices(config.run.scenes, content.scene_count, "scenes")
+        for index in select_indices(config.run.datasets, content.dataset_count, "datasets") if scans else ():
+            folder = dataset_dir(experiment.out, config.attribute, index)
+            if (there := finished_scenes(folder)) and not has_all(folder, wanted):
+                _check_stayed(config, scans, index, scene_path(folder, there[-1]))
+
+
+def _check_stayed(config: Config, scans: Mapping[str, ScanRecord], dataset_index: int, scene: Path) -> None:
+    geometry, data = config.factors["geometry"], SceneData(scene)
+    try:
+        scan = data.scene.factors["geometry"].scan
+    except DatasetError:  # which the stage says before it renders the scene anew
+        return
+    due = mesh_of(geometry, scans, dataset_index, data.index).name
+    if scan is not None and scan.name != due:  # None: of other settings, which are refused
+        raise ConfigError(
+            f"geometry.scan_folder={geometry.scan_folder}: files came or went since {config.attribute} was begun: "
+            f"scene {data.name} of dataset {dataset_index} shows {scan.name}, and would now show {due}; restore the "
+            "folder as it was (a file that cannot be read may stay), or render into another out="
+        )
 
 
 def pictures_folder(given: str) -> Path:

@@ -139,10 +139,12 @@ def _generate(run: PipelineRun) -> None:
     generate(run.experiment)
 
 
-def _check_executor(run: PipelineRun) -> None:
+def _check_generate(run: PipelineRun) -> None:
+    from megasynth_attr.farm.library import check_scans
     from megasynth_attr.farm.slurm import check_executor
 
     check_executor(run.experiment.run)
+    check_scans(run.experiment)
 
 
 def _check_machine(run: PipelineRun) -> None:
@@ -201,7 +203,7 @@ GENERATE = Stage[PipelineRun](
     "generate",
     "render every scene that does not exist yet",
     _generate,
-    check=_check_executor,
+    check=_check_generate,
     ready=_check_machine,
     cost=_rendering_cost,
 )

@@ -57,6 +57,7 @@ class Facts:
     failures: tuple[Mapping[str, Any], ...]
     layers: tuple[LayerSize, ...]
     renderers: Mapping[str, int]  # "Blender 5.0.1 · cpu · default" → scenes rendered that way
+    meshes: Mapping[str, str]  # scene name → the mesh file that it shows; empty unless scenes show meshes
 
     @property
     def name(self) -> str:
@@ -116,6 +117,7 @@ def read_facts(dataset: Dataset) -> Facts:
         failures=tuple(read_json(path) for path in sorted((folder / FAILURES).glob("*.json"))),
         layers=_layer_sizes(folder, indices),
         renderers=_renderers(folder, indices),
+        meshes=_meshes(dataset) if settings.get("geometry", {}).get("layout") == "scan" else {},
     )
 
 
@@ -144,6 +146,11 @@ def _renderers(folder: Path, indices: Sequence[int]) -> dict[str, int]:
         shown = [f"Blender {record['blender']}" if "blender" in record else "unknown renderer"]
         counts[" · ".join(shown + [str(record[k]) for k in ("device", "quality") if k in record])] += 1
     return dict(sorted(counts.items()))
+
+
+def _meshes(dataset: Dataset) -> dict[str, str]:
+    scans = {scene.name: scene.scene.factors["geometry"].scan for scene in dataset.each_scene()}
+    return {name: scan.name for name, scan in scans.items() if scan is not None}
 
 
 def settings_text(config: Mapping[str, Any]) -> str:

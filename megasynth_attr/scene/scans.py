@@ -22,6 +22,7 @@ import numpy as np
 from megasynth_attr.core.codec import content_hash
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, SceneRejected
 from megasynth_attr.core.files import read_regular
+from megasynth_attr.scene.ply import read_mixed_ply
 
 MESH_SUFFIXES = (".obj", ".ply", ".glb")
 SIZES = (1e-6, 1e9)  # of the longest side: far from where squares leave the range of float32
@@ -91,23 +92,19 @@ class ScanRecord:
     def _parts(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return vertices (V×3 float64) and triangles (T×3 into them) of every part that has faces; at least one."""
         trimesh = _trimesh()
-        content = io.BytesIO(_content(self.path))
+        content = _content(self.path)
         kind = self.path.suffix[1:].lower()
         try:
-            scene = trimesh.load_scene(content, file_type=kind, process=False, skip_materials=True)
-            found = [part for part in scene.dump() if len(getattr(part, "faces", ()))]
-            parts = [(np.asarray(part.vertices, np.float64), np.asarray(part.faces)) for part in found]
+            parts = _loaded(trimesh, content, kind)
             used = [vertices[faces.ravel()] for vertices, faces in parts]
         except Exception as error:  # decoders raise whatever they like on damaged files
             said = " ".join(str(error).split()) or type(error).__name__
-            if "PLY is unexpected length" in said:  # of trimesh, also where triangles and larger faces are mixed
-                said = "it is cut off, or a binary .ply whose faces differ in their number of corners: triangulate it"
             if kind == "glb" and self._glb_names("buffers"):
                 said = "its vertices are in another file: export it as one .glb"
             raise SceneRejected(f"the mesh {self.path} cannot be read ({said}); repair or remove it") from error
         if not parts:
             raise SceneRejected(f"the mesh {self.path} has no faces; export it with its surface, not only its points")
-        zero = kind == "obj" and _VERTEX_ZERO.search(content.getvalue())
+        zero = kind == "obj" and _VERTEX_ZERO.search(content)
         if zero or any((faces < 0).any() for _, faces in parts):
             raise SceneRejected(f"the mesh {self.path} has faces of vertices that do not exist; repair it")
         if not all(np.isfinite(points).all() for points in used):
@@ -162,13 +159,19 @@ class ScanRecord:
 def list_scans(folder: Path, pattern: str, source: str = "") -> tuple[ScanRecord, ...]:
     """Return the mesh files below ``folder`` whose path in it matches ``pattern``, sorted by that path.
 
-    DatasetError, ending with ``source`` (where meshes are to be had), if the folder is missing or has none.
+    DatasetError if a name cannot be printed, and, ending with ``source`` (where meshes are to be had), if the folder is
+    missing or has none.
     """
     ending = f"; {source}" if source else ""
     if not folder.is_dir():
         raise DatasetError(f"geometry.scan_folder={folder}: there is no such folder{ending}")
     found = sorted(_below(folder), key=lambda record: record.name)
     chosen = tuple(record for record in found if fnmatch.fnmatchcase(record.name, pattern))
+    if unprintable := next((record.name for record in chosen if not record.name.isprintable()), ""):
+        raise DatasetError(
+            f"geometry.scan_folder={folder}: the name {unprintable!r} has characters in it that cannot be printed; "
+            "rename that file or folder"
+        )
     if not chosen:
         others = f", only {len(found)} that geometry.scan_pattern={pattern} leaves out" if found else ending
         raise DatasetError(f"geometry.scan_folder={folder}: it has no {', '.join(MESH_SUFFIXES)} file{others}")
@@ -179,6 +182,19 @@ def _below(folder: Path) -> Iterator[ScanRecord]:
     for path in folder.absolute().rglob("*"):
         if path.suffix.lower() in MESH_SUFFIXES and not path.name.startswith(".") and path.is_file():
             yield ScanRecord(path.relative_to(folder.absolute()).as_posix(), path)
+
+
+def _loaded(trimesh: Any, content: bytes, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return vertices and triangles of every part of a file that has faces; raises whatever its reader raises."""
+    try:
+        scene = trimesh.load_scene(io.BytesIO(content), file_type=kind, process=False, skip_materials=True)
+    except ValueError as error:
+        if "PLY is unexpected length" not in str(error):  # said also where triangles and larger faces are mixed
+            raise
+        parts = [read_mixed_ply(content)]
+    else:
+        parts = [(part.vertices, part.faces) for part in scene.dump() if hasattr(part, "faces")]
+    return [(np.asarray(vertices, np.float64), np.asarray(faces)) for vertices, faces in parts if len(faces)]
 
 
 def _names(pattern: re.Pattern[bytes], content: bytes) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,13 +93,23 @@ def _write_obj(path: Path, corners: np.ndarray) -> None:
 
 
 def _write_ply(path: Path, corners: np.ndarray) -> None:
-    """Vertex colours, sRGB bytes as all programs write them."""
-    head = "ply\nformat ascii 1.0\nelement vertex 24\n" + "".join(f"property float {c}\n" for c in "xyz")
+    """Vertex colours, sRGB bytes as all programs write them; with y up in binary, one face as two triangles."""
+    sides = [[4 * i + k for k in range(4)] for i in range(6)]
+    binary = path.stem == "body_y"
+    if binary:
+        sides[2:3] = [[8, 9, 10], [8, 10, 11]]
+    head = f"ply\nformat {'binary_little_endian' if binary else 'ascii'} 1.0\nelement vertex 24\n"
+    head += "".join(f"property float {c}\n" for c in "xyz")
     head += "".join(f"property uchar {c}\n" for c in ("red", "green", "blue"))
-    head += "element face 6\nproperty list uchar int vertex_indices\nend_header\n"
+    head += f"element face {len(sides)}\nproperty list uchar int vertex_indices\nend_header\n"
     points = np.concatenate([corners.reshape(-1, 3), np.repeat(COLOURS, 4, axis=0)], axis=1)
+    if binary:
+        body = [struct.pack("<3f3B", *point[:3], *map(int, point[3:])) for point in points]
+        body += [struct.pack(f"<B{len(side)}i", len(side), *side) for side in sides]
+        path.write_bytes(head.encode() + b"".join(body))
+        return
     rows = [f"{x:.7f} {y:.7f} {z:.7f} {r:.0f} {g:.0f} {b:.0f}" for x, y, z, r, g, b in points]
-    rows += [f"4 {4 * i} {4 * i + 1} {4 * i + 2} {4 * i + 3}" for i in range(6)]
+    rows += [f"{len(side)} {' '.join(map(str, side))}" for side in sides]
     path.write_text(head + "\n".join(rows) + "\n")
 
 

@@ -408,6 +408,9 @@ class TestRefusals:
             (["format=paper", "dataset=x", "out=y", "pixel_centre=0.25"], r"pixel_centre=0\.25: write 0\.5"),
             (["format=paper", "dataset=x", "out=y", "shard=3/2"], "shard=3/2: write i/n"),
             (["format=paper", "dataset=x", "out=y", "disparity=-1"], "disparity"),
+            (["format=paper", "dataset=x", "out=y", "disparity=1e300"], r"disparity=1e\+300: write a baseline between"),
+            (["format=wai", "dataset=x", "out=y", "disparity=1e-300"], "between 1e-06 and 1e.06 scene units, or 0"),
+            (["format=wai", "dataset=x", "out=y", "disparity=nan"], "disparity"),
         ],
     )
     def test_bad_words(self, words: list[str], message: str) -> None:

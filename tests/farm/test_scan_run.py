@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import runs
 import trimesh
 
+from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.dataset.reader import open_dataset
+from megasynth_attr.pipeline.__main__ import main
+from megasynth_attr.report.facts import read_facts
 
 WORDS = (
     "preset=scan",
@@ -46,6 +50,15 @@ def test_one_broken_mesh_does_not_stop_the_others(tmp_path: Path) -> None:
     dataset = open_dataset(out / "scan_00")
     names = [scene.scene.factors["geometry"].scan.name for scene in dataset.scenes]
     assert names == ["a.ply", "b/body.obj", "c.glb"]
+    assert read_facts(dataset).meshes == dict(zip(runs.complete_scenes(out), names, strict=True))
+    trimesh.creation.cone(1, 2).export(meshes / "aa.obj")  # which moves the others
+    records = {path: path.read_bytes() for path in out.rglob("*.json")}
+    main([*words, "stages=generate", "plan=true"])  # nothing is left to do
+    with pytest.raises(ConfigError, match=r"came or went .*: scene 000002 of dataset 0 shows c\.glb, and"):
+        main([*words, "scene_count=4", "stages=generate"])
+    assert records == {path: path.read_bytes() for path in out.rglob("*.json")}
+    (meshes / "aa.obj").rename(meshes / "d.obj")  # which comes after them
+    main([*words, "scene_count=4", "stages=generate", "plan=true"])
     row = dataset.record["isolation"]["relative"]
     assert row["geometry"] > 0.05 and {row[name] for name in ("texture", "camera", "lighting")} == {0.0}
 

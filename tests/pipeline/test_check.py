@@ -88,6 +88,21 @@ def test_a_selection_out_of_range(tmp_path: Path, word: str) -> None:
     assert word in refused(tmp_path, 2, word)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("preset=scan", "geometry.scan_folder={}"), ("preset=paper_human", "downstream.thuman={}")],
+)
+def test_a_plan_needs_the_meshes(tmp_path: Path, words: tuple[str, ...]) -> None:
+    given = [word.format(tmp_path / "nowhere") for word in words]
+    with pytest.raises(DatasetError, match=r"geometry\.scan_folder=.*/nowhere: there is no such folder"):
+        main([*given, "plan=true", "stages=generate,verify", f"out={tmp_path / 'out'}"])
+    (tmp_path / "nowhere").mkdir()
+    with pytest.raises(DatasetError, match=r"it has no \.obj, \.ply, \.glb file"):
+        main([*given, "plan=true", "stages=generate", f"out={tmp_path / 'out'}"])
+    main([*given, "plan=true", "stages=verify", f"out={tmp_path / 'out'}"])  # which looks at no mesh
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_with_another_experiment(tmp_path: Path) -> None:
     out = tmp_path / "out"
     open_experiment(resolve([*runs.TINY, f"out={out}"]))  # all that an interrupted run may leave

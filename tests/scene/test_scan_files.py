@@ -210,6 +210,8 @@ PLY = "ply\nformat {}\nelement vertex {}\nproperty float x\nproperty float y\npr
 PLY += "property list uchar int vertex_indices\nend_header\n"
 MIXED = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], "<f4").tobytes()
 MIXED += struct.pack("<B4iB3i", 4, *range(4), 3, *range(3))
+NEGATIVE = PLY.replace("uchar", "char").format("binary_little_endian 1.0", 4, 2).encode()
+NEGATIVE += MIXED[:48] + struct.pack("<b4ib", 4, *range(4), -1)
 
 
 def glb(**record: object) -> bytes:
@@ -248,7 +250,9 @@ BROKEN: dict[str, tuple[str, bytes | str, str]] = {
     "a point": (".obj", "v 1 1 1\nv 1 1 1\nv 1 1 1\nf 1 2 3\n", "0 long; scale it"),
     "far": (".obj", "v 5e6 0 0\nv 5000001 0 0\nv 5e6 1 0\nf 1 2 3\n", "too far for 32-bit numbers"),
     "lies about its size": (".ply", PLY.format("binary_little_endian 1.0", 10**12, 1), "cannot be read"),
-    "triangles and quads": (".ply", PLY.format("binary_little_endian 1.0", 4, 2).encode() + MIXED, "triangulate it"),
+    "cut off": (".ply", PLY.format("binary_little_endian 1.0", 4, 2).encode() + MIXED[:-1], "cannot be read"),
+    "goes on": (".ply", PLY.format("binary_little_endian 1.0", 4, 2).encode() + MIXED + b"x", "longer than its header"),
+    "negative corners": (".ply", NEGATIVE, "negative number of corners"),
     "number for a name": (".glb", glb(images=[{"uri": 5}]), "is no GLB file"),
     "outer buffer": (".glb", glb(buffers=[{"byteLength": 36, "uri": "b.bin"}]), "export it as one .glb"),
     "no materials": (".obj", "mtllib gone.mtl\n" + TRIANGLE + "f 1 2 3\n", "refers to 'gone.mtl'"),
@@ -262,6 +266,49 @@ def test_a_broken_mesh_names_itself(tmp_path: Path, case: str) -> None:
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SceneRejected, match=f"some body.*{said}"):
         ScanRecord(name, tmp_path / name).outline(own_materials=True)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_a_binary_ply_of_triangles_and_larger_faces(tmp_path: Path, order: str) -> None:
+    """As some programs write it, with colours, other properties and edges: the surface is that of the same file as
+    text, which trimesh reads, and of a pentagon its area.
+    """
+    sign, corners = "<" if order == "little" else ">", [[0, 1, 2, 3], [0, 1, 4], [1, 2, 4]]
+    points = np.array([[0, 0, 0], [2, 0, 0], [2, 3, 0], [0, 3, 0], [1, 1, 5]])
+    head = "ply\nformat {}\ncomment element face 7\nelement vertex 5\nproperty double x\nproperty double y\n"
+    head += "property double z\nproperty uchar red\nelement face {}\nproperty uchar flag\n"
+    head += "property list uchar uint vertex_index\nproperty list uchar float texcoord\nelement edge 1\n"
+    head += "property int vertex1\nproperty int vertex2\nend_header\n"
+    text = PLY.format("ascii 1.0", 5, 3) + "".join(f"{x} {y} {z}\n" for x, y, z in points)
+    text += "".join(f"{len(face)} {' '.join(map(str, face))}\n" for face in corners)
+    (tmp_path / "text.ply").write_text(text)
+
+    def write(name: str, faces: list[list[int]]) -> ScanRecord:
+        body = b"".join(struct.pack(f"{sign}3dB", *point, 9) for point in points.tolist())
+        for face in faces:
+            body += struct.pack(f"{sign}BB{len(face)}IB2f", 1, len(face), *face, 2, 0.5, 0.25)
+        content = head.format(f"binary_{order}_endian 1.0", len(faces)).replace("\n", "\r\n" * (order == "big") or "\n")
+        (tmp_path / name).write_bytes(content.encode() + body + struct.pack(f"{sign}2i", 0, 1))
+        return ScanRecord(name, tmp_path / name)
+
+    mixed, told = write("mixed.ply", corners), ScanRecord("text.ply", tmp_path / "text.ply")
+    found, expected = ({tuple(sorted(map(tuple, t))) for t in one.triangles().tolist()} for one in (mixed, told))
+    assert found == expected and len(found) == 4
+    outline = mixed.outline(own_materials=True)
+    assert (outline.low, outline.high) == ((0, 0, 0), (2, 3, 5))
+    a, b, c = write("pentagon.ply", [[0, 1, 2, 4, 3], [0, 1, 4]]).triangles()[1:].swapaxes(0, 1)
+    assert len(a) == 3
+    flat = np.cross(b - a, c - a)[:, 2].sum() / 2  # as seen from above: the corner 4 is inside the square
+    assert flat == pytest.approx(6 - 2)
+
+
+def test_names_that_cannot_be_printed_are_refused(six: Path) -> None:
+    (six / "two\nlines.obj").write_bytes(WEDGE.read_bytes())
+    with pytest.raises(
+        DatasetError, match=r"the name 'two\\nlines\.obj' has characters in it that cannot be printed; rename"
+    ):
+        list_scans(six, "*")
+    assert [record.name for record in list_scans(six, "a/*")] == NAMES[:2]
 
 
 def test_without_trimesh_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

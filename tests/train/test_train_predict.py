@@ -198,8 +198,8 @@ def test_bad_pictures_name_themselves(folder: Path, tmp_path: Path) -> None:
 def test_mixed_sizes_are_refused_unless_padded(folder: Path) -> None:
     Image.fromarray(colours(9, 80, 60)).save(folder / "upright.png")
     with pytest.raises(ConfigError, match=r"2\.png becomes 56×42, upright\.png becomes 56×56.*mode=pad"):
-        load_pictures(image_files(folder).used, "crop", 56, 14)
-    assert len(load_pictures(image_files(folder).used, "pad", 56, 14)) == 4
+        load_pictures(image_files(folder), "crop", 56, 14)
+    assert len(load_pictures(image_files(folder), "pad", 56, 14)) == 4
 
 
 def test_ply_is_read_back_by_another_library(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_ply_is_read_back_by_another_library(tmp_path: Path) -> None:
 
 def test_prediction_is_what_the_model_says(folder: Path) -> None:
     model = random_model(named_config("vggt-tiny", point_head=False), seed=3)
-    images = as_images(load_pictures(image_files(folder).used, "crop", 56, 14))
+    images = as_images(load_pictures(image_files(folder), "crop", 56, 14))
     assert images.shape == (3, 3, 42, 56) and images.dtype == torch.float32 and 0 <= images.min() <= images.max() <= 1
     scene = predict(model, images, "cpu", "fp32", pixel_centre=0.0)
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_prediction_is_what_the_model_says(folder: Path) -> None:
 
 def test_bf16_is_close_and_a_headless_model_is_refused(folder: Path) -> None:
     model = random_model(named_config("vggt-tiny", point_head=False), seed=3)
-    images = as_images(load_pictures(image_files(folder).used, "crop", 56, 14))
+    images = as_images(load_pictures(image_files(folder), "crop", 56, 14))
     exact, rounded = predict(model, images, "cpu", "fp32"), predict(model, images, "cpu", "bf16")
     assert rounded.depth_z.dtype == np.float32 and not np.array_equal(exact.depth_z, rounded.depth_z)
     np.testing.assert_allclose(rounded.depth_z, exact.depth_z, rtol=0.05)
@@ -288,7 +288,7 @@ def test_run_writes_everything(folder: Path, tmp_path: Path) -> None:
     cloud = trimesh.load(out / "points.ply")
     keep = visible & (confidence >= np.percentile(confidence[visible], 25))
     np.testing.assert_array_equal(np.asarray(cloud.vertices, np.float32), points[keep])
-    rgb = np.stack([p.rgb for p in load_pictures(image_files(folder).used, "pad", 56, 14)])
+    rgb = np.stack([p.rgb for p in load_pictures(image_files(folder), "pad", 56, 14)])
     np.testing.assert_array_equal(cloud.colors[:, :3], rgb[keep])
     record = json.loads((out / "cameras.json").read_text())
     assert [frame["file"] for frame in record["frames"]] == list(NAMES)
@@ -435,7 +435,7 @@ def test_an_adapter_changes_the_prediction(folder: Path, tmp_path: Path) -> None
         for parameter in adapted.trainable.values():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
     save_adapter(adapted, tmp_path / "adapter", {})
-    expected = predict(adapted.model, as_images(load_pictures(image_files(folder).used, "crop", 56, 14)), "cpu")
+    expected = predict(adapted.model, as_images(load_pictures(image_files(folder), "crop", 56, 14)), "cpu")
     run(settings(folder, tmp_path / "plain"))
     run(settings(folder, tmp_path / "adapted", adapter=str(tmp_path / "adapter")))
     with np.load(tmp_path / "plain/predictions.npz") as plain, np.load(tmp_path / "adapted/predictions.npz") as changed:

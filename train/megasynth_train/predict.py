@@ -109,7 +109,7 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     arithmetic = choose_arithmetic(settings.model, config, device)
     width_px = settings.width_px or config.image_size_px
     # before the weights are loaded, because this may fail
-    pictures = load_pictures(files.used, settings.mode, width_px, config.patch_size_px)
+    pictures = load_pictures(files, settings.mode, width_px, config.patch_size_px)
     notes = [files.note] if files.note else []
     notes += [f"{p.path.name} holds {p.frames} frames; only the first is used" for p in pictures if p.frames > 1]
     model = base_model(settings.model, notes)

@@ -75,6 +75,7 @@ LIMITED = {  # to these layouts; other keys serve all, or are left alone as they
     "license": ("huggingface",),
     "push": ("huggingface",),
 }
+BASELINES = (1e-6, 1e6)  # of disparity=, in scene units: far from where 32 bits end
 YOUNG = {"flow": False, "disparity": 0.0, "pixel_centre": 0.5}  # not in the records of exports that do not use them
 
 HELP = Help(
@@ -142,6 +143,11 @@ def _checked(options: Options) -> tuple[Layout, tuple[int, int]]:
             raise ConfigError(f"{key}={getattr(options, key)}: format={options.format} has no such key; leave it out")
     if options.pixel_centre not in (0, 0.5):
         raise ConfigError(f"pixel_centre={options.pixel_centre}: write 0.5, as in the dataset, or 0")
+    if options.disparity and not BASELINES[0] <= options.disparity <= BASELINES[1]:
+        raise ConfigError(
+            f"disparity={options.disparity:g}: write a baseline between {BASELINES[0]:g} and {BASELINES[1]:g} scene "
+            "units, or 0 for none"
+        )
     if options.format == "huggingface":
         huggingface.arrow()
     shard = parse_shard(options.shard)

@@ -81,6 +81,16 @@ def meshes_of(settings: ScanSettings, records: Mapping[str, ScanRecord], dataset
     return chosen
 
 
+def mesh_of(settings: Any, records: Mapping[str, ScanRecord], dataset_index: int, scene_index: int) -> ScanRecord:
+    """Return the mesh that a scene shows; ConfigError if there is none. ``settings``: of the geometry."""
+    dataset_index = 0 if settings.scope == Scope.EXPERIMENT else dataset_index
+    meshes = meshes_of(settings, records, dataset_index)
+    if settings.scope == Scope.SCENE:
+        return meshes[scene_index % len(meshes)]
+    first = 0 if settings.scan_test else dataset_index * settings.variants
+    return meshes[(first + scene_index % settings.variants) % len(meshes)]
+
+
 def _test_names(names: Sequence[str], test: str) -> set[str]:
     if test.isdecimal():
         return set(names[max(0, len(names) - int(test)) :])
@@ -92,9 +102,7 @@ def sample(settings: Any, draw: Draw) -> tuple[Geometry, float]:
 
     ``settings``: of the geometry. SceneRejected, which names the file, for a mesh that cannot be used.
     """
-    records = meshes_of(settings, draw.records.scans, draw.dataset_index)
-    first = 0 if settings.scan_test or settings.scope == Scope.SCENE else draw.dataset_index * settings.variants
-    record = records[(first + draw.turn) % len(records)]
+    record = mesh_of(settings, draw.records.scans, draw.dataset_index, draw.turn)
     own_materials = draw.configs["texture"].scan_materials == "own"
     outline = record.outline(own_materials=own_materials)
     geometry = geometry_of(outline, upright(settings.scan_up_axis, record.name), own_materials=own_materials)

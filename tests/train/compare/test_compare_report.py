@@ -16,8 +16,9 @@ from browser_probe import running_chromium
 from megasynth_train.compare.collect import Missing, Results, Row
 from megasynth_train.compare.report import Report, write_report
 from megasynth_train.compare.statistics import METRICS
-from megasynth_train.compare.table import make_table
+from megasynth_train.compare.table import cells, header, make_table
 from megasynth_train.compare.text import caveat, lead, markdown
+from megasynth_train.evaluate.protocols import PROTOCOLS
 
 SCENES = ("room/0", "room/1")
 TRAINED = {
@@ -83,8 +84,25 @@ def test_a_metric_that_a_scene_lacks_is_a_dash() -> None:
     assert " – " in line
 
 
+def test_a_protocol_adds_the_papers_columns_in_its_units() -> None:
+    """thuman's unit of length is two of ours: × 1000 / 2; NC × 100."""
+    found = results(*(row("heads", s, 0.5) for s in range(3)), row("base", None, 0.4))
+    plain, of_paper = (make_table(found, "heads", protocol) for protocol in (None, PROTOCOLS["thuman"]))
+    (names, *lines), (_, *usual) = (([header(table), *cells(table)]) for table in (of_paper, plain))
+    assert names == [*header(plain)[:-2], "Acc, paper", "Comp, paper", "NC, paper", "seconds", "n"]
+    means = of_paper.row("heads").metrics
+    expected = [500 * means["accuracy"].mean, 500 * means["completeness"].mean, 100 * means["normals"].mean]  # type: ignore[operator]
+    assert [float(cell.partition(" ±")[0]) for cell in lines[0][-5:-2]] == pytest.approx(expected, rel=1e-3)
+    spread = float(lines[0][-5].partition("± ")[2])
+    assert spread == pytest.approx(500 * means["accuracy"].std, rel=0.05)  # type: ignore[operator]
+    assert [line[:-5] + line[-2:] for line in lines] == usual
+    said = markdown(found, of_paper, 2, {})
+    assert "| Acc, paper | Comp, paper | NC, paper |" in said and "protocol thuman: Acc and Comp: mean × 1000" in said
+    assert "paper" not in markdown(found, plain, 2, {})
+
+
 def big_report(out: Path) -> Report:
-    """Write the report of a comparison with many methods, of which one failed."""
+    """Write the report of a comparison with many methods, of which one failed, on test data of a protocol."""
     levels = {name: 0.3 - 0.02 * i for i, name in enumerate(TRAINED)}
     rows = [row("base", None, 0.4), *(row(name, seed, level) for name, level in levels.items() for seed in range(3))]
     rows = [Row(**{**vars(one), "evaluation": out / "runs" / one.method / "evaluation"}) for one in rows]
@@ -94,7 +112,7 @@ def big_report(out: Path) -> Report:
     modes = {"heads": "heads", "full": "full"}
     methods = {name: {"adapter": {"mode": modes.get(name, "lora")}, "basis": ""} for name in TRAINED}
     manifest = {
-        "identity": {"model.size": "vggt-1b", "optim.steps": 24000},
+        "identity": {"model.size": "vggt-1b", "optim.steps": 24000, "test.protocol": "clearpose"},
         "methods": {"base": {"adapter": None, "basis": ""}} | methods,
         "seeds": [0, 1, 2], "scenes": {"training": 1000, "test": 2, "seen": []}, "order": [],
     }  # fmt: skip
@@ -103,7 +121,9 @@ def big_report(out: Path) -> Report:
 
 
 def test_writing_a_report_again_replaces_it_whole(tmp_path: Path) -> None:
-    big_report(tmp_path)
+    assert big_report(tmp_path).table.protocol == PROTOCOLS["clearpose"]
+    for file in ("comparison.md", "index.html", "chapter.json"):
+        assert "Acc, paper" in (tmp_path / file).read_text()
     before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".png"}
     big_report(tmp_path)
     assert {

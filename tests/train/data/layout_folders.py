@@ -128,6 +128,8 @@ def write_colmap(root: Path, ours: Path, suffix: str, model: str = "PINHOLE") ->
             "PINHOLE": view.pinhole,
             "SIMPLE_PINHOLE": view.pinhole[1:],
             "SIMPLE_RADIAL": (*view.pinhole[1:], 0.1),
+            "OPENCV": (*view.pinhole, 0, 0, 0, 0),
+            "OPENCV_FISHEYE": (*view.pinhole, 0, 0, 0, 0),
         }
         size = {"width": view.width_px, "height": view.height_px}
         camera = pycolmap.Camera(model=model, params=parameters[model], camera_id=3, **size)

@@ -242,6 +242,14 @@ class TestOthers:
         with pytest.raises(DatasetError, match="is no depth map of COLMAP's"):
             DepthFile(file).read()
 
+    @pytest.mark.parametrize("unit", [1e300, 1e36])
+    def test_a_unit_that_leaves_no_number(self, tmp_path, unit):
+        np.save(tmp_path / "a.npy", np.full((2, 3), 700.0))
+        with pytest.raises(
+            DatasetError, match=r"a\.npy: depth in units of 1e\+\d+ is too large for 32-bit numbers; give"
+        ):
+            DepthFile(tmp_path / "a.npy", unit).read()
+
     def test_unknown_and_missing(self, tmp_path):
         with pytest.raises(DatasetError, match=r"depth\.tiff: depth is read from \.exr, \.png, \.npy"):
             DepthFile(tmp_path / "depth.tiff").read()

@@ -25,7 +25,7 @@ from megasynth_train.compare.settings import CompareSettings, evaluation_of
 from megasynth_train.data.agreement import agreement, pairs_of, sample_frames
 from megasynth_train.data.batch import load_step
 from megasynth_train.data.depth_files import DepthFile
-from megasynth_train.data.images import image_files
+from megasynth_train.data.images import image_files, load_pictures
 from megasynth_train.data.layouts.choose import LAYOUTS, choose
 from megasynth_train.data.layouts.colmap_files import require_whole
 from megasynth_train.data.layouts.names import AUTO, FORMATS, OURS
@@ -306,6 +306,15 @@ class TestChoice:
         with pytest.raises(DatasetError, match=r"holds no dataset \(dataset\.json\) and no experiment"):
             opened(folders("wai"), format=OURS)
 
+    @pytest.mark.parametrize("format", [AUTO, "wai", "colmap"])
+    def test_pictures_of_wai_that_are_still_distorted(self, format, copied):
+        root, _ = copied("wai")
+        for file in root.glob("*/scene_meta.json"):
+            file.rename(file.with_name("scene_meta_distorted.json"))
+        words = r"000000/scene_meta_distorted\.json: these pictures are as the lens took them.*undistort"
+        with pytest.raises(DatasetError, match=words if format != "colmap" else "holds no scene in COLMAP's"):
+            opened(root, format=format)
+
     def test_a_scene_itself_and_folders_inside_it(self, copied):
         root, scene = copied("wai")
         assert opened(scene).train[0].name == f"{root.name}/{scene.name}"
@@ -342,7 +351,19 @@ class TestTrouble:
             ("nerfstudio", lambda r: r["frames"][1].update(file_path="/home/a.png"), r"'/home/a\.png' .*relative to"),
             ("nerfstudio", lambda r: transpose(r["frames"][1]), "0 instead of 0 0 0 1|rows and columns are exchanged"),
             ("wai", lambda r: transpose(r["frames"][0]), r"1 instead of 0 0 0 1: rows and columns are exchanged"),
-            ("nerfstudio", lambda r: r.update(frames=["a"]), "frame 0: fl_x is missing|frame 0"),
+            ("nerfstudio", lambda r: r.update(frames=["a"]), "frame 0 is damaged: it is no table of names and values"),
+            (
+                "nerfstudio",
+                lambda r: r.update(fl_y=1e308),
+                r"focal length y is 1e\+308 px in a picture of 56 px,",
+            ),
+            ("wai", lambda r: r.update(fl_x=0.5), r"focal length x is 0\.5 px in a picture of 70 px"),
+            ("wai", lambda r: r["frames"].append(r["frames"][2]), r"two .* the same picture, .*000002\.png; leave one"),
+            (
+                "nerfstudio",
+                lambda r: r["frames"][1].update(file_path="images\\0001.png"),
+                "it has a backslash in it; between folders write /",
+            ),
             (
                 "nerfstudio",
                 lambda r: [f.pop("depth_file_path") for f in r["frames"]],
@@ -385,6 +406,13 @@ class TestTrouble:
                 opened(paper_copy)
             file.write_bytes(good)
 
+    def test_names_in_capitals(self, copied):
+        root, scene = copied("scannet")
+        for file in [*(scene / "color").iterdir(), *(scene / "depth").iterdir()]:
+            file.rename(file.with_suffix(file.suffix.upper()))
+        first, other = opened(root).train[:2]
+        assert first.view_count == other.view_count == 5 and first.has_depth
+
     def test_skewed_pixels(self, copied):
         root, scene = copied("scannet")
         file = scene / "intrinsic/intrinsic_color.txt"
@@ -413,6 +441,22 @@ class TestTrouble:
         distorted = layout_folders.write_colmap(tmp_path / "distorted", ours, ".exr", "SIMPLE_RADIAL")
         with pytest.raises(DatasetError, match=r"distorts \(camera model SIMPLE_RADIAL\); undistort"):
             opened(distorted)
+        straight = layout_folders.write_colmap(tmp_path / "straight", ours, ".exr", "OPENCV")
+        pinhole = layout_folders.write_colmap(tmp_path / "pinhole", ours, ".exr", "PINHOLE")
+        for ours_too, theirs in zip(opened(straight).train, opened(pinhole).train, strict=True):
+            for a, b in zip(ours_too.stored_views(), theirs.stored_views(), strict=True):
+                np.testing.assert_array_equal(a.intrinsics, b.intrinsics)
+        file = choose(straight).folders[0] / "sparse/0/cameras.bin"
+        content = file.read_bytes()
+        file.write_bytes(content[:-8])
+        with pytest.raises(DatasetError, match=r"cameras\.bin is cut off"):
+            opened(straight)
+        file.write_bytes(content[:-8] + np.float64(1e-9).tobytes())
+        with pytest.raises(DatasetError, match=r"distorts \(camera model OPENCV\); undistort"):
+            opened(straight)
+        fisheye = layout_folders.write_colmap(tmp_path / "fisheye", ours, ".npy", "OPENCV_FISHEYE")
+        with pytest.raises(DatasetError, match=r"distorts \(camera model OPENCV_FISHEYE\); undistort"):
+            opened(fisheye)
         png = layout_folders.write_colmap(tmp_path / "png", ours, ".png")
         with pytest.raises(DatasetError, match=r"does not say what the numbers of a PNG mean; give the unit"):
             opened(png)
@@ -433,6 +477,10 @@ class TestTrouble:
                 good = file.read_bytes()
                 for length in [*range(0, len(good), max(1, len(good) // 20)), len(good) - 1]:
                     file.write_bytes(good[:length])
+                    with pytest.raises(DatasetError, match=rf"{file.name} is cut off or damaged"):
+                        require_whole(model)
+                if len(good) > 40:  # garbage: numbers of records and lengths beyond everything
+                    file.write_bytes(good[:8] + bytes(64) + b"\0" + b"\xff" * 200)
                     with pytest.raises(DatasetError, match=rf"{file.name} is cut off or damaged"):
                         require_whole(model)
                 file.write_bytes(good)
@@ -461,6 +509,10 @@ class TestTrouble:
         for change, words in (
             (lambda: frames["000100"].pop("rotation_translation_matrix"), "000100 lacks intrinsic_matrix, rotation_tr"),
             (lambda: frames["000000"].update(factor_depth=0), "factor_depth=0 is not positive"),
+            (
+                lambda: frames["000000"].update(factor_depth=1000, intrinsic_matrix=np.eye(3) * 1j),
+                "000000: intrinsic_matrix is no table of numbers",
+            ),
             (lambda: [frames.pop(name) for name in list(frames)], "holds no frames"),
         ):
             change()
@@ -597,6 +649,20 @@ class TestPictures:
         assert found.used == (views[0].picture, views[2].picture)
         assert found.note.startswith("pictures of a scene in ")
 
+    def test_pictures_with_cameras_are_not_turned_in_prediction_either(self, copied):
+        """But those of a folder of photographs are, as nobody says where they were taken from."""
+        _, scene = copied("nerfstudio")
+        file = scene / "images/0000.png"
+        tag = Image.Exif()
+        tag[ExifTags.Base.Orientation] = 6
+        with Image.open(file) as picture:
+            picture.load()
+            picture.save(file, exif=tag)
+        with_cameras, alone = scene_pictures(scene, max_views=1), scene_pictures(scene / "images", max_views=1)
+        assert (with_cameras.turn, alone.turn) == (False, True) and with_cameras.used == alone.used
+        sizes = [load_pictures(files, "crop", 70, 14)[0].file_size_wh for files in (with_cameras, alone)]
+        assert sizes == [(70, 56), (56, 70)]
+
     def test_or_those_of_a_folder(self, folders):
         folder = choose(folders("colmap-npy")).folders[0] / "images"
         assert scene_pictures(folder) == image_files(folder)
@@ -619,6 +685,25 @@ class TestDoubt:
             write_exr(file, {"Z": (depth * length).astype(np.float32)})
         with pytest.raises(DatasetError, match="once depth is taken as distance from the camera"):
             opened(scene)
+
+    def test_constant_depth(self, copied):
+        """A placeholder: neither poses nor units are to blame."""
+        _, scene = copied("wai")
+        for file in scene.glob("depth/*.exr"):
+            write_exr(file, {"Z": np.where(DepthFile(file).read() > 0, np.float32(2.5), np.float32(0))})
+        with pytest.raises(DatasetError, match=r"depth is constant: in all views looked at, .* says 2\.5; such files"):
+            opened(scene)
+
+    @pytest.mark.parametrize("pose", [None, np.eye(4)], ids=["of the first frame", "identity"])
+    def test_cameras_at_one_place(self, pose, copied):
+        _, scene = copied("wai")
+
+        def hold(record):
+            still = record["frames"][0]["transform_matrix"] if pose is None else pose.tolist()
+            [frame.update(transform_matrix=still) for frame in record["frames"]]
+
+        edit(scene / "scene_meta.json", hold)
+        assert "the cameras do not move: all views are from one place" in opened(scene).notes[0]
 
     def test_noise_is_no_certain_contradiction(self, copied):
         _, scene = copied("wai")

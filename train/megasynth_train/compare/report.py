@@ -29,6 +29,7 @@ from megasynth_train.compare.manifest import ACROSS, notes_of
 from megasynth_train.compare.statistics import METRICS
 from megasynth_train.compare.table import Table, cells, header, make_table, meaning
 from megasynth_train.compare.text import caveat, lead, markdown
+from megasynth_train.evaluate.protocols import NONE, PROTOCOLS
 
 TEMPLATES = Path(__file__).parent / "templates"
 JSON, MARKDOWN, PICTURES = "comparison.json", "comparison.md", "pictures"
@@ -59,12 +60,17 @@ def write_report(
 
     ``runs``: the comparison's folder. ``across``: what was written before about data of another domain.
     """
-    return _write(Report(runs, runs, manifest, results, make_table(results, reference)), across)
+    return _write(_report(runs, runs, manifest, results, reference), across)
 
 
 def write_across(runs: Path, manifest: Mapping[str, Any], results: Results, reference: str) -> Report:
     """Write the same about data of another domain into ``<runs>/across``."""
-    return _write(Report(runs / ACROSS, runs, manifest, results, make_table(results, reference)), None)
+    return _write(_report(runs / ACROSS, runs, manifest, results, reference), None)
+
+
+def _report(out: Path, runs: Path, manifest: Mapping[str, Any], results: Results, reference: str) -> Report:
+    protocol = PROTOCOLS.get(manifest["identity"].get("test.protocol", NONE))
+    return Report(out, runs, manifest, results, make_table(results, reference, protocol))
 
 
 def _write(report: Report, across: Report | None) -> Report:

@@ -8,6 +8,7 @@ from megasynth_attr.core.pages.words import number_text, spread_text
 from megasynth_train.compare.collect import Results
 from megasynth_train.compare.prepare import PARTS
 from megasynth_train.compare.statistics import METRICS, Difference, Metric, Spread, difference, ranking, spread
+from megasynth_train.evaluate.protocols import COLUMNS, Protocol
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,15 @@ class MethodRow:
 
 @dataclass(frozen=True)
 class Table:
-    """Methods in their order, and their differences from the reference ("" if that has no result)."""
+    """Methods in their order, and their differences from the reference ("" if that has no result).
+
+    ``protocol``: the paper's evaluation that the numbers are of, if they are.
+    """
 
     rows: tuple[MethodRow, ...]
     reference: str
     differences: tuple[Difference, ...]
+    protocol: Protocol | None = None
 
     def row(self, method: str) -> MethodRow:
         """Return a method's row."""
@@ -51,7 +56,7 @@ class Table:
         return [(name, [found.get((name, metric.key)) for metric in METRICS]) for name in names]
 
 
-def make_table(results: Results, reference: str) -> Table:
+def make_table(results: Results, reference: str, protocol: Protocol | None = None) -> Table:
     """Return means and spreads over seeds of every method, and the paired differences from ``reference``."""
     rows = []
     for method in results.methods:
@@ -60,14 +65,14 @@ def make_table(results: Results, reference: str) -> Table:
         seconds = spread([row.seconds for row in runs if row.seconds is not None])
         rows.append(MethodRow(method, runs[0].parameters, metrics, seconds, len(runs)))
     if reference not in results.methods:
-        return Table(tuple(rows), "", ())
+        return Table(tuple(rows), "", (), protocol)
     found = [
         difference(m, method, results.values(method, m.key), results.values(reference, m.key))
         for method in results.methods
         if method != reference
         for m in METRICS
     ]
-    return Table(tuple(rows), reference, tuple(one for one in found if one is not None))
+    return Table(tuple(rows), reference, tuple(one for one in found if one is not None), protocol)
 
 
 def meaning(metric: Metric, alignment: str) -> str:
@@ -79,18 +84,33 @@ def meaning(metric: Metric, alignment: str) -> str:
 
 def header(table: Table) -> list[str]:
     """Return the names of the columns of ``cells``."""
-    return ["method", *_parts(table), "all", *(m.heading for m in METRICS), "seconds", "n"]
+    papers = [f"{name}, paper" for name in COLUMNS] if table.protocol else []
+    return ["method", *_parts(table), "all", *(m.heading for m in METRICS), *papers, "seconds", "n"]
 
 
 def cells(table: Table) -> list[list[str]]:
-    """Return the results as text, one row per method: trained parameters, metrics, seconds, count of seeds."""
+    """Return the results as text, one row per method: trained parameters, metrics, the paper's columns if they follow
+    its protocol, seconds, count of seeds.
+    """
     lines = []
     for row in table.rows:
         parts = [number_text(row.parameters[part]) for part in _parts(table)]
         seconds = "–" if row.seconds.mean is None else f"{row.seconds.mean:.3g}"
         metrics = [spread_text(row.metrics[m.key].mean, row.metrics[m.key].std) for m in METRICS]
+        if table.protocol:
+            metrics += _of_paper(row, table.protocol)
         lines.append([row.method, *parts, number_text(row.total), *metrics, seconds, str(row.runs)])
     return lines
+
+
+def _of_paper(row: MethodRow, protocol: Protocol) -> list[str]:
+    """Return the paper's columns, in its units."""
+    spreads = {metric.path[-1]: row.metrics[metric.key] for metric in METRICS if metric.path[0] == "points"}
+    found = []
+    for heading, (key, *_) in COLUMNS.items():
+        numbers = (spreads[key].mean, spreads[key].std)
+        found.append(spread_text(*(None if one is None else one * protocol.factor(heading) for one in numbers)))
+    return found
 
 
 def _parts(table: Table) -> list[str]:

@@ -77,7 +77,10 @@ def markdown(results: Results, table: Table, test_scenes: int, notes: Mapping[st
         lines = [f"* {row.name}: {', '.join(row.excluded)}" for row in results.uneven]
         heading = f"All numbers are means over the {len(results.scenes)} scenes that every run could be measured on"
         parts.append(f"## Scenes left out\n\n{heading}; these runs failed on some:\n\n" + "\n".join(lines))
-    parts.append("## How\n\n" + "\n".join(f"* {m.heading}: {meaning(m, results.alignment)}" for m in METRICS))
+    how = [f"* {m.heading}: {meaning(m, results.alignment)}" for m in METRICS]
+    if table.protocol:
+        how.append(f"* Columns of the paper, protocol {table.protocol.name}: {table.protocol.words}")
+    parts.append("## How\n\n" + "\n".join(how))
     return "\n\n".join(parts) + "\n"
 
 

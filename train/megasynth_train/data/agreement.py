@@ -27,6 +27,7 @@ LEAST_OVERLAP = 0.05  # of a view's pixels; less says nothing
 GOOD_PX, BAD_PX = 1.0, 3.0  # reprojection errors that are fine, and that are not
 GOOD_DEPTH, BAD_DEPTH = 0.03, 0.1  # relative errors of depth, likewise
 _PLAUSIBLE = 300.0  # times the cameras' spread: what is farther or nearer is most likely in another unit
+_STILL = 1e6  # times that spread: what is left of it is rounding
 _BEHIND = 1.05  # times the depth that b sees: farther points are hidden from it
 _BETTER = 1.5  # times more pixels agree after a mistake is undone
 _ANGLE_DEG = 12.0  # between neighbours: they share much, and their difference shows
@@ -124,9 +125,14 @@ def doubt(frames: Sequence[FrameArrays], now: Agreement, unit: float, reach: flo
 
     ``unit``: what a number in the depth files means now, 0 if that is no choice; ``reach``: see ``reach_of``.
     """
-    is_far = np.isfinite(reach) and not 1 / _PLAUSIBLE <= reach <= _PLAUSIBLE
+    is_far = reach > _PLAUSIBLE or reach < 1 / _PLAUSIBLE
     if now.is_good and not is_far:
         return None
+    if not now.is_good and (value := constant_depth(frames)):
+        return Doubt(
+            f"depth is constant: in all views looked at, every pixel that has one says {value:g}; such files hold no "
+            "depth of a scene"
+        )
     off = f"are {now.error_px:.2f} px and {100 * now.depth_error:.1f} % of depth off"
     off = off if now.overlap >= LEAST_OVERLAP else "share nothing"
     conflict = f"cameras and depth contradict each other: neighbouring views {off}"
@@ -134,6 +140,8 @@ def doubt(frames: Sequence[FrameArrays], now: Agreement, unit: float, reach: flo
     if (mistake := find_mistake(frames, _BETTER * now.agreeing)) is not None:
         advice = f"; say depth_unit={unit * mistake.factor:g}" if mistake.factor != 1 and unit else ""
         return Doubt(f"{senseless if now.is_good else conflict}; they agree once {mistake.words}{advice}")
+    if reach > _STILL:
+        return Doubt("the cameras do not move: all views are from one place, which tells nothing of depth", False)
     if is_far:
         return Doubt(
             f"{senseless}. Unless these hardly move, it has another unit than they; say depth_unit=, e.g. 0.001 for "
@@ -143,11 +151,21 @@ def doubt(frames: Sequence[FrameArrays], now: Agreement, unit: float, reach: flo
     return Doubt(f"{conflict}, and no common mistake explains it", certain=False) if now.is_bad else None
 
 
+def constant_depth(frames: Sequence[FrameArrays]) -> float:
+    """Return the only depth that the pixels of several views have, 0 if they have several or none."""
+    found = np.unique(np.concatenate([frame.depth_z[frame.depth_z > 0] for frame in frames]))
+    return float(found[0]) if len(found) == 1 and len(frames) > 1 else 0.0
+
+
 def reach_of(depth_z: np.ndarray, camera_from_world: np.ndarray) -> float:
-    """Return the median of valid depths by the median distance of S×4×4 cameras from their middle; NaN without."""
+    """Return the median of valid depths by the median distance of S×4×4 cameras from their middle; NaN without depth
+    or for one camera, infinity for cameras that do not move.
+    """
     places = centres(camera_from_world)
     spread = float(np.median(np.linalg.norm(places - places.mean(axis=0), axis=1)))
-    return float(np.median(depth_z)) / spread if len(depth_z) and spread > 0 else float("nan")
+    if not len(depth_z) or len(places) < 2:
+        return float("nan")
+    return float(np.median(depth_z)) / spread if spread > 0 else float("inf")
 
 
 def warp(a: FrameArrays, b: FrameArrays) -> tuple[np.ndarray, np.ndarray]:

@@ -46,7 +46,13 @@ class DepthFile:
             raise DatasetError(f"{self.path} has the shape {stored.shape}; depth is one number per pixel")
         with np.errstate(invalid="ignore", over="ignore"):
             is_depth = (stored > 0) & (stored <= _FARTHEST)  # NaN fails both
-            return np.where(is_depth, stored * np.float32(self.unit), 0).astype(np.float32)
+            depth = np.where(is_depth, stored * np.float32(self.unit), 0).astype(np.float32)
+        if not np.isfinite(depth).all():
+            raise DatasetError(
+                f"{self.path}: depth in units of {self.unit:g} is too large for 32-bit numbers; give its unit, "
+                "e.g. depth_unit=0.001 for millimetres"
+            )
+        return depth
 
 
 def depth_channel(channels: Mapping[str, np.ndarray]) -> str:

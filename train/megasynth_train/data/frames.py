@@ -15,6 +15,7 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import StoredFile
 
 _SKEW = 1e-3  # of the focal length: half a pixel at the edge of a usual picture
+_FOCAL = (0.01, 1000.0)  # of a side of the picture: fields of view of 179° and of 0.06°
 _ROTATION_TOLERANCE = 1e-3  # files with five decimals pass, a scaled or sheared matrix does not
 
 
@@ -85,6 +86,12 @@ def check_camera(
     finite = np.isfinite(intrinsics).all() and np.isfinite(camera_from_world).all()
     if not finite or min(intrinsics[0, 0], intrinsics[1, 1]) <= 0:
         raise DatasetError(f"{where}: a focal length is not positive or a number is not finite")
+    for name, focal, side in zip("xy", np.diag(intrinsics), image_size_hw[::-1], strict=False):
+        if not _FOCAL[0] * side <= focal <= _FOCAL[1] * side:
+            raise DatasetError(
+                f"{where}: the focal length {name} is {focal:g} px in a picture of {side} px, as no camera's is; give "
+                "it in pixels of the picture"
+            )
     if abs(intrinsics[0, 1]) > _SKEW * intrinsics[0, 0]:
         raise DatasetError(
             f"{where}: the pixels are skewed (row 1, column 2 of the intrinsics is {intrinsics[0, 1]:g}), and only "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ class Picture:
     """One picture as the network sees it, and where its pixels come from.
 
     ``rgb`` uint8 [H, W, 3]; ``visible`` bool [H, W]: false in padding and where the file is mostly transparent. A point
-    (x, y) of the upright file, origin at the corner, lies at (x, y) * ``scale_xy`` + ``offset_xy`` of ``rgb``.
+    (x, y) of the file as it is shown, origin at the corner, lies at (x, y) * ``scale_xy`` + ``offset_xy`` of ``rgb``.
     """
 
     path: Path
@@ -37,10 +36,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The pictures of a folder: those that are used, and a note on those in unsupported formats ("" without any)."""
+    """The pictures of a folder: those that are used, and a note on those in unsupported formats ("" without any).
+
+    ``turn``: as their EXIF tags say; pictures that come with cameras are taken as stored.
+    """
 
     used: tuple[Path, ...]
     note: str
+    turn: bool = True
 
 
 def image_files(folder: Path, *, stride: int = 1, max_views: int = 0) -> ImageFiles:
@@ -63,9 +66,9 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
     return tuple((int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)), name
 
 
-def load_pictures(files: Sequence[Path], mode: str, width_px: int, patch_px: int) -> list[Picture]:
+def load_pictures(files: ImageFiles, mode: str, width_px: int, patch_px: int) -> list[Picture]:
     """Return the pictures, all of one size; ConfigError, naming two of them, if their sizes differ."""
-    pictures = [load_picture(path, mode, width_px, patch_px) for path in files]
+    pictures = [load_picture(path, mode, width_px, patch_px, files.turn) for path in files.used]
     for picture in pictures:
         if picture.rgb.shape != pictures[0].rgb.shape:
             first, other = (f"{p.path.name} becomes {p.rgb.shape[1]}×{p.rgb.shape[0]}" for p in (pictures[0], picture))
@@ -76,8 +79,8 @@ def load_pictures(files: Sequence[Path], mode: str, width_px: int, patch_px: int
     return pictures
 
 
-def load_picture(path: Path, mode: str, width_px: int, patch_px: int) -> Picture:
-    """Return the picture of a file, bicubically resized, transparency on white, turned upright by its EXIF tag.
+def load_picture(path: Path, mode: str, width_px: int, patch_px: int, turn: bool = True) -> Picture:
+    """Return the picture of a file, bicubically resized, transparency on white, ``turn``ed upright by its EXIF tag.
 
     ``crop``: ``width_px`` wide; the height follows the aspect, rounded to the patch size, and is cut to ``width_px``
     around the middle if larger. ``pad``: the longer side is ``width_px``, the shorter one rounded to the patch size
@@ -87,7 +90,7 @@ def load_picture(path: Path, mode: str, width_px: int, patch_px: int) -> Picture
     if mode not in MODES:
         raise ConfigError(f"mode={mode}: must be one of {', '.join(MODES)}")
     check_width("width_px", width_px, patch_px)
-    decoded = read_picture(path, "remove or replace it")
+    decoded = read_picture(path, "remove or replace it", turn)
     rgb, alpha = _on_white(decoded.image)
     width, height = rgb.size
     factor = width_px / (max(width, height) if mode == "pad" else width)

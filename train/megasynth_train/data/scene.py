@@ -107,7 +107,8 @@ def scene_pictures(folder: Path, *, stride: int = 1, max_views: int = 0) -> Imag
     scene = layout.read(folder, Reading(needs_depth=False))
     used = [view.picture for view in scene.views][::stride]
     note = "".join(f"; {reason} left out" for reason in scene.skipped)
-    return ImageFiles(tuple(used[: max_views or None]), f"pictures of a scene in {layout.title} layout{note}")
+    note = f"pictures of a scene in {layout.title} layout{note}"
+    return ImageFiles(tuple(used[: max_views or None]), note, turn=False)
 
 
 @lru_cache(maxsize=_KEPT)

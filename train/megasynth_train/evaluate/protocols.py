@@ -81,10 +81,12 @@ class Protocol:
 
     def columns(self, points: Mapping[str, float]) -> dict[str, float]:
         """Return the paper's columns of one scene's, or the average's, numbers of point clouds."""
-        return {
-            heading: points[key] * factor / (self.unit if is_length else 1.0)
-            for heading, (key, factor, is_length) in COLUMNS.items()
-        }
+        return {heading: points[key] * self.factor(heading) for heading, (key, *_) in COLUMNS.items()}
+
+    def factor(self, heading: str) -> float:
+        """Return what the number of a column is multiplied by."""
+        _, factor, is_length = COLUMNS[heading]
+        return factor / (self.unit if is_length else 1.0)
 
     def warning(self, colours: np.ndarray) -> str:
         """Return what is suspicious about a scene with these colours of points (N×3 uint8); "" if nothing is."""

@@ -7,7 +7,8 @@
     <scene>/depth/<name or its stem>.{exr,png,npy}   or [dense/]stereo/depth_maps/<name>.geometric.bin
 
 Poses are camera-from-world, OpenCV axes, the centre of the first pixel at (0.5, 0.5). Only undistorted cameras are
-read. The model's scale is arbitrary, and depth must have it; for a PNG the unit has to be given.
+read: pinholes, and models whose coefficients of distortion are all 0. The model's scale is arbitrary, and depth must
+have it; for a PNG the unit has to be given.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from megasynth_attr.core.names import inside
 from megasynth_attr.core.pages.words import count_text
 from megasynth_attr.core.pictures import PICTURE_SUFFIXES
 from megasynth_train.data.depth_files import DepthFile
-from megasynth_train.data.layouts.colmap_files import require_whole
+from megasynth_train.data.layouts.colmap_files import STRAIGHT, require_whole
 from megasynth_train.data.layouts.nerfstudio import UNDISTORT
 from megasynth_train.data.layouts.view import FileView, Layout, Reading, SceneViews, pinhole, usable
 
@@ -54,7 +55,7 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
         raise DatasetError(f"{model}: the name of a picture is not in UTF-8 ({error}); rename it there") from None
     for image in images:
         where, camera = f"{model}, {image.name}", found.cameras[image.camera_id]
-        if camera.model.name not in ("PINHOLE", "SIMPLE_PINHOLE"):
+        if camera.model.name not in STRAIGHT or any(camera.params[i] for i in camera.extra_params_idxs()):
             raise DatasetError(f"{where}: the lens distorts (camera model {camera.model.name}); {UNDISTORT}")
         focal = (camera.focal_length_x, camera.focal_length_y)
         intrinsics = pinhole(*focal, camera.principal_point_x, camera.principal_point_y)

@@ -14,7 +14,8 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import open_regular
 from megasynth_train.data.depth_files import RESTORE
 
-_PINHOLE_PARAMETERS = {0: 3, 1: 4}  # COLMAP's numbers of SIMPLE_PINHOLE and PINHOLE
+STRAIGHT = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")  # if they do not distort
+_PARAMETERS = {0: 3, 1: 4, 2: 4, 3: 5, 4: 8, 6: 12}  # of these, by COLMAP's numbers of them
 _UNKNOWN = -1
 
 
@@ -27,7 +28,7 @@ def require_whole(model: Path) -> None:
         try:
             with open_regular(file) as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 whole = _end(content, after) in (len(content), _UNKNOWN)
-        except (OSError, ValueError, IndexError, struct.error):  # ValueError: an empty file, or no end of a name
+        except (OSError, ValueError, IndexError, OverflowError, struct.error):  # ValueError: empty, no end of a name
             whole = False
         if not whole:
             raise DatasetError(f"{file} is cut off or damaged; {RESTORE}")
@@ -45,9 +46,9 @@ def _end(content: mmap.mmap, after: Callable[[mmap.mmap, int], int]) -> int:
 
 def _after_camera(content: mmap.mmap, at: int) -> int:
     (model,) = struct.unpack_from("<i", content, at + 4)
-    if model not in _PINHOLE_PARAMETERS:  # which is refused, and said, by the reader
+    if model not in _PARAMETERS:  # which is refused, and said, by the reader
         return _UNKNOWN
-    return at + 24 + 8 * _PINHOLE_PARAMETERS[model]
+    return at + 24 + 8 * _PARAMETERS[model]
 
 
 def _after_image(content: mmap.mmap, at: int) -> int:

@@ -65,7 +65,7 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     undo = inverse(applied, f"{file}: applied_transform")
     views = []
     for entry, where in frames_of(file):
-        values = {**entry, **header} if isinstance(entry, dict) else {}  # the file's numbers come first, as there
+        values = {**entry, **header}  # the file's numbers come first, as there
         intrinsics, size = pinhole_camera(values, where)
         pose = matrix(values.get("transform_matrix"), (4, 4), f"{where}: transform_matrix")
         depth, mask = (path_in(folder, values, key, where) for key in ("depth_file_path", "mask_path"))

@@ -32,15 +32,19 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     return usable([_view(folder, *frame, reading) for frame in frames_of(file)], str(file), reading)
 
 
-def frames_of(file: Path) -> list[tuple[Any, str]]:
-    """Return the entries of a cameras file's list ``frames``, each with words for where it is."""
+def frames_of(file: Path) -> list[tuple[dict[str, Any], str]]:
+    """Return the entries of a cameras file's list ``frames``, each with words for where it is; DatasetError for others
+    than tables.
+    """
     entries = read_json(file).get("frames")
     if not isinstance(entries, list) or not entries:
         raise DatasetError(f"{file} is damaged: it has no list of frames")
+    if (bad := next((i for i, entry in enumerate(entries) if not isinstance(entry, dict)), None)) is not None:
+        raise DatasetError(f"{file}, frame {bad} is damaged: it is no table of names and values")
     return [(entry, f"{file}, frame {i}") for i, entry in enumerate(entries)]
 
 
-def _view(folder: Path, entry: Any, where: str, reading: Reading) -> FileView:
+def _view(folder: Path, entry: dict[str, Any], where: str, reading: Reading) -> FileView:
     try:
         name = inside(PurePosixPath(), str(PurePosixPath(entry["file_path"])), where)
         fx, fy, cx, cy, width, height = (float(entry[key]) for key in _NUMBERS)

@@ -42,7 +42,7 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     if not pictures:
         raise DatasetError(f"{folder / 'color'} holds no picture; export the scan's frames into it")
     pictures.sort(key=lambda path: natural_key(path.name))
-    depths = {path.stem: path for path in (folder / "depth").glob("*.png")}
+    depths = {path.stem: path for path in (folder / "depth").iterdir() if path.suffix.lower() == ".png"}
     first_depth = next((depths[path.stem] for path in pictures if path.stem in depths), None)
     colour_size = size_in_header(pictures[0])
     size = size_in_header(first_depth) if first_depth else colour_size

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -121,6 +123,8 @@ def usable(views: Iterable[FileView], where: str, reading: Reading, skipped: Seq
         raise DatasetError(f"{where}: no view is left{'; '.join(['', *reasons])}")
     if reading.scaled_rotation:
         kept = [replace(view, camera_from_world=without_scale(view.camera_from_world)) for view in kept]
+    if twice := next((p for p, count in Counter(view.picture for view in kept).items() if count > 1), None):
+        raise DatasetError(f"{where}: two of its frames are the same picture, {twice}; leave one of them out")
     if len(sizes := {view.image_size_hw for view in kept}) > 1:
         raise DatasetError(f"{where}: its frames differ in size {sorted(sizes)} (height, width); make them equal")
     for i, view in enumerate(kept):
@@ -147,9 +151,11 @@ def without_scale(camera_from_world: np.ndarray) -> np.ndarray:
     return pose
 
 
-def matrix(value: object, shape: tuple[int, int], where: str) -> np.ndarray:
+def matrix(value: Any, shape: tuple[int, int], where: str) -> np.ndarray:
     """Return numbers from a file as a float64 matrix; DatasetError, beginning with ``where``, for any other shape."""
     try:
+        if np.iscomplexobj(value):
+            raise TypeError("complex numbers")
         found = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise DatasetError(f"{where} is no table of numbers") from None

@@ -24,7 +24,7 @@ from megasynth_train.data.layouts.nerfstudio import path_in, pinhole_camera
 from megasynth_train.data.layouts.paper import frames_of
 from megasynth_train.data.layouts.view import FileView, Layout, Reading, SceneViews, inverse, matrix, usable
 
-SCENE_META = "scene_meta.json"
+SCENE_META, DISTORTED = "scene_meta.json", "scene_meta_distorted.json"  # the second: before they are undistorted
 _CENTRE = 0.5  # of the first pixel with us; 0 there
 _IMAGE, _DEPTH = "image", "depth"
 
@@ -41,7 +41,7 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     image_key = _frame_key(modalities, _IMAGE)
     views = []
     for entry, where in frames_of(file):
-        values = {**header, **entry} if isinstance(entry, dict) else {}
+        values = {**header, **entry}
         intrinsics, size = pinhole_camera(values, where)
         intrinsics[:2, 2] += _CENTRE
         pose = matrix(values.get("transform_matrix"), (4, 4), f"{where}: transform_matrix")
