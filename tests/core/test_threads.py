@@ -1,4 +1,4 @@
-"""Who computes with how many threads, and that idle ones sleep: in time for the libraries, and never against the user."""
+"""Who computes with how many threads, and that idle ones sleep: before libraries load, never against the user."""
 
 from __future__ import annotations
 
