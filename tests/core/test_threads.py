@@ -52,7 +52,9 @@ def test_cores_are_shared_out() -> None:
 def test_pytorch_is_loaded_after_it_is_settled() -> None:
     """GNU OpenMP says what it has read when it is loaded."""
     pytest.importorskip("torch")
-    env = {name: value for name, value in runs.environment(OMP_DISPLAY_ENV="TRUE").items() if name not in OURS}
+    path = os.pathsep.join([str(runs.ROOT), str(runs.ROOT / "train")])
+    given = runs.environment(OMP_DISPLAY_ENV="TRUE", PYTHONPATH=path)
+    env = {name: value for name, value in given.items() if name not in OURS}
     command = [sys.executable, "-m", "megasynth_train.export_lora", "--help"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -12,12 +13,13 @@ from megasynth_attr.core.command.console import programs
 from megasynth_attr.core.resources import PACKAGE_DIR
 
 TRAIN_DIR = PACKAGE_DIR.parent / "train" / "megasynth_train"
+ENV = runs.environment(PYTHONPATH=f"{PACKAGE_DIR.parent}{os.pathsep}{TRAIN_DIR.parent}")
 
 
 def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m`` with stdout and stderr captured."""
     command = [sys.executable, "-m", module, *words]
-    return subprocess.run(command, env=runs.environment(), capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_every_program_with_a_help_is_found() -> None:
@@ -33,7 +35,7 @@ def test_every_program_with_a_help_is_found() -> None:
 
 def test_they_are_listed_without_being_imported() -> None:
     code = "import sys, megasynth_train.__main__ as m; m.main(); print(sorted({'torch', 'scipy'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], env=runs.environment(), capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert lines[0] == "usage: megasynth-train PROGRAM [key=value ...]" and lines[-1] == "[]"
     assert "  finetune     Trains VGGT, or adapters in it, on datasets" in lines
