@@ -1,8 +1,8 @@
-# Three targets do everything, set-up included: `make demo`, `make demo-human` and `make test`.
+# These do everything, set-up included: `make demo`, `make demo-human`, `make sample` and `make test`.
 PYTHON = .venv/bin/python
 BODIES = runs/demo_human_bodies
 
-.PHONY: demo demo-human test lint setup-demo setup-human setup-train setup-test clean
+.PHONY: demo demo-human sample test lint setup-demo setup-human setup-sample setup-train setup-test clean
 demo: setup-demo  ## datasets, adapters, their subspaces, a comparison, and a page about it all, in runs/demo
 	$(PYTHON) -m megasynth_attr.pipeline preset=demo
 
@@ -15,6 +15,10 @@ $(BODIES)/thuman: | setup-human
 	$(PYTHON) -m megasynth_train.bodies out=$@ count=6 first=100
 $(BODIES)/twok2k/test: | setup-human
 	$(PYTHON) -m megasynth_train.bodies out=$@ count=3 first=200 layout=twok2k
+
+sample: setup-sample  ## four datasets with card, adapters, bases and pages, to be published: runs/sample_published
+	$(PYTHON) -m megasynth_attr.pipeline preset=sample
+	$(PYTHON) tools/sample.py runs/sample runs/sample_published
 
 # two tests at a time, each with one thread: two processes with two threads each would wait for one another
 test: setup-test lint  ## everything: style, types, tests on both Blenders
@@ -30,6 +34,9 @@ setup-demo:
 
 setup-human:
 	@tools/setup.sh human
+
+setup-sample:
+	@tools/setup.sh sample
 
 setup-train: setup-demo  ## the same: the demo trains, too
 

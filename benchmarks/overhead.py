@@ -22,7 +22,7 @@ from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.command.words import split, wants_help
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
-from megasynth_attr.core.machine import available_cores
+from megasynth_attr.core.threads import available_cores
 
 HELP = Help(
     usage="python benchmarks/overhead.py [out=FOLDER] [part=single|layouts] [preset=NAME] [key=value ...]",

@@ -28,9 +28,9 @@ def find_project() -> None:
 def main() -> int:
     """Return the exit code of the pipeline, see ``--help``."""
     find_project()
-    from megasynth_attr.core.early import catch_signals
+    from megasynth_attr.core.early import begin_program
 
-    catch_signals()  # before the slow imports
+    begin_program()  # before the slow imports
     bpy = sys.modules.get("bpy")  # Blender has imported it; plain Python has not, and the scheduler does not need it
     binary = bpy.app.binary_path if bpy is not None else ""
     own = ["stages=generate"]

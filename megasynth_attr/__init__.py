@@ -1,7 +1,7 @@
 """MegaSynth-Attr: procedural multi-view RGB-D datasets in which one attribute varies and the rest is provably fixed."""
 
-from megasynth_attr.core.early import catch_signals_of
+from megasynth_attr.core.early import begin_program_of
 
 __version__ = "0.1.0"
 
-catch_signals_of(__name__)
+begin_program_of(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 from megasynth_attr.blender import compat
 from megasynth_attr.core.errors import EnvironmentProblem
-from megasynth_attr.core.machine import available_cores
+from megasynth_attr.core.threads import available_cores
 
 GPU_KINDS = {"cuda": "CUDA", "optix": "OPTIX", "hip": "HIP", "oneapi": "ONEAPI", "metal": "METAL"}
 

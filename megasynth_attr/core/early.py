@@ -1,8 +1,8 @@
-"""Signals while a program starts: they end it with the exit code that tells a farm to run it again.
+"""What a program does before it imports anything else: catch signals, and settle its threads (threads.py).
 
-Importing NumPy or PyTorch takes seconds, in which the system's default would end the process like a crash. Both
-packages ask for this before they import anything else; ``run_main`` then lets signals interrupt the work, so
-that it cleans up. Imports nothing that takes time.
+Signals end it with the exit code that tells a farm to run it again. Importing NumPy or PyTorch takes seconds, in which
+the system's default would end the process like a crash. ``run_main`` then lets signals interrupt the work, so that it
+cleans up. Imports nothing that takes time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,19 @@ _owner = 0  # the process that catches signals
 _caught: list[signal.Signals] = []
 
 
-def catch_signals_of(package: str) -> None:
-    """Do what ``catch_signals`` does if Python imports ``package`` to run ``python -m package.…``."""
-    named = any(word.removeprefix("-m").startswith(f"{package}.") for word in sys.orig_argv)
+def begin_program_of(package: str) -> None:
+    """Do what ``begin_program`` does if Python imports ``package`` to run it or a module in it by ``python -m``."""
+    named = any(f"{word.removeprefix('-m')}.".startswith(f"{package}.") for word in sys.orig_argv)
     if sys.argv[:1] == ["-m"] and named and WORKER not in sys.orig_argv:
-        catch_signals()
+        begin_program()
+
+
+def begin_program() -> None:
+    """Catch the signals of this process and settle its threads."""
+    catch_signals()
+    from megasynth_attr.core.threads import settle
+
+    settle()
 
 
 def catch_signals() -> None:

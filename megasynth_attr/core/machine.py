@@ -1,4 +1,4 @@
-"""What this machine gives a process: processor cores, memory and disk."""
+"""What this machine gives a process: memory and disk. Its cores: threads.py."""
 
 from __future__ import annotations
 
@@ -15,17 +15,6 @@ from megasynth_attr.core.pages.words import size_text
 _LAUNCHER_S = 30.0
 SPARE_BYTES = 100_000_000  # left free for everybody else on the disk
 INSTALL_BPY = "`pip install bpy==5.0.1` (Python 3.11) or `pip install bpy==5.2.3` (Python 3.13)"
-
-
-def available_cores() -> int:
-    """Return the cores this process may use: its affinity and, on Linux, its control group's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, period = quota.read_text().split()
-        if limit != "max":
-            cores = min(cores, max(1, int(limit) // int(period)))
-    return cores
 
 
 def refuse_several_processes(program: str, instead: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from megasynth_attr.core.errors import EnvironmentProblem
 from megasynth_attr.core.machine import INSTALL_BPY
 from megasynth_attr.core.resources import PACKAGE_DIR
+from megasynth_attr.core.threads import counts
 
 WORKER_FILE = PACKAGE_DIR / "farm" / "worker.py"
 HOW_TO_GET_ONE = f"install Blender, {INSTALL_BPY}, or name a binary with blender=/path/to/blender"
@@ -48,9 +49,7 @@ class Launcher:
         env.pop("OCIO", None)  # a studio's colour configuration would change how textures are read
         # OpenImageDenoise has its own thread count, and pins its threads to cores: all workers to the same ones
         env["OIDN_SET_AFFINITY"] = "0"
-        for library in ("OIDN", "OMP", "OPENBLAS", "MKL", "NUMEXPR"):
-            env[f"{library}_NUM_THREADS"] = str(threads)
-        return env
+        return env | counts(threads) | {"OIDN_NUM_THREADS": str(threads)}
 
 
 def find_blender(wanted: str) -> Launcher:

@@ -12,10 +12,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, overload
 
-from megasynth_attr.core.machine import available_cores, available_memory, free_bytes, missing_bytes
+from megasynth_attr.core.machine import available_memory, free_bytes, missing_bytes
 from megasynth_attr.core.pages.words import duration_text, hours_text, size_text
 from megasynth_attr.core.selection import parse_shard, select_indices
 from megasynth_attr.core.stages import CostLine
+from megasynth_attr.core.threads import available_cores
 from megasynth_attr.dataset.paths import dataset_dir, has_all, missing_among, scene_name
 from megasynth_attr.farm.estimate import Cost, bytes_per_frame, worker_seconds_per_frame
 from megasynth_attr.farm.workers import WorkerCount, choose_workers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from megasynth_attr.core.threads import threads_each
 from megasynth_attr.scene.settings import RunSettings
 
 BEST_THREADS = 2
@@ -32,11 +33,11 @@ def choose_workers(run: RunSettings, scenes: int, cores: int, memory_bytes: int)
     """
     if run.device != "cpu":
         workers = run.workers or 1
-        return WorkerCount(workers, run.threads or max(1, cores // workers))
+        return WorkerCount(workers, threads_each(workers, cores, run.threads))
     most = max(1, min(scenes, memory_bytes // WORKER_BYTES if memory_bytes else scenes))
     if run.workers:
-        return WorkerCount(run.workers, run.threads or max(1, cores // run.workers))
+        return WorkerCount(run.workers, threads_each(run.workers, cores, run.threads))
     if run.threads:
         return WorkerCount(min(most, max(1, cores // run.threads)), run.threads)
     workers = min(most, max(1, cores // BEST_THREADS))
-    return WorkerCount(workers, max(1, cores // workers))
+    return WorkerCount(workers, threads_each(workers, cores))

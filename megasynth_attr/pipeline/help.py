@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from megasynth_attr.core.command.help import section_text
 from megasynth_attr.core.command.keys import short_words
@@ -15,19 +16,23 @@ from megasynth_attr.scene.config import SECTIONS, preset_names, read_layers
 from megasynth_attr.scene.factor import registered
 from megasynth_attr.scene.settings import ContentSettings, RunSettings
 
-USAGE = """\
-python -m megasynth_attr.pipeline preset=NAME [key=value ...]
-       python -m megasynth_attr.pipeline --presets      lists the presets
-       blender -b --factory-startup --python-exit-code 1 -P blender_scripts/render.py -- preset=NAME [key=value ...]"""
-EXPLANATION = "Generates the datasets of a preset, checks them, trains on them, and writes pages about all of it."
-EXAMPLES = (
-    "python -m megasynth_attr.pipeline preset=demo",
-    "python -m megasynth_attr.pipeline preset=geometry datasets=0 scenes=0-9 out=runs/g",
-    "python -m megasynth_attr.pipeline preset=texture shard=2/64 stages=generate",
-    "python -m megasynth_attr.pipeline preset=lighting render.width_px=280 render.height_px=280 write.normal=true",
-    "python -m megasynth_attr.pipeline preset=camera from=verify",
-    "python -m megasynth_attr.pipeline preset=paper_human plan=true",
-    "python -m megasynth_attr.pipeline preset=demo from=cluster training.optim.steps=200 out=runs/longer",
+HELP = Help(
+    usage=(
+        "python -m megasynth_attr.pipeline preset=NAME [key=value ...]\n"
+        "       python -m megasynth_attr.pipeline --presets      lists the presets\n"
+        "       blender -b --factory-startup --python-exit-code 1 -P blender_scripts/render.py -- preset=NAME "
+        "[key=value ...]"
+    ),
+    explanation="Generates the datasets of a preset, checks them, trains on them, and writes pages about all of it.",
+    examples=(
+        "python -m megasynth_attr.pipeline preset=demo",
+        "python -m megasynth_attr.pipeline preset=geometry datasets=0 scenes=0-9 out=runs/g",
+        "python -m megasynth_attr.pipeline preset=texture shard=2/64 stages=generate",
+        "python -m megasynth_attr.pipeline preset=lighting render.width_px=280 render.height_px=280 write.normal=true",
+        "python -m megasynth_attr.pipeline preset=camera from=verify",
+        "python -m megasynth_attr.pipeline preset=paper_human plan=true",
+        "python -m megasynth_attr.pipeline preset=demo from=cluster training.optim.steps=200 out=runs/longer",
+    ),
 )
 
 
@@ -44,7 +49,7 @@ def help_text(words: list[str]) -> str:
         read_layers(given)  # a preset may bring plugins, whose keys belong here too
     stages = find_stages()
     listed = "\n".join(["stages:", *(f"  {stage.name:9} {stage.meaning}" for stage in stages.all)])
-    help = Help(USAGE, f"{EXPLANATION}\n\n{listed}", EXAMPLES, stage_sections(stages))
+    help = replace(HELP, explanation=f"{HELP.explanation}\n\n{listed}", paragraphs=stage_sections(stages))
     prefixes = {"content": "", "run": ""}
     found = {name: (prefixes.get(name, f"{name}."), kind) for name, kind in section_kinds().items()}
     return sections_text(help, found, short_words(RunSettings), words)

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
-from megasynth_attr.core.machine import available_cores
 from megasynth_attr.core.pages.chapters import ChapterPlace
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.core.stages import CostLine, Stage, StageGroup, StageRun, installed_groups, missing_stage
+from megasynth_attr.core.threads import available_cores
 from megasynth_attr.dataset.paths import DATASET_FILE, dataset_dir, dataset_name
 from megasynth_attr.scene.config import Config, Experiment
 

@@ -3,6 +3,6 @@
 It shares nothing with the generator but files: datasets are read through ``megasynth_attr.dataset.reader``.
 """
 
-from megasynth_attr.core.early import catch_signals_of
+from megasynth_attr.core.early import begin_program_of
 
-catch_signals_of(__name__)
+begin_program_of(__name__)

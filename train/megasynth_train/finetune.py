@@ -173,9 +173,7 @@ def _require_out(settings: TrainSettings) -> None:
 def _started(settings: TrainSettings, out: Path) -> tuple[Accelerator, TrainSettings, dict[str, Any]]:
     """Return the accelerator, the settings as they fit its device, and their identity."""
     accelerator = make_accelerator(settings.run.device)
-    if settings.run.threads:
-        torch.set_num_threads(settings.run.threads)
-    set_backends()
+    set_backends(settings.run.threads)
     settings = fit_to_gpu(settings, accelerator, on_main(accelerator, lambda: _pieces_so_far(out, settings)))
     # before the folder is made: the basis may be unusable
     return accelerator, settings, settings_identity(settings, accelerator)

@@ -192,10 +192,19 @@ def top_legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> No
 
 def save_png(figure: Any, path: Path) -> None:
     """Write a figure as PNG, without time stamps; characters of paths that no font can have are replaced."""
-    for text in figure.findobj(lambda artist: hasattr(artist, "get_text")):
+    for text in _texts(figure):
         if not (shown := text.get_text()).isascii():
             text.set_text(shown.encode("utf-8", "replace").decode())
     figure.savefig(path, metadata={"Software": None})
+
+
+def _texts(artist: Any) -> Iterator[Any]:
+    """Yield the texts in ``artist``; not those of axes without ticks, which would be made only to be looked at."""
+    for child in artist.get_children():
+        if hasattr(child, "get_text"):
+            yield child
+        elif not (hasattr(child, "get_ticklabels") and not child.axes.axison):
+            yield from _texts(child)
 
 
 def save(page: Sheet, folder: Path, stem: str) -> None:

@@ -78,9 +78,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     with StopRequest(patient=False, advice=BEGINS_ANEW):
         selection = select_scenes(settings)
         device = make_accelerator(settings.device).device
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        set_backends()
+        set_backends(settings.threads)
         model, described = load_model(settings, device)
         # from here on SciPy's threads run; an exception in the signal handler would free memory they still use
         with StopRequest(advice=BEGINS_ANEW) as stop, replacing_folder(out, "the evaluation") as work:

@@ -82,9 +82,7 @@ def run(settings: SpoofSettings) -> dict[str, Any]:
     check(out, SPOOF)
     with StopRequest(patient=False, advice=BEGINS_ANEW):
         device = make_accelerator(settings.device).device
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        set_backends()
+        set_backends(settings.threads)
         models = list(_models(settings))
         scenes = {name: select_scenes(models[0][2].of_class(getattr(settings, name))) for name in CLASSES}
         with StopRequest(advice=BEGINS_ANEW) as stop, replacing_folder(out, "the spoof test") as work:

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from megasynth_attr.core.errors import EnvironmentProblem, MegaSynthError
 from megasynth_attr.core.stop import SIGNALS, StopRequest
+from megasynth_attr.core.threads import BLAS_THREADS, counts
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 STOP_POLL_S = 0.2
 _GONE = (BrokenPipeError, ConnectionResetError)  # raised by sending to a process that has ended
 
@@ -68,7 +68,7 @@ def for_each(
 def _one_blas_thread() -> Iterator[None]:
     """Set the variables that processes started inside read when they load NumPy; this process is not affected."""
     before = {name: os.environ.get(name) for name in BLAS_THREADS}
-    os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
+    os.environ.update(counts(1))
     try:
         yield
     finally:

@@ -27,8 +27,13 @@ def autocast(device: torch.device | str, precision: str) -> AbstractContextManag
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
 
 
-def set_backends() -> None:
-    """Let float32 matrix products and convolutions use TF32 on CUDA, for the heads; no effect elsewhere."""
+def set_backends(threads: int = 0) -> None:
+    """Compute with this many CPU threads (0: PyTorch's own number), and on CUDA with TF32 in the heads.
+
+    TF32 is for float32 matrix products and convolutions.
+    """
+    if threads:
+        torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
 

@@ -1,0 +1,55 @@
+"""Gathers what `make sample` publishes in one folder: data with card and Croissant file, adapters, bases and pages.
+
+python -m megasynth_attr.pipeline preset=sample
+python tools/sample.py runs/sample runs/sample_published
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from megasynth_attr.core.errors import DatasetError, run_main
+from megasynth_attr.core.pages.words import size_text
+from megasynth_attr.core.temporary import replacing_folder
+from megasynth_attr.dataset.export.__main__ import Options, export_dataset
+from megasynth_attr.dataset.export.card import CARD
+from megasynth_attr.dataset.export.target import MARKER
+from megasynth_attr.dataset.reader import open_experiment
+
+MOST_BYTES = 300_000_000
+EXPERIMENT = "experiment"
+LEFT_OUT = ("scenes", "index", "cache", "events", "tmp", "checkpoints", "layers", ".*")  # the data is in Parquet files
+MORE = f"""
+## What else is here
+
+| | |
+|---|---|
+| `{EXPERIMENT}/report/index.html` | pages about all of it, which work offline |
+| `{EXPERIMENT}/training/cluster/*/adapter` | a LoRA adapter of `vggt-tiny` per dataset, as PEFT stores it |
+| `{EXPERIMENT}/training/subspaces/*.safetensors` | the basis of each attribute, mined from the adapters |
+| `{EXPERIMENT}/experiment.json` | all settings; `python -m megasynth_attr.pipeline preset=sample` makes it again |
+"""
+
+
+def main(words: list[str]) -> None:
+    """Write the folder; DatasetError, with nothing written, if it would not be small."""
+    experiment, out = map(Path, words)
+    with replacing_folder(out.resolve(), "the sample") as new:
+        for dataset in open_experiment(experiment):
+            export_dataset(Options(format="huggingface", dataset=str(dataset.path), out=str(new), license="cc0-1.0"))
+        shutil.rmtree(new / MARKER)
+        shutil.copytree(experiment, new / EXPERIMENT, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        with (new / CARD).open("a", encoding="utf-8") as card:
+            card.write(MORE)
+        size = sum(path.stat().st_size for path in new.rglob("*"))
+        if size > MOST_BYTES:
+            raise DatasetError(
+                f"the sample has {size_text(size)}, more than {size_text(MOST_BYTES)}; render fewer scenes or frames"
+            )
+    print(f"{out}: {size_text(size)}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))
