@@ -22,7 +22,7 @@ from megasynth_train.subspace.core import Core
 from megasynth_train.subspace.extract import Options, solve
 from megasynth_train.subspace.extractors.spaces import leading
 
-NO_VALUE = 1e-10  # directions below this share of the largest singular value are arbitrary
+NO_VALUE = 1e-10  # directions with less of the updates' norm, or less than rounding, are arbitrary
 
 Miner = Callable[[Core], tuple[np.ndarray, np.ndarray]]  # bases (p × d, q × d') in the core's own coordinates
 
@@ -84,10 +84,14 @@ def mined(dimension: int, extractor: str, options: Options) -> Miner:
     def find(core: Core) -> tuple[np.ndarray, np.ndarray]:
         solution = solve(core, dimension, extractor, options)
         assert solution.singular_values is not None
-        count = int(np.sum(solution.singular_values > NO_VALUE * core.norms.max(initial=0.0)))
+        count = int(np.sum(solution.singular_values > _no_value(core) * core.norms.max(initial=0.0)))
         return solution.left[:, :count], solution.right[:, :count]
 
     return find
+
+
+def _no_value(core: Core) -> float:
+    return max(NO_VALUE, 8 * float(np.finfo(core.svds.values.dtype).eps))
 
 
 def around_the_mean(dimension: int) -> Miner:
@@ -100,17 +104,20 @@ def around_the_mean(dimension: int) -> Miner:
         svds = core.svds.normalised().select(core.norms > 0)
         left, right = svds.left * svds.values[:, None], svds.right * svds.values[:, None]
         mean = np.tensordot(left, svds.right, axes=([0, 2], [0, 2])) / max(len(left), 1)  # p × q
-        return _around(left, mean, dimension), _around(right, mean.T, dimension)
+        least = _no_value(core) * len(left)
+        return _around(left, mean, dimension, least), _around(right, mean.T, dimension, least)
 
     return find
 
 
-def _around(frames: np.ndarray, mean: np.ndarray, dimension: int) -> np.ndarray:
-    """Return the leading eigenvectors of Σ (X_i − X̄)(X_i − X̄)ᵀ, where X_i X_iᵀ is frames_i frames_iᵀ (k × p × r)."""
+def _around(frames: np.ndarray, mean: np.ndarray, dimension: int, least: float) -> np.ndarray:
+    """Return the leading eigenvectors of Σ (X_i − X̄)(X_i − X̄)ᵀ with values above ``least``; X_i X_iᵀ = F_i F_iᵀ of the
+    ``frames`` F (k × p × r).
+    """
     columns = frames.transpose(1, 0, 2).reshape(len(mean), -1)
     gram = columns @ columns.T - len(frames) * (mean @ mean.T)
     found = leading(gram, min(dimension, len(gram)))
-    there = np.einsum("pd,pq,qd->d", found, gram, found, optimize=True) > NO_VALUE * len(frames)
+    there = np.einsum("pd,pq,qd->d", found, gram, found, optimize=True) > least
     return np.asarray(found[:, there])
 
 
