@@ -113,7 +113,7 @@ def test_layer_keys(module: str, expected: tuple[str, str, int]) -> None:
 def small_layer(dimension: int = 2) -> MinedLayer:
     rng, settings = np.random.default_rng(0), MiningSettings(null_draws=3)
     updates = {name: [random_adapter(rng, {MODULE: (9, 6)})[MODULE] for _ in range(4)] for name in ("a", "b")}
-    halves, datasets = draw_halves({"a": 4, "b": 4}, 1, 0), dict.fromkeys("ab", "wxyz")
+    halves, datasets = draw_halves({"a": 4, "b": 4}, 1, 0), dict.fromkeys("ab", tuple("wxyz"))
     task = LayerTask(settings, {"a": dimension, "b": dimension}, halves, datasets, Turn())
     return mine_layer(MODULE, updates, task, FrameBank(settings.null_draws, 0))
 

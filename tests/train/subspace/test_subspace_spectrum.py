@@ -261,7 +261,8 @@ def test_the_other_tests_find_nothing_where_nothing_is_shared() -> None:
     for seed in range(30):
         rng = np.random.default_rng(seed)
         found.append(three_tests(planted.random_updates(5, 60, 50, 3, rng), 3, seed))
-    assert (np.array(found) > 0).mean(axis=0) == pytest.approx([0.05] * 3, abs=0.1)
+    counts = np.array(found)
+    assert counts.max() == 1 and ((counts > 0).mean(axis=0) < 0.3).all()  # 5 % by construction; 30 clusters
     assert three_tests([planted.random_update(40, 30, 6, np.random.default_rng(0))], 6) == (0, 0, 0)
     zeros = [planted.zero_update(20, 15, 3, np.random.default_rng(0)) for _ in range(3)]
     assert three_tests(zeros, 3) == (0, 0, 0)
