@@ -305,10 +305,6 @@ def _notes(stored: Sequence[StoredAdapter], idle: Sequence[str]) -> tuple[str, .
             f"the seeds of {listed(unknown)} are not recorded: if they are equal, the adapters share their initial "
             "row space whatever they learned"
         )
-    if unknown := [adapter.name for adapter in stored if not adapter.dataset]:
-        notes.append(
-            f"the datasets of {listed(unknown)} are not recorded: each adapter counts as the only one of its dataset"
-        )
     if idle:
         notes.append(f"{listed(idle)} left the base model unchanged: all updates are zero")
     for left_out in dict.fromkeys(adapter.left_out for adapter in stored if adapter.left_out):
@@ -319,4 +315,8 @@ def _notes(stored: Sequence[StoredAdapter], idle: Sequence[str]) -> tuple[str, .
         )
     if stored[0].base.get("weights_sha256") is None and stored[0].base.get("base_model_name_or_path") is None:
         notes.append("the adapters do not record their base model, so whether it is the same for all is not checked")
+    if unknown := [adapter.name for adapter in stored if not adapter.dataset]:
+        notes.append(
+            f"the datasets of {listed(unknown)} are not recorded: each adapter counts as the only one of its dataset"
+        )
     return tuple(notes)
