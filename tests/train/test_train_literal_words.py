@@ -21,7 +21,7 @@ from megasynth_train.training.settings import TrainSettings
 PROGRAMS = {
     "finetune": (TrainSettings, ["data.sources", "run.out"]),
     "cluster": (ClusterSettings, ["experiment", "data.sources", "run.out"]),
-    "mine": (MineSettings, ["cluster", "out"]),
+    "mine": (MineSettings, ["out"]),
     "compare": (CompareSettings, ["data.sources", "test.data", "basis", "run.out"]),
     "evaluate": (EvaluateSettings, ["data", "out", "adapter"]),
     "inspect": (InspectSettings, ["data", "picture"]),

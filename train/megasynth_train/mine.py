@@ -28,8 +28,8 @@ from megasynth_train.subspace.figures import chapter, summary, write_report
 from megasynth_train.subspace.layer_file import layer_file, read_rows
 from megasynth_train.subspace.mine_layer import WHOLE
 from megasynth_train.subspace.peft_updates import BaseWeights
-from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
-from megasynth_train.subspace.updates import Cluster, check_minable, open_cluster
+from megasynth_train.subspace.settings import MineRunSettings, MiningSettings, check_centre
+from megasynth_train.subspace.updates import Cluster, check_means, check_minable, open_cluster
 from megasynth_train.training.settings import ModelSettings
 
 HELP = Help(
@@ -38,7 +38,8 @@ HELP = Help(
         "Finds, for every attribute and layer, the directions in which the cluster's adapters changed the model.\n"
         "Writes one basis file per attribute, one with all of them side by side (all.safetensors), and analysis.json\n"
         "with spectra, angles, overlaps and what chance would give, drawn in report/index.html. cluster= is a folder\n"
-        "of python -m megasynth_train.cluster, or one with PEFT adapters in folders named <attribute>_<number>."
+        "of python -m megasynth_train.cluster, or one with PEFT adapters in folders named <attribute>_<number>;\n"
+        "cluster=[FOLDER,FOLDER] takes several of one base model, such as the same datasets with other seeds."
     ),
     examples=(
         "python -m megasynth_train.mine cluster=runs/loras out=runs/subspaces dimension=16",
@@ -53,7 +54,7 @@ _ATTRIBUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")  # it names a file
 class MineSettings:
     """All keys of ``python -m megasynth_train.mine``."""
 
-    cluster: str = setting("", "folder with the adapters")
+    cluster: tuple[str, ...] = setting((), "folder with the adapters, or several: the same base, other seeds")
     out: str = setting("", "folder for the bases and the analysis")
     model: ModelSettings = field(default_factory=ModelSettings)
     mining: MiningSettings = field(default_factory=MiningSettings)
@@ -84,8 +85,10 @@ def run(settings: MineSettings) -> MiningResult:
     if settings.run.figures:
         require_report_libraries()
     out = Path(settings.out).resolve()
-    if Path(settings.cluster).resolve() in (out, *out.parents):
-        raise ConfigError(f"out={settings.out} lies inside cluster={settings.cluster}; choose a folder beside it")
+    for folder in settings.cluster:
+        if Path(folder).resolve() in (out, *out.parents):
+            raise ConfigError(f"out={settings.out} lies inside cluster={folder}; choose a folder beside it")
+    check_centre(settings.mining.centre, settings.mining.extractor)
     result_folder.check_is_ours(out)
     with StopRequest() as stop:
         cluster, base_ranks = _opened(settings)
@@ -120,6 +123,7 @@ def _opened(settings: MineSettings) -> tuple[Cluster, dict[str, float]]:
         raise ConfigError("allocate_from=base needs the base model: name it, e.g. checkpoint=facebook/VGGT-1B")
     cluster = open_cluster(settings.cluster, mining_settings.attributes, mining_settings.modules, base)
     check_minable(cluster)
+    check_means(cluster, mining_settings.centre)
     for attribute in cluster.attributes:
         if attribute == WHOLE or not _ATTRIBUTE.fullmatch(attribute):
             raise ConfigError(
@@ -143,10 +147,17 @@ def _base_weights(settings: ModelSettings) -> BaseWeights:
 
 def _identity(settings: MiningSettings, cluster: Cluster) -> dict[str, Any]:
     """Return everything that decides the result, named as on the command line where possible."""
+    grouped = any(row.dataset not in ("", row.name) for row in cluster.adapters)
+    adapters = {
+        row.name: {"attribute": row.attribute, "sha256": row.sha256} | ({"dataset": row.dataset} if grouped else {})
+        for row in cluster.adapters
+    }
+    # 0.1.0 counted the directions of the plain mean
+    significant = {"significant": "normalised"} if settings.allocation == "null" else {}
     return to_plain(
         {
-            "mining": {**to_plain(settings), "attributes": cluster.attributes},
-            "adapters": {row.name: {"attribute": row.attribute, "sha256": row.sha256} for row in cluster.adapters},
+            "mining": {**to_plain(settings), "attributes": cluster.attributes, **significant},
+            "adapters": adapters,
             "layers": {module: {"shape": shape} for module, shape in cluster.shapes.items()},
             "base": dict(cluster.base),
         }

@@ -37,7 +37,7 @@ def store(folder: Path, mode: str, *, moved: float = 0.05, **settings: Any) -> P
 
 def write_manifest(cluster: Path, attributes: Mapping[str, str]) -> Path:
     """Write cluster.json for adapters named by the keys."""
-    entries = {name: {"attribute": attribute, "dataset_index": 0} for name, attribute in attributes.items()}
+    entries = {name: {"attribute": of, "content_sha256": f"data of {name}"} for name, of in attributes.items()}
     content = {"format": "megasynth-attr cluster 1", "identity": {}, "adapters": entries, "settings": {}}
     cluster.mkdir(parents=True, exist_ok=True)
     (cluster / "cluster.json").write_bytes(json_bytes(content))

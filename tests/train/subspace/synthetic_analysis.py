@@ -13,6 +13,7 @@ from megasynth_train.subspace.analysis import (
     ConcatenationRow,
     DriftRow,
     ExtractorRow,
+    HeldOutRow,
     LayerKey,
     LayerRow,
     PairRow,
@@ -66,6 +67,7 @@ class Maker:
             tuple(spectrum.tolist()), tuple(base.tolist()), tuple((1.05 * base).tolist()), significant,
             float((spectrum**2).sum() / spectrum[0] ** 2), dimension,
             tuple(self.extractor(name, dimension, count, spectrum) for name in EXTRACTORS),
+            significant_reweighted=significant + 1, significant_normalised=significant,
         )  # fmt: skip
 
     def extractor(self, name, dimension, count, spectrum):
@@ -88,7 +90,18 @@ class Maker:
             angles(self.rng, outputs, (d, d), self.shared), angles(self.rng, inputs, (d, d), self.shared),
             float(energy * self.rng.uniform(0.8, 1.25) + 0.1 * self.shared),
             float(energy * self.rng.uniform(0.8, 1.25) + 0.1 * self.shared),
+            coherence=float(0.1 * self.shared + self.rng.normal(0, 0.01)),
         )  # fmt: skip
+
+    def held_out(self, layer, attribute):
+        outputs, inputs = self.sizes(layer)
+        chances = self.dimension / outputs, self.dimension / inputs
+        shares = {"adapter": self.within, "dataset": 0.8 * self.within, "around": 0.8 * self.within,
+                  "seeds": 1.5 * self.within, "others": 0.5 * self.within}  # fmt: skip
+        return [
+            HeldOutRow(layer, attribute, basis, *(c + share * self.rng.uniform(0.8, 1) for c in chances), *chances, 2)
+            for basis, share in shares.items()
+        ]
 
     def split(self, layer, number, first, second):
         outputs, inputs = self.sizes(layer)
@@ -129,6 +142,7 @@ def make_analysis(
         tuple(drifts),
         tuple(ConcatenationRow(layer, dimension * len(attributes), 0, 0.5, 0.4) for layer in layers),
         61.5, {"numpy": np.__version__}, tuple(notes),
+        tuple(row for layer in layers for a in attributes for row in make.held_out(layer, a) if adapters > 1),
     )  # fmt: skip
 
 

@@ -44,7 +44,19 @@ def test_every_figure_is_there_as_png_and_svg(report):
     assert found == {path.stem for path in (report.parent / "figures").glob("*.svg")}
     spectra = {f"spectrum_{i}_{a}_{t}_{k}" for i, a in enumerate(("texture", "geometry")) for t in ("frame", "global")
                for k in ("qkv", "fc1")}  # fmt: skip
-    others = {"coherence", "weights", "drift", "energy", "halves", "joint_cosines", "significant"}
+    others = {
+        "held_out",
+        "mean_share",
+        "tests",
+        "alike",
+        "coherence",
+        "weights",
+        "drift",
+        "energy",
+        "halves",
+        "joint_cosines",
+        "significant",
+    }
     assert found == spectra | others | {"lambda_0_texture_geometry", "map_0_texture_geometry"}
     assert not (report.parent.parent / "tmp").exists() or not list((report.parent.parent / "tmp").iterdir())
 

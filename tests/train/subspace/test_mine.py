@@ -79,7 +79,7 @@ def test_files_and_rows(whole: MiningResult, cluster: Path) -> None:
         assert len(row.spectrum) == len(row.null_upper) == min(row.outputs, row.inputs, 4 * RANK)
         assert row.dimension == DIMENSION
     record = json.loads((whole.out / "settings.json").read_text())
-    assert record["settings"]["mining"]["dimension"] == DIMENSION and record["settings"]["cluster"] == str(cluster)
+    assert record["settings"]["mining"]["dimension"] == DIMENSION and record["settings"]["cluster"] == [str(cluster)]
 
 
 def test_it_finds_the_planted_subspaces(whole: MiningResult, cluster: Path) -> None:
@@ -242,7 +242,7 @@ def test_allocations_end_in_basis_files(cluster: Path, tmp_path: Path) -> None:
     proportional = [row.dimension for row in results["proportional"].analysis.layers]
     assert sum(proportional) == DIMENSION * len(proportional)
     for row in results["null"].analysis.layers:
-        assert row.dimension == row.significant
+        assert row.dimension == row.significant_normalised
 
 
 @pytest.mark.slow

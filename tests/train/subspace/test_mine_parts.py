@@ -17,6 +17,7 @@ from written_cluster import random_adapter
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, Interrupted
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.subspace.analysis import LayerKey, layer_key
+from megasynth_train.subspace.evidence import Turn
 from megasynth_train.subspace.half_splits import draw_halves
 from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, read_rows, write_layer
 from megasynth_train.subspace.mine_layer import LayerTask, MinedLayer, mine_layer
@@ -112,7 +113,8 @@ def test_layer_keys(module: str, expected: tuple[str, str, int]) -> None:
 def small_layer(dimension: int = 2) -> MinedLayer:
     rng, settings = np.random.default_rng(0), MiningSettings(null_draws=3)
     updates = {name: [random_adapter(rng, {MODULE: (9, 6)})[MODULE] for _ in range(4)] for name in ("a", "b")}
-    task = LayerTask(settings, {"a": dimension, "b": dimension}, draw_halves({"a": 4, "b": 4}, 1, 0))
+    halves, datasets = draw_halves({"a": 4, "b": 4}, 1, 0), dict.fromkeys("ab", tuple("wxyz"))
+    task = LayerTask(settings, {"a": dimension, "b": dimension}, halves, datasets, Turn())
     return mine_layer(MODULE, updates, task, FrameBank(settings.null_draws, 0))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import planted
@@ -12,7 +14,15 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
 from megasynth_train.subspace.core import Update, core_coordinates
-from megasynth_train.subspace.spectrum import FrameBank, null_spectrum, significant, spectrum
+from megasynth_train.subspace.extract import Options, solve
+from megasynth_train.subspace.spectrum import (
+    FrameBank,
+    null_spectrum,
+    significant,
+    significant_normalised,
+    significant_reweighted,
+    spectrum,
+)
 
 
 def dense_spectrum(updates: Sequence[Update]) -> np.ndarray:
@@ -215,3 +225,69 @@ def test_values_count_above_the_largest_of_the_null(values: list[float], upper: 
 def test_a_null_needs_draws() -> None:
     with pytest.raises(ValueError, match="at least one draw"):
         FrameBank(0, 1)
+
+
+def three_tests(updates: Sequence[Update], dimension: int, seed: int = 0) -> tuple[int, int, int]:
+    """Return the directions above chance of the plain mean, of that with irls' weights, and of normalised updates."""
+    core, bank = core_coordinates(updates), FrameBank(20, seed)
+    weights = solve(core, dimension, "irls", Options()).weights
+    return (
+        significant(spectrum(core), null_spectrum(core, bank, 0.95).upper),
+        significant_reweighted(core, bank, 0.95, weights),
+        significant_normalised(core, bank, 0.95),
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "plain", "reweighted"),
+    [({}, (3, 3), 3), ({"outliers": 1, "outlier_scale": 20}, (0, 1), 3), ({"coefficients": "signs"}, (0.5, 2), 0)],
+    ids=["as planted", "an outlier × 20", "random signs"],
+)
+def test_neither_an_outlier_nor_random_signs_hide_directions_from_the_robust_test(
+    what: dict[str, Any], plain: tuple[float, float], reweighted: int
+) -> None:
+    found = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        updates = planted.planted(rng, k=8, m=96, n=80, dimension=3, noise=0.5, **what).updates
+        found.append(three_tests(updates, 3, seed))
+    counts = np.array(found)
+    assert plain[0] <= counts[:, 0].mean() <= plain[1]
+    assert (counts[:, 1] >= reweighted).all() and (counts[:, 2] == 3).all()
+
+
+def test_the_other_tests_find_nothing_where_nothing_is_shared() -> None:
+    found = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        found.append(three_tests(planted.random_updates(5, 60, 50, 3, rng), 3, seed))
+    counts = np.array(found)
+    assert counts.max() == 1 and ((counts > 0).mean(axis=0) < 0.3).all()  # 5 % by construction; 30 clusters
+    assert three_tests([planted.random_update(40, 30, 6, np.random.default_rng(0))], 6) == (0, 0, 0)
+    zeros = [planted.zero_update(20, 15, 3, np.random.default_rng(0)) for _ in range(3)]
+    assert three_tests(zeros, 3) == (0, 0, 0)
+
+
+def test_the_null_of_the_mean_with_weights_against_dense_matrices() -> None:
+    """Of single precision and eight draws: the same as Haar rotations of the dense updates, to their scatter."""
+    rng = np.random.default_rng(3)
+    updates = [planted.random_update(30, 24, 2, rng, scale) for scale in (1, 2, 5, 0.1)]
+    core, weights = core_coordinates(updates), np.array([1.0, 0.7, 0.05, 2.0])
+    largest = []
+    for _ in range(300):
+        parts = [
+            w * planted.frame(30, 30, rng) @ planted.dense(update) @ planted.frame(24, 24, rng)
+            for w, update in zip(weights, updates, strict=True)
+        ]
+        largest.append(np.linalg.norm(np.mean(parts, axis=0), 2))
+    limits = []
+    for seed in range(12):
+        bank = FrameBank(20, seed)
+        low, high = 0.0, 10.0
+        for _ in range(30):  # the limit itself: scaling the spectrum until one value is significant
+            middle = (low + high) / 2
+            scaled = replace(core, factors_left=tuple(f * middle for f in core.factors_left))
+            scaled.__dict__["svds"] = core.svds  # the null of the updates as they are
+            low, high = (low, middle) if significant_reweighted(scaled, bank, 0.95, weights) else (middle, high)
+        limits.append(high * spectrum(core, weights)[0])
+    assert np.mean(limits) == pytest.approx(np.quantile(largest, 0.97), rel=0.05)

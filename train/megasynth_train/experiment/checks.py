@@ -15,6 +15,7 @@ from megasynth_attr.core.stages import StageRun
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.data.sizes import check_settings, check_width
 from megasynth_train.experiment.settings import PRETRAIN, SECTION, StageSettings, stage_settings
+from megasynth_train.subspace.settings import check_centre
 from megasynth_train.training.settings import AdapterSettings, TrainSettings, head_rank
 from megasynth_train.vggt.config import SIZES, VGGTConfig
 from megasynth_train.vggt.source_names import check_source
@@ -88,6 +89,7 @@ def check_mine(run: StageRun) -> None:
     settings = stage_settings(run)
     adapter, mining = settings.cluster.adapter, settings.mining
     _check_minable(run, settings, "the stage mine")
+    check_centre(mining.centre, mining.extractor)
     targets = _pattern(f"{SECTION}.adapter.targets", adapter.targets)
     modules = _pattern(f"{SECTION}.mining.modules", mining.modules)
     names = layer_names(SIZES[settings.cluster.model.size])

@@ -72,7 +72,7 @@ def mine(run: StageRun) -> None:
     needs_base = settings.cluster.adapter.mode == "dora" or settings.mining.allocate_from == "base"
     result = miner.run(
         miner.MineSettings(
-            cluster=str(run.folder(CLUSTER)),
+            cluster=(str(run.folder(CLUSTER)),),
             out=str(run.folder(SUBSPACES)),
             model=settings.cluster.model if needs_base else ModelSettings(),
             mining=settings.mining,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.codec import canonical_json, from_plain
+from megasynth_attr.core.codec import canonical_json, from_plain, younger
 from megasynth_attr.core.files import read_json, storage_errors
 from megasynth_attr.core.temporary import replace_atomically
 
@@ -34,6 +34,7 @@ class AdapterRow:
     rank: int  # the largest rank of any layer
     seed: int | None  # of its initial values; None: not recorded
     sha256: str  # of its configuration and all files its updates come from
+    dataset: str = younger("")  # name of the first adapter that was trained on the same data; "": not recorded
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class LayerRow:
     effective_rank: float  # (‖C‖_F / ‖C‖₂)², or of the base weight (allocate_from)
     dimension: int  # allocated
     extractors: tuple[ExtractorRow, ...]  # the one that makes the basis first
+    significant_reweighted: int | None = younger(None)  # the same of the mean with the weights irls ends with
+    significant_normalised: int | None = younger(None)  # directions the updates scaled to norm 1 share
 
     @property
     def mean_coherence(self) -> float | None:
@@ -110,6 +113,26 @@ class PairRow:
     # mean over first's nonzero updates of ‖A₂ᵀ dW B₂‖² / ‖dW‖²; None: there are none, or second has no dimensions here
     energy_first_in_second: float | None
     energy_second_in_first: float | None
+    coherence: float | None = younger(None)  # mean cosine between adapters of first and second; of some of them
+
+
+@dataclass(frozen=True)
+class HeldOutRow:
+    """Mean share of an attribute's updates in bases mined without them (held_out.py), by side.
+
+    ``basis``: which one. ``adapter``: that of its other adapters; ``dataset``: of its adapters of other datasets;
+    ``around``: of the same, around their mean; ``seeds``: of the adapters of the same dataset; ``others``: those of the
+    other attributes.
+    """
+
+    layer: LayerKey
+    attribute: str
+    basis: str
+    out: float
+    inner: float
+    out_chance: float  # of random bases with as many dimensions
+    inner_chance: float
+    adapters: int  # over how many the means are
 
 
 @dataclass(frozen=True)
@@ -162,6 +185,7 @@ class Analysis:
     seconds: float
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
+    held_out: tuple[HeldOutRow, ...] = younger(())
 
 
 def write_analysis(folder: Path, analysis: Analysis) -> Path:

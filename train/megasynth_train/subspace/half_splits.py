@@ -14,7 +14,8 @@ import numpy as np
 from megasynth_train.subspace.analysis import LayerKey, SplitRow
 from megasynth_train.subspace.angles import principal_angles
 from megasynth_train.subspace.core import Core, Update, core_coordinates
-from megasynth_train.subspace.extract import Options, extract
+from megasynth_train.subspace.extract import Options
+from megasynth_train.subspace.held_out import mined
 
 Halves = tuple[tuple[int, ...], tuple[int, ...]]  # positions of adapters among those of their attribute
 Sides = tuple[np.ndarray, np.ndarray]  # a basis: m × d of the outputs, n × d of the inputs
@@ -82,8 +83,12 @@ def _degrees(one: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
 def _basis_of(core: Core, half: Sequence[int], dimension: int, extractor: str, options: Options) -> Sides:
     """Return the basis of some of a core's adapters, in the coordinates of the core."""
     small = core_coordinates([Update(core.factors_left[i], core.factors_right[i]) for i in half])
-    dimension = min(dimension, small.room)
-    if dimension == 0:
+    if not dimension:
         return np.zeros((core.left.shape[1], 0)), np.zeros((core.right.shape[1], 0))
-    found = extract(small, dimension, extractor, options)
-    return found.left, found.right
+    left, right = mined(dimension, extractor, options)(small.single())
+    return small.left @ _orthonormal(left), small.right @ _orthonormal(right)
+
+
+def _orthonormal(single: np.ndarray) -> np.ndarray:
+    """Return columns of single precision, orthonormal to 1e-6, as such to 1e-15."""
+    return np.linalg.qr(single.astype(np.float64))[0]

@@ -15,12 +15,13 @@ from megasynth_attr import __version__
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.subspace.allocation import LayerBudget, allocate
-from megasynth_train.subspace.analysis import FORMAT, Analysis
+from megasynth_train.subspace.analysis import FORMAT, Analysis, layer_key
 from megasynth_train.subspace.basis import Basis, ranks_of
-from megasynth_train.subspace.core import Update, core_coordinates
+from megasynth_train.subspace.core import Update
+from megasynth_train.subspace.evidence import Turn, turns
 from megasynth_train.subspace.half_splits import Halves, draw_halves
 from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, write_layer
-from megasynth_train.subspace.mine_layer import WHOLE, LayerRows, LayerTask, MinedLayer, layer_budget, mine_layer
+from megasynth_train.subspace.mine_layer import WHOLE, LayerRows, LayerTask, MinedLayer, layer_budgets, mine_layer
 from megasynth_train.subspace.parallel import for_each
 from megasynth_train.subspace.result_folder import LAYERS
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
@@ -40,20 +41,26 @@ class LayerMiner:
     frames: FrameBank
     dimensions: Dimensions
     halves: Mapping[str, Sequence[Halves]]
+    datasets: Mapping[str, Sequence[str]]
+    turns: Mapping[str, Turn]
     base_ranks: Mapping[str, float]  # module → effective rank of its base weight, with allocate_from=base
 
     def __call__(self, module: str) -> MinedLayer:
         """Return one layer, mined."""
-        task = LayerTask(self.settings, self.dimensions[module], self.halves, self.base_ranks.get(module))
+        task = LayerTask(
+            self.settings,
+            self.dimensions[module],
+            self.halves,
+            self.datasets,
+            self.turns[module],
+            self.base_ranks.get(module),
+        )
         return mine_layer(module, updates_by_attribute(self.cluster, module), task, self.frames)
 
 
 def _survey(cluster: Cluster, settings: MiningSettings, frames: FrameBank, module: str) -> dict[str, LayerBudget]:
     """Return what the allocation of dimensions needs of a layer, by attribute."""
-    return {
-        name: layer_budget(module, core_coordinates(updates), settings, frames)
-        for name, updates in updates_by_attribute(cluster, module).items()
-    }
+    return layer_budgets(module, updates_by_attribute(cluster, module), settings, frames)
 
 
 def updates_by_attribute(cluster: Cluster, module: str) -> dict[str, list[Update]]:
@@ -83,7 +90,9 @@ def mine_layers(
     frames = FrameBank(settings.null_draws, settings.seed)
     dimensions = _dimensions(cluster, settings, frames, base_ranks, processes, stop)
     halves = draw_halves(counts, settings.splits, settings.seed)
-    miner = LayerMiner(cluster, settings, frames, dimensions, halves, base_ranks)
+    datasets = {name: cluster.datasets(name) for name in cluster.attributes}
+    by_turns = turns([layer_key(module) for module in cluster.modules], settings.held_out)
+    miner = LayerMiner(cluster, settings, frames, dimensions, halves, datasets, by_turns, base_ranks)
     done = len(cluster.modules) - len(missing)
     with tqdm(total=len(cluster.modules), initial=done, unit="layer", disable=not run.progress) as bar:
 
@@ -136,6 +145,7 @@ def assemble_analysis(
         seconds=seconds,
         versions={"megasynth-attr": __version__} | {name: version(name) for name in PACKAGES},
         notes=(*cluster.notes, *_too_small_layers(settings, layers)),
+        held_out=tuple(row for rows in layers.values() for row in rows.held_out),
     )
 
 

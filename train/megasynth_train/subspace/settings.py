@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import setting
 
 EXTRACTORS = ("irls", "joint", "svd", "hosvd", "grassmann")
 ALLOCATIONS = ("uniform", "floor", "proportional", "energy", "null")
+CENTRES = ("none", "attribute", "grand")
+OF_THE_MEAN = ("irls", "svd")  # extractors of directions of the mean: nothing is left of it by centre=attribute
+
+
+def can_find(centre: str, extractor: str) -> bool:
+    """Return whether ``extractor`` has anything to find once the mean is removed."""
+    return centre != "attribute" or extractor not in OF_THE_MEAN
+
+
+def check_centre(centre: str, extractor: str) -> None:
+    """Raise ConfigError if ``extractor`` has nothing to find once the mean is removed."""
+    if not can_find(centre, extractor):
+        others = ", ".join(name for name in EXTRACTORS if can_find(centre, name))
+        raise ConfigError(
+            f"mining.centre=attribute: the updates that are left have the mean 0, and extractor={extractor} looks for "
+            f"the directions of their mean; choose extractor= one of {others}"
+        )
 
 
 @dataclass(frozen=True)
@@ -38,6 +56,12 @@ class MiningSettings:
         1e-6, "the same for what only the report needs: extractors that make no basis, random halves", minimum=0
     )
     max_iterations: int = setting(100, "irls, joint: most iterations", minimum=1)
+    centre: str = setting(
+        "none",
+        "mean removed from every update before bases are mined: none, its attribute's, or the grand mean of all",
+        options=CENTRES,
+        added=True,
+    )
     allocation: str = setting(
         "uniform", "how dimensions are shared among layers", options=ALLOCATIONS, short="allocation"
     )
@@ -62,6 +86,12 @@ class MiningSettings:
     null_quantile: float = setting(0.95, "quantile of the null spectrum", minimum=0.5, maximum=0.999)
     splits: int = setting(
         2, "random splits of each attribute's adapters into halves, mined and compared; 0: none", minimum=0
+    )
+    held_out: int = setting(
+        1,
+        "how often each adapter and each dataset is left out, in some layer of each kind, to test bases; 0: none",
+        minimum=0,
+        added=True,
     )
     seed: int = setting(0, "seed of rotations and halves", minimum=0, short="seed")
 

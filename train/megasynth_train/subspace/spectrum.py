@@ -11,13 +11,18 @@ after independent rotations in a space of their joint dimension.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import eigh
+from scipy.special import stdtrit
 
 from megasynth_train.subspace.core import Core
 from megasynth_train.subspace.qr import gaussian_triangles
 
+FEWER_DRAWS, FEWEST_DRAWS = 0.4, 4  # of the null's largest value alone, as a share of the spectrum's
+_SINGLE = 1e-5  # relative rounding of single precision
 _ROUNDING = 1e-6  # relative; a single adapter is its own null, which its spectrum must not exceed by a last digit
 
 
@@ -67,12 +72,15 @@ def _frames(space: int, count: int, rank: int, rng: np.random.Generator) -> np.n
     return np.hstack(list(frames * signs[:, None]))
 
 
-def spectrum(core: Core) -> np.ndarray:
+def spectrum(core: Core, weights: np.ndarray | None = None) -> np.ndarray:
     """Return the min(p, q) singular values of the mean of the updates, largest first.
 
-    p and q are the sizes of the core: of all min(m, n) singular values no more can differ from zero.
+    p and q are the sizes of the core: of all min(m, n) singular values no more can differ from zero. ``weights`` (k,)
+    multiply the updates before the mean is taken.
     """
-    left, right = (np.concatenate(factors, axis=1) for factors in (core.factors_left, core.factors_right))
+    weights = np.ones(len(core.norms)) if weights is None else weights
+    left = np.concatenate([factor * w for factor, w in zip(core.factors_left, weights, strict=True)], axis=1)
+    right = np.concatenate(core.factors_right, axis=1)
     return np.asarray(np.linalg.svd(left @ right.T, compute_uv=False)) / len(core.factors_left)
 
 
@@ -82,18 +90,75 @@ def null_spectrum(core: Core, bank: FrameBank, quantile: float) -> NullSpectrum:
     The update U diag(s) Vᵀ of rank t becomes F diag(s) Gᵀ with random frames F (m × t) and G (n × t), one pair per
     adapter and draw. Values below 1e-8 of the largest are rounding (square roots of the eigenvalues of a Gram matrix).
     """
-    count, rank = core.svds.values.shape
-    scales = core.svds.values.ravel() / count
-    lefts = bank.frames("left", len(core.left), count, rank)
-    rights = bank.frames("right", len(core.right), count, rank)
-    if lefts.shape[1] > rights.shape[1]:
-        lefts, rights = rights, lefts
-    means = ((left * scales) @ right.T for left, right in zip(lefts, rights, strict=True))
-    squares = np.array([np.linalg.eigvalsh(mean @ mean.T)[::-1] for mean in means])
+    frames = zip(*_frames_of(core, bank), strict=True)
+    squares = np.array([np.linalg.eigvalsh(_gram(left, right, core.svds.values))[::-1] for left, right in frames])
     length = min(core.left.shape[1], core.right.shape[1])  # of the spectrum; ranks of unequal adapters are padded
     found = np.sqrt(np.maximum(squares[:, :length], 0.0))
     # "higher": of 20 draws the largest, which another random draw exceeds once in 21 times
     return NullSpectrum(np.median(found, axis=0), np.quantile(found, quantile, axis=0, method="higher"))
+
+
+def significant_reweighted(core: Core, bank: FrameBank, quantile: float, weights: np.ndarray) -> int:
+    """Return how many singular values of the updates' mean with ``weights`` exceed the largest one of its own null."""
+    values = core.svds.values * weights[:, None]
+    size = float(np.linalg.norm(values)) or 1.0  # single precision has no room for tiny ones
+    single = (values / size).astype(np.float32)
+    limit = _limit((_gram(*frames, single) for frames in _few(core, bank)), quantile)
+    return significant(spectrum(core, weights), size * limit)
+
+
+def significant_normalised(core: Core, bank: FrameBank, quantile: float) -> int:
+    """Return the same for the mean of the updates scaled to norm 1, each with the sign that lets them agree most.
+
+    Neither an outlier nor updates of random sign hide what the others share. The null chooses its signs the same way.
+    """
+    norms = np.where(core.norms > 0, core.norms, np.inf)
+    values = core.svds.normalised().values.astype(np.float32)
+    k, rank = values.shape
+
+    def rotated() -> Iterator[np.ndarray]:
+        for left, right in _few(core, bank):
+            products = (left.T @ left) * (right.T @ right) * np.multiply.outer(values.ravel(), values.ravel())
+            signs = agreement(products.reshape(k, rank, k, rank).sum(axis=(1, 3)))
+            yield _gram(left, right, values * signs[:, None].astype(np.float32))
+
+    return significant(spectrum(core, agreement(core.coherence()) / norms), _limit(rotated(), quantile))
+
+
+def agreement(cosines: np.ndarray) -> np.ndarray:
+    """Return signs (k,) for k updates with these cosines (k × k): those of the leading eigenvector."""
+    return np.where(np.linalg.eigh(cosines)[1][:, -1] < 0, -1.0, 1.0)
+
+
+def _few(core: Core, bank: FrameBank) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the frames of the first draws, in single precision: enough for the largest value of a null."""
+    draws = max(FEWEST_DRAWS, round(FEWER_DRAWS * bank.draws))
+    yield from zip(*(frames[:draws].astype(np.float32) for frames in _frames_of(core, bank)), strict=True)
+
+
+def _limit(grams: Iterable[np.ndarray], quantile: float) -> np.ndarray:
+    """Return what the largest singular value of one draw more stays below with probability ``quantile``; an array of 1.
+
+    It varies by little and nearly as a normal distribution, so few draws and Student's limit are enough.
+    """
+    squares = [eigh(gram, eigvals_only=True, subset_by_index=[len(gram) - 1] * 2, check_finite=False) for gram in grams]
+    found = np.sqrt(np.maximum(np.array(squares, dtype=np.float64), 0.0))
+    spread = stdtrit(len(found) - 1, quantile) * np.sqrt(1 + 1 / len(found))
+    return np.asarray((1.0 + _SINGLE) * (found.mean(axis=0) + spread * found.std(axis=0, ddof=1)))
+
+
+def _frames_of(core: Core, bank: FrameBank) -> tuple[np.ndarray, np.ndarray]:
+    """Return the frames of both sides, the one with fewer dimensions first."""
+    count, rank = core.svds.values.shape
+    lefts = bank.frames("left", len(core.left), count, rank)
+    rights = bank.frames("right", len(core.right), count, rank)
+    return (lefts, rights) if lefts.shape[1] <= rights.shape[1] else (rights, lefts)
+
+
+def _gram(left: np.ndarray, right: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return M Mᵀ of the mean M of rotated updates with singular ``values`` (k × r)."""
+    mean = (left * (values.ravel() / len(values))) @ right.T
+    return np.asarray(mean @ mean.T)
 
 
 def significant(values: np.ndarray, upper: np.ndarray) -> int:

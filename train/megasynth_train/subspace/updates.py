@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,34 +41,57 @@ class Cluster:
     def adapters(self) -> tuple[AdapterRow, ...]:
         """Return one row per adapter."""
         return tuple(
-            AdapterRow(a.name, a.attribute, str(a.folder), a.mode, a.rank, a.seed, a.sha256) for a in self.stored
+            AdapterRow(a.name, a.attribute, str(a.folder), a.mode, a.rank, a.seed, a.sha256, a.dataset)
+            for a in self.stored
         )
 
     def of_attribute(self, attribute: str) -> tuple[str, ...]:
         """Return the names of an attribute's adapters."""
         return tuple(adapter.name for adapter in self.stored if adapter.attribute == attribute)
 
+    def datasets(self, attribute: str) -> tuple[str, ...]:
+        """Return the dataset of each of an attribute's adapters; one that is not recorded is an adapter's own."""
+        return tuple(adapter.dataset or adapter.name for adapter in self.stored if adapter.attribute == attribute)
+
     def updates(self, module: str) -> dict[str, Update]:
         """Return adapter name → update of a layer, read from disk; DatasetError for damage or non-finite values."""
         return {adapter.name: adapter.update(module) for adapter in self.stored}
 
 
-def open_cluster(
-    folder: str | Path, attributes: Sequence[str] = (), modules: str = "", base: BaseWeights | None = None
-) -> Cluster:
-    """Return the cluster in ``folder``, checked, without reading all values.
+@dataclass(frozen=True)
+class _Place:
+    """Where an adapter is; ``data``: what its cluster's manifest says of its dataset's content."""
 
-    ``folder`` is that of ``python -m megasynth_train.cluster``, or holds PEFT's adapter folders, each named
-    ``<attribute>_<number>``. ``attributes`` chooses some and their order (none: all, sorted). ``modules`` is a regular
-    expression for whole names of layers (empty: all linears of the aggregator). Only DoRA needs ``base``. Raises
-    ConfigError for a choice that matches nothing, adapters that cannot be mined, are not finished or belong to another
-    model than ``base``, and DatasetError for damage and adapters of different base models, layers or shapes.
+    name: str
+    attribute: str
+    folder: Path
+    cluster: Path
+    data: str = ""
+
+
+def open_cluster(
+    folders: str | Path | Sequence[str | Path],
+    attributes: Sequence[str] = (),
+    modules: str = "",
+    base: BaseWeights | None = None,
+) -> Cluster:
+    """Return the cluster in one or several ``folders``, checked, without reading all values.
+
+    A folder is that of ``python -m megasynth_train.cluster``, or holds PEFT's adapter folders, each named
+    ``<attribute>_<number>``. Names from the second folder on end in ``+1``, ``+2`` …; adapters of one dataset, known by
+    its content, have its first adapter's name as ``dataset``. ``attributes`` chooses some and their order (none: all,
+    sorted). ``modules`` is a regular expression for whole names of layers (empty: all linears of the aggregator). Only
+    DoRA needs ``base``. Raises ConfigError for a choice that matches nothing, adapters that cannot be mined, are not
+    finished or belong to another model than ``base``, and DatasetError for damage and adapters of different base
+    models, layers or shapes.
     """
-    folder = Path(folder).resolve()
-    chosen = _chosen(folder, attributes)
+    paths = [Path(folder).resolve() for folder in ([folders] if isinstance(folders, str | Path) else folders)]
+    chosen = _chosen(paths, attributes)
     wanted = _wanted(modules)
     with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:  # each file is read whole for its checksum
-        stored = tuple(pool.map(lambda one: open_adapter(one[2], one[0], one[1], wanted), chosen))
+        stored = tuple(pool.map(lambda one: open_adapter(one.folder, one.name, one.attribute, wanted), chosen))
+    datasets = _datasets(chosen)
+    stored = tuple(replace(adapter, dataset=dataset) for adapter, dataset in zip(stored, datasets, strict=True))
     _check_layers(stored, modules)
     _check_base(stored, base)
     names = tuple(sorted(stored[0].keys))
@@ -102,31 +125,56 @@ def check_minable(cluster: Cluster) -> None:
             raise DatasetError(f"{first[adapter.sha256]} and {adapter.name} are the same file; leave one out")
 
 
-def _chosen(folder: Path, attributes: Sequence[str]) -> list[tuple[str, str, Path]]:
-    """Return name, attribute and folder of the adapters of ``attributes``, in this order, all of them finished."""
-    found = _of_manifest(folder) if (folder / MANIFEST).is_file() else _of_folders(folder)
-    known = sorted({attribute for _, attribute, _ in found})
+def check_means(cluster: Cluster, centre: str) -> None:
+    """Raise ConfigError if removing the mean that ``centre`` names would leave nothing."""
+    alone = [name for name in cluster.attributes if len(cluster.of_attribute(name)) < 2]
+    if centre == "attribute" and alone:
+        raise ConfigError(f"mining.centre=attribute: {alone[0]} has one adapter, which is its mean; leave it out")
+    if centre == "grand" and len(cluster.attributes) < 2:
+        raise ConfigError("mining.centre=grand needs two attributes at least; with one use mining.centre=attribute")
+
+
+def _chosen(folders: Sequence[Path], attributes: Sequence[str]) -> list[_Place]:
+    """Return where the adapters of ``attributes`` are, in this order, all of them finished."""
+    found = [place for number, folder in enumerate(folders) for place in _found(folder, number)]
+    if repeated := [name for name, count in Counter(place.name for place in found).items() if count > 1]:
+        raise ConfigError(f"two adapters in cluster= are named {repeated[0]}; rename one of their folders")
+    known = sorted({place.attribute for place in found})
     for attribute in attributes:
         if attribute not in known:
             hint = nearest(attribute, known)
             raise ConfigError(
-                f"attributes={attribute}: {folder} has no such attribute{hint}; it has {', '.join(known)}"
+                f"attributes={attribute}: {listed([str(folder) for folder in folders])} has no such attribute{hint}; "
+                f"it has {', '.join(known)}"
             )
     order = list(dict.fromkeys(attributes)) or known
-    chosen = sorted(
-        ((order.index(attribute), name, attribute, path) for name, attribute, path in found if attribute in order)
-    )
-    unfinished = [name for _, name, _, path in chosen if not _is_adapter(path)]
+    chosen = [place for place in found if place.attribute in order]
+    chosen.sort(key=lambda place: (order.index(place.attribute), place.name))
+    unfinished = [place for place in chosen if not _is_adapter(place.folder)]
     if unfinished:
+        cluster = unfinished[0].cluster
         raise ConfigError(
-            f"{len(unfinished)} of {len(chosen)} adapters in {folder} are not finished: {listed(unfinished)}; run the "
-            f"same python -m megasynth_train.cluster … out={folder} again to finish them, or choose finished "
+            f"{len(unfinished)} of {len(chosen)} adapters in {cluster} are not finished: "
+            f"{listed([place.name for place in unfinished])}; run the "
+            f"same python -m megasynth_train.cluster … out={cluster} again to finish them, or choose finished "
             "attributes with attributes="
         )
-    return [(name, attribute, path) for _, name, attribute, path in chosen]
+    return chosen
 
 
-def _of_manifest(folder: Path) -> list[tuple[str, str, Path]]:
+def _found(folder: Path, number: int) -> list[_Place]:
+    """Return the adapters in the folder given as the ``number``-th, from 0, which is in their names if it is not 0."""
+    found = _of_manifest(folder) if (folder / MANIFEST).is_file() else _of_folders(folder)
+    return [replace(place, name=f"{place.name}+{number}") for place in found] if number else found
+
+
+def _datasets(places: Sequence[_Place]) -> list[str]:
+    """Return the dataset of each adapter: the name of the first that was trained on the same data; "" if not known."""
+    first: dict[str, str] = {}
+    return [first.setdefault(place.data, place.name) if place.data else "" for place in places]
+
+
+def _of_manifest(folder: Path) -> list[_Place]:
     # imported here: it loads PyTorch, which the worker processes that unpickle a cluster do not need
     from megasynth_train.training.cluster_manifest import read_manifest
 
@@ -134,12 +182,21 @@ def _of_manifest(folder: Path) -> list[tuple[str, str, Path]]:
     if not entries:
         raise DatasetError(f"{folder / MANIFEST} lists no adapters; an empty cluster has no subspaces")
     try:
-        return [(name, str(entry["attribute"]), folder / name / ADAPTER) for name, entry in entries.items()]
-    except (KeyError, TypeError) as error:
+        return [
+            _Place(
+                name,
+                str(entry["attribute"]),
+                folder / name / ADAPTER,
+                folder,
+                str(entry.get("content_sha256") or entry.get("fingerprint") or ""),
+            )
+            for name, entry in entries.items()
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{folder / MANIFEST} is damaged ({error!r}); restore it") from None
 
 
-def _of_folders(folder: Path) -> list[tuple[str, str, Path]]:
+def _of_folders(folder: Path) -> list[_Place]:
     """Return the adapters in the subfolders of ``folder``, or one level deeper as the results of runs."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     places = {path.name: where for path in inside for where in (path, path / ADAPTER) if _is_adapter(where)}
@@ -155,7 +212,7 @@ def _of_folders(folder: Path) -> list[tuple[str, str, Path]]:
             raise ConfigError(
                 f"{folder / name} does not name its attribute; rename it <attribute>_<number>, e.g. texture_00"
             )
-        found.append((name, match[1], where))
+        found.append(_Place(name, match[1], where, folder))
     return found
 
 
@@ -258,4 +315,8 @@ def _notes(stored: Sequence[StoredAdapter], idle: Sequence[str]) -> tuple[str, .
         )
     if stored[0].base.get("weights_sha256") is None and stored[0].base.get("base_model_name_or_path") is None:
         notes.append("the adapters do not record their base model, so whether it is the same for all is not checked")
+    if unknown := [adapter.name for adapter in stored if not adapter.dataset]:
+        notes.append(
+            f"the datasets of {listed(unknown)} are not recorded: each adapter counts as the only one of its dataset"
+        )
     return tuple(notes)

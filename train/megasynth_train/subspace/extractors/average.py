@@ -68,7 +68,8 @@ class _Updates:
 
     def mean(self, weights: np.ndarray) -> np.ndarray:
         """Return Σ w_i X_i, p × q."""
-        return (self.left * np.repeat(weights, self.left.shape[1] // self.count)) @ self.right
+        repeated = np.repeat(weights.astype(self.left.dtype), self.left.shape[1] // self.count)
+        return (self.left * repeated) @ self.right
 
     def distances(self, u: np.ndarray, low: np.ndarray) -> np.ndarray:
         """Return ‖X_i − U low‖ (k,) for orthonormal U (p × d) and low (d × q).

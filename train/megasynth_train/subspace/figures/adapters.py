@@ -23,7 +23,15 @@ from megasynth_attr.core.pages.figures import (
 )
 from megasynth_attr.core.pages.words import short
 from megasynth_train.subspace.analysis import Analysis, DriftRow
-from megasynth_train.subspace.figures.layout import Drawing, heat_map, layers_of, quantiles, saved
+from megasynth_train.subspace.figures.layout import (
+    Drawing,
+    draw_groups,
+    heat_map,
+    layers_of,
+    name_legend,
+    quantiles,
+    saved,
+)
 from megasynth_train.subspace.figures.numbers import AttributeNumbers
 
 _PRINTED = 12  # with more adapters a matrix shows no numbers
@@ -163,7 +171,8 @@ def draw_energy(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder:
     chosen = [n for n in numbers if n.energy and any(s.count for s in n.energy.values())]
     if not chosen:
         return ()
-    colours = attribute_colours(analysis.attributes)
+    known = attribute_colours(analysis.attributes)
+    colours = {n.name: known[n.name] for n in chosen}
     extractors = tuple(dict.fromkeys(name for n in chosen for name in n.energy))
     # The height grows with the rows, so that text keeps its size: one group per extractor, attributes by colour
     page = sheet(
@@ -175,25 +184,16 @@ def draw_energy(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder:
         bottom=0.48,
     )
     axes = page.axes[0, 0]
-    for line, extractor in enumerate(extractors):
-        for step, n in enumerate(chosen):
-            share = n.energy.get(extractor)
-            if share is None or share.median is None:
-                continue
-            y = line * (len(chosen) + 1) + step
-            axes.plot((share.low, share.high), (y, y), color=colours[n.name], linewidth=2.2, alpha=0.45)
-            axes.plot(share.median, y, "o", color=colours[n.name], markersize=4.5, label=n.name if not line else None)
+    groups = {name: {n.name: n.energy[name] for n in chosen if name in n.energy} for name in extractors}
+    draw_groups(axes, groups, colours)
     unrelated = [n.energy_unrelated for n in chosen if n.energy_unrelated is not None]
     random = max((n.energy_chance or 0.0) for n in chosen)
     least = min(unrelated, default=random)
     axes.axvline(random, color=CHANCE, linestyle=":", linewidth=1.2)
     axes.axvline(least, color=CHANCE, linestyle=DASHED, linewidth=1)
-    axes.set_yticks([line * (len(chosen) + 1) + (len(chosen) - 1) / 2 for line in range(len(extractors))], extractors)
-    axes.set_ylim(len(extractors) * (len(chosen) + 1) - 1, -1)
     axes.set_xlim(-0.01, 1.01)
-    axes.grid(False, axis="y")
     axes.set_xlabel("share of an adapter's energy inside the basis", labelpad=2)
-    top_legend(page.figure, *axes.get_legend_handles_labels())
+    name_legend(page, colours)
     found = "; ".join(
         f"{n.name}: " + ", ".join(f"{name} {short(share.median)}" for name, share in n.energy.items()) for n in chosen
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
-from megasynth_attr.core.pages.figures import PAPER, Sheet, save, scale
+from megasynth_attr.core.pages.figures import PAPER, Sheet, save, scale, top_legend
 from megasynth_train.subspace.analysis import Analysis, LayerKey, LayerRow, PairRow
 
 ATTENTIONS, KINDS = (
@@ -146,6 +146,27 @@ def heat_map(axes: Any, values: np.ndarray, **options: Any) -> Any:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return mesh
+
+
+def draw_groups(axes: Any, groups: Mapping[str, Mapping[str, Quantiles]], colours: Mapping[str, str]) -> None:
+    """Draw dots (medians) with bars (5–95 %), group under group, in each group one line per name of ``colours``."""
+    step = len(colours) + 1
+    for number, group in enumerate(groups.values()):
+        for line, (name, colour) in enumerate(colours.items(), number * step):
+            if name in group and group[name].median is not None:
+                axes.plot((group[name].low, group[name].high), (line, line), color=colour, linewidth=2.2, alpha=0.45)
+                axes.plot(group[name].median, line, "o", color=colour, markersize=4.5)
+    axes.set_yticks([number * step + (step - 2) / 2 for number in range(len(groups))], list(groups))
+    axes.set_ylim(len(groups) * step - 1, -1)
+    axes.grid(False, axis="y")
+
+
+def name_legend(page: Sheet, colours: Mapping[str, str]) -> None:
+    """Put the names of ``draw_groups`` along the upper edge."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=colour, marker="o", markersize=4.5, linewidth=0) for colour in colours.values()]
+    top_legend(page.figure, handles, list(colours))
 
 
 def draw_places(axes: Any, values: np.ndarray, place: Places, colours: str, low: float, high: float) -> Any:

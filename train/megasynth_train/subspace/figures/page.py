@@ -10,6 +10,14 @@ from megasynth_attr.core.pages.template import render, require_report_libraries
 from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.subspace.analysis import Analysis
 from megasynth_train.subspace.figures.adapters import draw_coherence, draw_drift, draw_energy, draw_weights
+from megasynth_train.subspace.figures.evidence import (
+    BASES,
+    draw_alike,
+    draw_held_out,
+    draw_mean_share,
+    draw_tests,
+    held_out_numbers,
+)
 from megasynth_train.subspace.figures.layout import places, quantiles
 from megasynth_train.subspace.figures.numbers import attribute_numbers, pair_numbers, split_numbers
 from megasynth_train.subspace.figures.overlap import draw_halves, draw_joint, draw_lambdas, draw_maps
@@ -38,6 +46,7 @@ def _fill(analysis: Analysis, folder: Path) -> None:
     chance = Chance()
     numbers, pairs, splits = attribute_numbers(analysis), pair_numbers(analysis, chance), split_numbers(analysis)
     place = places(analysis)
+    held_out = held_out_numbers(analysis, place.kinds)
     figures = folder / "figures"
     with figure_style():
         drawings = {
@@ -48,11 +57,13 @@ def _fill(analysis: Analysis, folder: Path) -> None:
                 *draw_drift(analysis, figures),
             ),
             "energy": draw_energy(analysis, numbers, figures),
+            "held_out": draw_held_out(held_out, analysis, figures),
+            "means": (*draw_mean_share(analysis, place, figures), *draw_alike(analysis, figures)),
             "halves": draw_halves(splits, figures),
             "lambdas": draw_lambdas(pairs, place, chance, figures),
             "maps": draw_maps(pairs, place, figures),
             "joint": draw_joint(pairs, chance, figures),
-            "ranks": draw_ranks(analysis, numbers, place, figures),
+            "ranks": (*draw_tests(analysis, figures), *draw_ranks(analysis, numbers, place, figures)),
         }
     files = write_tables(analysis, pairs, splits, folder)
     text = render(
@@ -62,6 +73,8 @@ def _fill(analysis: Analysis, folder: Path) -> None:
         numbers=numbers,
         pairs=pairs,
         splits=splits,
+        held_out=held_out,
+        bases=BASES,
         adapters=adapter_numbers(analysis),
         kinds=kind_numbers(analysis, place.rows),
         concatenation={

@@ -91,6 +91,8 @@ def write_tables(
         written.append(("pairs.csv", "one line per layer and pair of attributes", _pair_lines(pairs)))
     if splits:
         written.append(("halves.csv", "one line per pair of halves", _split_lines(splits)))
+    if analysis.held_out:
+        written.append(("held_out.csv", "one line per layer, attribute and basis", _held_out_lines(analysis)))
     for name, _, lines in written:
         (folder / name).write_text(_csv(lines), encoding="utf-8")
     return tuple((name, meaning) for name, meaning, _ in written)
@@ -112,11 +114,18 @@ def _layer_lines(analysis: Analysis) -> list[dict[str, Any]]:
         lines.append(
             {"attribute": row.attribute, **asdict(row.layer), "outputs": row.outputs, "inputs": row.inputs}
             | {"dimension": row.dimension, "significant": row.significant, "effective_rank": row.effective_rank}
+            | {name: getattr(row, name) for name in ("significant_reweighted", "significant_normalised")}
             | {"largest_singular_value": max(row.spectrum, default=0.0)}
             | {"mean_coherence": row.mean_coherence}
             | {f"energy_{e.extractor}": float(np.mean(e.energy_inside)) for e in row.extractors if e.energy_inside}
         )
     return lines
+
+
+def _held_out_lines(analysis: Analysis) -> list[dict[str, Any]]:
+    return [
+        {**asdict(row.layer), **{f.name: getattr(row, f.name) for f in fields(row)[1:]}} for row in analysis.held_out
+    ]
 
 
 def _pair_lines(pairs: Sequence[PairNumbers]) -> list[dict[str, Any]]:
