@@ -45,7 +45,7 @@ class CompactSvds:
         return CompactSvds(self.left, self.values / np.where(norms > 0, norms, 1.0), self.right)
 
     def select(self, chosen: np.ndarray) -> CompactSvds:
-        """Return those of the updates that ``chosen`` (k,) marks."""
+        """Return those of the updates that ``chosen`` (k,) marks, or lists."""
         return CompactSvds(self.left[chosen], self.values[chosen], self.right[chosen])
 
     def coefficients(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -104,6 +104,18 @@ class Core:
         return min(
             _rank(self.svds.left * self.svds.values[:, None]), _rank(self.svds.right * self.svds.values[:, None])
         )
+
+    def subset(self, chosen: np.ndarray) -> Core:
+        """Return the core of the updates that ``chosen`` (k,) marks, in the coordinates of this one.
+
+        It shares this one's decompositions, and has its sizes: for few of many updates ``core_coordinates`` of their
+        factors is smaller.
+        """
+        picked = np.flatnonzero(chosen)
+        factors = (tuple(side[i] for i in picked) for side in (self.factors_left, self.factors_right))
+        part = Core(np.eye(self.left.shape[1]), np.eye(self.right.shape[1]), *factors)
+        part.__dict__["svds"] = self.svds.select(picked)  # where cached_property looks for it
+        return part
 
     def coherence(self) -> np.ndarray:
         """Return cos_ij = ⟨dW_i, dW_j⟩ / (‖dW_i‖ ‖dW_j‖), k × k; rows and columns of zero updates are zero."""

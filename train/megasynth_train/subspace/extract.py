@@ -13,7 +13,7 @@ from megasynth_train.subspace.extractors.joint import joint
 from megasynth_train.subspace.extractors.solution import Options, Solution
 from megasynth_train.subspace.extractors.spaces import grassmann, hosvd
 
-__all__ = ["Options", "Subspace", "extract"]
+__all__ = ["Options", "Subspace", "extract", "solve"]
 
 _EXTRACTORS: dict[str, Callable[[Core, int, Options], Solution]] = {
     "irls": irls,
@@ -51,13 +51,16 @@ def extract(core: Core, dimension: int, name: str, options: Options) -> Subspace
     their singular value is 0.
     ValueError for an unknown name or a dimension below 1.
     """
+    return _described(core, solve(core, dimension, name, options))
+
+
+def solve(core: Core, dimension: int, name: str, options: Options) -> Solution:
+    """Return what ``extract`` finds in core coordinates, with its singular values and without the description."""
     if name not in _EXTRACTORS or dimension < 1:
         raise ValueError(f"extractor {name!r} with {dimension} dimensions: one of {', '.join(_EXTRACTORS)}, at least 1")
     room = min(core.left.shape[1], core.right.shape[1])
     solution = _EXTRACTORS[name](core, min(dimension, room), options)
-    if solution.singular_values is None:
-        solution = _by_energy(core, solution)
-    return _described(core, solution)
+    return solution if solution.singular_values is not None else _by_energy(core, solution)
 
 
 def _by_energy(core: Core, solution: Solution) -> Solution:
