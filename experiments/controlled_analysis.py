@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from megasynth_train.evaluate.run import evaluate_scene
 from megasynth_train.subspace.basis import haar_frame
 from megasynth_train.subspace.components import dataset_means, variance_components
 from megasynth_train.subspace.core import Core, core_coordinates
+from megasynth_train.subspace.extract import Options
+from megasynth_train.subspace.held_out import Shares, around_the_mean, held_out, mined, same
 from megasynth_train.subspace.peft_folder import open_adapter
 from megasynth_train.subspace.peft_updates import StoredAdapter
 from megasynth_train.subspace.sharing import label_test, overlaps
@@ -32,6 +34,13 @@ ATTRIBUTES = ("texture", "geometry", "camera", "lighting")  # without the two co
 MEASURES = ("out", "inner", "coherence")
 WIDTH_PX = 98  # of the network's input
 CONSTANTS = ("foreground", "brightness", "brightness of the foreground", "depth of the foreground")
+BASES = (
+    "same dataset, other seeds",
+    "same attribute, other datasets",
+    "the same, mean removed",
+    "other attributes",
+    "random",
+)
 METRICS = ("AbsRel", "Chamfer", "AUC@30")
 
 
@@ -77,8 +86,6 @@ def analyse(members: Sequence[Member], dimension: int, permutations: int) -> dic
         chance["out"] += found.out_chance[0, 1] / len(modules)
         chance["inner"] += found.inner_chance[0, 1] / len(modules)
         energies.append(held_out_energies(core, attributes, datasets, dimension))
-        for row, size in (("out", outputs), ("in", inputs)):
-            energies[-1][f"random, {row}"] = np.full(len(members), dimension / size)
     rng = np.random.default_rng(1)
     result: dict[str, Any] = {"adapters": len(members), "layers": len(modules), "seeds": sorted(set(seeds))}
     result["datasets"] = sorted(set(datasets))
@@ -142,70 +149,50 @@ def condition_means(matrix: np.ndarray, labels: Sequence[str]) -> dict[str, Any]
 
 def held_out_energies(
     core: Core, attributes: Sequence[str], datasets: Sequence[str], dimension: int
-) -> dict[str, np.ndarray]:
-    """Return for each adapter the share of ‖dW‖² inside bases mined without it, by basis and side (k,) each.
+) -> dict[str, Shares]:
+    """Return the energy of each adapter inside bases mined without it, by what the basis was mined from.
 
-    The bases are the first ``dimension`` singular vectors of a mean of unit updates: of the same dataset's other seeds,
-    of the attribute's other datasets, and of every other attribute with as many datasets, averaged over these. "mean
-    removed": principal directions of the attribute's other datasets around their mean. NaN where there are no such
-    adapters.
+    "other attributes" has as many datasets as "same attribute": of every other attribute all but the one with the
+    adapter's number; the shares are averaged over these attributes.
     """
-    norms = np.where(core.norms > 0, core.norms, 1.0)
-    units = core.cores / norms[:, None, None]
-    attribute, dataset = np.asarray(attributes), np.asarray(datasets)
-    index = np.array([name.rpartition("_")[2] for name in datasets])
-    found: dict[str, np.ndarray] = {}
-
-    def put(name: str, members: np.ndarray, sides: Sequence[np.ndarray]) -> None:
-        for side, frame in zip(("out", "in"), sides, strict=True):
-            row = found.setdefault(f"{name}, {side}", np.full(len(units), np.nan))
-            for i in members:
-                inside = frame.T @ (units[i] if side == "out" else units[i].T)
-                row[i] = np.sum(inside**2)
-
-    def add(name: str, members: np.ndarray, chosen: np.ndarray, centred: bool = False) -> None:
-        if chosen.any():
-            put(name, members, _directions(units[chosen], dimension, centred))
-
-    for one in np.unique(dataset):
-        members = np.flatnonzero(dataset == one)
-        own, number = attribute[members[0]], index[members[0]]
-        for i in members:
-            add("same dataset, other seeds", np.array([i]), (dataset == one) & (np.arange(len(units)) != i))
-        add("same attribute, other datasets", members, (attribute == own) & (dataset != one))
-        add("the same, mean removed", members, (attribute == own) & (dataset != one), centred=True)
-        rows = []
-        for other in np.unique(attribute[attribute != own]):
-            add("other", members, (attribute == other) & (index != number))
-            rows.append({side: found.pop(f"other, {side}", None) for side in ("out", "in")})
-        for side in ("out", "in"):
-            if known := [row[side][members] for row in rows if row[side] is not None]:
-                mean = found.setdefault(f"other attributes, {side}", np.full(len(units), np.nan))
-                mean[members] = np.mean(known, axis=0)
+    of_attribute, of_dataset = same(attributes), same(datasets)
+    of_number = same([name.rpartition("_")[2] for name in datasets])
+    others = of_attribute & ~of_dataset
+    mean = mined(dimension, "svd", Options())
+    found = {
+        BASES[0]: held_out(core, of_dataset & ~np.eye(len(datasets), dtype=bool), mean),
+        BASES[1]: held_out(core, others, mean),
+        BASES[2]: held_out(core, others, around_the_mean(dimension)),
+    }
+    per_attribute = []
+    for name in dict.fromkeys(attributes):
+        members = np.asarray(attributes) == name
+        per_attribute.append(held_out(core, members & ~of_number & ~members[:, None], mean))
+    found[BASES[3]] = Shares(
+        *(_mean_of_known([vars(one)[field.name] for one in per_attribute]) for field in fields(Shares))
+    )
     return found
 
 
-def _directions(units: np.ndarray, dimension: int, centred: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first directions of outputs and inputs of the mean, or of what is left without it."""
-    mean = units.mean(axis=0)
-    if not centred:
-        left, _, right = np.linalg.svd(mean, full_matrices=False)
-        return left[:, :dimension], right[:dimension].T
-    rest = units - mean
-    sides = np.einsum("kpq,krq->pr", rest, rest), np.einsum("kpq,kpr->qr", rest, rest)
-    left, right = (np.linalg.eigh(side)[1][:, ::-1][:, :dimension] for side in sides)
-    return left, right
+def _mean_of_known(rows: Sequence[np.ndarray]) -> np.ndarray:
+    known = np.isfinite(rows)
+    counts = known.sum(axis=0)
+    return np.divide(np.nansum(rows, axis=0), counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
-def energy_summary(layers: Sequence[Mapping[str, np.ndarray]], attributes: Sequence[str]) -> dict[str, Any]:
-    """Return the mean over layers and adapters by basis and side: of all adapters and of each condition."""
-    summary: dict[str, Any] = {}
-    for name in layers[0]:
-        rows = np.mean([layer[name] for layer in layers], axis=0)
-        groups = {"all": np.ones(len(rows), bool)}
-        groups |= {one: np.asarray(attributes) == one for one in dict.fromkeys(attributes)}
-        summary[name] = {group: _mean(rows[chosen]) for group, chosen in groups.items()}
-    return summary
+def energy_summary(layers: Sequence[Mapping[str, Shares]], attributes: Sequence[str]) -> dict[str, Any]:
+    """Return the mean over layers and adapters by basis and side, of all adapters and of each condition.
+
+    "random": what a random basis holds, exact.
+    """
+    rows = {}
+    for side, chance in (("out", "out_chance"), ("inner", "inner_chance")):
+        for basis in BASES[:-1]:
+            rows[f"{basis}, {side}"] = np.mean([vars(layer[basis])[side] for layer in layers], axis=0)
+        rows[f"{BASES[-1]}, {side}"] = np.mean([vars(layer[BASES[1]])[chance] for layer in layers], axis=0)
+    groups = {"all": np.ones(len(attributes), bool)}
+    groups |= {name: np.asarray(attributes) == name for name in dict.fromkeys(attributes)}
+    return {name: {group: _mean(values[chosen]) for group, chosen in groups.items()} for name, values in rows.items()}
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -265,9 +252,9 @@ def variants(one: Member, others: Sequence[Member], rank: int) -> dict[str, dict
     rng = np.random.default_rng(0)
     for module, (outputs, inputs) in one.stored.shapes.items():
         own = _dense(one, module)
-        units = np.stack([_dense(other, module) for other in others])
-        mean = units.mean(axis=0)
-        left, right = _directions(units, rank, centred=False)
+        mean = np.mean([_dense(other, module) for other in others], axis=0)
+        left, _, right = np.linalg.svd(mean, full_matrices=False)
+        left, right = left[:, :rank], right[:rank].T
         random_left, random_right = haar_frame(outputs, rank, rng), haar_frame(inputs, rank, rng)
         updates = (
             mean,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from controlled_analysis import MEASURES, METRICS
+from controlled_analysis import BASES, MEASURES, METRICS
 
 from megasynth_attr.core.pages.figures import CHANCE, COLOURS, figure_style, new_figure, save_png
 from megasynth_attr.core.pages.words import markdown_table, short, signed_text
@@ -15,13 +15,6 @@ from megasynth_train.subspace.components import PARTS
 
 MEASURE_NAMES = {"out": "column spaces (outputs)", "inner": "row spaces (inputs)", "coherence": "coherence of dW"}
 GROUPS = ("six conditions", "four attributes")
-BASES = (
-    "same dataset, other seeds",
-    "same attribute, other datasets",
-    "the same, mean removed",
-    "other attributes",
-    "random",
-)
 
 
 def tables(results: Mapping[str, Any]) -> str:
@@ -86,7 +79,7 @@ def _energies(found: Mapping[str, Any]) -> str:
     groups = list(next(iter(found.values())))
     rows = [["basis from", "side", *groups]]
     for basis in BASES:
-        for side, text in (("out", "outputs"), ("in", "inputs")):
+        for side, text in (("out", "outputs"), ("inner", "inputs")):
             if values := found.get(f"{basis}, {side}"):
                 rows.append([basis, text, *(_four(values[group]) for group in groups)])
     return markdown_table(rows, aligned=False)
@@ -161,7 +154,7 @@ def _draw_energies(results: Mapping[str, Any]) -> Any:
     found = results["energies"]
     groups = [name for name in next(iter(found.values())) if name != "all"]
     figure = new_figure(7.2, 2.9, layout="constrained")
-    for axes, side, title in zip(figure.subplots(1, 2), ("out", "in"), ("outputs", "inputs"), strict=True):
+    for axes, side, title in zip(figure.subplots(1, 2), ("out", "inner"), ("outputs", "inputs"), strict=True):
         for index, basis in enumerate(BASES):
             if values := found.get(f"{basis}, {side}"):
                 colour, marker = (CHANCE, "_") if basis == "random" else (COLOURS[index], "osD^"[index])

@@ -45,7 +45,7 @@ def test_parts_that_share_nothing_are_exactly_zero_and_exact_overlaps_have_no_er
 
 def test_the_error_is_that_of_other_datasets():
     rng = np.random.default_rng(1)
-    runs = [variance_components(*planted(SHARES, rng, size=60)) for _ in range(25)]
+    runs = [variance_components(*planted(SHARES, rng, size=60)) for _ in range(15)]
     for part in ("attribute", "dataset"):
         spread = np.std([run.values[part] for run in runs], ddof=1)
         assert np.mean([run.errors[part] for run in runs]) == pytest.approx(spread, rel=0.5)
@@ -76,11 +76,12 @@ def test_p_values_of_datasets_without_an_effect_are_uniform_and_those_of_adapter
     rng = np.random.default_rng(4)
     shares = SHARES | {"attribute": 0.0, "dataset": 0.35}
     of_datasets, of_adapters = [], []
-    for _ in range(120):
+    for run in range(100):
         matrix, attributes, datasets, _ = planted(shares, rng, size=60)
         means, names = dataset_means(matrix, datasets)
         of_datasets.append(label_test(means, [name[0] for name in names], 100, rng).p_value)
-        of_adapters.append(label_test(matrix, attributes, 100, rng).p_value)
+        if run < 10:
+            of_adapters.append(label_test(matrix, attributes, 100, rng).p_value)
     assert np.mean(np.array(of_datasets) <= 0.1) == pytest.approx(0.1, abs=0.08)
     assert np.mean(of_datasets) == pytest.approx(0.5, abs=0.08)
     assert np.mean(np.array(of_adapters) <= 0.1) > 0.9  # seeds of a dataset stay together in its attribute
