@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from controlled_analysis import analyse, finished, functional_controls, statistics
-from controlled_figures import draw, tables
+from controlled_figures import draw, draw_scenes, tables
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
@@ -125,6 +125,7 @@ def main(words: list[str]) -> None:
     text = tables(results)
     replace_atomically(out / f"{name}.md", text.encode())
     draw(results, out, name)
+    draw_scenes(out / "data", out / "controlled_scenes.png")
     print(text)
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.ranges import Uniform
+from megasynth_train.data.batch import load_step
+from megasynth_train.data.device import prepare
+from megasynth_train.data.plan import Sampling
 from megasynth_train.data.scene import TrainingScene
 from megasynth_train.data.sources import open_sources
-from megasynth_train.evaluate.inputs import SceneInput, read_scene
-from megasynth_train.evaluate.options import EvaluateSettings
-from megasynth_train.evaluate.run import evaluate_scene
 from megasynth_train.subspace.basis import haar_frame
 from megasynth_train.subspace.components import dataset_means, variance_components
 from megasynth_train.subspace.core import Core, core_coordinates
@@ -26,13 +29,14 @@ from megasynth_train.subspace.peft_updates import StoredAdapter
 from megasynth_train.subspace.sharing import label_test, overlaps
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.cluster_manifest import read_manifest
+from megasynth_train.training.losses import losses
+from megasynth_train.training.normalisation import Target
 from megasynth_train.training.run_folder import ADAPTER, DONE
-from megasynth_train.training.settings import DataSettings, ModelSettings
+from megasynth_train.training.settings import DataSettings, LossSettings, ModelSettings
 from megasynth_train.vggt.model import VGGT
 
 ATTRIBUTES = ("texture", "geometry", "camera", "lighting")  # without the two controls
 MEASURES = ("out", "inner", "coherence")
-WIDTH_PX = 98  # of the network's input
 CONSTANTS = ("foreground", "brightness", "brightness of the foreground", "depth of the foreground")
 BASES = (
     "same dataset, other seeds",
@@ -41,7 +45,9 @@ BASES = (
     "other attributes",
     "random",
 )
-METRICS = ("AbsRel", "Chamfer", "AUC@30")
+METRICS = ("objective", "camera", "depth_regression")  # losses of training
+BATCHES = 6  # of every dataset on which losses are measured
+READING = DataSettings(width_px=98, validation_share=0, views=Uniform(1, 1), images_per_step=1)
 
 
 @dataclass(frozen=True)
@@ -203,25 +209,13 @@ def _mean(values: np.ndarray) -> float | None:
 def functional_controls(
     members: Sequence[Member], out: Path, checkpoint: str, per_condition: int, rank: int
 ) -> list[dict[str, Any]]:
-    """Return what adapters do to the model, without any tuning: one row per held-out adapter, scenes and variant.
+    """Return what adapters do to the losses, without any tuning: one row per held-out adapter, scenes and variant.
 
     Of each condition the first seed's adapters of the first ``per_condition`` datasets are held out. The others are
     those of the condition's other datasets, all seeds. The bases have ``rank`` dimensions per side and layer.
     """
-    model = base_model(ModelSettings(size="vggt-tiny", checkpoint=checkpoint), [])
-    settings = EvaluateSettings(views=4, width_px=WIDTH_PX, max_points=1000, threads=1)
-
-    def read(folder: Path) -> list[SceneInput]:
-        scenes: Sequence[TrainingScene] = open_sources(
-            DataSettings(sources=(str(folder),), validation_share=0, images_per_step=4)
-        ).train
-        return [read_scene(scene, settings, model.config) for scene in scenes]
-
-    def measured(scenes: Sequence[SceneInput]) -> list[list[float]]:
-        return [_metrics(evaluate_scene(model, scene, "cpu", settings).numbers) for scene in scenes]
-
-    new_scenes = read(out / "held_out" / "everything_00")
-    base_new = measured(new_scenes)
+    model = base_model(ModelSettings(size="vggt-tiny", checkpoint=checkpoint), []).eval()
+    new_scenes = _batches(out / "held_out" / "everything_00")
     rows: list[dict[str, Any]] = []
     chosen: dict[str, list[Member]] = {}
     for one in members:
@@ -229,43 +223,62 @@ def functional_controls(
         if one.seed == members[0].seed and len(taken) < per_condition:
             taken.append(one)
     for one in tqdm([one for taken in chosen.values() for one in taken], desc="controls", unit="adapter"):
-        others = [other for other in members if other.attribute == one.attribute and other.dataset != one.dataset]
-        if not others:
+        same_kind, another_kind = _others(one, members)
+        if not (same_kind and another_kind):
             continue
-        own_scenes = read(out / "data" / one.dataset)[:4]
-        base_own = measured(own_scenes)
-        for variant, updates in variants(one, others, rank).items():
-            with _Changed(model, updates):
-                for scenes, before, after in (
-                    ("everything", base_new, measured(new_scenes)),
-                    ("own", base_own, measured(own_scenes)),
-                ):
-                    row = {"dataset": one.dataset, "variant": variant, "scenes": scenes, "others": len(others)}
-                    rows.append(row | {"base": before, "adapted": after})
+        of_scenes = {"new": new_scenes, "own": _batches(out / "data" / one.dataset)}
+        base = {scenes: _losses(model, batches) for scenes, batches in of_scenes.items()}
+        for variant, updates in variants(one, same_kind, another_kind, rank).items():
+            with _changed(model, updates):
+                for scenes, batches in of_scenes.items():
+                    row = {"dataset": one.dataset, "variant": variant, "scenes": scenes, "others": len(same_kind)}
+                    rows.append(row | {"base": base[scenes], "adapted": _losses(model, batches)})
     return rows
 
 
-def variants(one: Member, others: Sequence[Member], rank: int) -> dict[str, dict[str, np.ndarray]]:
+def _others(one: Member, members: Sequence[Member]) -> tuple[list[Member], ...]:
+    """Return the adapters of the same condition's other datasets, and those of the next condition's, other numbers."""
+    names = sorted({member.attribute for member in members})
+    following = names[(names.index(one.attribute) + 1) % len(names)]
+    number = one.dataset.rpartition("_")[2]
+    elsewhere = [member for member in members if member.dataset.rpartition("_")[2] != number]
+    return tuple([member for member in elsewhere if member.attribute == kind] for kind in (one.attribute, following))
+
+
+def variants(
+    one: Member, same_kind: Sequence[Member], another_kind: Sequence[Member], rank: int
+) -> dict[str, dict[str, np.ndarray]]:
     """Return, by variant, module → dense update: of the held-out adapter and of what the others know of it."""
-    names = ("mean of the others", "held-out adapter", "projected", "mean + projected rest", "projected on random")
-    found: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
+    found: dict[str, dict[str, np.ndarray]] = {}
     rng = np.random.default_rng(0)
     for module, (outputs, inputs) in one.stored.shapes.items():
         own = _dense(one, module)
-        mean = np.mean([_dense(other, module) for other in others], axis=0)
-        left, _, right = np.linalg.svd(mean, full_matrices=False)
-        left, right = left[:, :rank], right[:rank].T
+        mean = _mean_update(same_kind, module)
+        left, right = _leading(mean, rank)
+        left_elsewhere, _ = _leading(_mean_update(another_kind, module), rank)
         random_left, random_right = haar_frame(outputs, rank, rng), haar_frame(inputs, rank, rng)
-        updates = (
-            mean,
-            own,
-            _projected(own, left, right),
-            mean + _projected(own - mean, left, right),
-            _projected(own, random_left, random_right),
-        )
-        for name, update in zip(names, updates, strict=True):
-            found[name][module] = update
+        updates = {
+            "the held-out adapter": own,
+            "mean of the others": mean,
+            "on the others' basis, both sides": _projected(own, left, right),
+            "on the others' basis, outputs": left @ (left.T @ own),
+            "on another condition's basis, outputs": left_elsewhere @ (left_elsewhere.T @ own),
+            "mean + rest on the others' basis": mean + _projected(own - mean, left, right),
+            "on a random basis, both sides": _projected(own, random_left, random_right),
+            "on a random basis, outputs": random_left @ (random_left.T @ own),
+        }
+        for name, update in updates.items():
+            found.setdefault(name, {})[module] = update
     return found
+
+
+def _mean_update(members: Sequence[Member], module: str) -> np.ndarray:
+    return np.asarray(np.mean([_dense(member, module) for member in members], axis=0))
+
+
+def _leading(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    left, _, right = np.linalg.svd(matrix, full_matrices=False)
+    return left[:, :rank], right[:rank].T
 
 
 def _projected(update: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -277,35 +290,40 @@ def _dense(one: Member, module: str) -> np.ndarray:
     return update.left @ update.right.T
 
 
-class _Changed:
-    """The model with updates added to its weights, for the time of a ``with``."""
-
-    def __init__(self, model: VGGT, updates: Mapping[str, np.ndarray]) -> None:
-        import torch
-
-        self._weights = {name: model.get_submodule(name).weight for name in updates}
-        self._before = {name: weight.detach().clone() for name, weight in self._weights.items()}
-        self._after = {
-            name: self._before[name] + torch.from_numpy(update.astype(np.float32)) for name, update in updates.items()
-        }
-
-    def _set(self, values: Mapping[str, Any]) -> None:
-        for name, weight in self._weights.items():
-            weight.data.copy_(values[name])
-
-    def __enter__(self) -> None:
-        self._set(self._after)
-
-    def __exit__(self, *exception: object) -> None:
-        self._set(self._before)
+@contextmanager
+def _changed(model: VGGT, updates: Mapping[str, np.ndarray]) -> Iterator[None]:
+    """Add the updates to the model's weights, for the time of a ``with``."""
+    weights = {name: model.get_submodule(name).weight.data for name in updates}
+    before = {name: weight.clone() for name, weight in weights.items()}
+    for name, weight in weights.items():
+        weight += torch.from_numpy(updates[name].astype(np.float32))
+    try:
+        yield
+    finally:
+        for name, weight in weights.items():
+            weight.copy_(before[name])
 
 
-def _metrics(numbers: Mapping[str, Mapping[str, Any]]) -> list[float]:
-    """Return METRICS of one scene."""
-    points = numbers["points"]
-    chamfer = (points["accuracy_mean"] + points["completeness_mean"]) / 2
-    auc = numbers["cameras"]["auc_30"]
-    return [numbers["depth"]["scale"]["abs_rel"], chamfer, np.nan if auc is None else auc]
+def _batches(folder: Path) -> list[Target]:
+    """Return the same batches of a dataset's scenes every time, without augmentation."""
+    settings = replace(READING, sources=(str(folder),), views=Uniform(2, 4), images_per_step=8, view_order="path")
+    sampling = Sampling(open_sources(settings).train, settings, seed=0, training=False)
+    return [prepare(load_step(sampling, step), "cpu", settings) for step in range(BATCHES)]
+
+
+@torch.inference_mode()
+def _losses(model: VGGT, batches: Sequence[Target]) -> list[float]:
+    """Return METRICS, means over the batches."""
+    rows = []
+    for batch in batches:
+        found = dict(losses(model(batch.images), batch, LossSettings(quantile=1)).items())
+        rows.append([float(found[name]) for name in METRICS])
+    return np.mean(rows, axis=0).tolist()
+
+
+def scenes_of(folder: Path) -> Sequence[TrainingScene]:
+    """Return the scenes of a dataset."""
+    return open_sources(replace(READING, sources=(str(folder),))).train
 
 
 def statistics(data: Path, conditions: Sequence[str]) -> dict[str, Any]:
@@ -315,8 +333,7 @@ def statistics(data: Path, conditions: Sequence[str]) -> dict[str, Any]:
         rows = []
         for folder in sorted(data.glob(f"{condition}_*")):
             frames = []
-            sources = DataSettings(sources=(str(folder),), validation_share=0, images_per_step=1)
-            for scene in open_sources(sources).train:
+            for scene in scenes_of(folder):
                 for frame in scene.read_views(range(scene.view_count)):
                     seen = frame.depth_z > 0
                     depth = frame.depth_z[seen].mean() if seen.any() else np.nan

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from controlled_analysis import BASES, MEASURES, METRICS
+from controlled_analysis import BASES, MEASURES, METRICS, scenes_of
 
 from megasynth_attr.core.pages.figures import CHANCE, COLOURS, figure_style, new_figure, save_png
 from megasynth_attr.core.pages.words import markdown_table, short, signed_text
 from megasynth_train.subspace.components import PARTS
 
+CONTRASTS = (
+    ("on the others' basis, outputs", "on another condition's basis, outputs"),
+    ("on the others' basis, outputs", "on a random basis, outputs"),
+    ("the held-out adapter", "on the others' basis, outputs"),
+)
 MEASURE_NAMES = {"out": "column spaces (outputs)", "inner": "row spaces (inputs)", "coherence": "coherence of dW"}
 GROUPS = ("six conditions", "four attributes")
 
@@ -32,7 +37,11 @@ def tables(results: Mapping[str, Any]) -> str:
     dimension = settings["dimension"]
     parts += [f"Energy of a held-out adapter inside {dimension}-dimensional bases:", _energies(results["energies"])]
     if "functional" in results:
-        parts += ["Change on scenes, without tuning ± standard error over held-out adapters:", _functional(results)]
+        parts += [
+            "Change of the losses without tuning ± standard error over held-out adapters. New: scenes in which "
+            "everything varies; own: those the held-out adapter was trained on.",
+            _functional(results),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -90,17 +99,42 @@ def changes(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], np.ndarr
     found: dict[tuple[str, str], list[Any]] = {}
     for row in rows:
         difference = np.array(row["adapted"], dtype=float) - np.array(row["base"], dtype=float)
-        found.setdefault((row["scenes"], row["variant"]), []).append(np.nanmean(difference, axis=0))
+        found.setdefault((row["scenes"], row["variant"]), []).append(difference)
     return {key: np.array(values) for key, values in found.items()}
 
 
 def _functional(results: Mapping[str, Any]) -> str:
     rows = [["scenes", "base model plus", *METRICS]]
-    for (scenes, variant), values in changes(results["functional"]).items():
-        error = values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.full(3, np.nan)
-        texts = [f"{signed_text(mean)} ± {std:.2g}" for mean, std in zip(values.mean(axis=0), error, strict=True)]
-        rows.append([scenes, variant, *texts])
+    found = changes(results["functional"])
+    for (scenes, variant), values in found.items():
+        rows.append([scenes, variant, *_with_errors(values)])
+    for one, other in CONTRASTS:
+        if ("own", one) in found:
+            rows.append(["own", f"{one} − {other}", *_with_errors(found["own", one] - found["own", other])])
     return markdown_table(rows, aligned=False)
+
+
+def _with_errors(values: np.ndarray) -> list[str]:
+    """Return mean ± standard error of each column."""
+    errors = values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.full(values.shape[1], np.nan)
+    return [f"{signed_text(mean)} ± {error:.2g}" for mean, error in zip(values.mean(axis=0), errors, strict=True)]
+
+
+def draw_scenes(data: Path, path: Path) -> None:
+    """Draw the first picture of four scenes of two datasets of every condition that ``data`` holds."""
+    conditions = list(dict.fromkeys(folder.name.rpartition("_")[0] for folder in sorted(data.glob("*_00"))))
+    with figure_style():
+        figure = new_figure(7.2, 0.85 * len(conditions), layout="constrained")
+        grid = figure.subplots(len(conditions), 8, squeeze=False)
+        for row, condition in zip(grid, conditions, strict=True):
+            scenes = [scene for index in (0, 1) for scene in scenes_of(data / f"{condition}_{index:02d}")[:4]]
+            for axes, scene in zip(row, scenes, strict=False):
+                axes.imshow(scene.read_views([0])[0].rgb)
+            for axes in row:
+                axes.set(xticks=[], yticks=[])
+                axes.set_frame_on(False)
+            row[0].set_ylabel(condition)
+        save_png(figure, path)
 
 
 def draw(results: Mapping[str, Any], out: Path, stem: str) -> None:
@@ -181,7 +215,7 @@ def _draw_functional(results: Mapping[str, Any]) -> Any:
                 axes.plot(values.mean(), place, "D", color=COLOURS[0], ms=5)
             axes.axvline(0, color=CHANCE, lw=0.8, ls="--")
             axes.set_yticks(range(len(names)), names if column == 0 else [""] * len(names))
-            axes.set_title(f"{METRICS[column]}, {'new scenes' if kind == 'everything' else 'its own scenes'}")
+            axes.set_title(f"{METRICS[column]}, {'new scenes' if kind == 'new' else 'its own scenes'}")
     for axes in grid[-1]:
         axes.set_xlabel("change against the base model")
     return figure
