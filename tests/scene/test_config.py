@@ -33,6 +33,22 @@ def test_the_papers_numbers():
         assert experiment.downstream is not None and experiment.downstream.content.dataset_count == 2
 
 
+def test_controlled_attributes_differ_in_their_scopes_alone_and_have_the_same_downstream_data():
+    names = "[texture,geometry,camera,lighting,nothing,everything]"
+    members = resolve(["preset=controlled_human", f"members={names}", "downstream="]).members
+    constants = [
+        ({name: dataclasses.replace(factor, scope="") for name, factor in member.factors.items()}, member.render)
+        for member in members
+    ]
+    assert all(of_member == constants[0] for of_member in constants)
+    varies = [{name for name, factor in member.factors.items() if factor.scope == "scene"} for member in members]
+    assert varies == [{"texture"}, {"geometry"}, {"camera"}, {"lighting"}, set(), set(members[0].factors)]
+    pair = [resolve([f"preset={name}"]) for name in ("paper_human", "controlled_human")]
+    fingerprints = [experiment.downstream.fingerprint() for experiment in pair]
+    assert fingerprints[0] == fingerprints[1]
+    assert pair[0].sections == pair[1].sections
+
+
 def test_precedence_defaults_preset_file_words(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("frames: 7\nseed: 3\ncamera: {fov_x_deg: [50, 60]}\n")
