@@ -147,10 +147,9 @@ class Origin:
             return
         make = self._maker(method, member)
         modules = tqdm(self.cluster.modules, desc=method, unit="layer", disable=not progress)
+        base_sha256 = str(self.bases.whole.base.get("weights_sha256", ""))
         with working_folder(out / TMP, "control") as folder:
-            write_updates(
-                folder, {module: make(module) for module in modules}, str(self.bases.whole.base["weights_sha256"])
-            )
+            write_updates(folder, {module: make(module) for module in modules}, base_sha256)
             yield str(folder)
 
     def _maker(self, method: str, member: str) -> Callable[[str], Update]:
