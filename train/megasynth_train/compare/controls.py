@@ -46,8 +46,7 @@ from megasynth_train.subspace.mining import updates_by_attribute
 from megasynth_train.subspace.peft_updates import StoredAdapter
 from megasynth_train.subspace.settings import MiningSettings
 from megasynth_train.subspace.spectrum import FrameBank
-from megasynth_train.subspace.updates import Cluster, open_cluster
-from megasynth_train.training.cluster_manifest import ADAPTER
+from megasynth_train.subspace.updates import ADAPTER, Cluster, open_cluster
 from megasynth_train.vggt.weight_files import write_tensors
 
 TIES_DENSITY = 0.2  # share of the entries of each update that is kept, as in the TIES paper
@@ -165,16 +164,16 @@ class Origin:
         def made(module: str) -> Update:
             updates = self.cluster.updates(module)
             own = updates[member]
+            if not part:
+                return own
             mean = mean_update([updates[name] for name in others])
-            if part in ("", "mean"):
-                return mean if part else own
+            if part == "mean":
+                return mean
             sides = self.basis_without(member)[module]
             if part.startswith("random"):
                 rng = np.random.default_rng([*member.encode(), *module.encode()])
-                sides = (
-                    haar_frame(len(sides[0]), sides[0].shape[1], rng),
-                    haar_frame(len(sides[1]), sides[1].shape[1], rng),
-                )
+                first, second = (haar_frame(len(side), side.shape[1], rng) for side in sides)
+                sides = first, second
             if not part.endswith("mean"):
                 return projected(own, sides)
             rest = projected(Update(np.hstack([own.left, -mean.left]), np.hstack([own.right, mean.right])), sides)

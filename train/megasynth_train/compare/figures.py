@@ -121,7 +121,7 @@ def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style
     points = []
     for row in table.rows:
         value, style = row.metrics[metric.key], styles[row.method]
-        if (mean := value.mean) is None:
+        if (mean := value.mean) is None or style is UNTRAINED:
             continue
         if not row.total:
             plot.axhline(mean, color=style.colour, lw=1.2, ls="--", label=f"{style.family} ({row.method})")

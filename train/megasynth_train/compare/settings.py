@@ -85,7 +85,7 @@ class CompareSettings(TrainSettings):
         "base, full, heads, heads-matched, lora-16 (also rslora, dora, pissa, adalora, lora_xs), subspace, "
         "subspace-block, random, only-texture+geometry, without-texture, random-without-texture, names in define; "
         "paper: the paper's whole list; controls: base and models that are not trained (mean, mean-texture, "
-        "merge-ties, held-out, held-out-projected and others: docs/downstream.md)",
+        "merge-ties, held-out, held-out-projected and others: docs/subspaces.md)",
     )
     define: dict[str, Any] = setting(
         {},

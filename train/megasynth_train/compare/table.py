@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from megasynth_attr.core.pages.words import count_text, number_text, signed_text, spread_text
 from megasynth_train.compare.collect import Results
-from megasynth_train.compare.methods import BASE, MEAN, TIES
+from megasynth_train.compare.methods import BASE, HELD_OUT, MEAN, TIES
 from megasynth_train.compare.prepare import PARTS
 from megasynth_train.compare.statistics import (
     DRAWS,
@@ -73,8 +73,9 @@ class Table:
         return next(row for row in self.rows if row.method == method)
 
     def ranked(self, metric: Metric) -> list[str]:
-        """Return the methods from best to worst mean; those without one are left out."""
-        means = {row.method: mean for row in self.rows if (mean := row.metrics[metric.key].mean) is not None}
+        """Return the methods from best to worst mean; without those that have none or leave out an adapter."""
+        rows = [row for row in self.rows if row.method not in HELD_OUT]
+        means = {row.method: mean for row in rows if (mean := row.metrics[metric.key].mean) is not None}
         return ranking(metric, means)
 
     @property
