@@ -32,7 +32,7 @@ QUESTIONS = (
     ("held-out-projected", "held-out-random", "does the mined basis keep more of it than a random one of equal size?"),
     ("held-out-mean", "held-out", "does the mean of the others do as much as the adapter itself?"),
     ("held-out-projected-mean", "held-out-mean", "does the mined basis add anything to the mean of the others?"),
-    ("held-out-random-mean", "held-out-mean", "does a random basis of equal size add as much?"),
+    ("held-out-random-mean", "held-out-mean", "does a random basis of equal size add anything to it?"),
     ("held-out-whole", "held-out", "what do its changes outside the mined layers add?"),
     (MEAN, BASE, "does the mean of all adapters help?"),
     (TIES, MEAN, "does merging by signs beat the mean?"),

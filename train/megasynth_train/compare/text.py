@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from megasynth_attr.core.pages.words import count_text, markdown_table, number_text, signed_text, spread_text
 from megasynth_train.compare.collect import Results
+from megasynth_train.compare.methods import HELD_OUT
 from megasynth_train.compare.statistics import METRICS, Difference, difference
 from megasynth_train.compare.table import MethodRow, Table, cells, header, interval_words, meaning, over_scenes
 from megasynth_train.compare.tuning import Trial, rates_table
@@ -18,7 +19,8 @@ CONTROLS_TEXT = (
 )
 RATES_TEXT = (
     "Mean distance to the true surface on validation scenes, which are training scenes held out from the trials; every "
-    "rate with one seed and the full number of steps. The lowest is used for all seeds. Test scenes were not looked at."
+    "rate with one seed and the full number of steps. The rate with the lowest one is used for all seeds. Test "
+    "scenes were not looked at."
 )
 Trials = Mapping[str, tuple[Trial, ...]]
 
@@ -49,7 +51,7 @@ def lead(results: Results, table: Table) -> str:
 
 def caveat(results: Results, table: Table, test_scenes: int, notes: Mapping[str, str], *, tuned: bool = False) -> str:
     """Return what the numbers do not show; ``notes``: what is particular about a method; ``tuned``: learning rates."""
-    most = max((row.runs for row in table.rows), default=0)
+    most = max((row.runs for row in table.rows if row.method not in HELD_OUT), default=0)
     parts = ["One seed only: there is no spread, and no ranking can be claimed."]
     if most > 1:
         parts = [f"The {most} seeds differ in data order, initial values and, where there are any, random bases."]
