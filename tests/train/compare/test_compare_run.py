@@ -77,7 +77,8 @@ def test_every_run_is_trained_measured_and_in_the_tables(whole: Comparison) -> N
         assert row["metrics"]["abs_rel"] == pytest.approx(measured["average"]["depth"]["median"]["abs_rel"]["mean"])
         assert (row["seconds"] is None) == (row["seed"] is None) == (row["objective"] is None)
     assert found["common_scenes"] == ["texture_01/000000", "texture_01/000001"] and not found["missing"]
-    assert len(found["differences"]) == 2 * 5 and found["reference"] == "base"
+    assert len(found["differences"]) == len(found["intervals"]) == 2 * 5 and found["reference"] == "base"
+    assert {(one["replicates"], one["scenes"], one["comparisons"]) for one in found["intervals"]} == {(2, 2, 10)}
     assert not same(weights(out, "lora-2", 0), weights(out, "lora-2", 1))
 
 
@@ -96,7 +97,7 @@ def test_the_report_links_what_exists(whole: Comparison) -> None:
     assert all((out / name).is_file() for name in named)
     assert "| lora-2 |" in (out / "comparison.md").read_text()
     assert sorted(p.name for p in (out / "pictures").iterdir()) == [
-        "abs_rel.png", "accuracy.png", "curves.png", "methods.png",
+        "abs_rel.png", "accuracy.png", "curves.png", "intervals.png", "methods.png",
     ]  # fmt: skip
 
 
@@ -163,7 +164,7 @@ def test_a_failing_method_is_named_and_the_others_are_there(
     line = words(experiment, out, *given, "steps=4", "optim.max_bad_steps=0")
     assert run_main(program.main, line) == ExitCode.SCENES_FAILED
     printed = capsys.readouterr()
-    assert "1 of 2 runs failed: wild, seed 0: ConfigError" in printed.err and "not finite" in printed.err
+    assert "1 of 2 runs failed: wild, seed 0: Diverged" in printed.err and "not finite" in printed.err
     found = record(out)
     assert [row["method"] for row in found["rows"]] == ["heads"]
     assert found["missing"][0]["method"] == "wild" and "not finite" in found["missing"][0]["reason"]

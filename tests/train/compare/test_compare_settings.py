@@ -11,8 +11,8 @@ import yaml
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.resources import resource_dir
-from megasynth_train.compare.methods import builtin, expand, frame_of
-from megasynth_train.compare.settings import CompareSettings, training_of
+from megasynth_train.compare.methods import HELD_OUT, builtin, expand, frame_of
+from megasynth_train.compare.settings import CompareSettings, training_of, trial_settings
 
 ATTRIBUTES = ("texture", "geometry", "lighting")
 NEEDED = ("data=a", "test=b", "out=c")
@@ -31,6 +31,34 @@ def test_paper_is_a_list_with_every_baseline_and_control() -> None:
     without = expand(["paper"], (), 64)
     assert not any(map(frame_of, without)) and "heads-matched" not in without and "lora_xs-64" in without
     assert not [name for name in expand(["paper"], ("texture",), 16) if name.startswith("without")]
+
+
+def test_controls_are_what_is_not_trained() -> None:
+    given = settings("methods=[controls,lora]", "basis=b")
+    assert given.uses_basis()
+    methods = given.resolve(ATTRIBUTES, 48)
+    untrained = [method.name for method in methods if method.adapter is None]
+    assert untrained[:6] == ["base", "mean", "mean-texture", "mean-geometry", "mean-lighting", "merge-ties"]
+    assert untrained[6:] == list(HELD_OUT) and [method.name for method in methods if method.adapter] == ["lora"]
+    assert not settings("methods=[mean]", "define.mean.like=lora").uses_basis()  # a name may be used for something else
+    with pytest.raises(ConfigError, match="methods=mean needs a basis"):
+        settings("methods=[controls]").resolve()
+    with pytest.raises(ConfigError, match=r"define.held-out: held-out is not trained"):
+        settings("methods=[held-out]", "define.held-out.lr=1").resolve(ATTRIBUTES)
+
+
+def test_a_trial_trains_as_the_runs_do_and_measures_scenes_that_it_holds_out() -> None:
+    given = settings(
+        "methods=[lora]", "tune.lr=[1e-3]", "tune.share=0.3", "test.protocol=thuman", "data.validation_share=0"
+    )
+    training, measure = trial_settings(given, given.resolve()[0], 1e-3, 0, "", "there")
+    final = training_of(given, given.resolve()[0], 0, "", "there")
+    assert (training.optim.lr, training.data.validation_share, final.data.validation_share) == (1e-3, 0.3, 0)
+    assert training.optim.steps == final.optim.steps and training.adapter == final.adapter
+    assert (measure.data, measure.split, measure.validation_share) == (("a",), "validation", 0.3)
+    assert measure.protocol == "none" and measure.views == 8  # as the protocol measures, on scenes it does not choose
+    held_out = settings("methods=[lora]", "tune.lr=[1e-3]", "data.validation_share=0.2")
+    assert trial_settings(held_out, held_out.resolve()[0], 1e-3, 0, "", "")[0].data.validation_share == 0.2
 
 
 @pytest.mark.parametrize(
@@ -66,6 +94,9 @@ def test_a_name_says_mode_attributes_and_basis(name: str, keys: dict[str, object
         ("only-textur", ATTRIBUTES, "no attribute 'textur'.*did you mean texture"),
         ("without-texture+geometry+lighting", ATTRIBUTES, "leaves out every attribute"),
         ("subspace", (), "give basis="),
+        ("held-out", (), "give basis="),
+        ("mean-textur", ATTRIBUTES, "no attribute 'textur'.*did you mean texture"),
+        ("held-out-project", ATTRIBUTES, "did you mean held-out-projected"),
         ("heads-matched", (), "give basis="),
         ("mine", (), "define.mine.adapter.mode"),
     ],
@@ -124,6 +155,9 @@ def test_a_basis_reaches_the_methods_that_need_one() -> None:
         (["shard=3/2"], "write i/n"),
         (["test.view_ids=[0,0]"], "names a view twice"),
         (["test.split=validation", "test.validation_share=0.3"], "they must be equal"),
+        (["tune.lr=[1e-3,1e-3]"], "different rates"),
+        (["tune.lr=[0]"], "above 0"),
+        (["held_out=0"], "held_out=0"),
         (["define.lora=3"], "give keys"),
         (["define.lora.rate=3"], "unknown key define.lora.rate"),
         (["define.lora.adapter=3"], "this is a section"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics as standard
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from megasynth_train.compare.statistics import METRICS, difference, ranking, spread
+from megasynth_train.compare.statistics import METRICS, Paired, bootstrap, difference, intervals, ranking, spread
 
 ACC, NC = METRICS[0], METRICS[2]
 numbers = st.lists(st.floats(-10, 10).map(lambda x: round(x, 6)), min_size=2, max_size=8)
@@ -81,3 +82,67 @@ def test_equal_runs_are_not_told_apart() -> None:
 def test_ranking_keeps_the_order_of_equals() -> None:
     assert ranking(ACC, {"a": 2.0, "b": 1.0, "c": 1.0}) == ["b", "c", "a"]
     assert ranking(NC, {"a": 2.0, "b": 1.0, "c": 2.0}) == ["a", "c", "b"]
+
+
+def test_with_one_seed_the_interval_is_that_of_all_draws_of_scenes() -> None:
+    scenes = np.array([[0.3, -0.1, 0.7, 1.5]])
+    count = scenes.size
+    means = np.array([np.mean(draw) for draw in itertools.product(scenes[0], repeat=count)])  # every draw there is
+    student = stats.ttest_1samp(scenes[0], 0).confidence_interval(0.95)
+    stretch = (student.high - student.low) / 2 / (stats.norm.ppf(0.975) * means.std())
+    found = bootstrap(scenes)
+    assert found is not None
+    expected = scenes.mean() + stretch * (np.quantile(means, [0.025, 0.975]) - scenes.mean())
+    assert found[:2] == pytest.approx(expected, rel=0.06) and found[:2] == found[2:]
+    assert bootstrap(scenes.T) == pytest.approx(found, rel=0.06)  # one scene, four seeds: the same the other way round
+    assert bootstrap(np.ones((1, 1))) is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "spreads"),
+    [((1, 20), (0.0, 1.0, 0.0)), ((3, 10), (1.0, 0.2, 0.2)), ((3, 10), (0.2, 1.0, 0.5)), ((4, 12), (0.0, 0.0, 1.0))],
+)
+def test_the_bootstrap_holds_the_truth_as_often_as_it_says(
+    shape: tuple[int, int], spreads: tuple[float, float, float]
+) -> None:
+    rng, (seeds, scenes), (of_seed, of_scene, noise) = np.random.default_rng(8), shape, spreads
+    held = 0
+    for _ in range(200):
+        deltas = of_seed * rng.normal(size=(seeds, 1)) + of_scene * rng.normal(size=(1, scenes))
+        found = bootstrap(deltas + noise * rng.normal(size=shape))
+        assert found is not None
+        held += found[0] <= 0 <= found[1]
+    assert held >= 0.89 * 200  # 95 % and three standard errors; it may be cautious, never bold
+
+
+def paired(shift: float, seeds: int, scenes: int, keys: str = "seeds") -> Paired:
+    rng = np.random.default_rng(seeds * scenes)
+    names = {"seeds": list(range(seeds)), "adapters": [f"a_{n}" for n in range(seeds)]}[keys]
+    values = {name: (shift + 0.1 * rng.normal(size=scenes)).tolist() for name in names}
+    return Paired(ACC, "a", "b", values, {None: [0.0] * scenes})
+
+
+def test_many_comparisons_make_intervals_wider_and_decide() -> None:
+    alone = intervals([paired(-0.12, 4, 12)])[0]
+    many = intervals([paired(-0.12, 4, 12)] * 50)
+    assert (alone.verdict, alone.comparisons, many[0].comparisons) == ("better", 1, 50)
+    assert (alone.low, alone.high) == (many[0].low, many[0].high) == (alone.corrected_low, alone.corrected_high)
+    assert len({(one.corrected_low, one.corrected_high) for one in many}) == 1  # the same draws for all
+    low, high = many[0].corrected_low, many[0].corrected_high
+    assert low is not None and high is not None and alone.low is not None and alone.high is not None
+    assert low < alone.low < alone.high < high
+    for side, other in ((low, alone.low), (high, alone.high)):  # by Student's t with the same degrees of freedom
+        assert (side - alone.mean) / (other - alone.mean) == pytest.approx(
+            (low - alone.mean) / (alone.low - alone.mean)
+        )
+
+
+def test_one_seed_one_adapter_or_one_scene_decides_nothing() -> None:
+    verdicts = [
+        intervals([one])[0].verdict
+        for one in (paired(-1, 1, 9), paired(-1, 1, 9, "adapters"), paired(-1, 1, 1), paired(-1, 3, 9), paired(1, 3, 9))
+    ]
+    assert verdicts == ["one seed", "one adapter", "one scene", "better", "worse"]
+    base = intervals([Paired(ACC, "mean", "base", {None: [1.0, 1.2, 1.1]}, {None: [0.0, 0.1, 0.0]})])[0]
+    assert base.verdict == "worse" and base.replicates == 1  # neither is trained: there are no seeds to draw
+    assert not intervals([Paired(ACC, "a", "b", {0: [1.0]}, {1: [1.0]})])

@@ -59,11 +59,11 @@ def plan_text(prepared: Prepared) -> str:
     count = 0
     for method in prepared.methods:
         parts = prepared.sizes[method.name].parameters
-        runs = len(settings.seeds) if method.adapter is not None else 0
+        runs = len(settings.seeds) + len(settings.tune.lr) if method.adapter is not None else 0
         one_flops, one_s = _run_cost(prepared, method) if runs else (0.0, 0.0)
         flops, hours, count = flops + runs * one_flops, hours + runs * one_s / 3600, count + runs
         cost = (f"{one_flops / 1e15:.3g}", f"{one_s / 3600:.2g}") if runs else ("", "")
-        rate = f"{method.optim.lr:g}" if runs else ""
+        rate = ("tuned" if settings.tune.lr else f"{method.optim.lr:g}") if runs else ""
         shown = [number_text(parts[part]) for part in PARTS]
         rows.append((method.name, *shown, number_text(sum(parts.values())), rate, str(runs), *cost))
     steps = settings.optim.steps

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import read_json, sha256_of
+from megasynth_attr.core.files import json_bytes, read_json, sha256_of
+from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.adapters.storage import RECORD
-from megasynth_train.compare.manifest import EVALUATION, TEST_DATA, Run, runs_of
+from megasynth_train.compare.manifest import CONTROL, EVALUATION, TEST_DATA, Run, runs_of
 from megasynth_train.compare.prepare import by_part
-from megasynth_train.compare.statistics import METRICS
+from megasynth_train.compare.statistics import METRICS, Replicate
 from megasynth_train.evaluate.results import FORMAT as EVALUATION_FORMAT
 from megasynth_train.training.metrics import FILE as METRICS_FILE
 from megasynth_train.training.metrics import read_metrics
 from megasynth_train.training.run_folder import BASE_MODEL, read_done
 
 RESULTS, PAGE = "results.json", "index.html"
+CONTROL_FILE, CONTROL_FORMAT = "control.json", "megasynth-attr control 1"
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,18 @@ class Results:
         everything = set().union(*(row.scenes for row in self.rows))
         return tuple(row for row in self.rows if set(row.scenes) != everything)
 
-    def values(self, method: str, metric: str) -> dict[int | None, float]:
+    def values(self, method: str, metric: str) -> dict[Replicate, float]:
         """Return a method's mean over the common scenes, by seed; a seed that lacks a value is left out."""
-        found: dict[int | None, float] = {}
-        for row in self.rows:
+        return {key: sum(numbers) / len(numbers) for key, numbers in self.scores(method, metric).items()}
+
+    def scores(self, method: str, metric: str) -> dict[Replicate, list[float]]:
+        """Return a method's numbers of the common scenes, by seed; a seed that lacks one is left out."""
+        found: dict[Replicate, list[float]] = {}
+        for row in self.of(method):
             numbers = [row.scenes[scene][metric] for scene in self.scenes]
             known = [number for number in numbers if number is not None]
-            if row.method == method and known and len(known) == len(numbers):
-                found[row.seed] = sum(known) / len(known)
+            if known and len(known) == len(numbers):
+                found[row.replicate] = known
         return found
 
     def of(self, method: str) -> tuple[Row, ...]:
@@ -99,7 +105,7 @@ def collect(
                 continue
         except DatasetError as error:
             reason = str(error)
-        missing.append(Missing(run.method, run.seed, reason or "not finished"))
+        missing.append(Missing(run.method, run.seed, reason or "not finished", member=run.member))
     return Results(tuple(rows), tuple(missing), alignment)
 
 
@@ -120,12 +126,35 @@ def current_evaluation(
     if measured != asked or record["data"]["fingerprint"] != identity[TEST_DATA]:
         return None
     model = record["model"]
-    if run.seed is None:
+    if CONTROL in manifest["methods"][run.method]:
+        is_of_run = model["adapter_record_sha256"] == evaluated_adapter(
+            folder, manifest["methods"][run.method], evaluation
+        )
+    elif run.seed is None:
         is_of_run = not model["adapter"] and model["weights_sha256"] == identity[BASE_MODEL]
     else:
         done = read_done(folder)
         is_of_run = done is not None and model["adapter_record_sha256"] == sha256_of(folder / done["result"] / RECORD)
     return record if is_of_run else None
+
+
+def evaluated_adapter(folder: Path, method: Mapping[str, Any], evaluation: str) -> str:
+    """Return the hash of the adapter of a control that was measured in ``folder``, "" if it was made of others.
+
+    The adapter itself is not kept: ``keep_evaluated`` writes down what it was made of.
+    """
+    file = folder / CONTROL_FILE
+    record = read_json(file, CONTROL_FORMAT) if file.is_file() else {}
+    return str(record["evaluated"].get(evaluation, "")) if record.get("method") == method else ""
+
+
+def keep_evaluated(folder: Path, method: Mapping[str, Any], evaluation: str, sha256: str) -> None:
+    """Write down that the adapter of a control with this hash was measured."""
+    file = folder / CONTROL_FILE
+    record = read_json(file, CONTROL_FORMAT) if file.is_file() else {}
+    before = record["evaluated"] if record.get("method") == method else {}
+    record = {"format": CONTROL_FORMAT, "method": dict(method), "evaluated": before | {evaluation: sha256}}
+    replace_atomically(file, json_bytes(record))
 
 
 def learning_curve(folder: Path) -> list[tuple[int, float]]:
@@ -149,6 +178,7 @@ def _row(out: Path, run: Run, record: Mapping[str, Any], alignment: str, evaluat
     return Row(
         method=run.method,
         seed=run.seed,
+        member=run.member,
         parameters=by_part((part["part"], part["parameters"]) for part in parts),
         seconds=sum(line["seconds"] for line in lines) if lines else None,
         objective=done["objective"] if done else None,

@@ -12,11 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.pages.figures import COLOURS, MUTED, PAPER, few_ticks, figure_style, new_figure, save_png
+from megasynth_attr.core.pages.figures import (
+    CHANCE,
+    COLOURS,
+    DASHED,
+    INK,
+    MUTED,
+    PAPER,
+    few_ticks,
+    figure_style,
+    new_figure,
+    save_png,
+)
 from megasynth_train.compare.collect import Results
+from megasynth_train.compare.manifest import CONTROL
 from megasynth_train.compare.methods import MINED, RANDOM
-from megasynth_train.compare.statistics import METRICS, Metric
-from megasynth_train.compare.table import Table
+from megasynth_train.compare.statistics import METRICS, Interval, Metric
+from megasynth_train.compare.table import Table, named_pair
 
 WIDTH_INCHES = 5.2
 LABEL_OFFSETS = (
@@ -39,6 +51,7 @@ class Style:
 
 
 BASE_MODEL, ALL_WEIGHTS = Style("base model", MUTED, "s"), Style("all weights", "#000000", "D")
+UNTRAINED = Style("not trained", COLOURS[4], "P")
 HEADS_ONLY, LOW_RANK = Style("heads only", COLOURS[5], "v"), Style("low rank", COLOURS[2], "^")
 BASES = {MINED: Style("mined basis", COLOURS[0], "o"), RANDOM: Style("random basis", COLOURS[1], "X")}
 _LINES = ("-", "--", ":", "-.")
@@ -48,7 +61,7 @@ Curves = Mapping[str, Sequence[Sequence[tuple[int, float]]]]  # method → one c
 def style_of(method: Mapping[str, Any]) -> Style:
     """Return the style of a method, given as compare.json defines it."""
     if method["adapter"] is None:
-        return BASE_MODEL
+        return UNTRAINED if CONTROL in method else BASE_MODEL
     if method["basis"]:
         return BASES[method["basis"]]
     return {"full": ALL_WEIGHTS, "heads": HEADS_ONLY}.get(method["adapter"]["mode"], LOW_RANK)
@@ -78,6 +91,29 @@ def save_dots(path: Path, results: Results, table: Table, styles: Mapping[str, S
 
 
 @figure_style()
+def save_intervals(path: Path, found: Sequence[Interval], metrics: Sequence[Metric]) -> None:
+    """Write the picture of differences over seeds and scenes: a panel per metric, a row per difference."""
+    one_reference = len({one.reference for one in found}) == 1
+    names = {one: one.method if one_reference else named_pair(one) for one in found}
+    rows = list(dict.fromkeys(names.values()))
+    figure = new_figure(WIDTH_INCHES, len(metrics) * (len(rows) * 0.2 + 0.62) + 0.1, layout="constrained")
+    for metric, plot in zip(metrics, figure.subplots(len(metrics), 1, squeeze=False)[:, 0], strict=True):
+        for one in (one for one in found if one.metric == metric.key):
+            y = rows.index(names[one])
+            if one.corrected_low is not None:
+                plot.plot([one.corrected_low, one.corrected_high], [y, y], color=COLOURS[0], lw=1)
+                plot.plot([one.low, one.high], [y, y], color=COLOURS[0], lw=3, solid_capstyle="butt")
+            plot.plot(one.mean, y, "o", color=INK, ms=4)
+        plot.axvline(0, color=CHANCE, lw=1, ls=DASHED)
+        plot.set_yticks(range(len(rows)), rows)
+        plot.set_ylim(len(rows) - 0.4, -0.6)
+        direction = "right" if metric.higher_is_better else "left"
+        plot.set_title(f"{metric.heading}   better to the {direction}", loc="left")
+        plot.grid(False, axis="y")
+    save_png(figure, path)
+
+
+@figure_style()
 def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style], metric: Metric) -> None:
     """Write a metric's mean ± standard deviation against trained parameters; the base model as a line."""
     figure = new_figure(WIDTH_INCHES, 3.9, layout="constrained")
@@ -85,7 +121,7 @@ def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style
     points = []
     for row in table.rows:
         value, style = row.metrics[metric.key], styles[row.method]
-        if (mean := value.mean) is None:
+        if (mean := value.mean) is None or style is UNTRAINED:
             continue
         if not row.total:
             plot.axhline(mean, color=style.colour, lw=1.2, ls="--", label=f"{style.family} ({row.method})")

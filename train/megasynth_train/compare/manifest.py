@@ -7,17 +7,20 @@ of a method that has begun, may not change.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import identity_of
+from megasynth_attr.core.pages.words import listed
 from megasynth_attr.core.run_folder import Kind, flat, is_free, require_same, share
 from megasynth_train.adapters.subspace.opening import check_model
-from megasynth_train.compare.methods import Method
+from megasynth_train.compare.methods import Method, is_control
 from megasynth_train.compare.prepare import Prepared
-from megasynth_train.compare.settings import CompareSettings, across_of, evaluation_of
+from megasynth_train.compare.settings import TUNING, CompareSettings, across_of, evaluation_of, tuning_data
+from megasynth_train.compare.statistics import Replicate
 from megasynth_train.data.sources import open_sources
 from megasynth_train.evaluate.inputs import select_scenes
 from megasynth_train.evaluate.options import MeasureSettings
@@ -27,6 +30,7 @@ from megasynth_train.training.run_folder import BASE_MODEL, DEFAULTS, TRAINING_D
 from megasynth_train.vggt.checkpoint import weights_hash
 
 MANIFEST, RUNS, EVALUATION, ACROSS = "compare.json", "runs", "evaluation", "across"
+CONTROL = "control"  # in a method's record: what a control is made of
 TEST_DATA = "the content of test.data (SHA-256)"
 FORMAT = "megasynth-attr comparison manifest 1"
 COMPARISON = Kind(
@@ -43,19 +47,30 @@ _COMMON = ("model", "data", "loss", "run")
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a comparison; the base model, which is not trained, has a single run with seed None."""
+    """One run of a comparison. What is not trained has seed None; ``member`` is the adapter that a control leaves out,
+    "" for the base model and all others."""
 
     method: str
     seed: int | None
+    member: str = field(default="", kw_only=True, metadata={"added": True, "younger": True})
+
+    @property
+    def replicate(self) -> Replicate:
+        """Return what tells this run from the others of its method: the seed, or the adapter that is left out."""
+        return self.member or self.seed
 
     @property
     def name(self) -> str:
         """Return the run's name for messages."""
+        if self.member:
+            return f"{self.method}, {self.member}"
         return self.method if self.seed is None else f"{self.method}, seed {self.seed}"
 
     def folder(self, out: Path) -> Path:
         """Return the run's folder inside ``out``, the comparison's."""
         folder = out / RUNS / self.method
+        if self.member:
+            return folder / self.member
         return folder if self.seed is None else folder / f"seed_{self.seed}"
 
 
@@ -70,9 +85,11 @@ def open_manifest(out: Path, prepared: Prepared) -> dict[str, Any]:
 
 
 def runs_of(name: str, manifest: Mapping[str, Any]) -> list[Run]:
-    """Return the runs of a method: one per seed, or one in all if it is not trained."""
-    trained = manifest["methods"][name]["adapter"] is not None
-    return [Run(name, seed) for seed in (manifest["seeds"] if trained else [None])]
+    """Return the runs of a method: one per seed, or, if it is not trained, one per adapter left out or one in all."""
+    record = manifest["methods"][name]
+    if record["adapter"] is not None:
+        return [Run(name, seed) for seed in manifest["seeds"]]
+    return [Run(name, None, member=member) for member in record.get(CONTROL, {}).get("left_out") or [""]]
 
 
 def notes_of(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -100,12 +117,15 @@ def _fresh(prepared: Prepared) -> dict[str, Any]:
     identity[TRAINING_DATA] = training.fingerprint
     identity[TEST_DATA] = test.fingerprint
     identity[BASE_MODEL] = base_sha256
+    if settings.tune.lr:
+        identity |= flat({"tune": to_plain(settings.tune)})
+        _check_validation(settings, {scene.folder for scene in test.scenes})
     across = _across(settings, seen) if settings.across.data else {}
     return {
         "format": FORMAT,
         **across,
         "identity": identity,
-        "methods": {one.name: _method_record(one, prepared.sizes[one.name].basis_sha256) for one in prepared.methods},
+        "methods": {one.name: _method_record(one, prepared) for one in prepared.methods},
         "order": [method.name for method in prepared.methods],
         "notes": prepared.notes,
         "seeds": list(settings.seeds),
@@ -144,14 +164,30 @@ def across_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _method_record(method: Method, basis_sha256: str) -> dict[str, Any]:
+def _check_validation(settings: CompareSettings, tested: set[Path]) -> None:
+    """Raise ConfigError if learning rates cannot be chosen by scenes that are not tested."""
+    try:
+        validation = open_sources(tuning_data(settings)).validation
+    except ConfigError as error:
+        raise ConfigError(f"tune.share={settings.tune.share:g}: {error}") from None
+    if shared := [scene.name for scene in validation if scene.folder in tested]:
+        raise ConfigError(
+            f"tune.lr= chooses learning rates by validation scenes of data=, and {len(shared)} of them are test "
+            f"scenes ({listed(shared)}): choose other test data with test="
+        )
+
+
+def _method_record(method: Method, prepared: Prepared) -> dict[str, Any]:
     """Return what defines a method."""
-    return {
+    record = {
         "adapter": to_plain(method.adapter),
         "optim": None if method.adapter is None else to_plain(method.optim),
         "basis": method.basis,
-        "basis_sha256": basis_sha256,
+        "basis_sha256": prepared.sizes[method.name].basis_sha256,
     }
+    if is_control(method.name) and method.adapter is None:
+        record[CONTROL] = prepared.origin.made_of(method.name)
+    return record
 
 
 def _extended(out: Path, existing: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,5 +212,6 @@ def _extended(out: Path, existing: Mapping[str, Any], fresh: Mapping[str, Any]) 
 
 
 def _has_begun(out: Path, name: str, seeds: Sequence[int]) -> bool:
-    trained = any(not is_free(Run(name, seed).folder(out)) for seed in seeds)
-    return trained or (Run(name, None).folder(out) / EVALUATION).is_dir()
+    trained = any(not is_free(Run(name, seed).folder(out)) for seed in seeds) or not is_free(out / TUNING / name)
+    folder = Run(name, None).folder(out)
+    return trained or any((one / EVALUATION).is_dir() for one in (folder, *folder.glob("*/")))

@@ -12,7 +12,15 @@
     only-texture               subspace in the columns of these attributes (only-texture+geometry)
     without-texture            subspace in the columns of all attributes but these
     random-without-texture     only- and without- also follow subspace-block-, random- and random-block-
-    paper                      all methods of the paper, and the controls
+    paper                      all methods of the paper, and controls that are trained
+    mean, mean-texture         not trained: base + the mean of the adapters that were mined, in the mined layers
+    merge-ties                 not trained: base + these adapters merged by TIES, as PEFT combines them
+    held-out                   not trained: base + an adapter that is left out; held-out-whole: with all it trained
+    held-out-projected         what the basis of the others, mined without it, holds of it; held-out-random: a random
+                               basis instead
+    held-out-mean              the mean of the attribute's other adapters alone
+    held-out-projected-mean    that mean, and what the basis holds of the rest; held-out-random-mean: a random one
+    controls                   base and all that are not trained
 """
 
 from __future__ import annotations
@@ -25,7 +33,17 @@ from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.training.settings import AdapterSettings, OptimSettings
 
-BASE, PAPER, MATCHED = "base", "paper", "heads-matched"
+BASE, PAPER, MATCHED, CONTROLS = "base", "paper", "heads-matched", "controls"
+MEAN, TIES = "mean", "merge-ties"
+HELD_OUT = {  # controls that leave out an adapter: what they keep of it
+    "held-out": "",
+    "held-out-whole": "whole",
+    "held-out-mean": "mean",
+    "held-out-projected": "projected",
+    "held-out-random": "random",
+    "held-out-projected-mean": "projected-mean",
+    "held-out-random-mean": "random-mean",
+}
 RANKED = ("lora", "rslora", "dora", "pissa", "adalora", "lora_xs")
 FRAMES = ("subspace-block", "random-block", "subspace", "random")  # longer names first: they share prefixes
 MINED, RANDOM = "mined", "random"
@@ -48,7 +66,7 @@ class Method:
 
 
 def expand(names: Sequence[str], attributes: Sequence[str], dimension: int) -> tuple[str, ...]:
-    """Return ``names`` with ``paper`` replaced by its list, each name once.
+    """Return ``names`` with ``paper`` and ``controls`` replaced by their lists, each name once.
 
     ``attributes`` and ``dimension`` are those of the basis (all its columns in a layer); without attributes the list
     has no method that needs a basis. LoRA-XS gets the rank at which a layer has as many parameters as ``subspace``.
@@ -59,7 +77,14 @@ def expand(names: Sequence[str], attributes: Sequence[str], dimension: int) -> t
         listed += [MATCHED, "subspace", "subspace-block", "random"]
     if len(attributes) > 1:
         listed += [f"without-{attribute}" for attribute in attributes]
-    return tuple(dict.fromkeys(one for name in names for one in (listed if name == PAPER else [name])))
+    controls = [BASE, MEAN, *(f"{MEAN}-{attribute}" for attribute in attributes if len(attributes) > 1), TIES]
+    lists = {PAPER: listed, CONTROLS: [*controls, *HELD_OUT]}
+    return tuple(dict.fromkeys(one for name in names for one in lists.get(name, [name])))
+
+
+def is_control(name: str) -> bool:
+    """Return whether a built-in name is that of a model which is not trained, other than the base model."""
+    return name in (MEAN, TIES) or name.startswith(f"{MEAN}-") or name in HELD_OUT
 
 
 def frame_of(name: str) -> tuple[str, str] | None:
@@ -80,10 +105,14 @@ def builtin(name: str, attributes: Sequence[str]) -> tuple[dict[str, Any], str]:
     ConfigError for an unknown name, with the nearest known one, and for attributes that the basis lacks.
     """
     frame, choice = frame_of(name) or ("", "")
-    if not attributes and (frame or name == MATCHED):
+    if not attributes and (frame or name == MATCHED or is_control(name)):
         raise ConfigError(
             f"methods={name} needs a basis: give basis=, a folder of megasynth_train.mine or a basis file"
         )
+    if is_control(name):
+        if name.startswith(f"{MEAN}-"):
+            _chosen(name, name.replace(MEAN, "only", 1), attributes)
+        return {}, ""
     if name in ("full", "heads", BASE):
         return ({} if name == BASE else {"mode": name}), ""
     if name == MATCHED:
@@ -99,7 +128,21 @@ def builtin(name: str, attributes: Sequence[str]) -> tuple[dict[str, Any], str]:
         return {"mode": mode, "rank": int(rank)}, ""
     if mode in RANKED:
         raise ConfigError(f"methods={name}: the rank must be a whole number above 0, e.g. {mode}-16")
-    known = [BASE, "full", "heads", MATCHED, *RANKED, *FRAMES, "only-ATTRIBUTE", "without-ATTRIBUTE", PAPER]
+    known = [
+        BASE,
+        "full",
+        "heads",
+        MATCHED,
+        *RANKED,
+        *FRAMES,
+        "only-ATTRIBUTE",
+        "without-ATTRIBUTE",
+        PAPER,
+        MEAN,
+        TIES,
+        *HELD_OUT,
+        CONTROLS,
+    ]
     raise ConfigError(
         f"methods={name} is unknown{nearest(name, known)}; known: {', '.join(known)}; a rank follows a hyphen "
         f"(lora-16); define methods of your own with define.{name}.adapter.mode=…"

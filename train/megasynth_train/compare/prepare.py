@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from megasynth_attr.core.errors import ConfigError, MegaSynthError
 from megasynth_attr.core.pages.words import number_text
 from megasynth_train.adapters import trainable_counts
 from megasynth_train.compare.bases import Bases, open_bases
-from megasynth_train.compare.methods import MINED, Method
+from megasynth_train.compare.controls import Origin
+from megasynth_train.compare.methods import MINED, Method, is_control
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.subspace.basis import Basis
 from megasynth_train.vggt.config import named_config
@@ -44,6 +46,17 @@ class Prepared:
     methods: tuple[Method, ...]
     sizes: dict[str, Size]  # by method
     bases: Bases | None
+
+    @cached_property
+    def origin(self) -> Origin:
+        """Return the adapters from which the bases were mined, of which controls are made; they are not opened yet."""
+        assert self.bases is not None  # checked by prepare
+        return Origin(self.bases, self.settings.held_out)
+
+    @property
+    def trained(self) -> tuple[Method, ...]:
+        """Return the methods that are trained."""
+        return tuple(method for method in self.methods if method.adapter is not None)
 
     @property
     def notes(self) -> dict[str, str]:
@@ -108,7 +121,8 @@ def _matched(method: Method, settings: CompareSettings, target: int) -> Method:
 
 def _size(method: Method, settings: CompareSettings, bases: Bases | None, basis: Basis | None, target: int) -> Size:
     if method.adapter is None:
-        return Size(by_part([]))
+        is_of_basis = bases is not None and is_control(method.name)
+        return Size(by_part([]), basis_sha256=bases.whole.sha256 if bases and is_of_basis else "")
     size = Size(_parameters(method, settings, bases, basis))
     if method.matched:
         note = (

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,16 @@ from megasynth_train.compare import figures
 from megasynth_train.compare.collect import PAGE, Results, Row, learning_curve
 from megasynth_train.compare.manifest import ACROSS, notes_of
 from megasynth_train.compare.statistics import METRICS
-from megasynth_train.compare.table import Table, cells, header, make_table, meaning
-from megasynth_train.compare.text import caveat, lead, markdown
+from megasynth_train.compare.table import Table, cells, header, make_table, meaning, over_scenes
+from megasynth_train.compare.text import CONTROLS_TEXT, RATES_TEXT, Trials, caveat, lead, markdown
+from megasynth_train.compare.tuning import rates_table, read_trials
 from megasynth_train.evaluate.protocols import NONE, PROTOCOLS
 
 TEMPLATES = Path(__file__).parent / "templates"
 JSON, MARKDOWN, PICTURES = "comparison.json", "comparison.md", "pictures"
 FORMAT = "megasynth-attr comparison 1"
-AGAINST = ("accuracy", "abs_rel")  # metrics drawn against trained parameters
+AGAINST = ("accuracy", "abs_rel")  # metrics drawn against trained parameters, and with their intervals
+AGAINST_NAMES = tuple(metric.name for metric in METRICS if metric.key in AGAINST)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Report:
     manifest: Mapping[str, Any]
     results: Results
     table: Table
+
+    @cached_property
+    def trials(self) -> Trials:
+        """Return the learning rates that were tried, by method."""
+        return read_trials(self.runs, self.manifest)
 
     def point_page(self, row: Row) -> str | None:
         """Return the page of a run's point clouds, relative to ``out``, or None if it was not written."""
@@ -80,7 +88,7 @@ def _write(report: Report, across: Report | None) -> Report:
         if results.scenes:
             with replacing_folder(out / PICTURES, "the comparison") as new:
                 pictures = _draw(new, report)
-        text = markdown(results, report.table, manifest["scenes"]["test"], notes_of(manifest))
+        text = markdown(results, report.table, manifest["scenes"]["test"], notes_of(manifest), report.trials)
         replace_atomically(out / MARKDOWN, text.encode())
         replace_atomically(out / PAGE, _page(report, _chapter(report, pictures, across), pictures).encode())
         replace_atomically(out / JSON, json_bytes(_record(report)))
@@ -106,7 +114,7 @@ def _chapter(report: Report, pictures: list[Picture], across: Report | None) -> 
         pictures=tuple(pictures),
         tables=tuple(tables),
         links=tuple(links),
-        caveat=caveat(results, table, manifest["scenes"]["test"], notes_of(manifest)),
+        caveat=caveat(results, table, manifest["scenes"]["test"], notes_of(manifest), tuned=bool(report.trials)),
     )
 
 
@@ -127,6 +135,10 @@ def _page(report: Report, chapter: Chapter, pictures: list[Picture]) -> str:
         seen=report.manifest["scenes"]["seen"],
         metrics=METRICS,
         meaning=meaning,
+        over_scenes=over_scenes,
+        controls_text=CONTROLS_TEXT,
+        rates_text=RATES_TEXT,
+        rates=rates_table(report.trials),
         point_page=report.point_page,
     )
 
@@ -171,6 +183,19 @@ def _draw(folder: Path, report: Report) -> list[Picture]:
             f"Scatter plot of {metric.name} against the trained parameters of each method",
         )
         figures.save_against_parameters(file, table, styles, metric)
+    for name, differences, what in (
+        ("intervals", table.intervals, f"from {table.reference}"),
+        ("controls", table.contrasts, "between models that are not trained"),
+    ):
+        if differences:
+            file = picture(
+                name,
+                f"Differences {what} over seeds and scenes: mean, 95 % interval (thick) and the one corrected for all "
+                "differences of its table (thin). If nothing differs, every thin bar crosses the dashed line at 0, "
+                "and of the thick ones about one in twenty misses it.",
+                f"Means and intervals of the differences {what} in {' and '.join(AGAINST_NAMES)}",
+            )
+            figures.save_intervals(file, differences, [m for m in METRICS if m.key in AGAINST])
     curves = {}
     for method in methods:
         found = [learning_curve(row.folder(report.runs)) for row in results.of(method) if row.seed is not None]
@@ -198,6 +223,9 @@ def _record(report: Report) -> dict[str, Any]:
         "methods": to_plain(table.rows),
         "reference": table.reference,
         "differences": to_plain(table.differences),
+        "intervals": to_plain(table.intervals),
+        "contrasts": to_plain(table.contrasts),
+        "learning_rates": to_plain(report.trials),
         "missing": to_plain(results.missing),
         "common_scenes": list(results.scenes),
     }
@@ -212,7 +240,8 @@ def _row_record(results: Results, row: Row, out: Path) -> dict[str, Any]:
     return {
         **{key: getattr(row, key) for key in ("method", "seed", "parameters", "seconds", "objective", "skipped_steps")},
         "parameters_total": sum(row.parameters.values()),
-        "metrics": {m.key: results.values(row.method, m.key).get(row.seed) for m in METRICS},
+        "metrics": {m.key: results.values(row.method, m.key).get(row.replicate) for m in METRICS},
+        **({"left_out": row.member} if row.member else {}),
         "excluded_scenes": list(row.excluded),
         "evaluation": _relative(row.evaluation, out),
     }

@@ -6,32 +6,46 @@
     <out>/bases/                             derived bases (bases.py)
     <out>/runs/<method>/seed_<seed>/         a run of finetune.py, and evaluation/, a result of evaluate
     <out>/runs/base/evaluation/              the base model is not trained
+    <out>/runs/held-out/<adapter>/           nor are controls: evaluation/, and control.json (collect.py)
+    <out>/tuning/<method>/lr_<rate>/         trials of learning rates, if tune.lr= asks for them (tuning.py)
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from accelerate.state import PartialState
 
-from megasynth_attr.core.errors import EnvironmentProblem, ExitCode, Interrupted, MegaSynthError
+from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, ExitCode, Interrupted, MegaSynthError
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.selection import parse_shard, shard_of
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train import finetune
-from megasynth_train.compare.collect import PAGE, collect, current_evaluation
-from megasynth_train.compare.manifest import ACROSS, EVALUATION, Run, across_manifest, open_manifest
+from megasynth_train.compare.collect import PAGE, collect, current_evaluation, keep_evaluated
+from megasynth_train.compare.manifest import (
+    ACROSS,
+    CONTROL,
+    EVALUATION,
+    Run,
+    across_manifest,
+    open_manifest,
+    runs_of,
+)
 from megasynth_train.compare.methods import RANDOM, Method
 from megasynth_train.compare.prepare import Prepared, prepare
 from megasynth_train.compare.report import MARKDOWN, Report, write_across, write_report
-from megasynth_train.compare.settings import CompareSettings, evaluation_of, training_of
+from megasynth_train.compare.settings import CompareSettings, evaluation_of, training_of, trial_folder, trial_settings
+from megasynth_train.compare.tuning import SEED, Trial, best_rate, read_trial, write_trial
 from megasynth_train.evaluate import __main__ as evaluation
 from megasynth_train.training.processes import check_stop, make_accelerator, met_by_all, on_main
+from megasynth_train.training.step_reports import Diverged
 
 
 @dataclass(frozen=True)
@@ -85,12 +99,23 @@ def compare(settings: CompareSettings) -> Comparison:
     with StopRequest(settings.run.max_runtime_s) as stop:
         accelerator = make_accelerator(settings.run.device)
         manifest: dict[str, Any] = on_main(accelerator, lambda: open_manifest(out, prepared))
+        shard = parse_shard(settings.shard)
+        untried = {}
+        for method in shard_of(list(prepared.trained) if settings.tune.lr else [], *shard):
+            for lr in settings.tune.lr:
+                check_stop(stop)
+                job = _Job(prepared, method, Run(method.name, None), out, manifest, accelerator, stop.remaining_s())
+                if message := _attempt(f"{method.name}, lr {lr:g}", partial(_try_rate, job, lr))[1]:
+                    untried[method.name] = f"at a learning rate of {lr:g}: {message}"
         outcomes = []
-        for method, seed in shard_of(_runs(prepared), *parse_shard(settings.shard)):
+        for method, run in shard_of(_runs(prepared, manifest), *shard):
             check_stop(stop)
-            job = _Job(prepared, method, Run(method.name, seed), out, manifest, accelerator, stop.remaining_s())
+            if method.name in untried:
+                outcomes.append(Outcome(run.method, run.seed, "failed", untried[method.name]))
+                continue
+            job = _Job(prepared, method, run, out, manifest, accelerator, stop.remaining_s())
             outcomes.append(_outcome(job))
-    failures = {Run(one.method, one.seed): one.message for one in outcomes if one.status == "failed"}
+    failures = {Run(one.method, one.seed, member=one.member): one.message for one in outcomes if one.status == "failed"}
 
     def report() -> Report:
         across = None
@@ -117,26 +142,36 @@ class _Job:
     left_s: float
 
 
-def _runs(prepared: Prepared) -> list[tuple[Method, int | None]]:
-    """Return all runs, one seed after the other: the first seed's table is complete first."""
-    untrained: list[tuple[Method, int | None]] = [(m, None) for m in prepared.methods if m.adapter is None]
-    trained = [m for m in prepared.methods if m.adapter is not None]
-    return untrained + [(method, seed) for seed in prepared.settings.seeds for method in trained]
+def _runs(prepared: Prepared, manifest: Mapping[str, Any]) -> list[tuple[Method, Run]]:
+    """Return all runs, one seed after the other: the first seed's table is complete first.
+
+    Controls that leave out the same adapter follow each other: they share the basis that is mined without it.
+    """
+    untrained = [(m, run) for m in prepared.methods if m.adapter is None for run in runs_of(m.name, manifest)]
+    untrained.sort(key=lambda one: one[1].member)
+    trained = [(m, Run(m.name, seed)) for seed in prepared.settings.seeds for m in prepared.trained]
+    return untrained + trained
 
 
 def _outcome(job: _Job) -> Outcome:
     """Do the run and return its outcome; errors that would stop all others too are raised."""
-    run = job.run.method, job.run.seed
+    before, message = _attempt(job.run.name, partial(_train_and_evaluate, job))
+    status = "failed" if message else "done before" if before else "trained"
+    return Outcome(job.run.method, job.run.seed, status, message, member=job.run.member)
+
+
+def _attempt(name: str, action: Callable[[], bool]) -> tuple[bool, str]:
+    """Return what ``action`` returns and "", or False and why it failed; errors that stop all others are raised."""
     try:
-        return Outcome(*run, "done before" if _train_and_evaluate(job) else "trained")
+        return action(), ""
     except (EnvironmentProblem, Interrupted):
         raise
     except Exception as error:  # an unexpected error of one method must not stop the others; it is listed at the end
-        if not met_by_all(job.run.name):
+        if not met_by_all(name):
             raise
         if not isinstance(error, MegaSynthError):
             traceback.print_exc()
-        return Outcome(*run, "failed", f"{type(error).__name__}: {error}")
+        return False, f"{type(error).__name__}: {error}"
 
 
 def _train_and_evaluate(job: _Job) -> bool:
@@ -145,7 +180,7 @@ def _train_and_evaluate(job: _Job) -> bool:
     adapter, trained_before = "", True
     if seed is not None:
         basis = on_main(job.accelerator, lambda: _basis_of(job, seed))
-        training = training_of(settings, job.method, seed, basis, str(folder))
+        training = training_of(settings, on_main(job.accelerator, lambda: _tuned(job)), seed, basis, str(folder))
         training = replace(training, run=replace(training.run, max_runtime_s=job.left_s))
         result = finetune.run(training, record={"method": job.method.name})
         adapter, trained_before = str(result.result), result.already_done
@@ -154,15 +189,65 @@ def _train_and_evaluate(job: _Job) -> bool:
         """Evaluate, unless current evaluations exist; return whether they do."""
         wanted = [(job.manifest, EVALUATION)]
         wanted += [(across_manifest(job.manifest), ACROSS)] if settings.across.data else []
-        current = True
-        for manifest, name in wanted:
-            if current_evaluation(job.out, job.run, manifest, name, page=settings.test.page) is None:
+        missing = [
+            name
+            for manifest, name in wanted
+            if current_evaluation(job.out, job.run, manifest, name, page=settings.test.page) is None
+        ]
+        with _adapter_of(job, adapter) if missing else nullcontext("") as used:
+            for name in missing:
                 measure = evaluation_of(settings, across=name == ACROSS)
-                evaluation.run(replace(measure, adapter=adapter, out=str(folder / name)))
-                current = False
-        return current
+                record = evaluation.run(replace(measure, adapter=used, out=str(folder / name)))
+                if CONTROL in job.manifest["methods"][job.run.method]:
+                    measured = record["model"]["adapter_record_sha256"]
+                    keep_evaluated(folder, job.manifest["methods"][job.run.method], name, measured)
+        return not missing
 
     return on_main(job.accelerator, evaluate) and trained_before
+
+
+def _adapter_of(job: _Job, trained: str) -> AbstractContextManager[str]:
+    """Return the folder of the adapter to measure, for as long as it is needed: a control's is not kept."""
+    if CONTROL not in job.manifest["methods"][job.run.method]:
+        return nullcontext(trained)
+    progress = job.prepared.settings.run.progress
+    return job.prepared.origin.adapter(job.run.method, job.run.member, job.out, progress)
+
+
+def _tuned(job: _Job) -> Method:
+    """Return the method with the learning rate that was best for it, if any were tried."""
+    if not job.prepared.settings.tune.lr:
+        return job.method
+    lr = best_rate(job.out, job.method.name, job.manifest)
+    return replace(job.method, optim=replace(job.method.optim, lr=lr))
+
+
+def _try_rate(job: _Job, lr: float) -> bool:
+    """Train with a learning rate and measure it on the validation scenes; return whether that was done before."""
+    name, folder = job.method.name, trial_folder(job.out, job.method.name, lr)
+    if on_main(job.accelerator, lambda: read_trial(job.out, name, lr)) is not None:
+        return True
+    basis = on_main(job.accelerator, lambda: _basis_of(job, SEED))
+    training, measure = trial_settings(job.prepared.settings, job.method, lr, SEED, basis, str(folder))
+    training = replace(training, run=replace(training.run, max_runtime_s=job.left_s))
+    try:
+        trained = finetune.run(training, record={"method": name})
+    except Diverged as error:
+        reason = str(error)
+        on_main(job.accelerator, lambda: write_trial(job.out, Trial(name, lr, None, reason)))
+        return False
+
+    def measured() -> Trial:
+        try:
+            record = evaluation.run(replace(measure, adapter=str(trained.result), out=str(folder / EVALUATION)))
+        except DatasetError as error:  # no scene could be measured
+            return Trial(name, lr, None, str(error))
+        if record["excluded"]:
+            return Trial(name, lr, None, "; ".join(f"{bad['scene']}: {bad['reason']}" for bad in record["excluded"]))
+        return Trial(name, lr, record["average"]["points"]["accuracy_mean"]["mean"])
+
+    on_main(job.accelerator, lambda: write_trial(job.out, measured()))
+    return False
 
 
 def _basis_of(job: _Job, seed: int) -> str:

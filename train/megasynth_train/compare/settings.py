@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from megasynth_attr.core.codec import to_plain
@@ -14,17 +15,30 @@ from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.selection import parse_shard
-from megasynth_train.compare.methods import BASE, MATCHED, PAPER, RANDOM, Method, builtin, expand, frame_of
+from megasynth_train.compare.methods import (
+    BASE,
+    CONTROLS,
+    MATCHED,
+    PAPER,
+    RANDOM,
+    Method,
+    builtin,
+    expand,
+    frame_of,
+    is_control,
+)
 from megasynth_train.evaluate.depth import ALIGNMENTS
 from megasynth_train.evaluate.options import EvaluateSettings, MeasureSettings
 from megasynth_train.evaluate.protocols import NONE, PROTOCOLS
 from megasynth_train.training.settings import (
     SUBSPACE_KEYS,
     AdapterSettings,
+    DataSettings,
     OptimSettings,
     TrainSettings,
 )
 
+TUNING = "tuning"  # folder of the trials of learning rates
 OWN_KEYS = ("like", "lr", "adapter", "optim")  # of a method in define
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -45,6 +59,24 @@ class AcrossSettings:
 
 
 @dataclass(frozen=True)
+class TuneSettings:
+    """How the learning rate of each trained method is chosen: by validation scenes, never by test scenes."""
+
+    lr: tuple[float, ...] = setting(
+        (),
+        "learning rates to try for every trained method, with one seed and the full budget; the best on the "
+        "validation scenes is used for all seeds; empty: optim.lr for all methods",
+        minimum=0,
+    )
+    share: float = setting(
+        0.1,
+        "share of the training scenes that trials hold out, if data.validation_share is 0",
+        minimum=0.001,
+        maximum=0.9,
+    )
+
+
+@dataclass(frozen=True)
 class CompareSettings(TrainSettings):
     """What is compared. adapter: what the methods have in common; their names set mode, basis and attributes."""
 
@@ -52,7 +84,8 @@ class CompareSettings(TrainSettings):
         (PAPER,),
         "base, full, heads, heads-matched, lora-16 (also rslora, dora, pissa, adalora, lora_xs), subspace, "
         "subspace-block, random, only-texture+geometry, without-texture, random-without-texture, names in define; "
-        "paper: the paper's whole list",
+        "paper: the paper's whole list; controls: base and models that are not trained (mean, mean-texture, "
+        "merge-ties, held-out, held-out-projected and others: docs/subspaces.md)",
     )
     define: dict[str, Any] = setting(
         {},
@@ -71,11 +104,15 @@ class CompareSettings(TrainSettings):
         "their own files, each in full), or one basis file (chosen attributes are columns of it; if all its columns "
         "are orthonormal, those of an attribute span only what the attributes before it do not)",
     )
+    held_out: int = setting(
+        1, "held-out methods: adapters of each attribute that are left out, each in turn", minimum=1
+    )
     alignment: str = setting("median", "how depth is aligned before AbsRel and δ<1.25", options=ALIGNMENTS[1:])
     shard: str = setting("1/1", "this process's share of the runs, i/n, counted from 1")
     plan: bool = setting(False, "print runs, trained parameters and cost, and stop")
     test: MeasureSettings = field(default_factory=MeasureSettings)
     across: AcrossSettings = field(default_factory=AcrossSettings)
+    tune: TuneSettings = field(default_factory=TuneSettings)
 
     def check(self) -> None:
         """Raise ConfigError for keys that are missing, contradict each other or cannot be set in a comparison.
@@ -105,9 +142,11 @@ class CompareSettings(TrainSettings):
                 f"test.validation_share={self.test.validation_share:g} and data.validation_share="
                 f"{self.data.validation_share:g} differ: with test.split={self.test.split} they must be equal"
             )
+        if len(set(self.tune.lr)) < len(self.tune.lr) or 0.0 in self.tune.lr:
+            raise ConfigError(f"tune.lr={list(self.tune.lr)}: give different rates above 0, e.g. tune.lr=[1e-5,3e-5]")
         if not self.methods:
             raise ConfigError("methods= is empty; name some, e.g. methods=[base,heads,lora-16]")
-        for name in {*self.methods, *self.define} - {PAPER}:
+        for name in {*self.methods, *self.define} - {PAPER, CONTROLS}:
             if not _SAFE_NAME.fullmatch(name) or name.endswith("."):
                 raise ConfigError(
                     f"method {name!r}: the name becomes a folder; use letters, digits, '-', '_', '+', '.' inside"
@@ -115,9 +154,10 @@ class CompareSettings(TrainSettings):
             _check_definition(name, self.define)
 
     def uses_basis(self) -> bool:
-        """Return whether a method trains in a basis or takes its size from one; ``paper``: whether a basis is given."""
+        """Return whether a method needs a basis, or its adapters or size; ``paper``: whether a basis is given."""
         names = [_chain(name, self.define)[-1] for name in self.methods]
-        return any(frame_of(name) or name == MATCHED for name in names) or (PAPER in names and bool(self.basis))
+        needs = any(frame_of(name) or name in (MATCHED, CONTROLS) or is_control(name) for name in names)
+        return needs or (PAPER in names and bool(self.basis))
 
     def resolve(self, attributes: Sequence[str] = (), dimension: int = 0) -> tuple[Method, ...]:
         """Return the methods to compare, in order; ``attributes`` and ``dimension`` (columns of a layer): the basis's.
@@ -139,7 +179,8 @@ class CompareSettings(TrainSettings):
         root, layers = chain[-1], [_layer(self.define[one]) for one in reversed(chain) if one in self.define]
         keys: dict[str, Any] = {}
         basis, matched = "", False
-        if "mode" not in ((self.define.get(root) or {}).get("adapter") or {}):
+        has_mode = "mode" in ((self.define.get(root) or {}).get("adapter") or {})
+        if not has_mode:
             keys, basis = builtin(root, attributes)
             matched = root == MATCHED
         if basis == RANDOM:
@@ -156,9 +197,9 @@ class CompareSettings(TrainSettings):
             raise ConfigError(f"method {name}: {error}") from None
         if matched and any("head_rank" in layer["adapter"] for layer in layers):
             raise ConfigError(f"method {name}: the rank of {MATCHED} is computed; use like=heads to choose a head_rank")
-        if root == BASE:
-            if len(chain) > 1 or self.define.get(BASE):
-                raise ConfigError(f"define.{name}: base is not trained, so it has nothing to change")
+        if root == BASE or (is_control(root) and not keys and not has_mode):
+            if len(chain) > 1 or self.define.get(root):
+                raise ConfigError(f"define.{name}: {root} is not trained, so it has nothing to change")
             return Method(name, None, optim)
         return Method(name, adapter, optim, basis, matched)
 
@@ -235,6 +276,41 @@ def training_of(settings: CompareSettings, method: Method, seed: int, basis: str
     if method.basis:
         adapter = fill(AdapterSettings, to_plain(adapter) | {"basis": basis})
     return replace(common, adapter=adapter, optim=method.optim, run=replace(common.run, seed=seed, out=out))
+
+
+def trial_folder(out: Path, method: str, lr: float) -> Path:
+    """Return the folder in which a learning rate of a method is tried."""
+    return out / TUNING / method / f"lr_{lr:g}"
+
+
+def tuning_data(settings: CompareSettings) -> DataSettings:
+    """Return the training data of trials of learning rates, which hold some scenes out."""
+    data = settings.training().data
+    return replace(data, validation_share=data.validation_share or settings.tune.share)
+
+
+def trial_settings(
+    settings: CompareSettings, method: Method, lr: float, seed: int, basis: str, out: str
+) -> tuple[TrainSettings, EvaluateSettings]:
+    """Return how a learning rate is tried, and how the result is measured on the scenes that were held out."""
+    tried = replace(method, optim=replace(method.optim, lr=lr))
+    training = replace(training_of(settings, tried, seed, basis, out), data=tuning_data(settings))
+    training = replace(training, run=replace(training.run, validate_every=0))
+    data, measure = training.data, evaluation_of(settings)
+    return training, replace(
+        measure,
+        data=data.sources,
+        protocol=NONE,
+        format=data.format,
+        depth_unit=data.depth_unit,
+        scaled_rotation=data.scaled_rotation,
+        split="validation",
+        validation_share=data.validation_share,
+        scenes=data.scenes,
+        max_scenes=0,
+        pictures=False,
+        page=False,
+    )
 
 
 def across_of(settings: CompareSettings) -> MeasureSettings:

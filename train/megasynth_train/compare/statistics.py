@@ -1,13 +1,19 @@
-"""Means, spreads over seeds and paired differences.
+"""Means, spreads over seeds and paired differences, over seeds alone and over seeds and scenes.
 
 Seeds differ in data order, initial values and random basis. A difference between two methods is taken seed by seed,
 which removes the effect of a seed on both; its 95 % interval is Student's, mean ± t(n - 1) · std / √n.
+
+Over seeds and scenes the differences are a table, and rows and columns are drawn from it with replacement (a crossed
+bootstrap). Few rows or columns make the bootstrap too narrow, so its quantiles are stretched to the standard error
+√((MS_rows + MS_columns) / (rows · columns)) of the mean and to Student's t, with Satterthwaite's degrees of freedom.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
@@ -15,6 +21,11 @@ from scipy import stats
 from megasynth_attr.core.pages.words import signed_text
 
 CONFIDENCE = 0.95
+DRAWS = 4000  # of the bootstrap, always the same ones
+FEW_SCENES, FEW_SEEDS = 10, 3  # below these, resampling shows little of how scenes or seeds differ
+
+Replicate = int | str | None  # a seed, the name of an adapter that was left out, or None where nothing is drawn
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,129 @@ class Difference:
         return f"[{signed_text(self.low)}, {signed_text(self.high)}]"
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A method minus another one in one metric, over the ``replicates`` and ``scenes`` that both have.
+
+    ``low`` and ``high`` bound the 95 % interval of the mean, the corrected ones that of ``comparisons`` intervals which
+    together hold the truth with 95 % (Bonferroni); None for one value. Replicates are seeds, or adapters left out.
+    """
+
+    method: str
+    reference: str
+    metric: str
+    mean: float
+    low: float | None
+    high: float | None
+    corrected_low: float | None
+    corrected_high: float | None
+    replicates: int
+    scenes: int
+    comparisons: int
+    verdict: str  # by the corrected interval: better, worse, unclear; or one seed, one adapter, one scene
+
+    @property
+    def text(self) -> str:
+        """Return the corrected interval as "[low, high]", empty if there is none."""
+        if self.corrected_low is None or self.corrected_high is None:
+            return ""
+        return f"[{signed_text(self.corrected_low)}, {signed_text(self.corrected_high)}]"
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two methods in one metric: the scores of each by replicate, one number per scene."""
+
+    metric: Metric
+    method: str
+    reference: str
+    scores: Mapping[Replicate, Sequence[float]]
+    reference_scores: Mapping[Replicate, Sequence[float]]
+
+
+def intervals(comparisons: Sequence[Paired]) -> tuple[Interval, ...]:
+    """Return the interval of each comparison, corrected for their number; those that share no replicate are left out.
+
+    The draws of seeds and of scenes are the same for all comparisons of equal size.
+    """
+    pairs = [(one, _pairs(one.scores, one.reference_scores)) for one in comparisons]
+    pairs = [(one, of_one) for one, of_one in pairs if of_one]
+    return tuple(_interval(one, np.array([np.subtract(*pair) for pair in of_one]), len(pairs)) for one, of_one in pairs)
+
+
+def _interval(one: Paired, deltas: np.ndarray, comparisons: int) -> Interval:
+    mean, ends = float(deltas.mean()), bootstrap(deltas, comparisons)
+    keys = {type(key) for key in (*one.scores, *one.reference_scores)} - {type(None)}
+    verdict = "unclear"
+    if ends is None:
+        verdict = "one scene"
+    elif len(deltas) == 1 and keys:
+        verdict = "one seed" if int in keys else "one adapter"
+    elif ends[2] > 0 or ends[3] < 0:
+        verdict = "better" if (mean > 0) == one.metric.higher_is_better else "worse"
+    low, high, corrected_low, corrected_high = ends or (None,) * 4
+    return Interval(
+        method=one.method,
+        reference=one.reference,
+        metric=one.metric.key,
+        mean=mean,
+        low=low,
+        high=high,
+        corrected_low=corrected_low,
+        corrected_high=corrected_high,
+        replicates=len(deltas),
+        scenes=deltas.shape[1],
+        comparisons=comparisons,
+        verdict=verdict,
+    )
+
+
+def bootstrap(deltas: np.ndarray, comparisons: int = 1) -> tuple[float, float, float, float] | None:
+    """Return the 95 % interval of the mean of ``deltas`` (seeds × scenes), and the one corrected for ``comparisons``.
+
+    None for a single number. With one seed only scenes are drawn, and the other way round.
+    """
+    rows, columns = deltas.shape
+    if deltas.size < 2:
+        return None
+    mean = float(deltas.mean())
+    error, freedom = _standard_error(deltas)
+    of_rows, of_columns = _draws(rows, columns)
+    shifts = ((of_rows @ deltas) * of_columns).sum(axis=1) - mean
+    tails = np.quantile(shifts, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    normal = stats.norm.ppf((1 + CONFIDENCE) / 2)
+    scale = float(shifts.std())
+    found = []
+    for level in (1 - CONFIDENCE, (1 - CONFIDENCE) / comparisons):
+        reach = stats.t.ppf(1 - level / 2, freedom) / normal * error / scale if scale else 0.0
+        found += [float(mean + reach * tail) for tail in tails]
+    return found[0], found[1], found[2], found[3]
+
+
+def _standard_error(deltas: np.ndarray) -> tuple[float, float]:
+    """Return the standard error of the mean of a table of rows × columns, and Satterthwaite's degrees of freedom."""
+    sizes = deltas.shape
+    squares = [
+        (float(deltas.mean(axis=1 - side).var(ddof=1)) / count, count - 1)
+        for side, count in enumerate(sizes)
+        if count > 1
+    ]
+    total = sum(square for square, _ in squares)
+    if not total:
+        return 0.0, 1.0
+    return float(np.sqrt(total)), total**2 / sum(square**2 / freedom for square, freedom in squares)
+
+
+@lru_cache(maxsize=8)
+def _draws(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the shares of every row and of every column in each draw: DRAWS × rows, DRAWS × columns."""
+    shares = []
+    for side, count in enumerate((rows, columns)):
+        rng = np.random.default_rng([side, count])
+        shares.append(rng.multinomial(count, np.full(count, 1 / count), DRAWS) / count)
+    return shares[0], shares[1]
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Return mean and sample standard deviation of one number per seed."""
     if not values:
@@ -94,7 +228,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def difference(
-    metric: Metric, method: str, values: Mapping[int | None, float], reference: Mapping[int | None, float]
+    metric: Metric, method: str, values: Mapping[Replicate, float], reference: Mapping[Replicate, float]
 ) -> Difference | None:
     """Return the paired difference of two methods, values by seed; None if they share no seed.
 
@@ -117,7 +251,7 @@ def difference(
     return Difference(method, metric.key, mean, std, float(low), float(high), count, wins, verdict)
 
 
-def _pairs(values: Mapping[int | None, float], reference: Mapping[int | None, float]) -> list[tuple[float, float]]:
+def _pairs(values: Mapping[Replicate, Value], reference: Mapping[Replicate, Value]) -> list[tuple[Value, Value]]:
     if None in values and None in reference:
         return [(values[None], reference[None])]
     if None in values:

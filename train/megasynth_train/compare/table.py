@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from megasynth_attr.core.pages.words import number_text, spread_text
+from megasynth_attr.core.pages.words import count_text, number_text, signed_text, spread_text
 from megasynth_train.compare.collect import Results
+from megasynth_train.compare.methods import BASE, HELD_OUT, MEAN, TIES
 from megasynth_train.compare.prepare import PARTS
-from megasynth_train.compare.statistics import METRICS, Difference, Metric, Spread, difference, ranking, spread
+from megasynth_train.compare.statistics import (
+    DRAWS,
+    FEW_SCENES,
+    FEW_SEEDS,
+    METRICS,
+    Difference,
+    Interval,
+    Metric,
+    Paired,
+    Spread,
+    difference,
+    intervals,
+    ranking,
+    spread,
+)
 from megasynth_train.evaluate.protocols import COLUMNS, Protocol
+
+# of controls: one, another, and what their difference tells
+QUESTIONS = (
+    ("held-out", BASE, "does an adapter of the cluster change anything here? If not, the other lines say nothing"),
+    ("held-out-projected", "held-out", "is anything lost by keeping only what the others' basis holds of it?"),
+    ("held-out-projected", "held-out-random", "does the mined basis keep more of it than a random one of equal size?"),
+    ("held-out-mean", "held-out", "does the mean of the others do as much as the adapter itself?"),
+    ("held-out-projected-mean", "held-out-mean", "does the mined basis add anything to the mean of the others?"),
+    ("held-out-random-mean", "held-out-mean", "does a random basis of equal size add anything to it?"),
+    ("held-out-whole", "held-out", "what do its changes outside the mined layers add?"),
+    (MEAN, BASE, "does the mean of all adapters help?"),
+    (TIES, MEAN, "does merging by signs beat the mean?"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,11 +61,14 @@ class Table:
     """Methods in their order, and their differences from the reference ("" if that has no result).
 
     ``protocol``: the paper's evaluation that the numbers are of, if they are.
+    ``intervals``: the same differences over seeds and scenes; ``contrasts``: those of controls, by QUESTIONS.
     """
 
     rows: tuple[MethodRow, ...]
     reference: str
     differences: tuple[Difference, ...]
+    intervals: tuple[Interval, ...] = ()
+    contrasts: tuple[Interval, ...] = ()
     protocol: Protocol | None = None
 
     def row(self, method: str) -> MethodRow:
@@ -44,16 +76,28 @@ class Table:
         return next(row for row in self.rows if row.method == method)
 
     def ranked(self, metric: Metric) -> list[str]:
-        """Return the methods from best to worst mean; those without one are left out."""
-        means = {row.method: mean for row in self.rows if (mean := row.metrics[metric.key].mean) is not None}
+        """Return the methods from best to worst mean; without those that have none or leave out an adapter."""
+        rows = [row for row in self.rows if row.method not in HELD_OUT]
+        means = {row.method: mean for row in rows if (mean := row.metrics[metric.key].mean) is not None}
         return ranking(metric, means)
 
     @property
     def differences_by_method(self) -> list[tuple[str, list[Difference | None]]]:
         """Return every method but the reference with its differences, one per metric; None: they share no seed."""
         found = {(one.method, one.metric): one for one in self.differences}
-        names = [row.method for row in self.rows if row.method != self.reference] if found else []
+        names = dict.fromkeys(one.method for one in self.differences)
         return [(name, [found.get((name, metric.key)) for metric in METRICS]) for name in names]
+
+    @property
+    def intervals_by_method(self) -> list[tuple[str, list[Interval | None]]]:
+        """Return the same over seeds and scenes."""
+        return _by_metric(self.intervals)
+
+    @property
+    def answers(self) -> list[tuple[str, str, list[Interval | None]]]:
+        """Return "method − reference", the question it answers, and its intervals, one per metric."""
+        asked = {f"{one} − {other}": question for one, other, question in QUESTIONS}
+        return [(name, asked[name], found) for name, found in _by_metric(self.contrasts, named_pair)]
 
 
 def make_table(results: Results, reference: str, protocol: Protocol | None = None) -> Table:
@@ -64,15 +108,66 @@ def make_table(results: Results, reference: str, protocol: Protocol | None = Non
         metrics = {m.key: spread(list(results.values(method, m.key).values())) for m in METRICS}
         seconds = spread([row.seconds for row in runs if row.seconds is not None])
         rows.append(MethodRow(method, runs[0].parameters, metrics, seconds, len(runs)))
+    contrasts = _paired(results, [(one, other) for one, other, _ in QUESTIONS])
     if reference not in results.methods:
-        return Table(tuple(rows), "", (), protocol)
+        return Table(tuple(rows), "", (), contrasts=contrasts, protocol=protocol)
+    others = [method for method in results.methods if method != reference]
     found = [
         difference(m, method, results.values(method, m.key), results.values(reference, m.key))
-        for method in results.methods
-        if method != reference
+        for method in others
         for m in METRICS
     ]
-    return Table(tuple(rows), reference, tuple(one for one in found if one is not None), protocol)
+    known = tuple(one for one in found if one is not None)
+    paired = _paired(results, [(one, reference) for one in others])
+    return Table(tuple(rows), reference, known, paired, contrasts, protocol)
+
+
+def named_pair(one: Interval) -> str:
+    """Return what an interval is about, "method − reference"."""
+    return f"{one.method} − {one.reference}"
+
+
+def _paired(results: Results, pairs: Sequence[tuple[str, str]]) -> tuple[Interval, ...]:
+    """Return the intervals of the pairs of methods that have results, in every metric."""
+    return intervals(
+        [
+            Paired(m, one, other, results.scores(one, m.key), results.scores(other, m.key))
+            for one, other in pairs
+            if {one, other} <= set(results.methods)
+            for m in METRICS
+        ]
+    )
+
+
+def _by_metric(
+    found: Sequence[Interval], name_of: Callable[[Interval], str] = lambda one: one.method
+) -> list[tuple[str, list[Interval | None]]]:
+    named = {(name_of(one), one.metric): one for one in found}
+    return [(name, [named.get((name, m.key)) for m in METRICS]) for name in dict.fromkeys(map(name_of, found))]
+
+
+def over_scenes(found: Sequence[Interval]) -> str:
+    """Return what the intervals over seeds and scenes are, and what chance alone would look like."""
+    few = min((one.replicates for one in found if one.replicates > 1), default=0)
+    scenes = max((one.scenes for one in found), default=0)
+    text = (
+        f"Seeds (of held-out methods: adapters left out) and scenes are both drawn anew {DRAWS} times, the same draws "
+        f"for all methods. The intervals are corrected for the {len(found)} of this table (Bonferroni): if nothing "
+        "differs, all of them contain 0 in 19 of 20 such tables."
+    )
+    if scenes < FEW_SCENES:
+        text += (
+            f" There {'is' if scenes == 1 else 'are'} only {count_text(scenes, 'test scene')}: fewer than "
+            f"{FEW_SCENES} do not show how scenes differ, so do not trust these intervals."
+        )
+    if 0 < few < FEW_SEEDS:
+        text += f" Some rest on {few} seeds only, and are very wide."
+    return text
+
+
+def interval_words(one: Interval | None) -> str:
+    """Return a difference with its corrected interval and verdict."""
+    return "–" if one is None else " ".join(filter(None, (signed_text(one.mean), one.text, one.verdict)))
 
 
 def meaning(metric: Metric, alignment: str) -> str:

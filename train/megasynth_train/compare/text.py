@@ -6,10 +6,23 @@ from collections.abc import Iterable, Mapping
 
 from megasynth_attr.core.pages.words import count_text, markdown_table, number_text, signed_text, spread_text
 from megasynth_train.compare.collect import Results
+from megasynth_train.compare.methods import HELD_OUT
 from megasynth_train.compare.statistics import METRICS, Difference, difference
-from megasynth_train.compare.table import MethodRow, Table, cells, header, meaning
+from megasynth_train.compare.table import MethodRow, Table, cells, header, interval_words, meaning, over_scenes
+from megasynth_train.compare.tuning import Trial, rates_table
 
 ACCURACY = METRICS[0]
+CONTROLS_TEXT = (
+    "The base model plus adapters of the cluster, or parts of them, in the mined layers alone and without any tuning. "
+    "If a basis holds nothing of what an adapter does, held-out-projected is as good as held-out-random, and "
+    "held-out-projected-mean as held-out-mean; where the adapters do nothing, all are as good as base."
+)
+RATES_TEXT = (
+    "Mean distance to the true surface on validation scenes, which are training scenes held out from the trials; every "
+    "rate with one seed and the full number of steps. The rate with the lowest one is used for all seeds. Test "
+    "scenes were not looked at."
+)
+Trials = Mapping[str, tuple[Trial, ...]]
 
 
 def lead(results: Results, table: Table) -> str:
@@ -36,15 +49,17 @@ def lead(results: Results, table: Table) -> str:
     )
 
 
-def caveat(results: Results, table: Table, test_scenes: int, notes: Mapping[str, str]) -> str:
-    """Return what the numbers do not show; ``notes``: what is particular about a method."""
-    most = max((row.runs for row in table.rows), default=0)
+def caveat(results: Results, table: Table, test_scenes: int, notes: Mapping[str, str], *, tuned: bool = False) -> str:
+    """Return what the numbers do not show; ``notes``: what is particular about a method; ``tuned``: learning rates."""
+    most = max((row.runs for row in table.rows if row.method not in HELD_OUT), default=0)
     parts = ["One seed only: there is no spread, and no ranking can be claimed."]
     if most > 1:
         parts = [f"The {most} seeds differ in data order, initial values and, where there are any, random bases."]
+    tuning = "learning rates were tuned by one rule" if tuned else "no learning rate was tuned"
     parts.append(
-        f"Training data, base model and the {test_scenes} test scenes are the same in all runs, so the intervals say "
-        "nothing about other scenes or models. All methods ran for equally many steps; no learning rate was tuned."
+        f"Training data, base model and the {test_scenes} test scenes are the same in all runs, so the intervals over "
+        "seeds say nothing about other scenes, and none says anything about other models. All methods ran for equally "
+        f"many steps; {tuning}."
     )
     if len(table.differences) > len(METRICS):
         parts.append(f"Of {len(table.differences)} differences, about one in twenty would look clear by chance alone.")
@@ -60,9 +75,12 @@ def note_sentences(notes: Mapping[str, str], methods: Iterable[str]) -> list[str
     return [f"{', '.join(names)}: {note}." for note, names in about.items()]
 
 
-def markdown(results: Results, table: Table, test_scenes: int, notes: Mapping[str, str]) -> str:
-    """Return comparison.md."""
-    parts = ["# Comparison of methods", lead(results, table), caveat(results, table, test_scenes, notes)]
+def markdown(
+    results: Results, table: Table, test_scenes: int, notes: Mapping[str, str], trials: Trials | None = None
+) -> str:
+    """Return comparison.md; ``trials``: the learning rates that were tried."""
+    parts = ["# Comparison of methods", lead(results, table)]
+    parts.append(caveat(results, table, test_scenes, notes, tuned=bool(trials)))
     rows = [header(table), *cells(table)]
     parts.append("## Results\n\nMean ± standard deviation over n seeds.\n\n" + markdown_table(rows, aligned=False))
     if table.differences:
@@ -70,6 +88,18 @@ def markdown(results: Results, table: Table, test_scenes: int, notes: Mapping[st
         rows += [[name, *map(_difference_words, found)] for name, found in table.differences_by_method]
         heading = f"## Difference from {table.reference}, seed by seed\n\nMean and its 95 % interval (Student)."
         parts.append(f"{heading}\n\n{markdown_table(rows, aligned=False)}")
+    if table.intervals:
+        rows = [["method", *(m.heading for m in METRICS)]]
+        rows += [[name, *map(interval_words, found)] for name, found in table.intervals_by_method]
+        heading = f"## Difference from {table.reference}, over seeds and scenes\n\n{over_scenes(table.intervals)}"
+        parts.append(f"{heading}\n\n{markdown_table(rows, aligned=False)}")
+    if table.contrasts:
+        rows = [["difference", *(m.heading for m in METRICS), "question"]]
+        rows += [[name, *map(interval_words, found), question] for name, question, found in table.answers]
+        heading = f"## Controls without training\n\n{CONTROLS_TEXT} {over_scenes(table.contrasts)}"
+        parts.append(f"{heading}\n\n{markdown_table(rows, aligned=False)}")
+    if trials:
+        parts.append(f"## Learning rates\n\n{RATES_TEXT}\n\n{markdown_table(rates_table(trials), aligned=False)}")
     if results.missing:
         lines = [f"* {one.name}: {one.reason}" for one in results.missing]
         parts.append("## Runs without a result\n\n" + "\n".join(lines))

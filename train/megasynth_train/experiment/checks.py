@@ -12,6 +12,7 @@ from pathlib import Path
 from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.stages import StageRun
+from megasynth_train.compare.methods import HELD_OUT, expand, is_control
 from megasynth_train.compare.settings import CompareSettings
 from megasynth_train.data.sizes import check_settings, check_width
 from megasynth_train.experiment.settings import PRETRAIN, SECTION, StageSettings, stage_settings
@@ -137,9 +138,26 @@ def check_compare(run: StageRun) -> None:
         )
     if compare.uses_basis():
         _check_minable(run, settings, "the stage compare")
+        _check_controls(run, compare, settings)
     _check_training(run, compare.training(), f"{SECTION}.compare")
     check_width(f"{SECTION}.compare.test.width_px", compare.test.width_px)
     _check_methods(compare, settings.mining.attributes or tuple(run.members), settings.mining.dimension)
+
+
+def _check_controls(run: StageRun, compare: CompareSettings, settings: StageSettings) -> None:
+    """Check that the stage cluster will make adapters of which controls can be made."""
+    names = expand(compare.methods, settings.mining.attributes or tuple(run.members), 1)
+    if settings.cluster.adapter.mode == "dora" and any(map(is_control, names)):
+        raise ConfigError(
+            f"{SECTION}.adapter.mode=dora: no control holds its change of magnitudes; leave controls, mean, merge-ties "
+            f"and held-out out of {SECTION}.compare.methods="
+        )
+    single = [attribute for attribute, datasets in run.members.items() if len(datasets) < 2]
+    if single and any(name in HELD_OUT for name in names):
+        raise ConfigError(
+            f"{SECTION}.compare.methods: held-out leaves out an adapter of each attribute, but {single[0]} has one "
+            f"dataset: choose dataset_count=2 or more, or leave controls and held-out out of {SECTION}.compare.methods="
+        )
 
 
 def _check_methods(compare: CompareSettings, attributes: Sequence[str], dimension: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from megasynth_attr.core.pages.words import hours_text, in_words
 from megasynth_attr.core.stages import CostLine, StageRun
-from megasynth_train.compare.settings import CompareSettings
+from megasynth_train.compare.settings import CompareSettings, trial_folder
 from megasynth_train.cost.layers import Tuning
 from megasynth_train.cost.step import StepCost, expected_s, mean_step, tuning_of
 from megasynth_train.evaluate.protocols import NONE
@@ -58,11 +58,16 @@ def compare_cost(run: StageRun) -> list[CostLine]:
         columns = settings.mining.dimension * len(method.adapter.attributes or attributes)
         step_s = step_seconds(compare.training(), tuning_of(method.adapter, columns))
         runs = run.folder(COMPARISON) / "runs" / method.name
-        unfinished = sum(not (runs / f"seed_{seed}" / DONE).is_file() for seed in compare.seeds)
+        trials = [trial_folder(run.folder(COMPARISON), method.name, lr) for lr in compare.tune.lr]
+        folders = [*(runs / f"seed_{seed}" for seed in compare.seeds), *trials]
+        unfinished = sum(not (folder / DONE).is_file() for folder in folders)
         seconds += unfinished * compare.optim.steps * step_s
         left += unfinished
     what = f"{len(methods)} methods × {len(compare.seeds)} seed{'s' * (len(compare.seeds) != 1)}"
-    cost = _line("compare", what, left, len(methods) * len(compare.seeds), compare.training(), seconds)
+    if compare.tune.lr:
+        what = f"{len(methods)} methods × ({what.partition(' × ')[2]} + {len(compare.tune.lr)} learning rates)"
+    runs_each = len(compare.seeds) + len(compare.tune.lr)
+    cost = _line("compare", what, left, len(methods) * runs_each, compare.training(), seconds)
     return [cost._replace(text=f"{cost.text}; {_task(compare)}")]
 
 

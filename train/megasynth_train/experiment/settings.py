@@ -195,6 +195,6 @@ def _check_shipped(checkpoint: str) -> None:
 def help_sections() -> dict[str, type]:
     """Return the dataclass of every section of ``--help``, by its full name; common keys are listed once."""
     found = {prefix.removesuffix("."): kind for prefix, kind in sections(Keys, f"{SECTION}.")}
-    own = (f"{SECTION}.compare", f"{SECTION}.compare.test")
+    own = (f"{SECTION}.compare", f"{SECTION}.compare.test", f"{SECTION}.compare.tune")
     again = (f"{SECTION}.pretrain", f"{SECTION}.compare.")
     return {name: kind for name, kind in found.items() if name in own or not name.startswith(again)}

@@ -30,7 +30,7 @@ from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.run_folder import Kind, check, read_record
 from megasynth_attr.core.stop import StopRequest
 from megasynth_attr.core.temporary import replacing_folder
-from megasynth_train.compare.manifest import COMPARISON, EVALUATION, runs_of
+from megasynth_train.compare.manifest import COMPARISON, CONTROL, EVALUATION, runs_of
 from megasynth_train.evaluate.__main__ import BEGINS_ANEW, RESULTS, TABLES, load_model
 from megasynth_train.evaluate.inputs import Selection, select_scenes
 from megasynth_train.evaluate.options import EvaluateSettings
@@ -106,7 +106,11 @@ def _models(settings: SpoofSettings) -> Iterator[tuple[str, int | None, SpoofSet
         raise ConfigError(f"comparison={settings.comparison}: it holds no {COMPARISON.record}, so it is no comparison")
     manifest = read_record(folder, COMPARISON)
     finished = 0
-    for one in (one for name in manifest["order"] for one in runs_of(name, manifest)):
+    controls = [name for name in manifest["order"] if CONTROL in manifest["methods"][name]]
+    if controls:
+        print(f"{', '.join(controls)}: left out, their adapters are not kept", file=sys.stderr, flush=True)
+    names = [name for name in manifest["order"] if name not in controls]
+    for one in (one for name in names for one in runs_of(name, manifest)):
         file = one.folder(folder) / EVALUATION / RESULTS
         done = read_done(one.folder(folder)) if one.seed is not None else None
         if not file.is_file() or (one.seed is not None and done is None):

@@ -23,6 +23,10 @@ from megasynth_train.training.held_out import HeldOut
 from megasynth_train.training.metrics import Interval, null_if_not_finite
 
 
+class Diverged(ConfigError):
+    """Training led to losses or gradients that are not finite: the learning rate is too high, or the data are bad."""
+
+
 @dataclass
 class Position:
     """Where a run is, as every checkpoint records it; equal on all processes."""
@@ -39,13 +43,13 @@ class Position:
 
 
 def refuse_diverged(position: Position, out: Path) -> None:
-    """Raise ConfigError if a run of ``position.step`` steps ended in several skipped ones or skipped more than half.
+    """Raise Diverged if a run of ``position.step`` steps ended in several skipped ones or skipped more than half.
 
     Its weights are those of the last step that was not skipped, not the result of all these steps.
     """
     if position.bad_in_a_row <= 1 and 2 * position.skipped_steps <= position.step:
         return
-    raise ConfigError(
+    raise Diverged(
         f"the run diverged: {position.skipped_steps} of {position.step} steps were not finite and were skipped, the "
         f"last {position.bad_in_a_row} in a row. No result is saved; the checkpoints in {out} are kept. Lower "
         f"optim.lr or try model.precision=fp32, with another out="
@@ -88,7 +92,7 @@ class Reports:
     def read(self, keep: int = 0) -> None:
         """Count all queued steps but the last ``keep``.
 
-        Raises ConfigError, on all processes at the same step, if more than max_bad_steps in a row were not finite.
+        Raises Diverged, on all processes at the same step, if more than max_bad_steps in a row were not finite.
         """
         while len(self._queue) > keep:
             report = self._queue.popleft()
@@ -113,7 +117,7 @@ class Reports:
         odd = [name for name, value in values.items() if null_if_not_finite(value) is None]
         mine = f"{', '.join(odd)} with scenes {', '.join(report.scenes)}" if odd else ""
         seen = [text for text in gather_object([mine]) if text]  # the flag was agreed on: all processes are here
-        raise ConfigError(
+        raise Diverged(
             f"{self.position.bad_in_a_row} steps in a row were not finite and were skipped; at step {report.step}: "
             f"{'; '.join(seen)}. What was saved is kept. Lower optim.lr, try model.precision=fp32, check these "
             f"scenes, or raise optim.max_bad_steps"
