@@ -1,8 +1,8 @@
-# Three targets do everything, set-up included: `make demo`, `make demo-human` and `make test`.
+# Four targets do everything, set-up included: `make demo`, `make demo-human`, `make docs` and `make test`.
 PYTHON = .venv/bin/python
 BODIES = runs/demo_human_bodies
 
-.PHONY: demo demo-human test lint setup-demo setup-human setup-train setup-test clean
+.PHONY: demo demo-human docs test lint setup-demo setup-human setup-train setup-docs setup-test clean
 demo: setup-demo  ## datasets, adapters, their subspaces, a comparison, and a page about it all, in runs/demo
 	$(PYTHON) -m megasynth_attr.pipeline preset=demo
 
@@ -15,6 +15,10 @@ $(BODIES)/thuman: | setup-human
 	$(PYTHON) -m megasynth_train.bodies out=$@ count=6 first=100
 $(BODIES)/twok2k/test: | setup-human
 	$(PYTHON) -m megasynth_train.bodies out=$@ count=3 first=200 layout=twok2k
+
+docs: setup-docs  ## the documentation as a site that opens from files: site/index.html
+	PYTHONPATH=tools $(PYTHON) tools/docs_site.py build/docs_source
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
 # two tests at a time, each with one thread: two processes with two threads each would wait for one another
 test: setup-test lint  ## everything: style, types, tests on both Blenders
@@ -33,8 +37,11 @@ setup-human:
 
 setup-train: setup-demo  ## the same: the demo trains, too
 
+setup-docs:
+	@tools/setup.sh docs
+
 setup-test:
 	@tools/setup.sh test
 
 clean:  ## remove what demo and tests made, not the virtual environment
-	rm -rf runs dist build .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf runs dist build site .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Sets up everything for `make demo` (and training), `make demo-human` or `make test` on a Debian machine with Python 3.11: system libraries,
-# virtual environments, packages. As root it installs missing system libraries; otherwise it names them, and stops if it
+# Sets up everything for `make demo` (and training), `make demo-human`, `make docs` or `make test` on a Debian machine with
+# Python 3.11: system libraries, virtual environments, packages. As root it installs missing system libraries; otherwise it names them, and stops if it
 # cannot do without.
-# usage: tools/setup.sh demo|human|test
+# usage: tools/setup.sh demo|human|docs|test
 set -eu
 what=$1
 cd "$(dirname "$0")/.."
@@ -63,8 +63,9 @@ fi
 case $what in
 demo) extras="blender,report,train" ;;
 human) extras="blender,report,train,scan,humans" ;;
-test) extras="blender,matsynth,report,export,view,train,dev" ;;
-*) echo "usage: tools/setup.sh demo|human|test" >&2; exit 2 ;;
+docs) extras="report,train,docs" ;; # the programs' help texts are part of the site
+test) extras="blender,matsynth,report,export,view,train,dev,docs" ;;
+*) echo "usage: tools/setup.sh demo|human|docs|test" >&2; exit 2 ;;
 esac
 stamp=".venv/.ready-$what-$(sha256sum pyproject.toml | cut -c1-16)"
 if [ ! -e "$stamp" ]; then
