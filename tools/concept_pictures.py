@@ -2,8 +2,8 @@
 
     python tools/concept_pictures.py docs/images
 
-Hashes are those of scenes that are drawn here, pixels are those that the project's own pinhole model gives, and
-spectra are those of clusters of experiments/planted.py; nothing is rendered or trained.
+Hashes are those of scenes that are drawn here, spectra those of clusters of experiments/planted.py; nothing is
+rendered or trained.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def conventions(path: Path) -> None:
     u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     pixels.plot(u, v, ".", color=MUTED, markersize=5)
     pixels.plot(width / 2, height / 2, "x", color=COLOURS[1], markersize=8, markeredgewidth=2)
-    pixels.annotate("cx = W/2, cy = H/2", (width / 2, height / 2), (0.6, 2.28), color=COLOURS[1])
-    pixels.annotate("(0.5, 0.5)", (0.5, 0.5), (0.62, 0.8), color=INK)
+    pixels.annotate("cx = W/2, cy = H/2", (width / 2, height / 2), (0.3, 1.98), color=COLOURS[1])
+    pixels.annotate("(0.5, 0.5)", (0.5, 0.5), (0.62, 0.98), color=INK)
     pixels.set(xlim=(0, width), ylim=(height, 0), xticks=range(width + 1), yticks=range(height + 1), aspect="equal")
     pixels.set(xlabel="u, to the right", ylabel="v, downwards")
     pixels.set_title("pixels", loc="left")
@@ -83,17 +83,18 @@ def conventions(path: Path) -> None:
     for side in (-1, 1):
         above.plot([0, side * 4 * np.tan(half_fov)], [0, 4], color=MUTED, linewidth=0.8)
     point = np.array([1.1, depth])
-    above.plot([-1.7, 1.7], [depth, depth], color=COLOURS[0], linestyle=DASHED)
+    above.plot([-1.95, 1.7], [depth, depth], color=COLOURS[0], linestyle=DASHED)
     above.plot(*point, "o", color=COLOURS[1])
     above.plot([0, point[0]], [0, point[1]], color=COLOURS[1], linewidth=0.8)
-    above.annotate("", (0, depth), (0, 0), arrowprops={"arrowstyle": "<->", "color": COLOURS[0], "shrinkA": 0, "shrinkB": 0})
-    above.text(-0.08, depth / 2, "depth z", color=COLOURS[0], ha="right")
-    above.text(point[0] + 0.1, point[1] + 0.15, "surface", color=COLOURS[1])
+    above.plot([-1.95, -1.95], [0, depth], color=COLOURS[0])
+    above.text(-2.05, depth / 2, "depth z", color=COLOURS[0], ha="right", va="center")
+    above.text(1.85, point[1], "surface", color=COLOURS[1], va="center")
     for (x, z), name in (((0.9, 0), "x"), ((0, 3.9), "z")):
         above.annotate("", (x, z), (0, 0), arrowprops={"arrowstyle": "->", "color": INK})
         above.text(x + 0.08, z, name, va="center")
-    above.text(0.08, -0.35, "y into the page", color=MUTED)
-    above.set(xlim=(-2.3, 2.3), ylim=(-0.5, 4.2), aspect="equal", xticks=[], yticks=[])
+    above.text(0.08, -0.45, "y into the page", color=MUTED)
+    above.set(xlim=(-3.2, 2.9), ylim=(-0.6, 4.2), aspect="equal")
+    above.set_axis_off()
     above.set_title("camera from above", loc="left")
     save_png(page.figure, path)
 
@@ -101,7 +102,7 @@ def conventions(path: Path) -> None:
 @figure_style()
 def subspaces(path: Path) -> None:
     """Draw the spectra of two clusters of six adapters, with a common subspace of two dimensions and without."""
-    page = sheet(1, 2, 1.7, width=7.2)
+    page = sheet(1, 2, 1.7, width=7.2, gap_x=0.6)
     for axes, share, title in zip(page.axes[0], (0.2, 0.0), ("a common subspace", "nothing in common"), strict=True):
         cores, _ = layer_cluster(Condition(title, share), np.random.default_rng(1))
         values, null = spectrum(cores[0]), null_spectrum(cores[0], FrameBank(20, 0), 0.95)
