@@ -15,17 +15,13 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "experiments"))
-
-from planted import Condition, layer_cluster
-
 from megasynth_attr.core.pages.figures import CHANCE, COLOURS, DASHED, GRID, INK, MUTED, figure_style, save_png, sheet
 from megasynth_attr.farm.library import open_library
 from megasynth_attr.scene.config import resolve
 from megasynth_attr.scene.sample import sample_scene
 from megasynth_train.subspace.spectrum import FrameBank, null_spectrum, spectrum
 
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 ATTRIBUTES = ("texture", "geometry", "camera", "lighting")
 SCENES = 6
 
@@ -102,6 +98,9 @@ def conventions(path: Path) -> None:
 @figure_style()
 def subspaces(path: Path) -> None:
     """Draw the spectra of two clusters of six adapters, with a common subspace of two dimensions and without."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    from planted import Condition, layer_cluster
+
     page = sheet(1, 2, 1.7, width=7.2, gap_x=0.6)
     for axes, share, title in zip(page.axes[0], (0.2, 0.0), ("a common subspace", "nothing in common"), strict=True):
         cores, _ = layer_cluster(Condition(title, share), np.random.default_rng(1))

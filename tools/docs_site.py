@@ -9,6 +9,7 @@ every file that one of them links to. The pages of the programs are their ``--he
 from __future__ import annotations
 
 import contextlib
+import html
 import importlib
 import io
 import re
@@ -100,16 +101,20 @@ def programs() -> list[Program]:
     return found
 
 
+def purpose(program: Program) -> str:
+    """Return the first sentence of what a program says about itself, without its full stop."""
+    return html.escape(" ".join(program.help.explanation.split()).partition(". ")[0].removesuffix("."))
+
+
 def program_page(program: Program) -> str:
-    """Return the page of a program: what it is for, examples, and its whole ``--help``."""
+    """Return the page of a program: what it is for, examples, and its whole ``--help``, as the program prints it."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit), mock.patch.dict("os.environ", COLUMNS="100"):
         program.main(["--help"])
-    explanation = re.sub(r"\n(?! )", " ", program.help.explanation.strip())
     examples = "\n".join(program.help.examples)
     return (
-        f"# {program.name}\n\n```sh\npython -m {program.module} --help\n```\n\n{explanation}\n\n"
-        f"## Examples\n\n```sh\n{examples}\n```\n\n## All keys\n\n```text\n{out.getvalue().strip()}\n```\n"
+        f"# {program.name}\n\n{purpose(program)}. Started with `python -m {program.module}`.\n\n"
+        f"## Examples\n\n```sh\n{examples}\n```\n\n## All it says\n\n```text\n{out.getvalue().strip()}\n```\n"
     )
 
 
@@ -117,8 +122,7 @@ def programs_page(found: list[Program]) -> str:
     """Return the page that lists all programs with the first sentence of what each is for."""
     rows = []
     for program in found:
-        sentence = " ".join(program.help.explanation.split()).partition(". ")[0].removesuffix(".")
-        rows.append(f"| [{program.name}]({program.name}.md) | `python -m {program.module}` | {sentence} |")
+        rows.append(f"| [{program.name}]({program.name}.md) | `python -m {program.module}` | {purpose(program)} |")
     return (
         "# Programs\n\nEvery program takes `key=value` words, reads more of them from `config=file.yaml`, and explains "
         "itself with `--help`; these pages are those texts.\n\n| | started with | what it does |\n|---|---|---|\n"

@@ -101,7 +101,9 @@ def check_program(module: str, words: list[str]) -> None:
         check_settings(experiment, stages, ())
         words = [word for word in words if split(word)[0] in own]
     if module != PIPELINE:
-        with pytest.raises((WordsAreRead, SystemExit)):  # SystemExit: its help, where words are needed and none is given
+        with pytest.raises(
+            (WordsAreRead, SystemExit)
+        ):  # SystemExit: its help, where words are needed and none is given
             found.main(words)
 
 
@@ -180,7 +182,9 @@ def test_python_blocks_compile_and_their_imports_resolve(name: str) -> None:
                     importlib.import_module(alias.name)
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 module = importlib.import_module(node.module)
-                assert all(hasattr(module, alias.name) for alias in node.names), f"{name}:{block.line + node.lineno - 1}"
+                assert all(hasattr(module, alias.name) for alias in node.names), (
+                    f"{name}:{block.line + node.lineno - 1}"
+                )
 
 
 def test_links_lead_to_files() -> None:

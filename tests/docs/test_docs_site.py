@@ -15,7 +15,14 @@ from browser_probe import Chromium, running_chromium
 from docs_site import PROGRAMS, ROOT, programs, write_sources
 
 WIDTHS = {"laptop": 1366, "phone": 390}
-LOOKED_AT = ("index", "docs/start", "docs/tutorials/train-and-mine", "docs/formats", "docs/programs/finetune", "docs/api/datasets")
+LOOKED_AT = (
+    "index",
+    "docs/start",
+    "docs/tutorials/train-and-mine",
+    "docs/formats",
+    "docs/programs/finetune",
+    "docs/api/datasets",
+)
 
 
 @pytest.fixture(scope="module")
