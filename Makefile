@@ -17,7 +17,7 @@ $(BODIES)/twok2k/test: | setup-human
 	$(PYTHON) -m megasynth_train.bodies out=$@ count=3 first=200 layout=twok2k
 
 docs: setup-docs  ## the documentation as a site that opens from files: site/index.html
-	PYTHONPATH=tools $(PYTHON) tools/docs_site.py build/docs_source
+	$(PYTHON) tools/docs_site.py build/docs_source
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
 # two tests at a time, each with one thread: two processes with two threads each would wait for one another

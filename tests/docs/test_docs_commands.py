@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import shlex
 import tomllib
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from docs_site import ROOT, blocks, linked, pages, programs
 
 from megasynth_attr.core.command import program
@@ -169,6 +171,18 @@ def test_pages_have_many_commands() -> None:
     """A change of the pages' form must not leave everything unread."""
     ours = [words for page in PAGES.values() for words in commands(page.read_text()) if "-m" in words]
     assert len(ours) > 100
+
+
+READERS = {"yaml": yaml.safe_load, "toml": tomllib.loads, "json": json.loads}
+
+
+def test_settings_in_pages_can_be_read() -> None:
+    for name, page in PAGES.items():
+        for block in blocks(page.read_text(encoding="utf-8")):
+            if block.language in READERS:
+                assert READERS[block.language](block.text), f"{name}:{block.line}"
+            else:
+                assert block.language in ("", "sh", "python", "text"), f"{name}:{block.line}"
 
 
 @pytest.mark.parametrize("name", PAGES)

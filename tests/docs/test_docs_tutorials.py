@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from docs_site import ROOT, blocks
-from test_docs_commands import save_files
+from test_docs_commands import PROGRAMS, save_files
+
+from megasynth_attr.core.errors import run_main
 
 TUTORIALS = (
     "start",
@@ -43,6 +46,16 @@ def run_page(name: str, folder: Path) -> None:
 
 
 def run_shell(text: str, folder: Path, where: str) -> None:
+    """Run a block in a shell; or here, if it only starts our programs, each of which would import everything again."""
+    lines = [shlex.split(line, comments=True) for line in text.splitlines()]
+    if not re.search(r"[&|<>$*]", text) and all(words[:2] == ["python", "-m"] for words in lines):
+        for _, _, module, *words in lines:
+            try:
+                code = run_main(PROGRAMS[module].main, words)
+            except SystemExit as leaving:  # after --help
+                code = leaving.code or 0
+            assert code == 0, f"{where}: {module} {words}"
+        return
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     env = os.environ | {"PATH": path, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "train")])}
     done = subprocess.run(
