@@ -35,6 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for old, new in {
         "docs_dir: build/docs_source": f"docs_dir: {folder / 'sources'}",
+        "hooks: [tools": f"hooks: [{ROOT / 'tools'}",
         "paths: [., train]": f"paths: [{ROOT}, {ROOT / 'train'}]",
     }.items():
         assert old in settings
@@ -80,7 +81,7 @@ def test_pages_load_nothing_from_a_network_and_their_markdown_was_understood(sit
         page = Parts(path.read_text(encoding="utf-8"))
         assert not [one for one in page.loaded if re.match(r"(?:[a-z]+:)?//", one)], path
         text = "".join(page.text)
-        assert not re.search(r"^\||\|---|^ *[*-] |```|\]\(|^:::", text, re.MULTILINE), path
+        assert not re.search(r"^\||\|---|^ *[*-] |```|::$|\]\(|^:::", text, re.MULTILINE), path
     for style in site.rglob("*.css"):
         assert not re.search(r"url\(['\"]?(?:https?:)?//|@import", style.read_text(encoding="utf-8")), style
 
