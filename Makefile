@@ -1,8 +1,8 @@
-# These do everything, set-up included: `make demo`, `make demo-human`, `make sample` and `make test`.
+# These do everything, set-up included: `make demo`, `make demo-human`, `make sample`, `make docs` and `make test`.
 PYTHON = .venv/bin/python
 BODIES = runs/demo_human_bodies
 
-.PHONY: demo demo-human sample test lint setup-demo setup-human setup-sample setup-train setup-test clean
+.PHONY: demo demo-human sample docs test lint setup-demo setup-human setup-sample setup-train setup-docs setup-test clean
 demo: setup-demo  ## datasets, adapters, their subspaces, a comparison, and a page about it all, in runs/demo
 	$(PYTHON) -m megasynth_attr.pipeline preset=demo
 
@@ -19,6 +19,10 @@ $(BODIES)/twok2k/test: | setup-human
 sample: setup-sample  ## four datasets with card, adapters, bases and pages, to be published: runs/sample_published
 	$(PYTHON) -m megasynth_attr.pipeline preset=sample
 	$(PYTHON) tools/sample.py runs/sample runs/sample_published
+
+docs: setup-docs  ## the documentation as a site that opens from files: site/index.html
+	$(PYTHON) tools/docs_site.py build/docs_source
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
 # two tests at a time, each with one thread: two processes with two threads each would wait for one another
 test: setup-test lint  ## everything: style, types, tests on both Blenders
@@ -40,8 +44,11 @@ setup-sample:
 
 setup-train: setup-demo  ## the same: the demo trains, too
 
+setup-docs:
+	@tools/setup.sh docs
+
 setup-test:
 	@tools/setup.sh test
 
 clean:  ## remove what demo and tests made, not the virtual environment
-	rm -rf runs dist build .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf runs dist build site .pytest_cache .hypothesis .mypy_cache .ruff_cache

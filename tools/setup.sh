@@ -1,8 +1,8 @@
 #!/bin/sh
-# Sets up everything for `make demo` (and training), `make demo-human`, `make sample` or `make test` on a Debian machine
-# with Python 3.11: system libraries, virtual environments, packages. As root it installs missing system libraries;
+# Sets up everything for `make demo` (and training), `make demo-human`, `make sample`, `make docs` or `make test` on a
+# Debian machine with Python 3.11: system libraries, virtual environments, packages. As root it installs missing system libraries;
 # otherwise it names them, and stops if it cannot do without.
-# usage: tools/setup.sh demo|human|sample|test
+# usage: tools/setup.sh demo|human|sample|docs|test
 set -eu
 what=$1
 cd "$(dirname "$0")/.."
@@ -64,8 +64,9 @@ case $what in
 demo) extras="blender,report,train" ;;
 human) extras="blender,report,train,scan,humans" ;;
 sample) extras="blender,report,train,export" ;;
-test) extras="blender,matsynth,report,export,view,train,dev" ;;
-*) echo "usage: tools/setup.sh demo|human|sample|test" >&2; exit 2 ;;
+docs) extras="report,train,docs" ;; # the programs' help texts are part of the site
+test) extras="blender,matsynth,report,export,view,train,dev,docs" ;;
+*) echo "usage: tools/setup.sh demo|human|sample|docs|test" >&2; exit 2 ;;
 esac
 stamp=".venv/.ready-$what-$(sha256sum pyproject.toml | cut -c1-16)"
 if [ ! -e "$stamp" ]; then
