@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from ray_cast_experiment import Size, raycast, write_dataset
 
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, ExitCode
 from megasynth_attr.core.pages.words import in_words, size_text
+from megasynth_attr.dataset.record_file import sealed
 from megasynth_attr.report.checks import read_verification
 from megasynth_attr.report.facts import hash_rows, licence_counts, read_facts, settings_text
 from megasynth_attr.report.images import on_paper
 from megasynth_attr.report.page import write_report
 from megasynth_attr.report.pictures import Limits
 from megasynth_attr.scene.settings import WriteSettings
+from megasynth_attr.scene.spec import ScanRef, scene_from_json, scene_to_json
 
 
 class Links(html.parser.HTMLParser):
@@ -168,8 +171,16 @@ def test_two_reports_of_the_same_data_are_equal_to_the_bit(experiment: Path, ind
 def test_one_dataset_folder_gives_its_page_alone(experiment: Path, index: Path, tmp_path: Path) -> None:
     copy = copy_of(experiment, tmp_path)
     assert "python -m megasynth_attr.dataset.view dataset=texture_00" in text_of(copy / "report/index.html")
+    assert "Which mesh" not in text_of(copy / "report/index.html")
     (copy / "view").mkdir()
     (copy / "view/a <b>#1.html").write_text("")
+    for number, file in enumerate(sorted(copy.glob("scenes/*/*/scene.json"))):  # as if they showed files of a folder
+        scene = scene_from_json(file.read_text())
+        geometry = replace(scene.factors["geometry"], scan=ScanRef(f"a/<{number}>.obj", "0" * 64, ""))
+        file.write_text(scene_to_json(replace(scene, factors={**scene.factors, "geometry": geometry})))
+    record = json.loads((copy / "dataset.json").read_text())
+    record["config"]["factors"]["geometry"]["layout"] = "scan"
+    (copy / "dataset.json").write_text(json.dumps(sealed(record)))
     page = write_report(
         copy, limits=Limits(sheet_scenes=2, grid_scenes=2, grid_frames=3, hash_scenes=2), progress=False
     )
@@ -178,6 +189,7 @@ def test_one_dataset_folder_gives_its_page_alone(experiment: Path, index: Path, 
     assert page == copy / "report/index.html"
     assert not (tmp_path / "report").exists()
     text = text_of(page)
+    assert "Which mesh each scene shows Scene Mesh 000000 a/<0>.obj 000001 a/<1>.obj 000002" in text
     assert "All datasets" not in text
     assert "2 of 4 complete scenes, evenly spread" in text and "the first 2 of 4" in text
     assert sorted(p.name for p in page.parent.glob("frames_*")) == ["frames_000000.jpg", "frames_000003.jpg"]
