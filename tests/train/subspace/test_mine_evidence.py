@@ -111,7 +111,7 @@ def test_the_program_reports_what_the_functions_find(tmp_path: Path) -> None:
     assert mined(
         folders[0], tmp_path / "out", f"cluster=[{words}]", "mining.centre=grand", "mining.splits=0"
     ).already_done
-    with pytest.raises(ConfigError, match=r"mining\.centre is grand there and none now"):
+    with pytest.raises(ConfigError, match=r"mining\.centre is \"grand\" there and \"none\" now"):
         mined(folders[0], tmp_path / "out", f"cluster=[{words}]", "mining.splits=0")
 
 
