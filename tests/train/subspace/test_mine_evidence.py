@@ -94,8 +94,8 @@ def test_the_program_reports_what_the_functions_find(tmp_path: Path) -> None:
         tables = {"adapter": others, "dataset": ~same(datasets), "seeds": same(datasets) & others}
         for basis, used in tables.items():
             found, row = held_out(core, used, miner(2, "irls", options)), rows[attribute, basis]
-            assert row.out == pytest.approx(found.out.mean(), abs=1e-4)
-            assert row.inner == pytest.approx(found.inner.mean(), abs=1e-4)
+            assert row.out == pytest.approx(found.out.mean(), abs=2e-3)  # single precision, settled to 1e-6
+            assert row.inner == pytest.approx(found.inner.mean(), abs=2e-3)
             assert (row.out_chance, row.inner_chance) == pytest.approx((2 / 48, 2 / 12))
             assert row.adapters == len(datasets)  # the only layer of its kind leaves out all
         assert rows[attribute, "seeds"].out > 0.5 > rows[attribute, "dataset"].out
@@ -111,7 +111,7 @@ def test_the_program_reports_what_the_functions_find(tmp_path: Path) -> None:
     assert mined(
         folders[0], tmp_path / "out", f"cluster=[{words}]", "mining.centre=grand", "mining.splits=0"
     ).already_done
-    with pytest.raises(ConfigError, match=r"mining\.centre is grand there and none now"):
+    with pytest.raises(ConfigError, match=r"mining\.centre is \"grand\" there and \"none\" now"):
         mined(folders[0], tmp_path / "out", f"cluster=[{words}]", "mining.splits=0")
 
 

@@ -123,7 +123,8 @@ def _extract_all(core: Core, dimension: int, settings: MiningSettings) -> dict[s
     """Return what each extractor finds, the one that makes the basis first."""
     found = {settings.extractor: extract(core, dimension, settings.extractor, _options(settings, settings.tolerance))}
     if settings.all_extractors:
-        options, single = _options(settings, settings.report_tolerance), core.single()
+        options = _options(settings, settings.report_tolerance)
+        single = core.subset(np.ones(len(core.norms), dtype=bool)).single()  # their bases are in no file
         others = [name for name in EXTRACTORS if name not in found and can_find(settings.centre, name)]
         found |= {name: extract(single, dimension, name, options) for name in others}
     return found

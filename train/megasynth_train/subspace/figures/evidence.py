@@ -121,11 +121,11 @@ def draw_held_out(numbers: Sequence[HeldOutNumbers], analysis: Analysis, folder:
     for axes in page.axes[-1]:
         axes.set_xlabel("share of its energy", labelpad=2)
     name_legend(page, colours)
-    found = "; ".join(f"{BASES[basis]} {_medians(numbers, basis)}" for basis in bases)
-    return (saved(page, folder, "held_out", found=found, random=_medians(numbers, bases[-1], "_chance")),)
+    found = "; ".join(f"{BASES[basis]} {medians(numbers, basis)}" for basis in bases)
+    return (saved(page, folder, "held_out", found=found, random=medians(numbers, bases[-1], "_chance")),)
 
 
-def _medians(numbers: Sequence[HeldOutNumbers], basis: str, field: str = "") -> str:
+def medians(numbers: Sequence[HeldOutNumbers], basis: str, field: str = "") -> str:
     """Return the medians over attributes and kinds of layers, of outputs and inputs."""
     out, inner = (
         quantiles(getattr(n, side + field).median for n in numbers if n.basis == basis).median

@@ -84,7 +84,7 @@ def _fill(analysis: Analysis, folder: Path) -> None:
         drawings=drawings,
         files=files,
         lead=what_was_mined(analysis, numbers),
-        findings=findings(numbers, pairs, splits),
+        findings=findings(numbers, pairs, splits, held_out),
         facts=facts(analysis, numbers),
         caveat=CAVEAT,
         settings=json.dumps(

@@ -8,6 +8,7 @@ from pathlib import Path
 from megasynth_attr.core.pages.chapters import Chapter, Link, Picture, Table
 from megasynth_attr.core.pages.words import count_text, short, table_text
 from megasynth_train.subspace.analysis import FILE, Analysis
+from megasynth_train.subspace.figures.evidence import BASES, HeldOutNumbers, medians
 from megasynth_train.subspace.figures.layout import module_count, quantiles
 from megasynth_train.subspace.figures.numbers import (
     AttributeNumbers,
@@ -44,11 +45,24 @@ def what_was_mined(analysis: Analysis, numbers: Sequence[AttributeNumbers]) -> s
 
 
 def findings(
-    numbers: Sequence[AttributeNumbers], pairs: Sequence[PairNumbers], splits: Sequence[SplitNumbers]
+    numbers: Sequence[AttributeNumbers],
+    pairs: Sequence[PairNumbers],
+    splits: Sequence[SplitNumbers],
+    held_out: Sequence[HeldOutNumbers] = (),
 ) -> tuple[str, ...]:
     """Return what was found, one sentence each, every number with its chance level."""
-    return tuple(
-        text for text in (_shared(numbers), _coherent(numbers), _halves(splits), _overlap(pairs)) if text is not None
+    texts = (_shared(numbers), _coherent(numbers), _outside(held_out), _halves(splits), _overlap(pairs))
+    return tuple(text for text in texts if text is not None)
+
+
+def _outside(held_out: Sequence[HeldOutNumbers]) -> str | None:
+    bases = [name for name in BASES if any(n.basis == name for n in held_out)]
+    if not bases:
+        return None
+    found = ", ".join(f"{medians(held_out, basis)} ({BASES[basis]})" for basis in bases)
+    return (
+        f"Of an adapter's energy, bases mined without it hold, on the output and the input side: {found}; chance gives "
+        f"{medians(held_out, bases[-1], '_chance')}."
     )
 
 
