@@ -106,6 +106,7 @@ def analyse(members: Sequence[Member], dimension: int, permutations: int) -> dic
             "datasets": np.round(whole, 6).tolist(),
         }
     result["energies"] = energy_summary(energies, attributes)
+    result["energy differences"] = energy_differences(energies, datasets)
     return result
 
 
@@ -199,6 +200,20 @@ def energy_summary(layers: Sequence[Mapping[str, Shares]], attributes: Sequence[
     groups = {"all": np.ones(len(attributes), bool)}
     groups |= {name: np.asarray(attributes) == name for name in dict.fromkeys(attributes)}
     return {name: {group: _mean(values[chosen]) for group, chosen in groups.items()} for name, values in rows.items()}
+
+
+def energy_differences(layers: Sequence[Mapping[str, Shares]], datasets: Sequence[str]) -> dict[str, list[float]]:
+    """Return by side how much more the basis of the same attribute holds than that of others: mean, standard error.
+
+    The mean over layers and seeds is one number per dataset; the error is that of their mean.
+    """
+    found = {}
+    for side in ("out", "inner"):
+        rows = np.mean([vars(layer[BASES[1]])[side] - vars(layer[BASES[3]])[side] for layer in layers], axis=0)
+        values = np.array([rows[np.asarray(datasets) == name].mean() for name in dict.fromkeys(datasets)])
+        values = values[np.isfinite(values)]
+        found[side] = [float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))]
+    return found
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -36,6 +36,8 @@ def tables(results: Mapping[str, Any]) -> str:
         parts += [f"{MEASURE_NAMES[name]}, overlap by condition:", _conditions(results[name]["conditions"])]
     dimension = settings["dimension"]
     parts += [f"Energy of a held-out adapter inside {dimension}-dimensional bases:", _energies(results["energies"])]
+    differences = [f"{side} {mean:+.4f} ± {error:.4f}" for side, (mean, error) in results["energy differences"].items()]
+    parts.append(f"Same attribute − other attributes, ± standard error over datasets: {', '.join(differences)}.")
     if "functional" in results:
         parts += [
             "Change of the losses without tuning ± standard error over held-out adapters. New: scenes in which "
