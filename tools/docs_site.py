@@ -55,7 +55,7 @@ class Program:
     @property
     def name(self) -> str:
         """Return the module's name without its package."""
-        return self.module.partition(".")[2]
+        return self.module.partition(".")[2] or self.module
 
 
 def pages() -> list[Path]:
