@@ -16,9 +16,9 @@ $(BODIES)/thuman: | setup-human
 $(BODIES)/twok2k/test: | setup-human
 	$(PYTHON) -m megasynth_train.bodies out=$@ count=3 first=200 layout=twok2k
 
-# two tests at a time, each with one thread: two processes with two threads each would wait for one another
+# three tests at a time on two cores, each with one thread: tests wait for programs that they start, stop and kill
 test: setup-test lint  ## everything: style, types, tests on both Blenders
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile --durations=25
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 3 --dist loadfile --durations=25
 
 lint: setup-test
 	.venv/bin/ruff check .
