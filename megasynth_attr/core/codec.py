@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import types
 import typing
 from dataclasses import MISSING
@@ -22,6 +23,7 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.ranges import Range, range_from_plain
 
 DECIMALS = 9
+_PLAIN = (str, int, bool, type(None))
 
 
 def rounded(values: Any) -> Any:
@@ -39,6 +41,8 @@ def to_plain(value: Any) -> Any:
 
     ValueError for a float that is not finite, TypeError for any other type.
     """
+    if type(value) in _PLAIN or (type(value) is float and math.isfinite(value)):  # nearly all: no further question
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if isinstance(value, Range):
             return to_plain(value.plain())
@@ -152,7 +156,7 @@ def plain_text(value: Any) -> str:
 
 @functools.cache
 def hints_of(kind: Any) -> dict[str, Any]:
-    """Return the resolved types of a dataclass's fields."""
+    """Return the resolved types of a dataclass's fields; not to be changed."""
     return typing.get_type_hints(kind)
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from megasynth_attr.core.codec import from_plain, plain_text, to_plain
+from megasynth_attr.core.codec import from_plain, hints_of, plain_text, to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.ranges import LogUniform, Range, Uniform
 from megasynth_attr.core.streams import Scope
@@ -95,7 +94,7 @@ def identity_of(settings: Any) -> dict[str, Any]:
 
 def recorded_identity(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``identity_of`` returns, for settings of the dataclass ``kind`` that are known only as plain data."""
-    hints = typing.get_type_hints(kind)
+    hints = hints_of(kind)
     fields = dataclasses.fields(kind)
     free = {field.name for field in fields if not field.metadata.get("identity", True)}
     unchanged = {field.name: field.default for field in fields if field.metadata.get("added")}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.core.codec import from_plain, plain_text
+from megasynth_attr.core.codec import from_plain, hints_of, plain_text
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import read_json
 from megasynth_attr.dataset.paths import (
@@ -173,7 +172,7 @@ def _ranges_in_words(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     kind: Any = known[name].settings if name in known else None
     for field in dataclasses.fields(kind) if kind else ():
         if "pair" in field.metadata and (given := values.get(field.name)):
-            hint = typing.get_type_hints(kind)[field.name]
+            hint = hints_of(kind)[field.name]
             shown[field.name] = str(from_plain(hint, given, f"{name}.{field.name}", field.metadata["pair"]))
     return shown
 

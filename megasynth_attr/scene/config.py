@@ -7,6 +7,7 @@ dataclass, with its default, meaning and limits; the keys of a factor live with 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,7 +270,12 @@ def preset_file(name: str) -> Path:
 def schema() -> type:
     """Return the dataclass of all keys: content and run settings at the root, one section per factor and part."""
     sections = SECTIONS | {name: factor.settings for name, factor in registered().items()}
-    fields = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in sections.items()]
+    return _schema(tuple(sections.items()))
+
+
+@functools.cache
+def _schema(sections: tuple[tuple[str, type], ...]) -> type:
+    fields = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in sections]
     return dataclasses.make_dataclass("Settings", fields, bases=(RunSettings, ContentSettings), frozen=True)
 
 

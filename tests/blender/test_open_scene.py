@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,18 +21,19 @@ from megasynth_attr.textures.bank import open_bank
 INSPECT = """
 import json, sys
 import bpy
-bpy.ops.wm.open_mainfile(filepath=sys.argv[-1])
-scene = bpy.context.scene
-poses = []
-for frame in range(scene.frame_start, scene.frame_end + 1):
-    scene.frame_set(frame)
-    poses.append([list(row) for row in scene.camera.matrix_world])
-print("FOUND " + json.dumps({
-    "meshes": len(bpy.data.meshes), "frames": [scene.frame_start, scene.frame_end], "poses": poses,
-    "markers": [[m.name, m.frame, m.camera.name] for m in scene.timeline_markers],
-    "packed": [bool(i.packed_file) for i in bpy.data.images if i.source == "FILE"],
-    "engine": scene.render.engine, "size": [scene.render.resolution_x, scene.render.resolution_y],
-}))
+for file in sys.argv[sys.argv.index("--") + 1:]:
+    bpy.ops.wm.open_mainfile(filepath=file)
+    scene = bpy.context.scene
+    poses = []
+    for frame in range(scene.frame_start, scene.frame_end + 1):
+        scene.frame_set(frame)
+        poses.append([list(row) for row in scene.camera.matrix_world])
+    print("FOUND " + json.dumps({
+        "meshes": len(bpy.data.meshes), "frames": [scene.frame_start, scene.frame_end], "poses": poses,
+        "markers": [[m.name, m.frame, m.camera.name] for m in scene.timeline_markers],
+        "packed": [bool(i.packed_file) for i in bpy.data.images if i.source == "FILE"],
+        "engine": scene.render.engine, "size": [scene.render.resolution_x, scene.render.resolution_y],
+    }))
 """
 
 
@@ -63,22 +65,26 @@ def open_scene(runtime: Runtime, *words: str) -> subprocess.CompletedProcess[str
     return subprocess.run([*start, *words], env=environment(), capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("textures", ["pack", "refer"])
-def test_the_blend_file_holds_the_scene(runtime: Runtime, scene_folder: Path, tmp_path: Path, textures: str) -> None:
-    blend = tmp_path / "new folder" / "look.blend"
-    words = f"scene={scene_folder}", f"save={blend}", f"cache={scene_folder / 'cache'}", "bank_size_px=16"
-    done = open_scene(runtime, *words, f"textures={textures}")
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_the_blend_files_hold_the_scene(runtime: Runtime, scene_folder: Path, tmp_path: Path) -> None:
+    words = f"scene={scene_folder}", f"cache={scene_folder / 'cache'}", "bank_size_px=16"
+    blends = {textures: tmp_path / "new folder" / f"{textures}.blend" for textures in ("pack", "refer")}
+    for textures, blend in blends.items():
+        done = open_scene(runtime, *words, f"save={blend}", f"textures={textures}")
+        assert done.returncode == 0, done.stdout + done.stderr
     script = tmp_path / "inspect_blend.py"
     script.write_text(INSPECT)
-    shown = subprocess.run(
-        [*runtime.command, str(script), "--", str(blend)], capture_output=True, text=True, timeout=60, check=True
-    )
-    found = json.loads(shown.stdout.split("FOUND ")[1].splitlines()[0])
+    command = [*runtime.command, str(script), "--", *map(str, blends.values())]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    found = [json.loads(line.partition("FOUND ")[2]) for line in shown.stdout.splitlines() if "FOUND " in line]
+    for textures, one in zip(blends, found, strict=True):
+        assert_holds_the_scene(one, packed=textures == "pack")
+
+
+def assert_holds_the_scene(found: dict[str, Any], packed: bool) -> None:
     assert (found["engine"], found["meshes"], found["size"]) == ("CYCLES", 2, [98, 140])
     assert found["frames"] == [0, 2]
     assert found["markers"] == [[f"view {i:04d}", i, "camera"] for i in range(3)]
-    assert set(found["packed"]) == {textures == "pack"} and len(found["packed"]) >= 4
+    assert set(found["packed"]) == {packed} and len(found["packed"]) >= 4
     for pose, position, quaternion in zip(
         np.array(found["poses"]), VIEWS.positions, VIEWS.world_from_camera_xyzw, strict=True
     ):

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from megasynth_attr.core.codec import is_range_type
+from megasynth_attr.core.codec import hints_of, is_range_type
 from megasynth_attr.core.command.reading import without_none
 from megasynth_attr.core.ranges import LogUniform
 
@@ -17,7 +17,7 @@ _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or fals
 
 def declared(kind: Any) -> list[tuple[dataclasses.Field[Any], Any]]:
     """Return the fields of a dataclass with their resolved types."""
-    hints = typing.get_type_hints(kind)
+    hints = hints_of(kind)
     return [(field, hints[field.name]) for field in dataclasses.fields(kind)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +36,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.exists():  # OSError for a name that is too long
         raise ConfigError(f"{path}: there is no such file")
     try:
-        content = yaml.load(read_regular(path, MOST_BYTES).decode(), _Loader)
+        content = copy.deepcopy(_parsed(read_regular(path, MOST_BYTES).decode()))
     except (OSError, ValueError, yaml.YAMLError, RecursionError, TypeError) as error:
         # ValueError: not UTF-8, a NUL in the name; TypeError: a key that is a table
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
@@ -43,6 +45,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict | None):
         raise ConfigError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
     return content or {}
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    """Return what a YAML text holds, not to be changed: presets extend the same ones again and again."""
+    return yaml.load(text, _Loader)
 
 
 def take_config(words: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,21 @@ ROOT = Path(__file__).parents[3]
 TRAINING = ("pretrain", "cluster", "mine", "compare")
 
 
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of the preset with all datasets; not to be changed."""
+    folder = tmp_path_factory.mktemp("datasets")
+    small_experiment.write_datasets(small_experiment.write_preset(folder), folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture
+def generated(datasets: Path, tmp_path: Path) -> list[str]:
+    """Return the words of a run whose stage generate is done, in a folder of its own: ``preset=`` and ``out=``."""
+    out = shutil.copytree(datasets, tmp_path / "out")
+    return [f"preset={small_experiment.write_preset(tmp_path)}", f"out={out}"]
+
+
 def run_of(tmp_path: Path, *words: str) -> StageRun:
     preset = small_experiment.write_preset(tmp_path)
     return stage_run(resolve([f"preset={preset}", f"out={tmp_path / 'out'}", *words]), "training")
@@ -257,7 +272,7 @@ def test_finished_runs_cost_nothing_more(tmp_path: Path) -> None:
     assert before is not None and after.seconds == pytest.approx(0.75 * before) and "3 of 4" in after.text
 
 
-def test_training_stages_need_the_datasets(tmp_path: Path) -> None:
+def test_training_stages_need_the_datasets(datasets: Path, tmp_path: Path) -> None:
     preset = small_experiment.write_preset(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out/notes.txt").write_text("not an experiment")
@@ -266,7 +281,7 @@ def test_training_stages_need_the_datasets(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
     with pytest.raises(ConfigError, match="no downstream data"):
         main([f"preset={preset}", "stages=compare", "downstream=", f"out={tmp_path / 'out'}"])
-    small_experiment.write_datasets(preset, tmp_path / "out")
+    shutil.copytree(datasets, tmp_path / "out", dirs_exist_ok=True)
     with pytest.raises(DatasetError, match="run the stage cluster first"):
         main([f"preset={preset}", "stages=mine", f"out={tmp_path / 'out'}"])
     shutil.rmtree(tmp_path / "out/texture_00")
@@ -277,18 +292,16 @@ def test_training_stages_need_the_datasets(tmp_path: Path) -> None:
         main([f"preset={preset}", *words, f"out={tmp_path / 'out'}"])
 
 
-def test_a_cluster_of_the_experiment_leaves_the_downstream_data_alone(tmp_path: Path) -> None:
-    preset, out = small_experiment.write_preset(tmp_path), tmp_path / "out"
-    small_experiment.write_datasets(preset, out)
-    manifest = new_manifest(ClusterSettings(experiment=str(out), model=ModelSettings(size="vggt-tiny")))
+def test_a_cluster_of_the_experiment_leaves_the_downstream_data_alone(datasets: Path) -> None:
+    manifest = new_manifest(ClusterSettings(experiment=str(datasets), model=ModelSettings(size="vggt-tiny")))
     assert sorted(manifest["adapters"]) == ["camera_00", "camera_01", "texture_00", "texture_01"]
 
 
 @pytest.mark.slow
-def test_the_whole_run_and_the_same_command_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    preset, out = small_experiment.write_preset(tmp_path), tmp_path / "out"
-    small_experiment.write_datasets(preset, out)
-    words = [f"preset={preset}", "stages=pretrain,cluster,mine,compare,report", f"out={out}"]
+def test_the_whole_run_and_the_same_command_again(
+    generated: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, words = tmp_path / "out", [*generated, "stages=pretrain,cluster,mine,compare,report"]
     main(words)
     training = out / "training"
     manifest = read_manifest(training / "cluster")
@@ -313,21 +326,19 @@ def test_the_whole_run_and_the_same_command_again(tmp_path: Path, capfd: pytest.
 
 
 @pytest.mark.slow
-def test_a_stage_that_is_told_to_stop_exits_with_75_and_resumes(tmp_path: Path) -> None:
-    preset, out = small_experiment.write_preset(tmp_path), tmp_path / "out"
-    small_experiment.write_datasets(preset, out)
-    words = [f"preset={preset}", "stages=cluster", f"out={out}", "training.optim.steps=40"]
+def test_a_stage_that_is_told_to_stop_exits_with_75_and_resumes(generated: list[str], tmp_path: Path) -> None:
+    out, words = tmp_path / "out", [*generated, "stages=cluster"]
     path = os.pathsep.join([str(ROOT), str(ROOT / "train"), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "megasynth_attr.pipeline", *words]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while not list(out.glob("training/cluster/*/metrics.jsonl")):
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == ExitCode.INTERRUPTED, errors

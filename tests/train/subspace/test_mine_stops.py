@@ -21,7 +21,7 @@ from megasynth_train.mine import MiningResult
 from megasynth_train.subspace.layer_file import is_whole
 
 DEPTH = 4
-SLOWER = ("mining.null_draws=300",)  # so that a kill comes in time
+SLOWER = ("mining.null_draws=150",)  # so that a kill comes in time
 
 
 @pytest.fixture(scope="module")
