@@ -1,6 +1,7 @@
-"""The wheel works in an empty environment: presets, assets and scripts are inside it."""
+"""The wheel, built from the sdist, works in an empty environment: presets, assets, scripts, commands are inside it."""
 
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -15,9 +16,8 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)], check=True, capture_output=True
-    )
+    # without --wheel: the sdist first, and the wheel from what is in it
+    subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True, capture_output=True)
     (path,) = folder.glob("*.whl")
     return path
 
@@ -46,13 +46,19 @@ def test_the_wheel_holds_what_a_run_needs(wheel):
         "megasynth_train/compare/templates/comparison.html",
     } <= names
     assert not [n for n in names if n.startswith(("tests/", "benchmarks/", "runs/"))]
+    (about,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+    readme = zipfile.ZipFile(wheel).read(about).decode()  # shown by an index, which has no files to link to
+    assert "# MegaSynth-Attr" in readme and not re.findall(
+        r"\]\((?!https?:)[^)]*\)", readme
+    )  # an index has no such files
 
 
 @pytest.mark.slow
 def test_the_wheel_samples_a_scene_in_an_empty_environment(wheel, tmp_path):
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", str(wheel)], check=True, capture_output=True)
+    install = [python, "-m", "pip", "install", "-q", "--no-compile", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
     script = """
 from pathlib import Path
 from megasynth_attr.scene.config import resolve
@@ -71,3 +77,9 @@ for preset in ("geometry", "micro_texture", "spoof_plane"):
         [sys.executable, "-c", script.replace("assert", "#")], capture_output=True, text=True, cwd=ROOT
     )
     assert done.stdout == here.stdout  # the wheel and the checkout draw the same scenes
+    for command, program in (("megasynth-attr", "pipeline"), ("megasynth-train", "finetune")):
+        listed = subprocess.run([python.parent / command], capture_output=True, text=True, cwd=tmp_path, env=clean)
+        assert listed.returncode == 0 and f"  {program} " in listed.stdout, listed.stderr
+    words = ["megasynth-attr", "pipeline", "--presets"]
+    presets = subprocess.run([python.parent / words[0], *words[1:]], capture_output=True, text=True, env=clean)
+    assert presets.returncode == 0 and presets.stdout.startswith("camera "), presets.stderr

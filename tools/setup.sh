@@ -73,8 +73,14 @@ if [ ! -e "$stamp" ]; then
     echo "installing Python packages into .venv ($extras)"
     # --no-compile: 17,000 files would be compiled, a minute's work, of which few are ever imported
     # the tested version, by itself and first: a range would let pip take a newer one
-    case ",$extras," in *,train,*) .venv/bin/python -m pip install -q --no-compile --disable-pip-version-check torch==2.13.0 ;; esac
+    case ",$extras," in *,train,*)
+        .venv/bin/python -m pip install -q --no-compile --disable-pip-version-check torch==2.13.0
+        # compiles what of it is imported, while pip uses the other core: else the first start would
+        .venv/bin/python -c "import torch._dynamo, torch.distributed.tensor" 2>/dev/null &
+        ;;
+    esac
     .venv/bin/python -m pip install -q --no-compile --disable-pip-version-check -e ".[$extras]"
+    wait
     touch "$stamp"
 fi
 

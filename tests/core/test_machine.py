@@ -13,12 +13,13 @@ import pytest
 import runs
 
 from megasynth_attr.core.errors import EnvironmentProblem, ExitCode, run_main
-from megasynth_attr.core.machine import available_cores, check_disk, free_bytes
+from megasynth_attr.core.machine import check_disk, free_bytes
+from megasynth_attr.core.threads import available_cores
 from megasynth_attr.pipeline.__main__ import main
 
 
 def test_the_cores_of_this_process_are_counted_not_those_of_the_machine() -> None:
-    code = "from megasynth_attr.core.machine import available_cores; print(available_cores())"
+    code = "from megasynth_attr.core.threads import available_cores; print(available_cores())"
     command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), sys.executable, "-c", code]
     done = subprocess.run(command, env=runs.environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1" and available_cores() >= 1
