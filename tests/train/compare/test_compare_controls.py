@@ -183,12 +183,11 @@ def test_controls_are_measured_once_and_stand_beside_what_is_trained(
 @pytest.mark.slow
 def test_the_rate_that_is_best_on_validation_scenes_is_used_for_all_seeds(experiment: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    rates = ("tune.lr=[1e-2,1e30]", "tune.share=0.5", "optim.max_bad_steps=0", "steps=3")
+    rates = ("tune.lr=[1e-2,1e30]", "tune.share=0.8", "optim.max_bad_steps=0", "steps=3")
     given = settings(experiment, out, "methods=[lora-2]", "seeds=[1,2]", *rates)
     other = compare(settings(experiment, out, "methods=[lora-2]", "seeds=[1,2]", "shard=2/2", *rates))
-    assert [one.status for one in other.outcomes] == ["failed"] and "0 of the 2 learning rates" in other.failed[
-        0
-    ].message
+    assert [one.status for one in other.outcomes] == ["failed"]
+    assert "0 of the 2 learning rates" in other.failed[0].message
     done = compare(given)
     assert not done.failed, [outcome.message for outcome in done.failed]
     trials = json.loads((out / "comparison.json").read_text())["learning_rates"]["lora-2"]
@@ -204,6 +203,8 @@ def test_the_rate_that_is_best_on_validation_scenes_is_used_for_all_seeds(experi
     with pytest.raises(ConfigError, match="of them are test scenes"):
         seen = f"test={experiment / 'texture_00'}"
         compare(settings(experiment, tmp_path / "seen", "methods=[lora-2]", seen, *rates))
+    with pytest.raises(ConfigError, match=r"a share of 0\.5 holds out none of data=: add scenes, or raise tune\.share"):
+        compare(settings(experiment, tmp_path / "seen", "methods=[lora-2]", *rates[:1], "tune.share=0.5"))
     assert not (tmp_path / "seen").exists()
 
 

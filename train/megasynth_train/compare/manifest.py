@@ -170,6 +170,11 @@ def _check_validation(settings: CompareSettings, tested: set[Path]) -> None:
         validation = open_sources(tuning_data(settings)).validation
     except ConfigError as error:
         raise ConfigError(f"tune.share={settings.tune.share:g}: {error}") from None
+    if not validation:
+        raise ConfigError(
+            f"tune.lr= needs validation scenes, and a share of {tuning_data(settings).validation_share:g} holds out "
+            "none of data=: add scenes, or raise tune.share (data.validation_share if that is not 0)"
+        )
     if shared := [scene.name for scene in validation if scene.folder in tested]:
         raise ConfigError(
             f"tune.lr= chooses learning rates by validation scenes of data=, and {len(shared)} of them are test "

@@ -111,7 +111,8 @@ def make_table(results: Results, reference: str, protocol: Protocol | None = Non
     contrasts = _paired(results, [(one, other) for one, other, _ in QUESTIONS])
     if reference not in results.methods:
         return Table(tuple(rows), "", (), contrasts=contrasts, protocol=protocol)
-    others = [method for method in results.methods if method != reference]
+    # those that leave out an adapter have questions of their own, and no seeds
+    others = [method for method in results.methods if method != reference and method not in HELD_OUT]
     found = [
         difference(m, method, results.values(method, m.key), results.values(reference, m.key))
         for method in others
@@ -161,7 +162,7 @@ def over_scenes(found: Sequence[Interval]) -> str:
             f"{FEW_SCENES} do not show how scenes differ, so do not trust these intervals."
         )
     if 0 < few < FEW_SEEDS:
-        text += f" Some rest on {few} seeds only, and are very wide."
+        text += f" Some rest on {few} seeds or adapters only, and are very wide."
     return text
 
 
