@@ -92,10 +92,8 @@ def programs() -> list[Program]:
         if '\nif __name__ == "__main__":' not in path.read_text(encoding="utf-8"):
             continue
         module = importlib.import_module(name)
-        if name == "megasynth_attr.pipeline.__main__":
-            texts = importlib.import_module("megasynth_attr.pipeline.help")
-            help = Help(texts.USAGE, texts.EXPLANATION, texts.EXAMPLES)
-        elif (help := getattr(module, "HELP", None)) is None:
+        texts = importlib.import_module("megasynth_attr.pipeline.help") if "pipeline.__main__" in name else module
+        if (help := getattr(texts, "HELP", None)) is None:
             continue  # a process that programs start, not people
         found.append(Program(name.removesuffix(".__main__"), module.main, help))
     return found
