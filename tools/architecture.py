@@ -63,9 +63,12 @@ def _imported(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
 
 
 def part_of(module: str) -> str:
-    """Return the part of the project a module belongs to: a folder of the generator, or the training half."""
+    """Return the part of the project a module belongs to: a folder of the generator, or the training half.
+
+    Empty for the generator's package and its console command, which lie in no folder.
+    """
     package, _, rest = module.partition(".")
-    return TRAINING if package == TRAINING else rest.partition(".")[0]
+    return TRAINING if package == TRAINING else rest.partition(".")[0].replace("__main__", "")
 
 
 def circles(graph: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
