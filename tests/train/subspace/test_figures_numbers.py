@@ -148,10 +148,12 @@ def test_tables_hold_every_layer_and_pair(tmp_path):
     analysis = tiny()
     pairs, splits = pair_numbers(analysis, Chance()), split_numbers(analysis)
     names = [name for name, _ in write_tables(analysis, pairs, splits, tmp_path)]
-    assert names == ["layers.csv", "pairs.csv", "halves.csv"]
+    assert names == ["layers.csv", "pairs.csv", "halves.csv", "held_out.csv"]
     tables = {name: list(csv.DictReader((tmp_path / name).open(encoding="utf-8"))) for name in names}
     assert len(tables["layers.csv"]) == len(analysis.layers)
     assert len(tables["pairs.csv"]) == len(analysis.pairs)
+    assert len(tables["held_out.csv"]) == len(analysis.held_out)
+    assert float(tables["held_out.csv"][1]["out"]) == analysis.held_out[1].out
     assert float(tables["pairs.csv"][3]["lambda_out"]) == pairs[0].layers[3].lambda_out
     assert float(tables["layers.csv"][0]["effective_rank"]) == analysis.layers[0].effective_rank
 
