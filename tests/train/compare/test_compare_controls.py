@@ -172,7 +172,6 @@ def test_controls_are_measured_once_and_stand_beside_what_is_trained(
         assert "does an adapter of the cluster change anything here?" in (out / name).read_text()
         assert "There are only 2 test scenes" in (out / name).read_text()
     assert (out / "pictures" / "controls.png").is_file() and not (out / "tmp").exists()
-    assert {outcome.status for outcome in compare(given).outcomes} == {"done before"}
     (out / "runs/mean/control.json").unlink()  # then nobody knows which adapter was measured
     again = {outcome.name: outcome.status for outcome in compare(given).outcomes}
     assert again.pop("mean") == "trained" and set(again.values()) == {"done before"}
