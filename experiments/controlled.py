@@ -121,7 +121,7 @@ def main(words: list[str]) -> None:
             members, out, settings.checkpoint, settings.functional, settings.dimension
         )
     name = f"controlled_{settings.steps}"
-    replace_atomically(out / f"{name}.json", (json.dumps(_plain(results), indent=1) + "\n").encode())
+    replace_atomically(out / f"{name}.json", (json.dumps(_plain(results)) + "\n").encode())
     text = tables(results)
     replace_atomically(out / f"{name}.md", text.encode())
     draw(results, out, name)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from controlled_analysis import BASES, MEASURES, METRICS, scenes_of
 
-from megasynth_attr.core.pages.figures import CHANCE, COLOURS, figure_style, new_figure, save_png
+from megasynth_attr.core.pages.figures import CHANCE, COLOURS, figure_style, log_axis, new_figure, save_png
 from megasynth_attr.core.pages.words import markdown_table, short, signed_text
 from megasynth_train.subspace.components import PARTS
 
@@ -38,7 +38,7 @@ def tables(results: Mapping[str, Any]) -> str:
     parts += [f"Energy of a held-out adapter inside {dimension}-dimensional bases:", _energies(results["energies"])]
     differences = [f"{side} {mean:+.4f} ± {error:.4f}" for side, (mean, error) in results["energy differences"].items()]
     parts.append(f"Same attribute − other attributes, ± standard error over datasets: {', '.join(differences)}.")
-    if "functional" in results:
+    if results.get("functional"):
         parts += [
             "Change of the losses without tuning ± standard error over held-out adapters. New: scenes in which "
             "everything varies; own: those the held-out adapter was trained on.",
@@ -145,7 +145,7 @@ def draw(results: Mapping[str, Any], out: Path, stem: str) -> None:
         save_png(_draw_components(results), out / f"{stem}_components.png")
         save_png(_draw_tests(results), out / f"{stem}_tests.png")
         save_png(_draw_energies(results), out / f"{stem}_energies.png")
-        if "functional" in results:
+        if results.get("functional"):
             save_png(_draw_functional(results), out / f"{stem}_functional.png")
 
 
@@ -163,16 +163,16 @@ def _draw_components(results: Mapping[str, Any]) -> Any:
             places = np.arange(len(PARTS)) + (index - 0.5) * 0.36
             axes.bar(places, values, 0.34, yerr=errors, color=COLOURS[index], label=group, error_kw={"lw": 1})
         axes.axhline(0, color=CHANCE, lw=0.8)
-        axes.set_xticks(range(len(PARTS)), ["common\n− chance", *PARTS[1:]], rotation=30)
+        axes.set_xticks(range(len(PARTS)), PARTS, fontsize=7)
         axes.set_title(MEASURE_NAMES[name])
-    figure.axes[0].set_ylabel("share of a unit vector")
-    figure.axes[0].legend(fontsize=7)
+    figure.axes[0].set_ylabel("share of a unit vector\n(common: above chance)")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=7)
     return figure
 
 
 def _draw_tests(results: Mapping[str, Any]) -> Any:
     groups = list(results["out"]["tests"])[::-1]
-    figure = new_figure(6.2, 0.5 + 0.24 * len(groups), layout="constrained")
+    figure = new_figure(6.2, 0.8 + 0.24 * len(groups), layout="constrained")
     axes = figure.subplots()
     for index, name in enumerate(MEASURES):
         values = [results[name]["tests"][group]["p_value"] for group in groups]
@@ -181,8 +181,8 @@ def _draw_tests(results: Mapping[str, Any]) -> Any:
     axes.axvline(0.05, color=CHANCE, ls="--", lw=0.8)
     axes.set_yticks(range(len(groups)), groups)
     axes.set(xscale="log", xlabel="p of the label test (dashed: 0.05)")
-    axes.grid(axis="y", lw=0.4)
-    axes.legend(loc="best", fontsize=7)
+    log_axis(axes, "x")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=7)
     return figure
 
 
@@ -199,7 +199,7 @@ def _draw_energies(results: Mapping[str, Any]) -> Any:
         axes.set_xticks(range(len(groups)), groups, rotation=30)
         axes.set(title=title, ylim=(0, None))
     figure.axes[0].set_ylabel("energy of a held-out adapter\ninside the basis")
-    figure.axes[0].legend(fontsize=7)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=7)
     return figure
 
 
@@ -217,7 +217,7 @@ def _draw_functional(results: Mapping[str, Any]) -> Any:
                 axes.plot(values.mean(), place, "D", color=COLOURS[0], ms=5)
             axes.axvline(0, color=CHANCE, lw=0.8, ls="--")
             axes.set_yticks(range(len(names)), names if column == 0 else [""] * len(names))
-            axes.set_title(f"{METRICS[column]}, {'new scenes' if kind == 'new' else 'its own scenes'}")
-    for axes in grid[-1]:
-        axes.set_xlabel("change against the base model")
+            metric = METRICS[column].removesuffix("_regression")
+            axes.set_title(f"{metric}, {'new' if kind == 'new' else 'own'} scenes")
+    figure.supxlabel("change of the loss against the base model, one dot per held-out adapter", fontsize=8.5)
     return figure
