@@ -144,6 +144,27 @@ def test_words_say_when_halves_find_nothing():
         assert ("show no distinct subspaces" in text) != silent
 
 
+def test_numbers_of_a_sample_of_layers_say_of_which():
+    analysis = tiny()
+    assert {n.energy_layers for n in attribute_numbers(analysis)} == {n.layers for n in split_numbers(analysis)}
+    sample = analysis.layers[0].layer.module
+    few = dataclasses.replace(
+        analysis,
+        layers=tuple(
+            row if row.layer.module == sample else dataclasses.replace(row, extractors=row.extractors[:1])
+            for row in analysis.layers
+        ),
+        splits=tuple(row for row in analysis.splits if row.layer.module == sample),
+    )
+    total = len({row.layer.module for row in analysis.layers})
+    for before, after in zip(attribute_numbers(analysis), attribute_numbers(few), strict=True):
+        assert (before.energy_layers, after.energy_layers) == (f"{total} layers", f"1 of {total} layers")
+        assert after.basis_energy == before.basis_energy == before.energy["irls"]
+        assert after.energy.keys() == before.energy.keys()
+        assert {q.count for q in after.energy.values()} == {after.adapters}  # the same layers for all extractors
+    assert f"In 1 of {total} layers, bases from two halves" in " ".join(findings((), (), split_numbers(few)))
+
+
 def test_tables_hold_every_layer_and_pair(tmp_path):
     analysis = tiny()
     pairs, splits = pair_numbers(analysis, Chance()), split_numbers(analysis)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from megasynth_train.subspace.analysis import layer_key
 from megasynth_train.subspace.basis_file import read_basis
 from megasynth_train.subspace.centre import centred
 from megasynth_train.subspace.core import Update, core_coordinates
-from megasynth_train.subspace.evidence import mean_cosine, turns
+from megasynth_train.subspace.evidence import mean_cosine, reported, turns
 from megasynth_train.subspace.extract import Options
 from megasynth_train.subspace.held_out import held_out, same
 from megasynth_train.subspace.held_out import mined as miner
@@ -157,3 +159,29 @@ def test_everyone_has_its_turn_in_every_kind_of_layer(depth: int, count: int, ro
         assert times.min() >= min(rounds, depth) * 2 and times.max() <= 2 * depth
         assert len(left_out) <= 2 * (count * rounds + depth)
     assert all(len(set(turn.of(count))) == len(turn.of(count)) for turn in found.values())
+
+
+@pytest.mark.parametrize(("depth", "most", "depths"), [(24, 4, [0, 8, 15, 23]), (3, 4, [0, 1, 2]), (5, 0, range(5))])
+def test_the_report_looks_at_every_kind_of_layer_evenly_in_depth(depth: int, most: int, depths: Sequence[int]) -> None:
+    keys = [layer_key(module) for module in layers(depth)]
+    found = reported(keys, most)
+    assert found == {key.module for key in keys if key.depth in depths}
+
+
+def test_bases_do_not_depend_on_how_much_is_reported(tmp_path: Path) -> None:
+    cluster = write_cluster(tmp_path / "cluster", depth=2)
+    whole, few = (
+        mined(cluster, tmp_path / str(most), f"mining.report_layers={most}", "dimension=2") for most in (0, 1)
+    )
+    modules = {row.layer.module for row in few.analysis.layers}
+    sample = reported([layer_key(module) for module in modules], 1)
+    assert {row.layer.module for row in whole.analysis.splits} == modules > sample
+    assert few.analysis.splits == tuple(row for row in whole.analysis.splits if row.layer.module in sample)
+    for one, other in zip(whole.analysis.layers, few.analysis.layers, strict=True):
+        used = one.extractors if one.layer.module in sample else one.extractors[:1]
+        assert other == replace(one, extractors=used)
+    for attribute, path in few.bases.items():
+        one, other = (read_basis(file) for file in (whole.bases[attribute], path))
+        for module, layer in one.layers.items():
+            for name, tensor in layer.tensors().items():
+                np.testing.assert_array_equal(other.layers[module].tensors()[name], tensor)

@@ -17,6 +17,7 @@ from megasynth_train.subspace.core import Update, core_coordinates
 from megasynth_train.subspace.extract import Options, solve
 from megasynth_train.subspace.spectrum import (
     FrameBank,
+    largest,
     null_spectrum,
     significant,
     significant_normalised,
@@ -254,6 +255,14 @@ def test_neither_an_outlier_nor_random_signs_hide_directions_from_the_robust_tes
     counts = np.array(found)
     assert plain[0] <= counts[:, 0].mean() <= plain[1]
     assert (counts[:, 1] >= reweighted).all() and (counts[:, 2] == 3).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (9, 9), (48, 160), (160, 160)])
+def test_the_largest_values_are_those_of_the_decomposition(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    few = [rng.standard_normal((shape[0], 1)) @ rng.standard_normal((1, shape[1])) for _ in range(2)]
+    stack = np.stack([*few, *rng.standard_normal((4, *shape)), np.eye(*shape), np.zeros(shape)]).astype(np.float32)
+    np.testing.assert_allclose(largest(stack), np.linalg.norm(stack.astype(float), 2, axis=(1, 2)), rtol=1e-5)
 
 
 def test_the_other_tests_find_nothing_where_nothing_is_shared() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -31,14 +31,28 @@ class Turn:
 
 def turns(layers: Sequence[LayerKey], rounds: int) -> dict[str, Turn]:
     """Return the turn of every layer, by module."""
+    return {
+        module: Turn(number, len(modules), rounds)
+        for modules in _kinds(layers)
+        for number, module in enumerate(modules)
+    }
+
+
+def reported(layers: Sequence[LayerKey], most: int) -> frozenset[str]:
+    """Return the modules of at most ``most`` layers of each kind, from first to last evenly in depth; 0: all."""
+    chosen: set[str] = set()
+    for modules in _kinds(layers):
+        places = np.linspace(0, len(modules) - 1, min(most, len(modules)) or len(modules))
+        chosen |= {modules[place] for place in np.rint(places).astype(int)}
+    return frozenset(chosen)
+
+
+def _kinds(layers: Sequence[LayerKey]) -> Collection[list[str]]:
+    """Return the modules of each kind of layer by depth."""
     kinds: dict[tuple[str, str], list[str]] = {}
     for layer in sorted(layers, key=lambda layer: (layer.depth, layer.module)):
         kinds.setdefault((layer.attention, layer.kind), []).append(layer.module)
-    return {
-        module: Turn(number, len(modules), rounds)
-        for modules in kinds.values()
-        for number, module in enumerate(modules)
-    }
+    return kinds.values()
 
 
 def held_out_rows(

@@ -18,7 +18,7 @@ from megasynth_train.subspace.allocation import LayerBudget, allocate
 from megasynth_train.subspace.analysis import FORMAT, Analysis, layer_key
 from megasynth_train.subspace.basis import Basis, ranks_of
 from megasynth_train.subspace.core import Update
-from megasynth_train.subspace.evidence import Turn, turns
+from megasynth_train.subspace.evidence import Turn, reported, turns
 from megasynth_train.subspace.half_splits import Halves, draw_halves
 from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, write_layer
 from megasynth_train.subspace.mine_layer import WHOLE, LayerRows, LayerTask, MinedLayer, layer_budgets, mine_layer
@@ -43,14 +43,16 @@ class LayerMiner:
     halves: Mapping[str, Sequence[Halves]]
     datasets: Mapping[str, Sequence[str]]
     turns: Mapping[str, Turn]
+    reported: frozenset[str]  # modules in which what only the report needs is mined as well
     base_ranks: Mapping[str, float]  # module → effective rank of its base weight, with allocate_from=base
 
     def __call__(self, module: str) -> MinedLayer:
         """Return one layer, mined."""
+        whole = module in self.reported
         task = LayerTask(
-            self.settings,
+            self.settings if whole else replace(self.settings, all_extractors=False),
             self.dimensions[module],
-            self.halves,
+            self.halves if whole else {},
             self.datasets,
             self.turns[module],
             self.base_ranks.get(module),
@@ -91,8 +93,9 @@ def mine_layers(
     dimensions = _dimensions(cluster, settings, frames, base_ranks, processes, stop)
     halves = draw_halves(counts, settings.splits, settings.seed)
     datasets = {name: cluster.datasets(name) for name in cluster.attributes}
-    by_turns = turns([layer_key(module) for module in cluster.modules], settings.held_out)
-    miner = LayerMiner(cluster, settings, frames, dimensions, halves, datasets, by_turns, base_ranks)
+    keys = [layer_key(module) for module in cluster.modules]
+    by_turns, sample = turns(keys, settings.held_out), reported(keys, settings.report_layers)
+    miner = LayerMiner(cluster, settings, frames, dimensions, halves, datasets, by_turns, sample, base_ranks)
     done = len(cluster.modules) - len(missing)
     with tqdm(total=len(cluster.modules), initial=done, unit="layer", disable=not run.progress) as bar:
 

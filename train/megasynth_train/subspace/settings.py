@@ -93,6 +93,12 @@ class MiningSettings:
         minimum=0,
         added=True,
     )
+    report_layers: int = setting(
+        4,
+        "layers of each kind, spread over the depth, in which the other extractors and halves are mined; 0: all",
+        minimum=0,
+        added=True,
+    )
     seed: int = setting(0, "seed of rotations and halves", minimum=0, short="seed")
 
 

@@ -197,4 +197,6 @@ def draw_energy(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder:
     found = "; ".join(
         f"{n.name}: " + ", ".join(f"{name} {short(share.median)}" for name, share in n.energy.items()) for n in chosen
     )
-    return (saved(page, folder, "energy", found=found, random=short(random), unrelated=short(least)),)
+    layers = " or ".join(dict.fromkeys(n.energy_layers for n in chosen))
+    values = {"random": short(random), "unrelated": short(least), "layers": layers}
+    return (saved(page, folder, "energy", found=found, **values),)

@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from megasynth_attr.core.pages.figures import PAPER, Sheet, save, scale, top_legend
+from megasynth_attr.core.pages.words import count_text
 from megasynth_train.subspace.analysis import Analysis, LayerKey, LayerRow, PairRow
 
 ATTENTIONS, KINDS = (
@@ -94,6 +95,12 @@ def by_depth(rows: Iterable[Row]) -> tuple[Row, ...]:
 def module_count(analysis: Analysis) -> int:
     """Return how many layers of the model were mined."""
     return len({row.layer.module for row in analysis.layers})
+
+
+def of_layers(analysis: Analysis, modules: Iterable[str]) -> str:
+    """Return in how many of the mined layers something was computed, e.g. "32 of 192 layers"."""
+    count, total = len(set(modules)), module_count(analysis)
+    return count_text(total, "layer") if count == total else f"{count} of {count_text(total, 'layer')}"
 
 
 def file_stem(*words: str) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megasynth_train.subspace.analysis import Analysis, LayerKey, PairRow, SplitRow
+from megasynth_train.subspace.analysis import Analysis, LayerKey, LayerRow, PairRow, SplitRow
 from megasynth_train.subspace.angles import lambdas, operator_cosines
-from megasynth_train.subspace.figures.layout import Quantiles, by_depth, layers_of, quantiles
+from megasynth_train.subspace.figures.layout import Quantiles, by_depth, layers_of, of_layers, quantiles
 from megasynth_train.subspace.null_angles import Chance, expected_energy_overlap, expected_squared_cosine
 
 
@@ -59,6 +59,7 @@ class SplitNumbers:
 
     first: str
     second: str
+    layers: str  # in how many of the mined ones
     out: Quantiles
     out_chance: Quantiles
     inner: Quantiles
@@ -88,15 +89,12 @@ class AttributeNumbers:
     effective_rank: Quantiles
     dimension: tuple[int, int]  # smallest, largest
     without: int  # layers with no dimension
-    energy: dict[str, Quantiles]  # by extractor
+    basis_energy: Quantiles  # inside the basis that is used: that of the first extractor
+    energy: dict[str, Quantiles]  # by extractor, over the layers in which all of them ran
+    energy_layers: str  # in how many of the mined ones that is
     energy_chance: float | None  # random basis of the same dimensions
     energy_unrelated: float | None  # the least a fitted basis holds of unrelated adapters: dimension / total rank
     not_converged: int
-
-    @property
-    def basis_energy(self) -> Quantiles:
-        """Return the energy inside the basis that is used: that of the first extractor."""
-        return next(iter(self.energy.values()), quantiles(()))
 
 
 def _dimensions(analysis: Analysis) -> dict[tuple[str, str], int]:
@@ -155,7 +153,7 @@ def split_numbers(analysis: Analysis) -> tuple[SplitNumbers, ...]:
         for side, field in enumerate(("angles_out_deg", "angles_in_deg")):
             measured.append(quantiles(np.mean(np.cos(np.radians(getattr(row, field))) ** 2) for row in rows))
             measured.append(quantiles(_mean_squared_cosine(row, sizes[row.layer.module][side], known) for row in rows))
-        found.append(SplitNumbers(*pair, *measured))
+        found.append(SplitNumbers(*pair, of_layers(analysis, (row.layer.module for row in rows)), *measured))
     return tuple(sorted(found, key=lambda numbers: not numbers.same))
 
 
@@ -178,6 +176,7 @@ def _attribute(analysis: Analysis, name: str) -> AttributeNumbers:
     rows = layers_of(analysis, name)
     used = [row for row in rows if row.dimension]
     extractors = dict.fromkeys(e.extractor for row in rows for e in row.extractors)
+    compared = [row for row in used if len(row.extractors) == len(extractors)]
     return AttributeNumbers(
         name,
         adapters=sum(adapter.attribute == name for adapter in analysis.adapters),
@@ -188,17 +187,20 @@ def _attribute(analysis: Analysis, name: str) -> AttributeNumbers:
         effective_rank=quantiles(row.effective_rank for row in rows),
         dimension=(min((r.dimension for r in rows), default=0), max((r.dimension for r in rows), default=0)),
         without=len(rows) - len(used),
-        energy={
-            extractor: quantiles(
-                share for row in used for e in row.extractors if e.extractor == extractor for share in e.energy_inside
-            )
-            for extractor in extractors
-        },
+        basis_energy=quantiles(share for row in used for e in row.extractors[:1] for share in e.energy_inside),
+        energy={name: _energy(compared, name) for name in extractors},
+        energy_layers=of_layers(analysis, (row.layer.module for row in compared)),
         energy_chance=_median(
             expected_energy_overlap(row.outputs, row.inputs, row.dimension, row.dimension) for row in used
         ),
         energy_unrelated=_median(min(1.0, row.dimension / len(row.spectrum)) for row in used if row.spectrum),
         not_converged=sum(not e.converged for row in rows for e in row.extractors[:1]),
+    )
+
+
+def _energy(rows: Iterable[LayerRow], extractor: str) -> Quantiles:
+    return quantiles(
+        share for row in rows for e in row.extractors if e.extractor == extractor for share in e.energy_inside
     )
 
 

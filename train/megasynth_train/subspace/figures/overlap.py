@@ -256,7 +256,7 @@ def draw_halves(splits: Sequence[SplitNumbers], folder: Path) -> tuple[Drawing, 
         f"(chance {short(n.out_chance.median)} and {short(n.inner_chance.median)})"
         for n in splits
     )
-    return (saved(page, folder, "halves", found=found),)
+    return (saved(page, folder, "halves", found=found, layers=" or ".join(dict.fromkeys(n.layers for n in splits))),)
 
 
 def _halves_legend(page: Sheet) -> None:

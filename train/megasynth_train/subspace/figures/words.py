@@ -99,7 +99,9 @@ def _halves(splits: Sequence[SplitNumbers]) -> str | None:
     of_one = quantiles(median for n in same for median in (n.out.median, n.inner.median)).median or 0.0
     of_two = quantiles(median for n in cross for median in (n.out.median, n.inner.median)).median
     chance = quantiles(m for n in same + cross for m in (n.out_chance.median, n.inner_chance.median))
-    text = f"Bases from two halves of one attribute's adapters overlap by {short(of_one)} (mean cos²)"
+    text = (
+        f"In {same[0].layers}, bases from two halves of one attribute's adapters overlap by {short(of_one)} (mean cos²)"
+    )
     if cross:
         text += f", halves of two attributes by {short(of_two)}"
     text += f"; chance gives {short(chance.median)}."
