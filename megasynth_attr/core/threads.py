@@ -14,6 +14,7 @@ BLAS_THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
 )  # fmt: skip
 # threads of GNU, LLVM and Intel OpenMP that have nothing to do, see benchmarks/threads.md
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "<microseconds or max> <period>"
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
 
@@ -37,7 +38,7 @@ def settle() -> None:
 
     Without a quota the libraries count for themselves, some of them without the second thread of a core.
     """
-    wanted = dict(WAITING)
+    wanted = {} if any(name in os.environ for name in WAITING) else dict(WAITING)
     if available_cores() < _affinity() and not any(name in os.environ for name in BLAS_THREADS):
         wanted |= counts(available_cores())
     for name, value in wanted.items():
@@ -49,9 +50,12 @@ def _affinity() -> int:
 
 
 def _quota() -> int:
-    """Return the whole cores of the control group's quota, 0 without one."""
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if not quota.is_file():
+    """Return the whole cores of the control group's quota, 0 without one, or if the file says none that we know."""
+    try:
+        words = QUOTA.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
         return 0
-    limit, period = quota.read_text().split()
-    return 0 if limit == "max" else max(1, int(limit) // int(period))
+    if len(words) != 2 or not all(word.isdigit() and int(word) for word in words):
+        return 0
+    limit, period = map(int, words)
+    return max(1, limit // period)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import runs
@@ -30,7 +31,8 @@ def settled(given: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[s
 def test_idle_threads_sleep_unless_the_user_wants_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_quota", lambda: 0)
     assert settled({}, monkeypatch) == threads.WAITING
-    assert settled({"OMP_WAIT_POLICY": "ACTIVE"}, monkeypatch) == threads.WAITING | {"OMP_WAIT_POLICY": "ACTIVE"}
+    for given in ({"OMP_WAIT_POLICY": "ACTIVE"}, {"KMP_BLOCKTIME": "200"}):  # one would undo the other
+        assert settled(given, monkeypatch) == given
 
 
 def test_libraries_learn_of_a_quota_which_they_do_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +44,17 @@ def test_libraries_learn_of_a_quota_which_they_do_not_see(monkeypatch: pytest.Mo
     assert settled(one, monkeypatch) == threads.WAITING | one
     monkeypatch.setattr(threads, "_affinity", lambda: 2)
     assert threads.available_cores() == 2 and settled({}, monkeypatch) == threads.WAITING
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [("250000 100000\n", 2), ("50000 100000", 1), ("max 100000", 0), ("", 0), ("max", 0), ("-1 100000", 0), ("9 0", 0)],
+)
+def test_odd_quotas_are_none(text: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "QUOTA", tmp_path / "cpu.max")
+    assert threads._quota() == 0
+    threads.QUOTA.write_text(text)
+    assert threads._quota() == cores
 
 
 def test_cores_are_shared_out() -> None:

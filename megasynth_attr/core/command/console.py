@@ -63,7 +63,10 @@ def _meanings(path: Path, text: str) -> Iterator[str]:
 def _list(package: str, found: dict[str, str], words: list[str]) -> None:
     """Print one line per program; ConfigError for a word that names none."""
     if words and words[0] not in HELP_WORDS:
-        hint = nearest(words[0], list(found)) if "=" not in words[0] else ""
+        if "=" in words[0]:
+            raise ConfigError(f"{words[0]}: the first word is the name of a program; known: {', '.join(found)}")
+        last = [name.rpartition(".")[2] for name in found]
+        hint = nearest(words[0], list(found)) or nearest(words[0], last)
         raise ConfigError(f"{words[0]}: there is no such program{hint}; known: {', '.join(found)}")
     command, width = package.replace("_", "-"), max(map(len, found))
     short = {name: textwrap.shorten(meaning, LINE - width - 4, placeholder=" …") for name, meaning in found.items()}

@@ -51,8 +51,15 @@ def test_a_program_runs_as_with_python_m() -> None:
     assert refused.returncode == 2 and refused.stderr.startswith("ConfigError: shards=none: ")
 
 
-@pytest.mark.parametrize(("word", "said"), [("exprot", " (did you mean dataset.export?)"), ("preset=demo", "")])
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("exprot", "there is no such program (did you mean dataset.export?)"),
+        ("viev", "there is no such program (did you mean view?)"),
+        ("preset=demo", "the first word is the name of a program"),
+    ],
+)
 def test_a_word_that_names_no_program(word: str, said: str) -> None:
     done = run("megasynth_attr", word)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith(f"ConfigError: {word}: there is no such program{said}; known: dataset.export, ")
+    assert done.stderr.startswith(f"ConfigError: {word}: {said}; known: dataset.export, ")

@@ -13,6 +13,7 @@ import pytest
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "subspace")]
 
 from compare_runs import linears, settings, write_experiment
+from test_mine_evidence import seeds
 from written_cluster import random_adapter, write_adapter, write_cluster
 
 from megasynth_attr.core.command.program import parse
@@ -31,8 +32,8 @@ from megasynth_train.training.settings import ModelSettings
 FAST = ("dimension=2", "mining.null_draws=2", "mining.splits=0", "workers=1", "run.figures=false", "run.progress=false")
 
 
-def mined(cluster: Path, out: Path) -> Path:
-    mine.run(parse(mine.MineSettings, [f"cluster={cluster}", f"out={out}", *FAST], mine.HELP))
+def mined(cluster: Path | str, out: Path, *words: str) -> Path:
+    mine.run(parse(mine.MineSettings, [f"cluster={cluster}", f"out={out}", *FAST, *words], mine.HELP))
     return out
 
 
@@ -109,14 +110,23 @@ def test_means_are_means_and_ties_is_that_of_the_paper(subspaces: Path, tmp_path
     assert np.abs(cancelled.left @ cancelled.right.T).max() < 1e-12
 
 
-def test_adapters_on_the_same_data_are_left_out_together(tmp_path: Path) -> None:
+def test_adapters_whose_data_are_not_recorded_are_left_out_one_by_one(tmp_path: Path) -> None:
     cluster = write_cluster(tmp_path / "cluster", count=3)
     made = origin(mined(cluster, tmp_path / "subspaces"), left_out=2)
     assert made.made_of("held-out")["left_out"] == ["geometry_00", "geometry_01", "texture_00", "texture_01"]
     assert "left_out" not in made.made_of("mean") and made.others("texture_00") == ["texture_01", "texture_02"]
-    for name in ("texture_00", "texture_02"):  # two seeds of one dataset, as training records it
-        (cluster / name / "adapter.json").write_text(json.dumps({"training": {"content_sha256": "the same"}}))
-    assert made.others("texture_00") == ["texture_01"] and made.others("texture_01") == ["texture_00", "texture_02"]
+
+
+def test_seeds_of_one_dataset_are_left_out_together_and_different_data_come_first(tmp_path: Path) -> None:
+    folders = seeds(tmp_path)
+    made = origin(mined(f"[{folders[0]},{folders[1]}]", tmp_path / "subspaces", "mining.held_out=0"), left_out=3)
+    members = made.made_of("held-out")["left_out"]
+    assert members == ["geometry_00", "geometry_01", "geometry_00+1", "texture_00", "texture_01", "texture_02"]
+    assert made.others("geometry_00+1") == ["geometry_01", "geometry_01+1"]
+    with made.adapter("held-out-mean", "geometry_00+1", tmp_path, progress=False) as folder:
+        others = [dense(of / "geometry_01" / "adapter") for of in folders]
+        for module, matrix in dense(Path(folder)).items():
+            np.testing.assert_allclose(matrix, (others[0][module] + others[1][module]) / 2, atol=1e-5)
 
 
 def test_without_its_adapters_a_basis_has_no_controls(tmp_path: Path) -> None:

@@ -157,6 +157,8 @@ def test_a_basis_reaches_the_methods_that_need_one() -> None:
         (["test.split=validation", "test.validation_share=0.3"], "they must be equal"),
         (["tune.lr=[1e-3,1e-3]"], "different rates"),
         (["tune.lr=[0]"], "above 0"),
+        (["tune.lr=[1.00000001e-3,1e-3]"], "different rates"),  # of one folder
+        (["tune.lr=[1e-4]", "methods=[a]", "define.a.like=lora", "define.a.lr=1e-3"], r"define\.a\.lr= fixes"),
         (["held_out=0"], "held_out=0"),
         (["define.lora=3"], "give keys"),
         (["define.lora.rate=3"], "unknown key define.lora.rate"),

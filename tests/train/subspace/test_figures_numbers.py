@@ -13,6 +13,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 from synthetic_analysis import make_analysis, tiny
 
+from megasynth_train.subspace.figures.evidence import ALIKE, alike_numbers
 from megasynth_train.subspace.figures.layout import file_stem, places, quantiles
 from megasynth_train.subspace.figures.numbers import attribute_numbers, pair_numbers, split_numbers
 from megasynth_train.subspace.figures.spectra import over_chance
@@ -92,6 +93,15 @@ def test_coherence_and_its_chance():
     cos = [np.sum(x * t) / np.linalg.norm(x) / np.linalg.norm(t) for t in turned]
     assert np.std(cos) == pytest.approx((6 * 5) ** -0.5, rel=0.06)
     assert first.coherence_chance == pytest.approx(np.median([(r.outputs * r.inputs) ** -0.5 for r in rows]))
+
+
+def test_zero_updates_have_no_cosine():
+    analysis = tiny()
+    row = analysis.layers[0]
+    cosines = np.asarray(row.coherence) * np.outer([0, 1, 1], [0, 1, 1])
+    row = dataclasses.replace(row, norms=(0.0, *row.norms[1:]), coherence=tuple(map(tuple, cosines.tolist())))
+    found = alike_numbers(dataclasses.replace(analysis, layers=(row,)))
+    assert found[ALIKE[1]][row.attribute].median == pytest.approx(cosines[1, 2])
 
 
 def test_zero_dimensions_and_missing_layers_are_left_out():

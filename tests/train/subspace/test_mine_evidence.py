@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,14 @@ def test_several_clusters_are_one_whose_adapters_know_their_datasets(tmp_path: P
     assert "the datasets of geometry_00+1 are not recorded" in " ".join(other.notes)
 
 
+def test_an_adapter_that_left_its_cluster_still_knows_its_dataset(tmp_path: Path) -> None:
+    stored = Path(__file__).parents[2] / "fixtures" / "v0_1" / "cluster"
+    shutil.copytree(stored, tmp_path / "moved", ignore=lambda _, names: [n for n in names if n == "cluster.json"])
+    both = open_cluster([stored, tmp_path / "moved"])
+    assert both.datasets("texture") == ("texture_00", "texture_00", "texture_01", "texture_01")
+    assert not any("datasets" in note for note in both.notes)
+
+
 def test_clusters_that_do_not_belong_together(tmp_path: Path) -> None:
     (cluster,) = seeds(tmp_path, count=1)
     found = mine.run
@@ -76,6 +85,9 @@ def test_clusters_that_do_not_belong_together(tmp_path: Path) -> None:
     (cluster / "geometry_01" / "adapter" / "adapter_config.json").unlink()
     with pytest.raises(ConfigError, match=rf"1 of 10 adapters in {cluster} are not finished: geometry_01\+1"):
         found(settings(cluster, tmp_path / "out", f"cluster=[{seeds(tmp_path / 'b', 1)[0]},{cluster}]"))
+    with pytest.raises(ConfigError, match=rf"cluster={tmp_path}/other holds no adapter of geometry; leave it out"):
+        write_cluster(tmp_path / "other", attributes=["texture"])
+        open_cluster([cluster, tmp_path / "other"], ["geometry"])
     with pytest.raises(ConfigError, match="lies inside cluster="):
         found(settings(cluster, cluster / "out", f"cluster=[{tmp_path},{cluster}]"))
     assert not (tmp_path / "out").exists()
@@ -110,6 +122,7 @@ def test_the_program_reports_what_the_functions_find(tmp_path: Path) -> None:
         *([updates[name] for name in cluster.of_attribute(attribute)] for attribute in cluster.attributes)
     )
     assert pair.coherence == pytest.approx(expected, rel=1e-6)
+    assert any("the bases of geometry and texture share these directions" in note for note in result.analysis.notes)
     assert mined(
         folders[0], tmp_path / "out", f"cluster=[{words}]", "mining.centre=grand", "mining.splits=0"
     ).already_done

@@ -14,7 +14,7 @@ held-out-random, held-out-random-mean   the same with random A, B of equal size
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -30,10 +30,11 @@ from tqdm import tqdm
 from megasynth_attr.core.codec import from_plain, to_plain
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.files import read_json
+from megasynth_attr.core.pages.words import listed
 from megasynth_attr.core.temporary import TMP, working_folder
 from megasynth_train.adapters.plain import PREFIX, plain_config, write_config
 from megasynth_train.adapters.stock import BASE_HASH
-from megasynth_train.adapters.storage import PEFT_METADATA, RECORD, WEIGHTS
+from megasynth_train.adapters.storage import PEFT_METADATA, WEIGHTS
 from megasynth_train.adapters.targets import exact_pattern
 from megasynth_train.compare.bases import Bases
 from megasynth_train.compare.methods import HELD_OUT, MEAN, TIES
@@ -41,6 +42,7 @@ from megasynth_train.subspace.analysis import FILE as ANALYSIS
 from megasynth_train.subspace.analysis import FORMAT as ANALYSIS_FORMAT
 from megasynth_train.subspace.basis import haar_frame
 from megasynth_train.subspace.core import Update, core_coordinates
+from megasynth_train.subspace.evidence import Turn
 from megasynth_train.subspace.mine_layer import WHOLE, LayerTask, mine_layer
 from megasynth_train.subspace.mining import updates_by_attribute
 from megasynth_train.subspace.peft_updates import StoredAdapter
@@ -76,14 +78,13 @@ class Origin:
             raise ConfigError(
                 f"basis={folder} was mined from DoRA adapters, whose change of magnitudes no control holds"
             )
-        home = Path(rows[0]["folder"])
-        home = home.parent.parent if home.name == ADAPTER else home.parent
-        settings = self.mining
+        homes = _homes(rows)
+        where = listed([str(home) for home in homes])
         try:
-            cluster = open_cluster(home, [row["attribute"] for row in rows], settings.modules)
+            cluster = open_cluster(homes, [row["attribute"] for row in rows], self.mining.modules)
         except (ConfigError, DatasetError) as error:
             raise DatasetError(
-                f"the adapters from which {folder} was mined cannot be read in {home}: {error}; controls need "
+                f"the adapters from which {folder} was mined cannot be read in {where}: {error}; controls need "
                 f"them: put them back, mine again where they are now, or {WITHOUT}"
             ) from None
         expected, found = (
@@ -92,7 +93,7 @@ class Origin:
         )
         if expected != found:
             raise DatasetError(
-                f"{home} no longer holds the adapters from which {folder} was mined; mine again, or {WITHOUT}"
+                f"{where} no longer holds the adapters from which {folder} was mined; mine again, or {WITHOUT}"
             )
         return cluster
 
@@ -116,7 +117,7 @@ class Origin:
         return [one for one in self.cluster.stored if not chosen or one.attribute in chosen]
 
     def _members(self) -> list[str]:
-        """Return the adapters to leave out: the first of each attribute that change something."""
+        """Return the adapters to leave out: of each attribute the first that change something, on different data."""
         found = []
         for attribute in self.cluster.attributes:
             names = [name for name in self.cluster.of_attribute(attribute) if name not in self.cluster.idle]
@@ -126,14 +127,28 @@ class Origin:
                     f"methods=held-out: all adapters of {attribute} were trained on the same data, so none can be left "
                     "out; train the cluster on at least two datasets of each attribute"
                 )
-            found += usable[: self.left_out]
+            firsts: dict[str, str] = {}  # other seeds of their data, which tell little more, come after these
+            for name in usable:
+                firsts.setdefault(self._data[name], name)
+            seeds = (name for name in usable if name not in firsts.values())
+            found += [*firsts.values(), *seeds][: self.left_out]
         return found
 
     def others(self, name: str) -> list[str]:
         """Return the adapters of the same attribute that were trained on other data."""
-        data = {one.name: _data_of(one) for one in self.cluster.stored}
         own = next(one for one in self.cluster.stored if one.name == name)
-        return [other for other in self.cluster.of_attribute(own.attribute) if data[other] != data[name]]
+        return [other for other in self.cluster.of_attribute(own.attribute) if self._data[other] != self._data[name]]
+
+    @cached_property
+    def _data(self) -> dict[str, str]:
+        """Return the dataset of each adapter."""
+        return {
+            name: dataset
+            for attribute in self.cluster.attributes
+            for name, dataset in zip(
+                self.cluster.of_attribute(attribute), self.cluster.datasets(attribute), strict=True
+            )
+        }
 
     @contextmanager
     def adapter(self, method: str, member: str, out: Path, progress: bool) -> Iterator[str]:
@@ -184,7 +199,8 @@ class Origin:
     @lru_cache(maxsize=1)  # noqa: B019 (an origin lives as long as the program)
     def basis_without(self, member: str) -> dict[str, Sides]:
         """Return the basis of all attributes, module by module, mined without an adapter and others on its data."""
-        settings = replace(self.mining, all_extractors=False, null_draws=2)  # what only the report needs is left out
+        # what only the report needs is left out
+        settings = replace(self.mining, all_extractors=False, null_draws=2, held_out=0)
         others, frames, found = self.others(member), FrameBank(settings.null_draws, settings.seed), {}
         own = next(one.attribute for one in self.cluster.stored if one.name == member)
         for module in self.cluster.modules:
@@ -193,18 +209,22 @@ class Origin:
             updates[own] = [update for name, update in zip(names, updates[own], strict=True) if name in others]
             ranks = self.bases.whole.record["ranks"].get(module, {})
             dimensions = {name: int(ranks.get(name, 0)) for name in updates}
-            whole = mine_layer(module, updates, LayerTask(settings, dimensions, {}), frames).bases.get(WHOLE)
+            task = LayerTask(settings, dimensions, halves={}, datasets={}, turn=Turn(rounds=0))
+            whole = mine_layer(module, updates, task, frames).bases.get(WHOLE)
             layer = self.cluster.shapes[module]
             sides = (whole.left, whole.right) if whole else (np.zeros((layer[0], 0)), np.zeros((layer[1], 0)))
             found[module] = np.linalg.qr(sides[0].astype(np.float64))[0], np.linalg.qr(sides[1].astype(np.float64))[0]
         return found
 
 
-def _data_of(adapter: StoredAdapter) -> str:
-    """Return what identifies an adapter's training data; its name where that is not recorded."""
-    file = adapter.folder / RECORD
-    training = read_json(file).get("training", {}) if file.is_file() else {}
-    return str(training.get("content_sha256") or training.get("data_fingerprint") or adapter.name)
+def _homes(rows: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Return the folders of clusters that an analysis' adapters are in, in the order that is in their names."""
+    found = {}
+    for row in rows:
+        folder = Path(row["folder"])
+        own = folder.parent if folder.name == ADAPTER else folder
+        found[int(row["name"].removeprefix(own.name) or 0)] = own.parent
+    return [found[number] for number in sorted(found)]
 
 
 def projected(update: Update, sides: Sides) -> Update:

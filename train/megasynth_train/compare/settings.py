@@ -142,7 +142,8 @@ class CompareSettings(TrainSettings):
                 f"test.validation_share={self.test.validation_share:g} and data.validation_share="
                 f"{self.data.validation_share:g} differ: with test.split={self.test.split} they must be equal"
             )
-        if len(set(self.tune.lr)) < len(self.tune.lr) or 0.0 in self.tune.lr:
+        folders = {trial_folder(Path(), "", lr) for lr in self.tune.lr}
+        if len(folders) < len(self.tune.lr) or 0.0 in self.tune.lr:
             raise ConfigError(f"tune.lr={list(self.tune.lr)}: give different rates above 0, e.g. tune.lr=[1e-5,3e-5]")
         if not self.methods:
             raise ConfigError("methods= is empty; name some, e.g. methods=[base,heads,lora-16]")
@@ -152,6 +153,13 @@ class CompareSettings(TrainSettings):
                     f"method {name!r}: the name becomes a folder; use letters, digits, '-', '_', '+', '.' inside"
                 )
             _check_definition(name, self.define)
+        for name in self.methods if self.tune.lr else ():
+            chain = [one for one in _chain(name, self.define) if one in self.define]
+            if own := next((one for one in chain if "lr" in _layer(self.define[one])["optim"]), ""):
+                raise ConfigError(
+                    f"define.{own}.lr= fixes the learning rate of {name}, and tune.lr= would choose another; leave out "
+                    "one of the two"
+                )
 
     def uses_basis(self) -> bool:
         """Return whether a method needs a basis, or its adapters or size; ``paper``: whether a basis is given."""

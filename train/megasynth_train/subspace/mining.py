@@ -147,8 +147,20 @@ def assemble_analysis(
         concatenation=tuple(rows.concatenation for rows in layers.values()),
         seconds=seconds,
         versions={"megasynth-attr": __version__} | {name: version(name) for name in PACKAGES},
-        notes=(*cluster.notes, *_too_small_layers(settings, layers)),
+        notes=(*cluster.notes, *_opposite_means(cluster, settings), *_too_small_layers(settings, layers)),
         held_out=tuple(row for rows in layers.values() for row in rows.held_out),
+    )
+
+
+def _opposite_means(cluster: Cluster, settings: MiningSettings) -> tuple[str, ...]:
+    """Return a note where removing the grand mean leaves two attributes the same directions."""
+    if settings.centre != "grand" or len(cluster.attributes) != 2:
+        return ()
+    first, second = cluster.attributes
+    return (
+        f"mining.centre=grand with two attributes leaves half the difference of their means in both, with opposite "
+        f"signs: the bases of {first} and {second} share these directions by construction, so how close they are says "
+        "nothing; use three attributes or more",
     )
 
 

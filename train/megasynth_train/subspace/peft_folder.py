@@ -60,8 +60,9 @@ def open_adapter(folder: Path, name: str, attribute: str, wanted: Callable[[str]
     identity = _identity(folder, config, record.get("files", {}), mode)
     left_out = _left_out(sizes, keys, wanted)
     return StoredAdapter(
-        folder, name, attribute, mode, config, keys, layers, rank, base, record.get("seed"), identity, left_out, columns
-    )
+        folder, name, attribute, mode, config, keys, layers, rank, base, record.get("seed"), identity, left_out,
+        columns, dataset=_content(record),
+    )  # fmt: skip
 
 
 def adapted_modules(folder: Path) -> tuple[str, ...]:
@@ -83,6 +84,12 @@ def _record(folder: Path) -> dict[str, Any]:
     from megasynth_train.adapters.storage import read_record
 
     return read_record(folder)
+
+
+def _content(record: Mapping[str, Any]) -> str:
+    """Return the hash of the data that an adapter was trained on, "" if it is not recorded."""
+    training = record.get("training") or {}
+    return str(training.get("content_sha256") or training.get("data_fingerprint") or "")
 
 
 def _identity(folder: Path, config: Mapping[str, Any], checked: Mapping[str, str], mode: str) -> str:

@@ -61,7 +61,9 @@ class StoredAdapter:
     left_out: tuple[str, ...] = ()  # trained tensors that belong to no update
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)  # subspace: module → columns in the basis' file
     row_scales: Mapping[str, np.ndarray] = field(default_factory=dict)  # DoRA: module → c (m,)
-    dataset: str = ""  # name of the first adapter of the cluster that was trained on the same data; "": not known
+    # name of the first adapter of the cluster that was trained on the same data, until they are compared the hash of
+    # the data; "": not known
+    dataset: str = ""
 
     def parts(self, module: str) -> dict[str, np.ndarray]:
         """Return the stored tensors of a layer, float64; DatasetError if they cannot be read or are not finite."""

@@ -90,7 +90,7 @@ def open_cluster(
     wanted = _wanted(modules)
     with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:  # each file is read whole for its checksum
         stored = tuple(pool.map(lambda one: open_adapter(one.folder, one.name, one.attribute, wanted), chosen))
-    datasets = _datasets(chosen)
+    datasets = _datasets(chosen, stored)
     stored = tuple(replace(adapter, dataset=dataset) for adapter, dataset in zip(stored, datasets, strict=True))
     _check_layers(stored, modules)
     _check_base(stored, base)
@@ -149,6 +149,8 @@ def _chosen(folders: Sequence[Path], attributes: Sequence[str]) -> list[_Place]:
             )
     order = list(dict.fromkeys(attributes)) or known
     chosen = [place for place in found if place.attribute in order]
+    if unused := [folder for folder in folders if all(place.cluster != folder for place in chosen)]:
+        raise ConfigError(f"cluster={unused[0]} holds no adapter of {', '.join(order)}; leave it out")
     chosen.sort(key=lambda place: (order.index(place.attribute), place.name))
     unfinished = [place for place in chosen if not _is_adapter(place.folder)]
     if unfinished:
@@ -168,10 +170,14 @@ def _found(folder: Path, number: int) -> list[_Place]:
     return [replace(place, name=f"{place.name}+{number}") for place in found] if number else found
 
 
-def _datasets(places: Sequence[_Place]) -> list[str]:
-    """Return the dataset of each adapter: the name of the first that was trained on the same data; "" if not known."""
+def _datasets(places: Sequence[_Place], stored: Sequence[StoredAdapter]) -> list[str]:
+    """Return the dataset of each adapter: the name of the first that was trained on the same data; "" if not known.
+
+    The manifest of a cluster says it, or the adapter's own record.
+    """
     first: dict[str, str] = {}
-    return [first.setdefault(place.data, place.name) if place.data else "" for place in places]
+    data = [place.data or adapter.dataset for place, adapter in zip(places, stored, strict=True)]
+    return [first.setdefault(one, place.name) if one else "" for one, place in zip(data, places, strict=True)]
 
 
 def _of_manifest(folder: Path) -> list[_Place]:

@@ -31,7 +31,7 @@ from megasynth_train.subspace.figures.layout import (
     quantiles,
     saved,
 )
-from megasynth_train.subspace.held_out import mean_share
+from megasynth_train.subspace.held_out import mean_share, same
 
 BASES = {  # of HeldOutRow, from the most alike to the least
     "seeds": "same dataset, other seeds",
@@ -82,7 +82,7 @@ def alike_numbers(analysis: Analysis) -> dict[str, dict[str, Quantiles]]:
     for attribute in analysis.attributes:
         own = [row for row in analysis.adapters if row.attribute == attribute]
         datasets = np.array([row.dataset or row.name for row in own])
-        equal, pairs = datasets[:, None] == datasets, ~np.eye(len(own), dtype=bool)
+        equal, pairs = same(datasets), ~np.eye(len(own), dtype=bool)
         rows = layers_of(analysis, attribute)
         found[ALIKE[0]][attribute] = quantiles(_mean(row, pairs & equal) for row in rows)
         found[ALIKE[1]][attribute] = quantiles(_mean(row, pairs & ~equal) for row in rows)
@@ -93,6 +93,8 @@ def alike_numbers(analysis: Analysis) -> dict[str, dict[str, Quantiles]]:
 
 
 def _mean(row: LayerRow, chosen: np.ndarray) -> float | None:
+    """Return the mean of the chosen cosines (k × k) between updates that are not zero; None if there are none."""
+    chosen = chosen & np.outer(row.norms, row.norms).astype(bool)
     return float(np.asarray(row.coherence)[chosen].mean()) if chosen.any() else None
 
 
