@@ -86,11 +86,10 @@ def mine_layers(
     missing = [module for module in cluster.modules if not is_whole(layer_file(folder, module))]
     if not missing:
         return
-    counts = {name: len(cluster.of_attribute(name)) for name in cluster.attributes}
     frames = FrameBank(settings.null_draws, settings.seed)
     dimensions = _dimensions(cluster, settings, frames, base_ranks, processes, stop)
-    halves = draw_halves(counts, settings.splits, settings.seed)
     datasets = {name: cluster.datasets(name) for name in cluster.attributes}
+    halves = draw_halves(datasets, settings.splits, settings.seed)
     by_turns = turns([layer_key(module) for module in cluster.modules], settings.held_out)
     miner = LayerMiner(cluster, settings, frames, dimensions, halves, datasets, by_turns, base_ranks)
     done = len(cluster.modules) - len(missing)
