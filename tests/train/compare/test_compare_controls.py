@@ -173,6 +173,9 @@ def test_controls_are_measured_once_and_stand_beside_what_is_trained(
     assert not done.failed, [outcome.message for outcome in done.failed]
     record = json.loads((out / "comparison.json").read_text())
     value = {row["method"]: row["metrics"]["accuracy"] for row in record["rows"]}
+    assert not record["differences"] and len(record["intervals"]) == 5  # of mean: it has scenes, and no seeds
+    text = (out / "comparison.md").read_text()
+    assert "Neither is trained, so there are no seeds" in text and "One seed" not in text and "steps" not in text
     assert len(set(value.values())) == 4  # each changes the model, and in a way of its own
     asked = {(one["method"], one["reference"]) for one in record["contrasts"]}
     assert asked == {("held-out", "base"), ("held-out-mean", "held-out"), ("mean", "base")}

@@ -70,6 +70,7 @@ def test_only_common_seeds_are_paired_and_the_untrained_model_with_all() -> None
     base = difference(ACC, "a", {0: 1.0, 1: 2.0}, {None: 1.5})
     assert base is not None and (base.count, base.mean, base.wins) == (2, 0.0, 1)
     assert difference(ACC, "a", {0: 1.0}, {1: 1.0}) is None
+    assert difference(ACC, "a", {None: 1.0}, {None: 2.0}) is None  # no seeds: a question for scenes
     single = difference(ACC, "a", {3: 1.0}, {3: 2.0})
     assert single is not None and single.verdict == "one seed" and single.low is None
 

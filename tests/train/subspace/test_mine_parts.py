@@ -80,18 +80,28 @@ def test_a_signal_ends_it_between_results() -> None:
 @limits(max_examples=20, deadline=None)
 @given(count=st.integers(0, 15), splits=st.integers(0, 4), seed=st.integers(0, 99))
 def test_halves_are_disjoint_equal_and_their_own(count: int, splits: int, seed: int) -> None:
-    halves = draw_halves({"texture": count, "other": 3}, splits, seed)
+    texture = [f"{number}" for number in range(count)]
+    halves = draw_halves({"texture": texture, "other": "abc"}, splits, seed)
     assert ("texture" in halves) == (count >= 2)
     for first, second in halves.get("texture", ()):
         assert len(first) == len(second) == count // 2
         assert not set(first) & set(second) and set(first) | set(second) <= set(range(count))
-    assert draw_halves({"texture": count}, splits, seed).get("texture") == halves.get("texture")
+    assert draw_halves({"texture": texture}, splits, seed).get("texture") == halves.get("texture")
     assert len(halves["other"]) == splits
 
 
 def test_halves_differ_between_draws_and_attributes() -> None:
-    halves = draw_halves({"a": 20, "b": 20}, 3, 0)
+    halves = draw_halves(dict.fromkeys("ab", "abcdefghijklmnopqrst"), 3, 0)
     assert len({draw for draws in halves.values() for draw in draws}) == 6
+    assert halves["a"][0] == ((0, 2, 7, 8, 9, 10, 12, 13, 15, 19), (1, 3, 4, 5, 6, 11, 14, 16, 17, 18))  # as in 0.1.0
+
+
+def test_seeds_of_one_dataset_are_in_the_same_half() -> None:
+    halves = draw_halves({"a": "xxyyz", "alone": "xx"}, 20, 0)
+    assert halves.keys() == {"a"}
+    groups = {"x": (0, 1), "y": (2, 3), "z": (4,)}
+    drawn = {frozenset(part) for draw in halves["a"] for part in draw}
+    assert drawn == {frozenset(group) for group in groups.values()}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +123,7 @@ def test_layer_keys(module: str, expected: tuple[str, str, int]) -> None:
 def small_layer(dimension: int = 2) -> MinedLayer:
     rng, settings = np.random.default_rng(0), MiningSettings(null_draws=3)
     updates = {name: [random_adapter(rng, {MODULE: (9, 6)})[MODULE] for _ in range(4)] for name in ("a", "b")}
-    halves, datasets = draw_halves({"a": 4, "b": 4}, 1, 0), dict.fromkeys("ab", tuple("wxyz"))
+    halves, datasets = draw_halves(dict.fromkeys("ab", "wxyz"), 1, 0), dict.fromkeys("ab", tuple("wxyz"))
     task = LayerTask(settings, {"a": dimension, "b": dimension}, halves, datasets, Turn())
     return mine_layer(MODULE, updates, task, FrameBank(settings.null_draws, 0))
 

@@ -232,10 +232,10 @@ def difference(
 ) -> Difference | None:
     """Return the paired difference of two methods, values by seed; None if they share no seed.
 
-    The seed None belongs to a model that is not trained: it is paired with every seed.
+    The seed None belongs to a model that is not trained: it is paired with every seed. Two of these have none.
     """
     pairs = _pairs(values, reference)
-    if not pairs:
+    if not pairs or {*values, *reference} == {None}:
         return None
     delta = np.array([mine - theirs for mine, theirs in pairs])
     wins = int(((delta > 0) if metric.higher_is_better else (delta < 0)).sum())

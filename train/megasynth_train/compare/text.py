@@ -38,6 +38,8 @@ def lead(results: Results, table: Table) -> str:
     text = f"{text} Next is {second.method}: {_value(second)}."
     first_values, second_values = (results.values(name, ACCURACY.key) for name in ranked[:2])
     delta = difference(ACCURACY, second.method, second_values, first_values)
+    if not (best.total or second.total):
+        return f"{text} Neither is trained, so there are no seeds: only the intervals over scenes can tell them apart."
     if delta is None:
         return f"{text} The two share no seed, so nothing can be said about their difference."
     if delta.count < 2:
@@ -52,15 +54,19 @@ def lead(results: Results, table: Table) -> str:
 def caveat(results: Results, table: Table, test_scenes: int, notes: Mapping[str, str], *, tuned: bool = False) -> str:
     """Return what the numbers do not show; ``notes``: what is particular about a method; ``tuned``: learning rates."""
     most = max((row.runs for row in table.rows if row.method not in HELD_OUT), default=0)
+    trained = any(row.total for row in table.rows)
     parts = ["One seed only: there is no spread, and no ranking can be claimed."]
-    if most > 1:
+    if not trained:
+        parts = ["Nothing is trained, so there are no seeds: only scenes differ."]
+    elif most > 1:
         parts = [f"The {most} seeds differ in data order, initial values and, where there are any, random bases."]
     tuning = "learning rates were tuned by one rule" if tuned else "no learning rate was tuned"
     parts.append(
         f"Training data, base model and the {test_scenes} test scenes are the same in all runs, so the intervals over "
-        "seeds say nothing about other scenes, and none says anything about other models. All methods ran for equally "
-        f"many steps; {tuning}."
+        "seeds say nothing about other scenes, and none says anything about other models."
     )
+    if trained:
+        parts.append(f"All methods ran for equally many steps; {tuning}.")
     if len(table.differences) > len(METRICS):
         parts.append(f"Of {len(table.differences)} differences, about one in twenty would look clear by chance alone.")
     return " ".join([*parts, *note_sentences(notes, [row.method for row in table.rows])])

@@ -21,24 +21,29 @@ Halves = tuple[tuple[int, ...], tuple[int, ...]]  # positions of adapters among 
 Sides = tuple[np.ndarray, np.ndarray]  # a basis: m × d of the outputs, n × d of the inputs
 
 
-def draw_halves(counts: Mapping[str, int], splits: int, seed: int) -> dict[str, tuple[Halves, ...]]:
-    """Return ``splits`` random pairs of halves of every attribute that has at least two adapters by ``counts``.
+def draw_halves(datasets: Mapping[str, Sequence[str]], splits: int, seed: int) -> dict[str, tuple[Halves, ...]]:
+    """Return ``splits`` random pairs of halves of every attribute with at least two datasets.
 
-    An odd adapter is left out, so that both halves are equally large. An attribute's halves depend on its name, its
-    count and ``seed`` only.
+    ``datasets``: that of each of its adapters. Other seeds of one dataset are in the same half: what they share, the
+    halves would share. An odd dataset is left out, so that both halves have equally many. An attribute's halves depend
+    on its name, its datasets' count and order, and ``seed`` only.
     """
     return {
-        name: tuple(_one_draw(name, count, split, seed) for split in range(splits))
-        for name, count in counts.items()
-        if count >= 2
+        name: tuple(_one_draw(name, of_adapters, split, seed) for split in range(splits))
+        for name, of_adapters in datasets.items()
+        if len(set(of_adapters)) >= 2
     }
 
 
-def _one_draw(name: str, count: int, split: int, seed: int) -> Halves:
+def _one_draw(name: str, datasets: Sequence[str], split: int, seed: int) -> Halves:
+    known = list(dict.fromkeys(datasets))
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-    order = np.random.default_rng([seed, number, split]).permutation(count).tolist()
-    size = count // 2
-    return tuple(sorted(order[:size])), tuple(sorted(order[size : 2 * size]))
+    order = np.random.default_rng([seed, number, split]).permutation(len(known)).tolist()
+    size = len(known) // 2
+    first, second = ({known[i] for i in part} for part in (order[:size], order[size : 2 * size]))
+    return tuple(i for i, of in enumerate(datasets) if of in first), tuple(
+        i for i, of in enumerate(datasets) if of in second
+    )
 
 
 def split_rows(

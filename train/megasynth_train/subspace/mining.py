@@ -88,11 +88,10 @@ def mine_layers(
     missing = [module for module in cluster.modules if not is_whole(layer_file(folder, module))]
     if not missing:
         return
-    counts = {name: len(cluster.of_attribute(name)) for name in cluster.attributes}
     frames = FrameBank(settings.null_draws, settings.seed)
     dimensions = _dimensions(cluster, settings, frames, base_ranks, processes, stop)
-    halves = draw_halves(counts, settings.splits, settings.seed)
     datasets = {name: cluster.datasets(name) for name in cluster.attributes}
+    halves = draw_halves(datasets, settings.splits, settings.seed)
     keys = [layer_key(module) for module in cluster.modules]
     by_turns, sample = turns(keys, settings.held_out), reported(keys, settings.report_layers)
     miner = LayerMiner(cluster, settings, frames, dimensions, halves, datasets, by_turns, sample, base_ranks)

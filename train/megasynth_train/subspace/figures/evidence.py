@@ -81,7 +81,7 @@ def alike_numbers(analysis: Analysis) -> dict[str, dict[str, Quantiles]]:
     found: dict[str, dict[str, Quantiles]] = {name: {} for name in ALIKE}
     for attribute in analysis.attributes:
         own = [row for row in analysis.adapters if row.attribute == attribute]
-        datasets = np.array([row.dataset or row.name for row in own])
+        datasets = [row.dataset or row.name for row in own]
         equal, pairs = same(datasets), ~np.eye(len(own), dtype=bool)
         rows = layers_of(analysis, attribute)
         found[ALIKE[0]][attribute] = quantiles(_mean(row, pairs & equal) for row in rows)
