@@ -114,7 +114,9 @@ def components(
     matrix: np.ndarray, attributes: Sequence[str], datasets: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """Return the components of variance of all conditions, of the four attributes, and of each condition's own part."""
-    result = {"six conditions": asdict(variance_components(matrix, attributes, datasets, seeds))}
+    result = {}
+    if not set(attributes) <= set(ATTRIBUTES):
+        result["six conditions"] = asdict(variance_components(matrix, attributes, datasets, seeds))
     chosen = [i for i, name in enumerate(attributes) if name in ATTRIBUTES]
     if chosen:
         parts = ([of[i] for i in chosen] for of in (attributes, datasets, seeds))
@@ -129,7 +131,10 @@ def label_tests(
     names = list(dict.fromkeys(labels))
     four = [name for name in ATTRIBUTES if name in names]
     groups = {"six conditions": names, "four attributes": four}
-    groups |= {f"six without {left_out}": [n for n in names if n != left_out] for left_out in names}
+    if len(names) == len(four):
+        del groups["six conditions"]
+    else:
+        groups |= {f"six without {left_out}": [n for n in names if n != left_out] for left_out in names}
     groups |= {f"four without {left_out}": [n for n in four if n != left_out] for left_out in four}
     results = {}
     for group, kept in groups.items():
