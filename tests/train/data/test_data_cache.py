@@ -179,7 +179,7 @@ class TestLimit:
 
     def test_only_frames_of_earlier_runs_make_way(self, ours, reference, tmp_path):
         loaded(ours, cache=str(tmp_path))
-        long_ago = time.time() - 1000
+        long_ago = 1e9  # before any process of today began
         old, foreign = frames_in(tmp_path), [tmp_path / "frames/notes.txt", tmp_path / "frames" / "ab"]
         for path in foreign:
             path.write_text("mine")
