@@ -314,6 +314,12 @@ class TestChoice:
         with pytest.raises(DatasetError, match=words if format != "colmap" else "holds no scene in COLMAP's"):
             opened(root, format=format)
 
+    def test_no_distorted_scene_is_left_out_silently(self, copied):
+        root, scene = copied("wai")
+        (scene / "scene_meta.json").rename(scene / "scene_meta_distorted.json")
+        with pytest.raises(DatasetError, match=rf"{scene.name}/scene_meta_distorted\.json: these pictures are as"):
+            opened(root)
+
     def test_a_scene_itself_and_folders_inside_it(self, copied):
         root, scene = copied("wai")
         assert opened(scene).train[0].name == f"{root.name}/{scene.name}"

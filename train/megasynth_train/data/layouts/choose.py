@@ -50,12 +50,6 @@ def choose(root: Path, wanted: str = AUTO, key: str = "data") -> Found:
         return found[0]
     if found:
         raise DatasetError(f"{_several(root, found)}, or choose by format={found[0].layout}")
-    distorted = next((file for level in _LEVELS for file in root.glob(f"{level}{wai.DISTORTED}")), None)
-    if distorted and wanted in (AUTO, wai.LAYOUT.name):
-        raise DatasetError(
-            f"{distorted}: these pictures are as the lens took them, and only pinhole cameras are read; undistort them "
-            f"first by the tools of WAI (MapAnything), which write {wai.SCENE_META}"
-        )
     if wanted == OURS:
         raise DatasetError(f"{root} holds no dataset ({paths.DATASET_FILE}) and no experiment")
     if wanted != AUTO:

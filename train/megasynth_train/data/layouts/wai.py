@@ -32,6 +32,11 @@ _IMAGE, _DEPTH = "image", "depth"
 def read_scene(folder: Path, reading: Reading) -> SceneViews:
     """Return a scene, its frames in the file's order; DatasetError if something is missing, ambiguous or distorted."""
     file = folder / SCENE_META
+    if not file.exists() and (distorted := folder / DISTORTED).exists():
+        raise DatasetError(
+            f"{distorted}: these pictures are as the lens took them, and only pinhole cameras are read; undistort them "
+            f"first by the tools of WAI (MapAnything), which write {SCENE_META}"
+        )
     header = read_json(file)
     if (convention := header.get("camera_convention", "opencv")) != "opencv":
         raise DatasetError(f"{file}: camera_convention is {convention!r}; WAI's is opencv: convert the poses")
@@ -81,4 +86,9 @@ def _frame_key(modalities: Mapping[str, Any], name: str) -> str:
     return str(one.get("frame_key", name)) if isinstance(one, Mapping) else name
 
 
-LAYOUT = Layout("wai", "WAI's", SCENE_META, lambda folder: (folder / SCENE_META).is_file(), read_scene)
+def _is_scene(folder: Path) -> bool:
+    """Return whether a folder is a scene, one that cannot be read yet included: none is left out silently."""
+    return any((folder / name).is_file() for name in (SCENE_META, DISTORTED))
+
+
+LAYOUT = Layout("wai", "WAI's", SCENE_META, _is_scene, read_scene)
