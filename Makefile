@@ -24,9 +24,9 @@ docs: setup-docs  ## the documentation as a site that opens from files: site/ind
 	$(PYTHON) tools/docs_site.py build/docs_source
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
-# three tests at a time on two cores, each with one thread: tests wait for programs that they start, stop and kill
+# two tests at a time, each with one thread: two processes with two threads each would wait for one another
 test: setup-test lint  ## everything: style, types, tests on both Blenders
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 3 --dist loadfile --durations=25
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile --durations=25
 
 lint: setup-test
 	.venv/bin/ruff check .
