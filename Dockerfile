@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # Everything of this project, set up, on the CPU (target cpu) or on NVIDIA GPUs (target cuda).
 #
 #   docker build --target cpu -t megasynth-attr .
