@@ -114,7 +114,8 @@ def main(words: list[str]) -> None:
         render(settings, out)
         train(settings, out)
     members = finished({seed: adapters_folder(settings, out, seed) for seed in settings.seeds})
-    results = {"settings": asdict(settings), **analyse(members, settings.dimension, settings.permutations)}
+    what = {key: value for key, value in asdict(settings).items() if key != "out"}  # a folder is no result
+    results = {"settings": what, **analyse(members, settings.dimension, settings.permutations)}
     results["statistics"] = statistics(out / "data", settings.conditions)
     if settings.functional:
         results["functional"] = functional_controls(
