@@ -13,8 +13,8 @@ from pathlib import Path
 BLAS_THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
 )  # fmt: skip
-# threads of GNU, LLVM and Intel OpenMP that have nothing to do, see benchmarks/threads.md
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "<microseconds or max> <period>"
+# threads of GNU, LLVM and Intel OpenMP that have nothing to do, see benchmarks/threads.md
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
 
