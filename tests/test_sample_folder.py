@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sample
 
+from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.files import read_json, sha256_of
 
 STORED = Path(__file__).parent / "fixtures" / "v0_1"
@@ -38,3 +39,8 @@ def test_a_published_sample_names_no_folder_of_this_machine(tmp_path: Path, monk
     assert Path(read_json(training / "subspaces" / "analysis.json")["adapters"][0]["folder"]).is_dir()
     in_basis = updates.open_adapter(training / "runs/subspace/adapter", "a", "a", lambda name: True)
     assert in_basis.update(next(iter(in_basis.keys))).left.any()
+
+
+def test_it_says_what_to_name() -> None:
+    with pytest.raises(ConfigError, match="name the experiment and the folder to write"):
+        sample.main(["only one"])

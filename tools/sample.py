@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from megasynth_attr.core.errors import DatasetError, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, run_main
 from megasynth_attr.core.pages.words import size_text
 from megasynth_attr.core.temporary import replacing_folder
 from megasynth_attr.dataset.export.__main__ import Options, export_dataset
@@ -41,6 +41,8 @@ Paths in these files are relative to this folder.
 
 def main(words: list[str]) -> None:
     """Write the folder; DatasetError, with nothing written, if it would not be small."""
+    if len(words) != 2:
+        raise ConfigError("name the experiment and the folder to write: tools/sample.py runs/sample runs/sample_published")
     experiment, out = map(Path, words)
     with replacing_folder(out.resolve(), "the sample") as new:
         for dataset in open_experiment(experiment):
