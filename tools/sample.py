@@ -42,7 +42,7 @@ Paths in these files are relative to this folder.
 def main(words: list[str]) -> None:
     """Write the folder; DatasetError, with nothing written, if it would not be small."""
     if len(words) != 2:
-        raise ConfigError("name the experiment and the folder to write: tools/sample.py runs/sample runs/sample_published")
+        raise ConfigError("name the experiment and the folder to write, e.g. runs/sample runs/sample_published")
     experiment, out = map(Path, words)
     with replacing_folder(out.resolve(), "the sample") as new:
         for dataset in open_experiment(experiment):
