@@ -16,9 +16,10 @@ from torch import nn
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_attr.core.temporary import replace_atomically
-from megasynth_train.adapters.adapted import Adapted, make_lean
+from megasynth_train.adapters.adapted import Adapted
 from megasynth_train.adapters.inject import base_of
 from megasynth_train.adapters.inject import prepare as prepare_adapters
+from megasynth_train.adapters.lean import make_lean
 from megasynth_train.adapters.targets import find_targets
 from megasynth_train.cost.step import StepShape, Tuning
 from megasynth_train.data.batch import RawBatch

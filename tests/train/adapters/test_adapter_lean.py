@@ -10,7 +10,7 @@ from adapter_models import adapted_model, images, objective, small_model, train
 from torch import Tensor
 
 from megasynth_train.adapters import Adapted, load_adapter, save_adapter
-from megasynth_train.adapters.adapted import make_lean
+from megasynth_train.adapters.lean import make_lean
 from megasynth_train.vggt.precision import autocast
 
 

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from megasynth_attr.core.errors import EnvironmentProblem, ExitCode
 from megasynth_attr.core.ranges import Uniform
 from megasynth_train.adapters import adapt
-from megasynth_train.adapters.adapted import make_lean
+from megasynth_train.adapters.lean import make_lean
 from megasynth_train.cost.cards import ADAPTERS, CARDS, card_table, run_tuning, words
 from megasynth_train.cost.layers import StepShape, Tuning
 from megasynth_train.cost.memory import (

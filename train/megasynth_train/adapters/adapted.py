@@ -9,17 +9,15 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.adalora import AdaLoraModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_train.adapters import frozen_vectors, parts
 from megasynth_train.adapters.adalora import PREFIX, Allocation
 from megasynth_train.adapters.methods import MAIN
-from megasynth_train.adapters.subspace.layer import SubspaceLinear, free_numbers
-from megasynth_train.training.settings import NEED_FLOAT32_WEIGHTS, AdapterSettings
+from megasynth_train.adapters.subspace.layer import free_numbers
+from megasynth_train.training.settings import AdapterSettings
 from megasynth_train.vggt.model import VGGT
-from megasynth_train.vggt.precision import store_frozen_in_bf16
 
 
 @dataclass(frozen=True)
@@ -118,22 +116,3 @@ def initial_values(trainable: Mapping[str, nn.Parameter], mode: str) -> dict[str
         for name, parameter in trainable.items()
         if any(kind in name for kind in kinds) and not parameter.is_meta
     }
-
-
-def make_lean(adapted: Adapted) -> bool:
-    """Store frozen linears of encoder and aggregator, and bases, in bfloat16, and pass adapters their input uncast.
-
-    This saves memory and casts in training under bf16 autocast, with the same result to the last bit: PEFT would cast
-    every input to the adapter's float32 and autocast would cast it back, which keeps copies of the largest activations
-    for the backward pass. Returns whether anything was done; the modes of NEED_FLOAT32_WEIGHTS are left alone.
-    Afterwards the model runs under bf16 autocast only.
-    """
-    if adapted.mode in NEED_FLOAT32_WEIGHTS:
-        return False
-    store_frozen_in_bf16(adapted.model)
-    for module in adapted.model.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False  # type: ignore[assignment]
-        if isinstance(module, SubspaceLinear):
-            module.store_basis_in_bf16()
-    return True

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, Interrupted
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import Adapted
-from megasynth_train.adapters.adapted import make_lean
+from megasynth_train.adapters.lean import make_lean
 from megasynth_train.cost.layers import StepShape
 from megasynth_train.data.batch import RawBatch
 from megasynth_train.data.device import prepare

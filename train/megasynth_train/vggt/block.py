@@ -12,7 +12,8 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from megasynth_train.vggt.attention import ATTENTION_OPERATORS, attend
 from megasynth_train.vggt.config import ATTENTION, EVERYTHING
-from megasynth_train.vggt.tables import Rotation, rotate
+from megasynth_train.vggt.fused import normalise_and_rotate
+from megasynth_train.vggt.tables import Rotation
 
 
 class LayerScale(nn.Module):
@@ -41,16 +42,16 @@ class Mlp(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one fused qkv projection; optionally normalised and rotated queries and keys.
+    """Multi-head self-attention with one fused qkv projection.
 
-    ``kernel`` is one that ``resolve_attention`` returned.
+    ``qk_norm``: queries and keys are normalised and rotated, so ``forward`` needs a rotation. ``kernel`` is one that
+    ``resolve_attention`` returned.
     """
 
     def __init__(self, width: int, heads: int, *, qk_norm: bool) -> None:
         super().__init__()
         self.heads = heads
         self.kernel = "sdpa"
-        self.qk_norm = qk_norm
         self.qkv = nn.Linear(width, 3 * width)
         if qk_norm:
             self.q_norm = nn.LayerNorm(width // heads, eps=1e-5)
@@ -64,10 +65,8 @@ class Attention(nn.Module):
         the kernel: where compiled code knows neither size it would divide by both to find an element.
         """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)  # each [..., tokens, heads, head_dim]
-        if self.qk_norm:  # in float32 on every device: CUDA's autocast does that, the CPU's does not
-            q, k = self.q_norm(q.float()), self.k_norm(k.float())
         if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)
+            q, k = normalise_and_rotate(q, self.q_norm, rotation), normalise_and_rotate(k, self.k_norm, rotation)
         # The backward pass keeps v, and a view keeps the whole qkv (8 GiB at 32 × 518² px). Compiled code keeps that
         # anyway, for the norms, and needs no copy.
         q, k, v = q.to(v.dtype), k.to(v.dtype), v if torch.compiler.is_compiling() else v.contiguous()

@@ -72,8 +72,12 @@ def rotation_of(positions: Tensor, head_dim: int, base: float) -> Rotation:
 
 def rotate(heads: Tensor, rotation: Rotation) -> Tensor:
     """Return queries or keys [..., tokens, heads, head_dim] of images turned by their tokens' positions."""
-    partners = heads.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
-    return torch.addcmul(heads * rotation.cos, partners, rotation.sin)
+    return torch.addcmul(heads * rotation.cos, partners(heads), rotation.sin)
+
+
+def partners(heads: Tensor) -> Tensor:
+    """Return ``heads`` [..., head_dim] with every channel in the place of the one that it turns with."""
+    return heads.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
 
 
 def map_coordinates(width: int, height: int, aspect: float, device: torch.device) -> tuple[Tensor, Tensor]:
