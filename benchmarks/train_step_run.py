@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ class Trainee:
     optimiser: torch.optim.AdamW
 
 
+@lru_cache(maxsize=1)  # the shapes of one variant share it
 def build(config: VGGTConfig, variant: Variant, device: torch.device, seed: int) -> Trainee:
     """Return a model with random weights on ``device``, adapted as in training; a basis is random as well."""
     model, tuning = random_model(config, seed, device), variant.tuning
