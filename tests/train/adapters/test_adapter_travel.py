@@ -155,7 +155,7 @@ def test_a_base_cast_to_bf16_attaches_and_says_what_is_not_checked(mode: str, tm
         model = small_model(**changes).requires_grad_(False)
         if mode.startswith("widened"):
             return model.bfloat16().float()  # as a checkpoint in bf16 is loaded
-        store_frozen_in_bf16(model)
+        store_frozen_in_bf16(model.aggregator)
         return model
 
     loaded = load_adapter(base(), tmp_path / "mine")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
@@ -22,26 +22,31 @@ def make_lean(adapted: Adapted) -> bool:
 
     This saves memory and casts in training under bf16 autocast, with the same result to the last bit: PEFT would cast
     every input to the adapter's float32 and autocast would cast it back, which keeps copies of the largest activations
-    for the backward pass. On CUDA plain LoRA of these linears is computed by ``lora_product``, the same up to rounding.
+    for the backward pass. On CUDA plain LoRA is computed by ``lora_product``, the same up to rounding.
     Returns whether anything was done; the modes of NEED_FLOAT32_WEIGHTS are left alone. Afterwards the model runs under
     bf16 autocast only.
     """
     if adapted.mode in NEED_FLOAT32_WEIGHTS:
         return False
-    store_frozen_in_bf16(adapted.model)
-    for module in adapted.model.modules():
+    store_frozen_in_bf16(adapted.model.aggregator)
+    lean_adapters(adapted.model)
+    return True
+
+
+def lean_adapters(model: nn.Module) -> None:
+    """Make adapters in ``model`` take their input uncast, and plain LoRA on CUDA one operation."""
+    for module in model.modules():
         if isinstance(module, BaseTunerLayer):
             module.cast_input_dtype_enabled = False  # type: ignore[assignment]
         if isinstance(module, SubspaceLinear):
             module.store_basis_in_bf16()
         if isinstance(module, LoraLinear):
             module.forward = partial(_forward, module, module.forward)  # type: ignore[method-assign]
-    return True
 
 
 def _forward(layer: LoraLinear, by_peft: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Return what PEFT's ``layer`` does, by ``lora_product`` if it is a plain adapter of a linear in bfloat16."""
-    base, active = layer.get_base_layer(), layer.active_adapters
+    base, active = cast(nn.Linear, layer.get_base_layer()), layer.active_adapters
     plain = (
         x.is_cuda and not (args or kwargs or layer.disable_adapters or layer.merged)
         and type(base) is nn.Linear and base.weight.dtype == torch.bfloat16
@@ -51,8 +56,8 @@ def _forward(layer: LoraLinear, by_peft: Any, x: Tensor, *args: Any, **kwargs: A
     if not plain:
         result: Tensor = by_peft(x, *args, **kwargs)
         return result
-    down, up = layer.lora_A[active[0]].weight, layer.lora_B[active[0]].weight * layer.scaling[active[0]]
-    return lora_product(x, base.weight, base.bias, down, up)
+    down, up = (cast(nn.Linear, of[active[0]]).weight for of in (layer.lora_A, layer.lora_B))
+    return lora_product(x, base.weight, base.bias, down, up * layer.scaling[active[0]])
 
 
 def lora_product(x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor) -> Tensor:

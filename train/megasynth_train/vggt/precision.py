@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from megasynth_attr.core.errors import ConfigError
-from megasynth_train.vggt.model import VGGT
 
 
 def resolve_precision(precision: str, device: torch.device | str) -> str:
@@ -38,15 +37,15 @@ def set_backends(threads: int = 0) -> None:
     torch.backends.cudnn.allow_tf32 = True
 
 
-def store_frozen_in_bf16(model: VGGT) -> None:
-    """Store frozen weights of the aggregator's linears and convolutions in bfloat16.
+def store_frozen_in_bf16(aggregator: nn.Module) -> None:
+    """Store frozen weights of the linears and convolutions of ``aggregator`` in bfloat16.
 
     Under bf16 autocast the result is the same to the last bit, since autocast would round the same weights on every
     use (it caches only the copies of weights that are trained). The model then *only* runs under bf16 autocast, and
     its state dict is no longer the checkpoint: take ``weights_hash`` first. Norms, LayerScale, tokens, positions and
     heads stay fp32.
     """
-    for module in model.aggregator.modules():
+    for module in aggregator.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             for weight in module.parameters(recurse=False):
                 if not weight.requires_grad and weight.dtype == torch.float32:
