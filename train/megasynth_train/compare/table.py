@@ -14,6 +14,7 @@ from megasynth_train.compare.statistics import (
     FEW_SCENES,
     FEW_SEEDS,
     METRICS,
+    NO_SPREAD,
     Difference,
     Interval,
     Metric,
@@ -163,6 +164,8 @@ def over_scenes(found: Sequence[Interval]) -> str:
         )
     if 0 < few < FEW_SEEDS:
         text += f" Some rest on {few} seeds or adapters only, and are very wide."
+    if any(one.text == NO_SPREAD for one in found):
+        text += " Where all differences are equal, nothing shows how far others would be off, so there is no interval."
     return text
 
 

@@ -44,6 +44,11 @@ def lead(results: Results, table: Table) -> str:
         return f"{text} The two share no seed, so nothing can be said about their difference."
     if delta.count < 2:
         return f"{text} They share one seed: the difference cannot be told from chance. {_others(table)}"
+    if delta.low is None:
+        return (
+            f"{text} Their difference is {signed_text(delta.mean)} with each of {delta.count} seeds: without spread "
+            f"there is no interval. {_others(table)}"
+        )
     does = "is not distinguishable" if delta.verdict == "unclear" else "is distinguishable"
     return (
         f"{text} Their difference, {signed_text(delta.mean)} {delta.interval} (95 % interval, {delta.count} "
