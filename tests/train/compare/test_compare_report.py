@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ def test_a_clear_difference_is_called_one_and_an_unclear_one_is_not() -> None:
     assert "Next is heads" in said(clear) and "by NC: lora-16" in said(clear)
     close = results(*(row("heads", s, 0.5) for s in range(4)), *(row("lora-16", s, 0.5) for s in range(4)))
     assert "is not distinguishable from zero" in said(close)
+    equal = results(
+        *(replace(row(name, 0, level), seed=s) for name, level in (("heads", 0.5), ("lora-16", 0.2)) for s in range(3))
+    )
+    assert "with each of 3 seeds: without spread there is" in said(equal) and "no interval" in said(equal)
 
 
 def test_one_seed_claims_nothing() -> None:
