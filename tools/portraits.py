@@ -22,9 +22,10 @@ from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.resources import resource_dir
+from megasynth_attr.core.srgb import linear_from_srgb, srgb_from_linear
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.textures.procedural.noise import Array, Tile, fbm
-from megasynth_attr.textures.surface import linear_from_srgb, mix, rgb, smooth, srgb_from_linear, to_bytes
+from megasynth_attr.textures.surface import mix, rgb, smooth, to_bytes
 
 HELP = Help(
     usage="python tools/portraits.py out=FOLDER [quality=90]",
@@ -69,7 +70,7 @@ def draw_portrait(who: Portrait) -> Image.Image:
     width, height = WIDTH_PX * _SUPERSAMPLING, HEIGHT_PX * _SUPERSAMPLING
     x = np.broadcast_to(((np.arange(width) + 0.5) / width - 0.5)[None, :], (height, width)).astype(np.float32)
     y = np.broadcast_to(((np.arange(height) + 0.5) / width - 0.6)[:, None], (height, width)).astype(np.float32)
-    picture = Image.fromarray(to_bytes(srgb_from_linear(np.clip(_painted(who, x, y), 0, 1))))
+    picture = Image.fromarray(to_bytes(srgb_from_linear(_painted(who, x, y))))
     draw = ImageDraw.Draw(picture)
     left, upper, side_px = int(width * 0.66), int(height * 0.865), int(width * 0.13)
     draw.rounded_rectangle((left, upper, left + side_px, upper + int(side_px * 0.82)), radius=12, fill=who.badge)
