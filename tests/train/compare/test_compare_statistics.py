@@ -95,7 +95,7 @@ def test_equal_differences_have_no_interval_and_words_say_so(shift: float) -> No
     assert found is not None and (found.low, found.high, found.verdict) == (None, None, "unclear")
     table = intervals([Paired(ACC, "a", "b", shifted, scores)])
     assert (table[0].low, table[0].corrected_high, table[0].verdict) == (None, None, "unclear")
-    assert found.interval == table[0].text == NO_SPREAD
+    assert found.interval == table[0].interval == NO_SPREAD
     assert table[0].mean == pytest.approx(shift) and "so there is no interval" in over_scenes(table)
     balanced = intervals([Paired(ACC, "a", "b", {0: [0.0, 1.0], 1: [1.0, 0.0]}, {None: [0.0, 0.0]})])[0]
     assert (balanced.low, balanced.verdict) == (None, "unclear")  # as good with every seed, as good on every scene

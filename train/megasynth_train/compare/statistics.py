@@ -92,10 +92,8 @@ class Difference:
 
     @property
     def interval(self) -> str:
-        """Return "[low, high]", "one seed", or NO_SPREAD."""
-        if self.low is None or self.high is None:
-            return "one seed" if self.count < 2 else NO_SPREAD
-        return f"[{signed_text(self.low)}, {signed_text(self.high)}]"
+        """Return "[low, high]", NO_SPREAD, or nothing for one value."""
+        return _ends(self.low, self.high, self.count)
 
 
 @dataclass(frozen=True)
@@ -121,11 +119,15 @@ class Interval:
     verdict: str  # by the corrected interval: better, worse, unclear; or one seed, one adapter, one scene
 
     @property
-    def text(self) -> str:
+    def interval(self) -> str:
         """Return the corrected interval as "[low, high]", NO_SPREAD, or nothing for one value."""
-        if self.corrected_low is None or self.corrected_high is None:
-            return NO_SPREAD if self.replicates * self.scenes > 1 else ""
-        return f"[{signed_text(self.corrected_low)}, {signed_text(self.corrected_high)}]"
+        return _ends(self.corrected_low, self.corrected_high, self.replicates * self.scenes)
+
+
+def _ends(low: float | None, high: float | None, values: int) -> str:
+    if low is None or high is None:
+        return NO_SPREAD if values > 1 else ""
+    return f"[{signed_text(low)}, {signed_text(high)}]"
 
 
 @dataclass(frozen=True)
