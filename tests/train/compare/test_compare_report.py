@@ -125,26 +125,31 @@ def big_report(out: Path) -> Report:
     return write_report(out, manifest, results(*rows, missing=(lost,)), "subspace")
 
 
-def test_writing_a_report_again_replaces_it_whole(tmp_path: Path) -> None:
-    assert big_report(tmp_path).table.protocol == PROTOCOLS["clearpose"]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report; it may only be written again."""
+    out = tmp_path_factory.mktemp("report") / "a comparison"
+    out.mkdir()
+    assert big_report(out).table.protocol == PROTOCOLS["clearpose"]
+    return out
+
+
+def test_writing_a_report_again_replaces_it_whole(folder: Path) -> None:
     for file in ("comparison.md", "index.html", "chapter.json"):
-        assert "Acc, paper" in (tmp_path / file).read_text()
-    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".png"}
-    big_report(tmp_path)
+        assert "Acc, paper" in (folder / file).read_text()
+    before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".png"}
+    big_report(folder)
     assert {
-        path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".png"
+        path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".png"
     } == before
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "tmp") == [
+    assert sorted(path.name for path in folder.iterdir() if path.name != "tmp") == [
         "chapter.json", "comparison.json", "comparison.md", "index.html", "pictures", "runs",
     ]  # fmt: skip
 
 
 @pytest.mark.slow
-def test_the_page_reads_on_laptop_and_phone(tmp_path: Path) -> None:
-    out = tmp_path / "a comparison"
-    out.mkdir()
-    big_report(out)
-    url = (out / "index.html").as_uri()
+def test_the_page_reads_on_laptop_and_phone(folder: Path, tmp_path: Path) -> None:
+    url = (folder / "index.html").as_uri()
     with running_chromium(tmp_path / "profile") as browser:
         for width, height, more in ((1280, 900, {}), (390, 844, {"mobile": True})):
             with browser.page(url, width, height, **more) as page:
