@@ -186,6 +186,18 @@ def test_few_draws_let_no_more_through_than_the_quantile_says() -> None:
     assert 0.01 < np.mean(np.array(found) > 0) < 0.1  # standard error 0.014
 
 
+@pytest.mark.parametrize(
+    ("draws", "quantile", "r"), [(19, 0.95, 19), (20, 0.95, 20), (25, 0.95, 25), (40, 0.95, 39), (40, 0.9, 37)]
+)
+def test_the_limit_is_the_lowest_draw_that_keeps_the_promise(draws: int, quantile: float, r: int) -> None:
+    core, bank = core_coordinates(planted.random_updates(3, 16, 12, 2, np.random.default_rng(0))), FrameBank(draws, 1)
+    values = core.svds.values.ravel() / 3
+    drawn = sorted(np.linalg.norm((left * values) @ right.T, 2) for left, right in bank.pairs(core))
+    assert null_spectrum(core, bank, quantile).upper[0] == pytest.approx(drawn[r - 1])
+    missed = [(draws + 1 - rank) / (draws + 1) for rank in (r, r - 1)]  # by one draw more
+    assert missed[0] <= 1 - quantile + 1e-12 < missed[1]
+
+
 def test_every_place_has_a_null_of_its_own() -> None:
     """With the same pairs of frames everywhere, a lucky or unlucky draw would decide alike in all layers of a run."""
     core = core_coordinates(planted.random_updates(5, 32, 24, 3, np.random.default_rng(0)))

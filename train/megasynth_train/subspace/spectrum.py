@@ -11,6 +11,7 @@ after independent rotations in a space of their joint dimension.
 from __future__ import annotations
 
 import copy
+import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,16 +113,16 @@ def null_spectrum(core: Core, bank: FrameBank, quantile: float) -> NullSpectrum:
 
     The update U diag(s) Vᵀ of rank t becomes F diag(s) Gᵀ with random frames F (m × t) and G (n × t), one pair per
     adapter and draw. Values below 1e-8 of the largest are rounding (square roots of the eigenvalues of a Gram matrix).
-    Of too few draws for the quantile, the largest value gets the limit of ``_limit``: one draw more would exceed the
-    largest of 5 draws once in 6 times.
+    One draw more exceeds the r-th smallest of n in n + 1 − r of n + 1 cases, which chooses r; the largest of 5 in a
+    sixth of all cases. Of so few, the largest value gets the limit of ``_limit`` if that is higher.
     """
     means = (_mean(left, right, core.svds.values) for left, right in bank.pairs(core))
     squares = np.array([np.linalg.eigvalsh(mean @ mean.T)[::-1] for mean in means])
     length = min(core.left.shape[1], core.right.shape[1])  # of the spectrum; ranks of unequal adapters are padded
-    found = np.sqrt(np.maximum(squares[:, :length], 0.0))
-    # "higher": of 20 draws the largest, which another random draw exceeds once in 21 times
-    upper = np.quantile(found, quantile, axis=0, method="higher")
-    if (1 - quantile) * (bank.draws + 1) < 1 - _ROUNDING and bank.draws > 1:
+    found = np.sort(np.sqrt(np.maximum(squares[:, :length], 0.0)), axis=0)
+    r = math.ceil(quantile * (bank.draws + 1) - _ROUNDING)
+    upper = found[min(r, bank.draws) - 1].copy()
+    if r > bank.draws > 1:
         upper[0] = max(upper[0], _limit(found[:, 0], quantile))
     return NullSpectrum(np.median(found, axis=0), upper)
 
