@@ -1,10 +1,11 @@
 """Do the tools find a subspace if there is one, and none if there is not? Synthetic clusters with known answers.
 
-    python experiments/planted.py out=runs/planted [seeds=20]
+    python experiments/planted.py out=runs/planted [seeds=20] [unrelated=400]
 
 Every cluster has four attributes of six rank-4 adapters in four layers of 128 x 96 weights. The planted truth, if any,
 is a pair of 2-dimensional subspaces per attribute and layer, of which every adapter has a slightly wrong copy;
-``share`` is the fraction of its energy in that copy. Writes planted.json, planted.md and planted.png.
+``share`` is the fraction of its energy in that copy. ``unrelated`` clusters of one layer, without any, show how often
+each test sees something. Writes planted.json, planted.md and planted.png.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 from tqdm import tqdm
 
 from megasynth_attr.core.command.program import Help, parse
@@ -28,17 +30,29 @@ from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.subspace.angles import principal_angles
 from megasynth_train.subspace.basis import haar_frame
 from megasynth_train.subspace.core import Core, Update, core_coordinates
-from megasynth_train.subspace.extract import Options, extract
+from megasynth_train.subspace.extract import Options, extract, solve
 from megasynth_train.subspace.settings import EXTRACTORS
-from megasynth_train.subspace.sharing import label_test, overlaps
-from megasynth_train.subspace.spectrum import FrameBank, null_spectrum, significant, spectrum
+from megasynth_train.subspace.sharing import Overlaps, label_test, overlaps
+from megasynth_train.subspace.spectrum import (
+    FrameBank,
+    null_spectrum,
+    significant,
+    significant_normalised,
+    significant_reweighted,
+    spectrum,
+)
 
 OUTPUTS, INPUTS, RANK, DIMENSION = 128, 96, 4, 2
 ATTRIBUTES, ADAPTERS, LAYERS = 4, 6, 4
 WOBBLE = 0.3  # error of every direction of an adapter's copy relative to its length: 17 degrees
-LEVEL = 0.05  # of the label test
+DRAWS, LEVEL = 20, 0.05  # of nulls; of every test
+ALARMS = f"""\
+Unrelated adapters: how often a test sees something in one layer (label tests: of all attributes). Nominally
+{LEVEL}; the reweighted mean's weights are fitted to the updates, and its null does not fit them again."""
+SIDES = {"out": "outputs", "inner": "inputs"}
 HELP = Help(
-    "python experiments/planted.py out=FOLDER [seeds=20]", "Tests the mining tools on clusters with known answers."
+    "python experiments/planted.py out=FOLDER [seeds=20] [unrelated=400]",
+    "Tests the mining tools on clusters with known answers.",
 )
 
 
@@ -48,6 +62,7 @@ class Settings:
 
     out: str = setting("runs/planted", "output folder")
     seeds: int = setting(20, "clusters per condition", minimum=2)
+    unrelated: int = setting(400, "clusters of unrelated adapters for the rates of false alarms", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -112,17 +127,18 @@ def _unit(update: Update) -> Update:
 def measure(condition: Condition, seed: int) -> dict[str, Any]:
     """Return the tools' results on one cluster, averaged over layers and attributes."""
     rng = np.random.default_rng([seed, *condition.name.encode()])
-    bank = FrameBank(draws=20, seed=seed)
+    bank = FrameBank(DRAWS, seed=seed)
     found: dict[str, list[float]] = {}
     matrices = []
 
     def add(name: str, value: float) -> None:
         found.setdefault(name, []).append(float(value))
 
-    for _ in range(LAYERS):
+    for layer in range(LAYERS):
         cores, truths = layer_cluster(condition, rng)
-        for core, (left, right) in zip(cores, truths, strict=True):
-            add("significant", significant(spectrum(core), null_spectrum(core, bank, 0.95).upper))
+        for attribute, (core, (left, right)) in enumerate(zip(cores, truths, strict=True)):
+            null = null_spectrum(core, bank.at(str(layer), str(attribute)), 1 - LEVEL)
+            add("significant", significant(spectrum(core), null.upper))
             for name in EXTRACTORS if condition.share else ():
                 mined = extract(core, DIMENSION, name, Options())
                 worst = max(principal_angles(mined.left, left)[-1], principal_angles(mined.right, right)[-1])
@@ -130,13 +146,50 @@ def measure(condition: Condition, seed: int) -> dict[str, Any]:
                 if name == "irls" and condition.outliers:
                     add("outlier_weight", mined.weights[-condition.outliers :].mean() * ADAPTERS)
         _add_overlaps(cores, add)
-        together = [update for core in cores for update in _updates(core)]
-        matrices.append(overlaps(core_coordinates(together), OUTPUTS, INPUTS))
-    labels = [str(a) for a in range(ATTRIBUTES) for _ in range(ADAPTERS)]
-    for side in ("out", "inner"):
-        matrix = np.mean([getattr(layer, side) for layer in matrices], axis=0)
-        add(f"p_{side}", label_test(matrix, labels, 400, rng).p_value)
+        matrices.append(_all_overlaps(cores))
+    for side in SIDES:
+        add(f"p_{side}", _p_value(matrices, side, rng))
     return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def false_alarms(clusters: int) -> dict[str, dict[str, Any]]:
+    """Return how often each test sees something in unrelated adapters: tries, share and its 95 % interval.
+
+    One bank of rotations serves all clusters, as it serves all layers of one run of ``mine``.
+    """
+    rng, bank = np.random.default_rng(0), FrameBank(DRAWS, seed=0)
+    fired: dict[str, list[bool]] = {}
+    for index in tqdm(range(clusters), desc="unrelated", unit="cluster"):
+        cores, _ = layer_cluster(CONDITIONS[0], rng)
+        for attribute, core in enumerate(cores):
+            turned, weights = bank.at(str(index), str(attribute)), solve(core, DIMENSION, "irls", Options()).weights
+            counts = {
+                "significant: mean": significant(spectrum(core), null_spectrum(core, turned, 1 - LEVEL).upper),
+                "significant: reweighted": significant_reweighted(core, turned, 1 - LEVEL, weights),
+                "significant: normalised": significant_normalised(core, turned, 1 - LEVEL),
+            }
+            for name, count in counts.items():
+                fired.setdefault(name, []).append(count > 0)
+        matrices = [_all_overlaps(cores)]
+        for side, name in SIDES.items():
+            fired.setdefault(f"label test, {name}", []).append(_p_value(matrices, side, rng) <= LEVEL)
+    rates = {}
+    for name, each in fired.items():
+        low, high = binomtest(sum(each), len(each)).proportion_ci()
+        rates[name] = {"tries": len(each), "share": sum(each) / len(each), "low": low, "high": high}
+    return rates
+
+
+def _all_overlaps(cores: list[Core]) -> Overlaps:
+    together = [update for core in cores for update in _updates(core)]
+    return overlaps(core_coordinates(together), OUTPUTS, INPUTS)
+
+
+def _p_value(layers: list[Overlaps], side: str, rng: np.random.Generator) -> float:
+    """Return the label test's p-value of the mean overlaps over layers."""
+    labels = [str(a) for a in range(ATTRIBUTES) for _ in range(ADAPTERS)]
+    matrix = np.mean([getattr(layer, side) for layer in layers], axis=0)
+    return label_test(matrix, labels, 400, rng).p_value
 
 
 def _updates(core: Core) -> list[Update]:
@@ -168,8 +221,8 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def table(results: Mapping[str, Mapping[str, Any]], seeds: int) -> str:
-    """Return the Markdown table with its explanation."""
+def table(results: Mapping[str, Mapping[str, Any]], seeds: int, alarms: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the Markdown tables with their explanations."""
     head = ["cluster", "dimensions found (truth 2)", *(f"{name}°" for name in EXTRACTORS)]
     head += ["overlap, one attribute", "overlap, two attributes", "label test, outputs", "inputs"]
 
@@ -179,7 +232,7 @@ def table(results: Mapping[str, Mapping[str, Any]], seeds: int) -> str:
     keys = [*(f"angle_{name}" for name in EXTRACTORS), "same_attribute", "two_attributes"]
     rows = [head]
     for name, row in results.items():
-        fired = (f"{row[key]['fired']:.2f}" for key in ("p_out", "p_inner"))
+        fired = (f"{row[f'p_{side}']['fired']:.2f}" for side in SIDES)
         rows.append([name, cell(row, "significant", 2), *(cell(row, key) for key in keys), *fired])
     lines = [
         f"{seeds} clusters per row; mean ± standard deviation over them. Angles: largest principal angle, over both",
@@ -189,7 +242,11 @@ def table(results: Mapping[str, Mapping[str, Any]], seeds: int) -> str:
     ]
     outliers = [(name, row["outlier_weight"]["mean"]) for name, row in results.items() if "outlier_weight" in row]
     lines += [f"{name}: irls gives an outlier {weight:.2f} times the equal weight." for name, weight in outliers]
-    return "\n".join(lines) + "\n"
+    rates = [["false alarms", "tries", "share", "95 % interval"]]
+    for name, row in alarms.items():
+        rates.append([name, str(row["tries"]), f"{row['share']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}"])
+    lines += [f"\n{ALARMS}\n"]
+    return "\n".join([*lines, markdown_table(rates, aligned=False)]) + "\n"
 
 
 def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -224,6 +281,7 @@ def main(words: list[str]) -> None:
     """Run every condition with every seed and write the results."""
     settings = parse(Settings, words, HELP)
     out = Path(settings.out)
+    alarms = false_alarms(settings.unrelated)
     results = {}
     with tqdm(total=len(CONDITIONS) * settings.seeds, desc="planted", unit="cluster") as bar:
         for condition in CONDITIONS:
@@ -232,8 +290,10 @@ def main(words: list[str]) -> None:
                 rows.append(measure(condition, seed))
                 bar.update()
             results[condition.name] = summarise(rows)
-    replace_atomically(out / "planted.json", (json.dumps(results, indent=1) + "\n").encode())
-    text = table(results, settings.seeds)
+    replace_atomically(
+        out / "planted.json", (json.dumps({**results, "false alarms": alarms}, indent=1) + "\n").encode()
+    )
+    text = table(results, settings.seeds, alarms)
     replace_atomically(out / "planted.md", text.encode())
     draw(results, out / "planted.png")
     print(text)

@@ -33,7 +33,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
-    "--remote-debugging-pipe",
 ]
 TIMEOUT_S = 30
 
@@ -65,7 +64,7 @@ def running_chromium(profile: Path) -> Iterator[Chromium]:
 
     with (profile.parent / "chromium.log").open("wb") as log:
         process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            [program, *FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"],
             preexec_fn=place_descriptors,
             close_fds=False,  # all others are closed on exec as it is
             stdout=log,

@@ -6,14 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-
-def srgb_from_linear(linear: np.ndarray) -> np.ndarray:
-    """Return display values in [0, 1] for linear Rec.709 values of any shape; values outside [0, 1] are clipped.
-
-    IEC 61966-2-1.
-    """
-    linear = np.clip(linear, 0.0, 1.0)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.power(linear, 1 / 2.4) - 0.055)
+from megasynth_attr.core.srgb import srgb_from_linear
 
 
 def display_rgba(

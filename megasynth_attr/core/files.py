@@ -198,7 +198,7 @@ def read_json(path: StoredFile, expected_format: str | None = None) -> dict[str,
     try:
         content = read_regular(path)
         refuse_web_page(content, path)
-        record = decode_json(content.decode(), str(path))
+        record = decode_json(content.decode("utf-8-sig"), str(path))  # editors on Windows write a byte-order mark
     except FileNotFoundError:
         raise DatasetError(f"{path} is missing") from None
     except (OSError, UnicodeDecodeError) as error:

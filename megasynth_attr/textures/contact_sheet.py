@@ -19,9 +19,10 @@ from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import run_main
 from megasynth_attr.core.fields import setting
 from megasynth_attr.core.pictures import decode_levels, decode_picture, read_content
+from megasynth_attr.core.srgb import linear_from_srgb, srgb_from_linear
 from megasynth_attr.textures.bank import open_bank
 from megasynth_attr.textures.records import MaterialRecord
-from megasynth_attr.textures.surface import COLOR_MAPS, Bytes, linear_from_srgb, srgb_from_linear, to_bytes
+from megasynth_attr.textures.surface import COLOR_MAPS, Bytes, to_bytes
 
 Floats = npt.NDArray[np.floating]
 
@@ -71,7 +72,7 @@ def render_swatch(maps: dict[str, Bytes], tiles: float) -> Bytes:
     lobe = alpha / (np.pi * (glancing**2 * (alpha - 1) + 1) ** 2)
     reflectance = 0.04 * (1 - metallic) + color * metallic
     radiance = color * (1 - metallic) * (0.3 + facing) + reflectance * (0.45 + lobe.clip(0, 4) * facing)
-    return to_bytes(srgb_from_linear(radiance.clip(0, 1)))
+    return to_bytes(srgb_from_linear(radiance))
 
 
 def _read_map(file: Path, is_color: bool) -> Bytes:

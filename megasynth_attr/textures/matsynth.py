@@ -27,6 +27,7 @@ from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentPro
 from megasynth_attr.core.fields import REQUIRED, check, setting
 from megasynth_attr.core.files import read_json
 from megasynth_attr.core.pictures import decode_levels, decode_picture
+from megasynth_attr.core.srgb import linear_from_srgb, srgb_from_linear
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.textures.records import (
     CATEGORIES,
@@ -36,7 +37,7 @@ from megasynth_attr.textures.records import (
     write_index,
     write_material,
 )
-from megasynth_attr.textures.surface import COLOR_MAPS, MAPS, Bytes, linear_from_srgb, srgb_from_linear, to_bytes
+from megasynth_attr.textures.surface import COLOR_MAPS, MAPS, Bytes, to_bytes
 
 HELP = Help(
     usage="python -m megasynth_attr.textures.matsynth source=FOLDER out=FOLDER [key=value ...]",
@@ -200,7 +201,7 @@ def bank_maps(row: Mapping[str, Any], size_px: int) -> dict[str, Bytes]:
         pixels = _decoded(row.get(name), name)
         if name == "basecolor":
             linear = _resized(linear_from_srgb(pixels).astype(np.float32), size_px)
-            maps[name] = to_bytes(srgb_from_linear(np.clip(linear, 0, 1)))
+            maps[name] = to_bytes(srgb_from_linear(linear))
         elif name == "normal":
             vector = _resized(pixels * 2 - 1, size_px)
             length = np.linalg.norm(vector, axis=-1, keepdims=True)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from megasynth_attr.core.srgb import linear_from_srgb
 from megasynth_attr.textures.procedural.noise import Array, IntArray
 
 MAPS = ("basecolor", "normal", "roughness", "metallic", "height")
@@ -73,16 +74,6 @@ def pick(colors: Sequence[str], index: IntArray) -> Array:
 def tint(color: Array, factor: Array) -> Array:
     """Return the colour (N, N, 3), or (3,), with its brightness multiplied by ``factor`` (N, N), as (N, N, 3)."""
     return color * factor[..., None]
-
-
-def linear_from_srgb(encoded: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Return linear light from sRGB-encoded values in 0 … 1 (IEC 61966-2-1)."""
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((np.maximum(encoded, 0.04045) + 0.055) / 1.055) ** 2.4)
-
-
-def srgb_from_linear(linear: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Return sRGB-encoded values from linear light in 0 … 1 (IEC 61966-2-1)."""
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def normals_from_height(height: npt.NDArray[np.floating], relief: float) -> Array:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from megasynth_attr.blender.colour import display_rgba, srgb_from_linear
+from megasynth_attr.blender.colour import display_rgba
 from megasynth_attr.blender.passes import Passes, facing_normals, is_hit, picture_problem
+from megasynth_attr.core.srgb import srgb_from_linear
 
 
 def pixel(*rgba: float) -> np.ndarray:

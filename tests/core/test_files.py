@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,15 @@ def test_what_is_no_record_is_named(tmp_path: Path, content: bytes, words: str) 
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(DatasetError, match=rf"a\.json.*{words}"):
         read_json(tmp_path / "a.json", "x")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path, mark: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(mark + '{"format": "x", "name": "\u00fc"}'.encode())
+    assert read_json(tmp_path / "a.json", "x") == {"format": "x", "name": "\u00fc"}
+    (tmp_path / "a.json").write_bytes(mark + mark + b"{}")
+    with pytest.raises(DatasetError, match="not valid JSON") if mark else nullcontext():
+        read_json(tmp_path / "a.json")
 
 
 def test_a_list_is_no_record_of_any_format(tmp_path: Path) -> None:

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--virtual-time-budget=4000",
-    "--window-size=1400,2400",
-]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from browser_probe import FLAGS, find_chromium
+
+SIZE = ("--virtual-time-budget=4000", "--window-size=1400,2400")
 
 # Windows are never narrower than 500 px, frames are: the page is shown in one, and reports to the page around it.
 FRAME = """<!doctype html><iframe id="page" src="probe.html" width="{width}" height="2000" style="border: 0"></iframe>
@@ -66,13 +57,7 @@ window.addEventListener("load", () => {
 
 @pytest.fixture(scope="session")
 def browser() -> str:
-    found = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-    if found is None:
-        reason = "no Chromium on this machine, the pages were not opened; install it with: apt-get install chromium"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    return find_chromium()
 
 
 def probe(browser: str, page: Path, tmp_path: Path, width: int, *extra: str) -> dict[str, Any]:
@@ -81,7 +66,7 @@ def probe(browser: str, page: Path, tmp_path: Path, width: int, *extra: str) -> 
     outer.write_text(FRAME.format(width=width), encoding="utf-8")
     copy.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8")
     try:
-        command = [browser, *FLAGS, *extra, f"--user-data-dir={tmp_path / 'profile'}"]
+        command = [browser, *FLAGS, *SIZE, *extra, f"--user-data-dir={tmp_path / 'profile'}"]
         done = subprocess.run(
             [*command, "--dump-dom", outer.as_uri()], capture_output=True, text=True, timeout=60, check=True
         )

@@ -6,12 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megasynth_attr.core.srgb import linear_from_srgb, srgb_from_linear
 from megasynth_attr.textures.surface import (
     Surface,
-    linear_from_srgb,
     maps_of,
     normals_from_height,
-    srgb_from_linear,
     statistics_of,
 )
 

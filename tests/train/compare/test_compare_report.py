@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ def test_a_clear_difference_is_called_one_and_an_unclear_one_is_not() -> None:
     assert "Next is heads" in said(clear) and "by NC: lora-16" in said(clear)
     close = results(*(row("heads", s, 0.5) for s in range(4)), *(row("lora-16", s, 0.5) for s in range(4)))
     assert "is not distinguishable from zero" in said(close)
+    equal = results(
+        *(replace(row(name, 0, level), seed=s) for name, level in (("heads", 0.5), ("lora-16", 0.2)) for s in range(3))
+    )
+    assert "with each of 3 seeds: without spread there is" in said(equal) and "no interval" in said(equal)
 
 
 def test_one_seed_claims_nothing() -> None:
@@ -120,26 +125,31 @@ def big_report(out: Path) -> Report:
     return write_report(out, manifest, results(*rows, missing=(lost,)), "subspace")
 
 
-def test_writing_a_report_again_replaces_it_whole(tmp_path: Path) -> None:
-    assert big_report(tmp_path).table.protocol == PROTOCOLS["clearpose"]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report; it may only be written again."""
+    out = tmp_path_factory.mktemp("report") / "a comparison"
+    out.mkdir()
+    assert big_report(out).table.protocol == PROTOCOLS["clearpose"]
+    return out
+
+
+def test_writing_a_report_again_replaces_it_whole(folder: Path) -> None:
     for file in ("comparison.md", "index.html", "chapter.json"):
-        assert "Acc, paper" in (tmp_path / file).read_text()
-    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".png"}
-    big_report(tmp_path)
+        assert "Acc, paper" in (folder / file).read_text()
+    before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".png"}
+    big_report(folder)
     assert {
-        path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".png"
+        path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".png"
     } == before
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "tmp") == [
+    assert sorted(path.name for path in folder.iterdir() if path.name != "tmp") == [
         "chapter.json", "comparison.json", "comparison.md", "index.html", "pictures", "runs",
     ]  # fmt: skip
 
 
 @pytest.mark.slow
-def test_the_page_reads_on_laptop_and_phone(tmp_path: Path) -> None:
-    out = tmp_path / "a comparison"
-    out.mkdir()
-    big_report(out)
-    url = (out / "index.html").as_uri()
+def test_the_page_reads_on_laptop_and_phone(folder: Path, tmp_path: Path) -> None:
+    url = (folder / "index.html").as_uri()
     with running_chromium(tmp_path / "profile") as browser:
         for width, height, more in ((1280, 900, {}), (390, 844, {"mobile": True})):
             with browser.page(url, width, height, **more) as page:

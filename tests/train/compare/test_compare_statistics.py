@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics as standard
 
 import numpy as np
@@ -12,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from megasynth_train.compare.statistics import METRICS, Paired, bootstrap, difference, intervals, ranking, spread
+from megasynth_train.compare.statistics import (
+    METRICS,
+    NO_SPREAD,
+    Paired,
+    bootstrap,
+    difference,
+    intervals,
+    ranking,
+    spread,
+)
+from megasynth_train.compare.table import over_scenes
 
 ACC, NC = METRICS[0], METRICS[2]
 numbers = st.lists(st.floats(-10, 10).map(lambda x: round(x, 6)), min_size=2, max_size=8)
@@ -53,13 +62,16 @@ def test_swapping_methods_turns_the_difference_round(values: list[float]) -> Non
     first = dict(enumerate(values))
     second = {seed: value / 2 + 1 for seed, value in first.items()}
     one, two = difference(ACC, "a", first, second), difference(ACC, "b", second, first)
-    assert one is not None and two is not None and one.low is not None and two.high is not None
-    assert one.mean == pytest.approx(-two.mean) and one.low == pytest.approx(-two.high)
+    assert one is not None and two is not None and one.mean == pytest.approx(-two.mean)
+    if len(set(values)) == 1:  # equal differences have no interval
+        assert one.low is two.high is None
+    else:
+        assert one.low is not None and two.high is not None and one.low == pytest.approx(-two.high)
     assert {one.verdict, two.verdict} in ({"better", "worse"}, {"unclear"})
 
 
 def test_better_depends_on_the_metric() -> None:
-    low, high = {0: 1.0, 1: 1.1, 2: 0.9}, {0: 5.0, 1: 5.1, 2: 4.9}
+    low, high = {0: 1.0, 1: 1.1, 2: 0.9}, {0: 5.0, 1: 5.2, 2: 4.9}
     verdicts = [found.verdict for m in (ACC, NC) if (found := difference(m, "a", low, high)) is not None]
     assert verdicts == ["better", "worse"]
 
@@ -75,9 +87,18 @@ def test_only_common_seeds_are_paired_and_the_untrained_model_with_all() -> None
     assert single is not None and single.verdict == "one seed" and single.low is None
 
 
-def test_equal_runs_are_not_told_apart() -> None:
-    found = difference(ACC, "a", {0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0})
-    assert found is not None and found.verdict == "unclear" and not math.isnan(found.low or 0)
+@pytest.mark.parametrize("shift", [0.0, 0.1, -3.0])
+def test_equal_differences_have_no_interval_and_words_say_so(shift: float) -> None:
+    scores = {0: [1.0, 2.1], 1: [3.7, 4.0]}
+    shifted = {seed: [value + shift for value in values] for seed, values in scores.items()}
+    found = difference(ACC, "a", {seed: values[0] for seed, values in shifted.items()}, {0: 1.0, 1: 3.7})
+    assert found is not None and (found.low, found.high, found.verdict) == (None, None, "unclear")
+    table = intervals([Paired(ACC, "a", "b", shifted, scores)])
+    assert (table[0].low, table[0].corrected_high, table[0].verdict) == (None, None, "unclear")
+    assert found.interval == table[0].interval == NO_SPREAD
+    assert table[0].mean == pytest.approx(shift) and "so there is no interval" in over_scenes(table)
+    balanced = intervals([Paired(ACC, "a", "b", {0: [0.0, 1.0], 1: [1.0, 0.0]}, {None: [0.0, 0.0]})])[0]
+    assert (balanced.low, balanced.verdict) == (None, "unclear")  # as good with every seed, as good on every scene
 
 
 def test_ranking_keeps_the_order_of_equals() -> None:

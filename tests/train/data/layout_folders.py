@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from megasynth_attr.core.ranges import Uniform
+from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.images import write_exr, write_png
 from megasynth_attr.dataset.reader import SceneData, open_dataset
+from megasynth_train.data.sources import open_sources
+from megasynth_train.training.settings import DataSettings
 
 
 def scenes_of(ours: Path) -> tuple[SceneData, ...]:
@@ -159,3 +164,37 @@ def _write_depth(folder: Path, name: str, suffix: str, depth_z: np.ndarray) -> N
         np.save(folder / "depth" / Path(name).with_suffix(suffix), depth_z)
     else:
         write_png(folder / "depth" / name, np.rint(depth_z * 1000).astype(np.uint16))
+
+
+SHORT = DataSettings(views=Uniform(2, 6), validation_share=0)
+WRITERS = {
+    "nerfstudio": lambda out, ours: exported("nerfstudio", ours, out),
+    "colmap-exr": lambda out, ours: write_colmap(out, ours, ".exr"),
+    "colmap-npy": lambda out, ours: write_colmap(out, ours, ".npy", "SIMPLE_PINHOLE"),
+    "colmap-dense": lambda out, ours: write_colmap(out, ours, ".geometric.bin"),
+    "wai": write_wai,
+    "wai-frames": lambda out, ours: write_wai(out, ours, per_frame=True),
+    "scannet": write_scannet,
+    "clearpose": write_clearpose,
+    "clearpose-page": lambda out, ours: write_clearpose(out, ours, "camera_intrinsics"),
+}
+
+
+def exported(format: str, ours: Path, out: Path) -> Path:
+    export_dataset(Options(format, str(ours), str(out)), progress=False)
+    return out
+
+
+def opened(*sources, **changes):
+    return open_sources(replace(SHORT, sources=tuple(map(str, sources)), **changes))
+
+
+def edit(file: Path, change) -> None:
+    record = json.loads(file.read_text())
+    change(record)
+    file.write_text(json.dumps(record))
+
+
+def scale_rotation(pose: list, factor: float) -> None:
+    for row in pose[:3]:
+        row[:3] = [factor * value for value in row[:3]]

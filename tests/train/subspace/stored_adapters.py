@@ -23,6 +23,9 @@ from megasynth_train.adapters import save_adapter
 from megasynth_train.subspace.peft_updates import BaseWeights
 from megasynth_train.vggt.checkpoint import weights_hash
 
+METHODS = ("lora", "rslora", "dora", "pissa", "adalora", "lora_xs")
+QKV = "aggregator.frame_blocks.0.attn.qkv"
+
 
 def store(folder: Path, mode: str, *, moved: float = 0.05, **settings: Any) -> Path:
     """Save an adapter of the tiny model as ``folder``, its trained parameters ``moved`` at random from their start."""

@@ -81,12 +81,8 @@ def save_dots(path: Path, results: Results, table: Table, styles: Mapping[str, S
             plot.plot(values, [y] * len(values), style.marker, color=style.colour, ms=4.5, alpha=0.75, mew=0)
             if values:
                 plot.plot([np.mean(values)] * 2, [y - 0.38, y + 0.38], color=style.colour, lw=2)
-        plot.set_yticks(range(len(methods)), methods)
-        plot.set_ylim(len(methods) - 0.4, -0.6)
         plot.margins(x=0.06)
-        direction = "higher" if metric.higher_is_better else "lower"
-        plot.set_title(f"{metric.heading}   {direction} is better", loc="left")
-        plot.grid(False, axis="y")
+        _name_rows(plot, methods, f"{metric.heading}   {'higher' if metric.higher_is_better else 'lower'} is better")
     save_png(figure, path)
 
 
@@ -105,12 +101,15 @@ def save_intervals(path: Path, found: Sequence[Interval], metrics: Sequence[Metr
                 plot.plot([one.low, one.high], [y, y], color=COLOURS[0], lw=3, solid_capstyle="butt")
             plot.plot(one.mean, y, "o", color=INK, ms=4)
         plot.axvline(0, color=CHANCE, lw=1, ls=DASHED)
-        plot.set_yticks(range(len(rows)), rows)
-        plot.set_ylim(len(rows) - 0.4, -0.6)
-        direction = "right" if metric.higher_is_better else "left"
-        plot.set_title(f"{metric.heading}   better to the {direction}", loc="left")
-        plot.grid(False, axis="y")
+        _name_rows(plot, rows, f"{metric.heading}   better to the {'right' if metric.higher_is_better else 'left'}")
     save_png(figure, path)
+
+
+def _name_rows(plot: Any, names: Sequence[str], title: str) -> None:
+    plot.set_yticks(range(len(names)), names)
+    plot.set_ylim(len(names) - 0.4, -0.6)
+    plot.set_title(title, loc="left")
+    plot.grid(False, axis="y")
 
 
 @figure_style()

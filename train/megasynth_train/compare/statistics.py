@@ -22,6 +22,8 @@ from megasynth_attr.core.pages.words import signed_text
 
 CONFIDENCE = 0.95
 DRAWS = 4000  # of the bootstrap, always the same ones
+NO_SPREAD = "(no spread, no interval)"
+ROUNDING = 1e-9  # relative: differences that vary by less are equal
 FEW_SCENES, FEW_SEEDS = 10, 3  # below these, resampling shows little of how scenes or seeds differ
 
 Replicate = int | str | None  # a seed, the name of an adapter that was left out, or None where nothing is drawn
@@ -74,8 +76,8 @@ class Spread:
 class Difference:
     """A method minus the reference in one metric, over the seeds both have.
 
-    ``low`` and ``high`` bound the 95 % interval of the mean (None below two seeds); ``wins`` counts the seeds in which
-    the method is better.
+    ``low`` and ``high`` bound the 95 % interval of the mean (None below two seeds, and if all differences are equal:
+    how far other seeds would move it cannot be seen); ``wins`` counts the seeds in which the method is better.
     """
 
     method: str
@@ -90,10 +92,8 @@ class Difference:
 
     @property
     def interval(self) -> str:
-        """Return "[low, high]", or "one seed"."""
-        if self.low is None or self.high is None:
-            return "one seed"
-        return f"[{signed_text(self.low)}, {signed_text(self.high)}]"
+        """Return "[low, high]", NO_SPREAD, or nothing for one value."""
+        return _ends(self.low, self.high, self.count)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ class Interval:
     """A method minus another one in one metric, over the ``replicates`` and ``scenes`` that both have.
 
     ``low`` and ``high`` bound the 95 % interval of the mean, the corrected ones that of ``comparisons`` intervals which
-    together hold the truth with 95 % (Bonferroni); None for one value. Replicates are seeds, or adapters left out.
+    together hold the truth with 95 % (Bonferroni); None for one value, and where nothing differs over replicates or
+    scenes. Replicates are seeds, or adapters left out.
     """
 
     method: str
@@ -118,11 +119,15 @@ class Interval:
     verdict: str  # by the corrected interval: better, worse, unclear; or one seed, one adapter, one scene
 
     @property
-    def text(self) -> str:
-        """Return the corrected interval as "[low, high]", empty if there is none."""
-        if self.corrected_low is None or self.corrected_high is None:
-            return ""
-        return f"[{signed_text(self.corrected_low)}, {signed_text(self.corrected_high)}]"
+    def interval(self) -> str:
+        """Return the corrected interval as "[low, high]", NO_SPREAD, or nothing for one value."""
+        return _ends(self.corrected_low, self.corrected_high, self.replicates * self.scenes)
+
+
+def _ends(low: float | None, high: float | None, values: int) -> str:
+    if low is None or high is None:
+        return NO_SPREAD if values > 1 else ""
+    return f"[{signed_text(low)}, {signed_text(high)}]"
 
 
 @dataclass(frozen=True)
@@ -150,11 +155,11 @@ def _interval(one: Paired, deltas: np.ndarray, comparisons: int) -> Interval:
     mean, ends = float(deltas.mean()), bootstrap(deltas, comparisons)
     keys = {type(key) for key in (*one.scores, *one.reference_scores)} - {type(None)}
     verdict = "unclear"
-    if ends is None:
+    if deltas.size == 1:
         verdict = "one scene"
     elif len(deltas) == 1 and keys:
         verdict = "one seed" if int in keys else "one adapter"
-    elif ends[2] > 0 or ends[3] < 0:
+    elif ends is not None and (ends[2] > 0 or ends[3] < 0):
         verdict = "better" if (mean > 0) == one.metric.higher_is_better else "worse"
     low, high, corrected_low, corrected_high = ends or (None,) * 4
     return Interval(
@@ -176,21 +181,22 @@ def _interval(one: Paired, deltas: np.ndarray, comparisons: int) -> Interval:
 def bootstrap(deltas: np.ndarray, comparisons: int = 1) -> tuple[float, float, float, float] | None:
     """Return the 95 % interval of the mean of ``deltas`` (seeds × scenes), and the one corrected for ``comparisons``.
 
-    None for a single number. With one seed only scenes are drawn, and the other way round.
+    None for a single number, and if neither seeds nor scenes differ. With one seed only scenes are drawn, and the
+    other way round.
     """
     rows, columns = deltas.shape
-    if deltas.size < 2:
-        return None
     mean = float(deltas.mean())
     error, freedom = _standard_error(deltas)
+    if error <= ROUNDING * np.abs(deltas).max():
+        return None
     of_rows, of_columns = _draws(rows, columns)
     shifts = ((of_rows @ deltas) * of_columns).sum(axis=1) - mean
     tails = np.quantile(shifts, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     normal = stats.norm.ppf((1 + CONFIDENCE) / 2)
-    scale = float(shifts.std())
+    scale = shifts.std()
     found = []
     for level in (1 - CONFIDENCE, (1 - CONFIDENCE) / comparisons):
-        reach = stats.t.ppf(1 - level / 2, freedom) / normal * error / scale if scale else 0.0
+        reach = stats.t.ppf(1 - level / 2, freedom) / normal * error / scale
         found += [float(mean + reach * tail) for tail in tails]
     return found[0], found[1], found[2], found[3]
 
@@ -243,6 +249,8 @@ def difference(
     if count < 2:
         return Difference(method, metric.key, mean, None, None, None, count, wins, "one seed")
     std = float(delta.std(ddof=1))
+    if std <= ROUNDING * np.abs(delta).max():
+        return Difference(method, metric.key, mean, std, None, None, count, wins, "unclear")
     reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * std / np.sqrt(count)
     low, high = mean - reach, mean + reach
     verdict = "unclear"

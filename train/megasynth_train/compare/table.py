@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from megasynth_attr.core.pages.words import count_text, number_text, signed_text, spread_text
 from megasynth_train.compare.collect import Results
@@ -14,6 +14,7 @@ from megasynth_train.compare.statistics import (
     FEW_SCENES,
     FEW_SEEDS,
     METRICS,
+    NO_SPREAD,
     Difference,
     Interval,
     Metric,
@@ -57,6 +58,15 @@ class MethodRow:
 
 
 @dataclass(frozen=True)
+class Deltas:
+    """A row of differences: what it is about, one per metric or None, and the question they answer, if there is one."""
+
+    name: str
+    deltas: tuple[Difference | Interval | None, ...]
+    question: str = ""
+
+
+@dataclass(frozen=True)
 class Table:
     """Methods in their order, and their differences from the reference ("" if that has no result).
 
@@ -82,22 +92,21 @@ class Table:
         return ranking(metric, means)
 
     @property
-    def differences_by_method(self) -> list[tuple[str, list[Difference | None]]]:
+    def differences_by_method(self) -> list[Deltas]:
         """Return every method but the reference with its differences, one per metric; None: they share no seed."""
-        found = {(one.method, one.metric): one for one in self.differences}
-        names = dict.fromkeys(one.method for one in self.differences)
-        return [(name, [found.get((name, metric.key)) for metric in METRICS]) for name in names]
+        return _by_metric((one.method, one) for one in self.differences)
 
     @property
-    def intervals_by_method(self) -> list[tuple[str, list[Interval | None]]]:
+    def intervals_by_method(self) -> list[Deltas]:
         """Return the same over seeds and scenes."""
-        return _by_metric(self.intervals)
+        return _by_metric((one.method, one) for one in self.intervals)
 
     @property
-    def answers(self) -> list[tuple[str, str, list[Interval | None]]]:
-        """Return "method − reference", the question it answers, and its intervals, one per metric."""
+    def answers(self) -> list[Deltas]:
+        """Return "method − reference" with its intervals, and the question it answers."""
         asked = {f"{one} − {other}": question for one, other, question in QUESTIONS}
-        return [(name, asked[name], found) for name, found in _by_metric(self.contrasts, named_pair)]
+        found = _by_metric((named_pair(one), one) for one in self.contrasts)
+        return [replace(row, question=asked[row.name]) for row in found]
 
 
 def make_table(results: Results, reference: str, protocol: Protocol | None = None) -> Table:
@@ -140,11 +149,11 @@ def _paired(results: Results, pairs: Sequence[tuple[str, str]]) -> tuple[Interva
     )
 
 
-def _by_metric(
-    found: Sequence[Interval], name_of: Callable[[Interval], str] = lambda one: one.method
-) -> list[tuple[str, list[Interval | None]]]:
-    named = {(name_of(one), one.metric): one for one in found}
-    return [(name, [named.get((name, m.key)) for m in METRICS]) for name in dict.fromkeys(map(name_of, found))]
+def _by_metric(found: Iterable[tuple[str, Difference | Interval]]) -> list[Deltas]:
+    rows: dict[str, dict[str, Difference | Interval]] = {}
+    for name, one in found:
+        rows.setdefault(name, {})[one.metric] = one
+    return [Deltas(name, tuple(of_name.get(m.key) for m in METRICS)) for name, of_name in rows.items()]
 
 
 def over_scenes(found: Sequence[Interval]) -> str:
@@ -163,12 +172,14 @@ def over_scenes(found: Sequence[Interval]) -> str:
         )
     if 0 < few < FEW_SEEDS:
         text += f" Some rest on {few} seeds or adapters only, and are very wide."
+    if any(one.interval == NO_SPREAD for one in found):
+        text += " Where all differences are equal, nothing shows how far others would be off, so there is no interval."
     return text
 
 
-def interval_words(one: Interval | None) -> str:
-    """Return a difference with its corrected interval and verdict."""
-    return "–" if one is None else " ".join(filter(None, (signed_text(one.mean), one.text, one.verdict)))
+def delta_words(one: Difference | Interval | None) -> str:
+    """Return a difference with its interval and verdict."""
+    return "–" if one is None else " ".join(filter(None, (signed_text(one.mean), one.interval, one.verdict)))
 
 
 def meaning(metric: Metric, alignment: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from megasynth_attr.core.pages.words import count_text, markdown_table, number_text, signed_text, spread_text
 from megasynth_train.compare.collect import Results
 from megasynth_train.compare.methods import HELD_OUT
-from megasynth_train.compare.statistics import METRICS, Difference, difference
-from megasynth_train.compare.table import MethodRow, Table, cells, header, interval_words, meaning, over_scenes
+from megasynth_train.compare.statistics import METRICS, difference
+from megasynth_train.compare.table import Deltas, MethodRow, Table, cells, delta_words, header, meaning, over_scenes
 from megasynth_train.compare.tuning import Trial, rates_table
 
 ACCURACY = METRICS[0]
@@ -44,6 +44,11 @@ def lead(results: Results, table: Table) -> str:
         return f"{text} The two share no seed, so nothing can be said about their difference."
     if delta.count < 2:
         return f"{text} They share one seed: the difference cannot be told from chance. {_others(table)}"
+    if delta.low is None:
+        return (
+            f"{text} Their difference is {signed_text(delta.mean)} with each of {delta.count} seeds: without spread "
+            f"there is no interval. {_others(table)}"
+        )
     does = "is not distinguishable" if delta.verdict == "unclear" else "is distinguishable"
     return (
         f"{text} Their difference, {signed_text(delta.mean)} {delta.interval} (95 % interval, {delta.count} "
@@ -90,20 +95,14 @@ def markdown(
     rows = [header(table), *cells(table)]
     parts.append("## Results\n\nMean ± standard deviation over n seeds.\n\n" + markdown_table(rows, aligned=False))
     if table.differences:
-        rows = [["method", *(m.heading for m in METRICS)]]
-        rows += [[name, *map(_difference_words, found)] for name, found in table.differences_by_method]
         heading = f"## Difference from {table.reference}, seed by seed\n\nMean and its 95 % interval (Student)."
-        parts.append(f"{heading}\n\n{markdown_table(rows, aligned=False)}")
+        parts.append(f"{heading}\n\n{_delta_table(table.differences_by_method)}")
     if table.intervals:
-        rows = [["method", *(m.heading for m in METRICS)]]
-        rows += [[name, *map(interval_words, found)] for name, found in table.intervals_by_method]
         heading = f"## Difference from {table.reference}, over seeds and scenes\n\n{over_scenes(table.intervals)}"
-        parts.append(f"{heading}\n\n{markdown_table(rows, aligned=False)}")
+        parts.append(f"{heading}\n\n{_delta_table(table.intervals_by_method)}")
     if table.contrasts:
-        rows = [["difference", *(m.heading for m in METRICS), "question"]]
-        rows += [[name, *map(interval_words, found), question] for name, question, found in table.answers]
         heading = f"## Controls without training\n\n{CONTROLS_TEXT} {over_scenes(table.contrasts)}"
-        parts.append(f"{heading}\n\n{markdown_table(rows, aligned=False)}")
+        parts.append(f"{heading}\n\n{_delta_table(table.answers)}")
     if trials:
         parts.append(f"## Learning rates\n\n{RATES_TEXT}\n\n{markdown_table(rates_table(trials), aligned=False)}")
     if results.missing:
@@ -120,11 +119,11 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _difference_words(value: Difference | None) -> str:
-    if value is None:
-        return "–"
-    verdict = "" if value.count < 2 else f" {value.verdict}"
-    return f"{signed_text(value.mean)} {value.interval}{verdict}"
+def _delta_table(found: Sequence[Deltas]) -> str:
+    asked = any(row.question for row in found)
+    rows = [["difference" if asked else "method", *(m.heading for m in METRICS), *["question"] * asked]]
+    rows += [[row.name, *map(delta_words, row.deltas), *[row.question] * asked] for row in found]
+    return markdown_table(rows, aligned=False)
 
 
 def _others(table: Table) -> str:

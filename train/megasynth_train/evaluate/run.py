@@ -14,7 +14,7 @@ from megasynth_attr.core.errors import DatasetError
 from megasynth_train.data.geometry import decode_pose, unproject
 from megasynth_train.data.scene import BadScene, TrainingScene
 from megasynth_train.evaluate.cameras import camera_summary, pair_errors
-from megasynth_train.evaluate.clouds import compare_clouds, estimate_normals, rigid_icp
+from megasynth_train.evaluate.clouds import Registration, compare_clouds, estimate_normals, rigid_icp
 from megasynth_train.evaluate.depth import ALIGNMENTS, align_depth, depth_errors
 from megasynth_train.evaluate.inputs import SceneInput, View, read_scene
 from megasynth_train.evaluate.options import MIN_POINTS, EvaluateSettings
@@ -119,13 +119,7 @@ def evaluate_scene(
         "points": errors.summary(),
         "depth": depth,
         "cameras": camera_summary(pair_errors(poses, true_cameras, min_baseline=_MIN_BASELINE * unit)),
-        "alignment": {
-            "scale": similarity.scale,
-            "icp_fitness": icp.fitness,
-            "icp_rmse": icp.inlier_rmse,
-            "icp_iterations": icp.iterations,
-            "icp_converged": icp.converged,
-        },
+        "alignment": _alignment_numbers(similarity.scale, icp),
         "sizes": {
             "views": len(scene.truth),
             "valid_points": int(valid.sum()),
@@ -148,6 +142,16 @@ def evaluate_scene(
         truth=scene.truth,
         predicted_depth=tuple(scale * depth_z for depth_z in predicted_depth),
     )
+
+
+def _alignment_numbers(scale: float, icp: Registration) -> dict[str, Any]:
+    return {
+        "scale": scale,
+        "icp_fitness": icp.fitness,
+        "icp_rmse": icp.inlier_rmse,
+        "icp_iterations": icp.iterations,
+        "icp_converged": icp.converged,
+    }
 
 
 def at_truth(

@@ -80,7 +80,7 @@ def layer_budgets(module: str, updates: Updates, settings: MiningSettings, frame
     """Return what the allocation of dimensions needs of every attribute in one layer."""
     cores = {name: core_coordinates(of_attribute) for name, of_attribute in updates.items()}
     room = {name: core.room for name, core in centred(cores, settings.centre).items()}
-    return {name: _budget(module, core, room[name], settings, frames) for name, core in cores.items()}
+    return {name: _budget(module, core, room[name], settings, frames.at(module, name)) for name, core in cores.items()}
 
 
 def _budget(module: str, core: Core, room: int, settings: MiningSettings, frames: FrameBank) -> LayerBudget:
@@ -91,7 +91,7 @@ def _budget(module: str, core: Core, room: int, settings: MiningSettings, frames
 
 
 def mine_layer(module: str, updates: Updates, task: LayerTask, frames: FrameBank) -> MinedLayer:
-    """Return everything mined from one layer; ``frames`` are the random rotations, shared by layers of equal sizes."""
+    """Return everything mined from one layer; ``frames`` are the random rotations."""
     layer, settings = layer_key(module), task.settings
     for_report = _options(settings, settings.report_tolerance)
     cores = {name: core_coordinates(of_attribute) for name, of_attribute in updates.items()}
@@ -107,7 +107,7 @@ def mine_layer(module: str, updates: Updates, task: LayerTask, frames: FrameBank
     concatenation, columns, whole = _concatenated(layer, cores, chosen, settings)
     rows = LayerRows(
         tuple(
-            _layer_row(layer, name, core, dimensions[name], found.get(name, {}), task, frames)
+            _layer_row(layer, name, core, dimensions[name], found.get(name, {}), task, frames.at(module, name))
             for name, core in cores.items()
         ),
         tuple(_pair_row(layer, pair, updates, shifted, chosen, task.turn) for pair in combinations(cores, 2)),

@@ -34,7 +34,7 @@ PACKAGES = ("numpy", "scipy")
 
 @dataclass(frozen=True)
 class LayerMiner:
-    """Mines a layer; layers of equal sizes share their random frames."""
+    """Mines a layer; layers of equal sizes share their random frames, paired anew in each."""
 
     cluster: Cluster
     settings: MiningSettings

@@ -10,17 +10,20 @@ after independent rotations in a space of their joint dimension.
 
 from __future__ import annotations
 
+import copy
+import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from megasynth_train.subspace.core import Core
 from megasynth_train.subspace.qr import gaussian_triangles
 
 FEWER_DRAWS, FEWEST_DRAWS = 0.4, 4  # of the null's largest value alone, as a share of the spectrum's
+SKEWNESS = 0.29  # of the largest singular value of a random matrix (Tracy and Widom's distribution)
 STEPS = 30  # of Lanczos' method: 160 × 160 random matrices to 2e-6
 _SINGLE = 1e-5  # relative rounding of single precision
 _ROUNDING = 1e-6  # relative; a single adapter is its own null, which its spectrum must not exceed by a last digit
@@ -38,8 +41,9 @@ class FrameBank:
     """Haar-random frames of ``draws`` null spectra, drawn once for each size of layer and shared by its layers.
 
     A frame is a uniformly distributed matrix with orthonormal columns in the layer's space. Frames depend only on
-    ``seed``, side and sizes, so results are the same whichever process works on a layer. Layers of one size share
-    their rotations, so their nulls are not independent of each other.
+    ``seed``, side and sizes, so results are the same whichever process works on a layer. With the same pairs of frames
+    the nulls of all layers of one size would err together, in one run too low, in another too high. So every place has
+    pairs of its own (``at``).
     """
 
     def __init__(self, draws: int, seed: int) -> None:
@@ -47,6 +51,26 @@ class FrameBank:
             raise ValueError(f"a null spectrum needs at least one draw, got {draws}")
         self.draws, self.seed = draws, seed
         self._kept: dict[tuple[str, int, int, int], np.ndarray] = {}
+        self._left_order = self._right_order = np.arange(draws)
+
+    def at(self, *place: str) -> FrameBank:
+        """Return a bank for one place, such as a layer and an attribute: the same frames, paired in its own order."""
+        bank = copy.copy(self)
+        rng = np.random.default_rng([self.seed, *(zlib.crc32(name.encode()) for name in place)])
+        bank._left_order, bank._right_order = rng.permutation(self.draws), rng.permutation(self.draws)
+        return bank
+
+    def pairs(self, core: Core, draws: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the frames of both sides for the updates of a core, of the first ``draws`` draws or all.
+
+        The side with fewer dimensions is first.
+        """
+        count, rank = core.svds.values.shape
+        lefts = self.frames("left", len(core.left), count, rank)
+        rights = self.frames("right", len(core.right), count, rank)
+        for left, right in zip(self._left_order[:draws], self._right_order[:draws], strict=True):
+            pair = lefts[left], rights[right]
+            yield pair if lefts.shape[1] <= rights.shape[1] else pair[::-1]
 
     def frames(self, side: str, space: int, count: int, rank: int) -> np.ndarray:
         """Return draws × q × (count · rank): in each draw ``count`` independent frames of R^space side by side.
@@ -89,14 +113,18 @@ def null_spectrum(core: Core, bank: FrameBank, quantile: float) -> NullSpectrum:
 
     The update U diag(s) Vᵀ of rank t becomes F diag(s) Gᵀ with random frames F (m × t) and G (n × t), one pair per
     adapter and draw. Values below 1e-8 of the largest are rounding (square roots of the eigenvalues of a Gram matrix).
+    One draw more exceeds the r-th smallest of n in n + 1 − r of n + 1 cases, which chooses r; the largest of 5 in a
+    sixth of all cases. Of so few, the largest value gets the limit of ``_limit`` if that is higher.
     """
-    frames = zip(*_frames_of(core, bank), strict=True)
-    means = (_mean(left, right, core.svds.values) for left, right in frames)
+    means = (_mean(left, right, core.svds.values) for left, right in bank.pairs(core))
     squares = np.array([np.linalg.eigvalsh(mean @ mean.T)[::-1] for mean in means])
     length = min(core.left.shape[1], core.right.shape[1])  # of the spectrum; ranks of unequal adapters are padded
-    found = np.sqrt(np.maximum(squares[:, :length], 0.0))
-    # "higher": of 20 draws the largest, which another random draw exceeds once in 21 times
-    return NullSpectrum(np.median(found, axis=0), np.quantile(found, quantile, axis=0, method="higher"))
+    found = np.sort(np.sqrt(np.maximum(squares[:, :length], 0.0)), axis=0)
+    r = math.ceil(quantile * (bank.draws + 1) - _ROUNDING)
+    upper = found[min(r, bank.draws) - 1].copy()
+    if r > bank.draws > 1:
+        upper[0] = max(upper[0], _limit(found[:, 0], quantile))
+    return NullSpectrum(np.median(found, axis=0), upper)
 
 
 def significant_reweighted(core: Core, bank: FrameBank, quantile: float, weights: np.ndarray) -> int:
@@ -104,8 +132,8 @@ def significant_reweighted(core: Core, bank: FrameBank, quantile: float, weights
     values = core.svds.values * weights[:, None]
     size = float(np.linalg.norm(values)) or 1.0  # single precision has no room for tiny ones
     single = (values / size).astype(np.float32)
-    limit = _limit([_mean(*frames, single) for frames in _few(core, bank)], quantile)
-    return significant(spectrum(core, weights), size * limit)
+    found = largest(np.stack([_mean(*frames, single) for frames in _few(core, bank)]))
+    return significant(spectrum(core, weights), size * _single_limit(found, quantile))
 
 
 def significant_normalised(core: Core, bank: FrameBank, quantile: float) -> int:
@@ -123,7 +151,8 @@ def significant_normalised(core: Core, bank: FrameBank, quantile: float) -> int:
             signs = agreement(products.reshape(k, rank, k, rank).sum(axis=(1, 3)))
             yield _mean(left, right, values * signs[:, None].astype(np.float32))
 
-    return significant(spectrum(core, agreement(core.coherence()) / norms), _limit(list(rotated()), quantile))
+    found = largest(np.stack(list(rotated())))
+    return significant(spectrum(core, agreement(core.coherence()) / norms), _single_limit(found, quantile))
 
 
 def agreement(cosines: np.ndarray) -> np.ndarray:
@@ -134,17 +163,23 @@ def agreement(cosines: np.ndarray) -> np.ndarray:
 def _few(core: Core, bank: FrameBank) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the frames of the first draws, in single precision: enough for the largest value of a null."""
     draws = max(FEWEST_DRAWS, round(FEWER_DRAWS * bank.draws))
-    yield from zip(*(frames[:draws].astype(np.float32) for frames in _frames_of(core, bank)), strict=True)
+    for left, right in bank.pairs(core, draws):
+        yield left.astype(np.float32), right.astype(np.float32)
 
 
-def _limit(means: Sequence[np.ndarray], quantile: float) -> np.ndarray:
-    """Return what the largest singular value of one draw more stays below with probability ``quantile``; an array of 1.
+def _single_limit(found: np.ndarray, quantile: float) -> np.ndarray:
+    """Return the limit for largest values in single precision, as an array of 1."""
+    return np.asarray([(1.0 + _SINGLE) * _limit(found, quantile)])
 
-    It varies by little and nearly as a normal distribution, so few draws and Student's limit are enough.
+
+def _limit(found: np.ndarray, quantile: float) -> float:
+    """Return what the largest singular value of one draw more stays below with probability ``quantile``.
+
+    It varies by little and nearly as a normal distribution, so few draws (n) are enough: Student's limit, with
+    the first term of Cornish and Fisher's expansion for a skew distribution.
     """
-    found = largest(np.stack(means))
-    spread = stdtrit(len(found) - 1, quantile) * np.sqrt(1 + 1 / len(found))
-    return np.asarray([(1.0 + _SINGLE) * (found.mean() + spread * found.std(ddof=1))])
+    spread = stdtrit(len(found) - 1, quantile) + SKEWNESS * (ndtri(quantile) ** 2 - 1) / 6
+    return float(found.mean() + spread * np.sqrt(1 + 1 / len(found)) * found.std(ddof=1))
 
 
 def largest(matrices: np.ndarray) -> np.ndarray:
@@ -168,14 +203,6 @@ def largest(matrices: np.ndarray) -> np.ndarray:
         if step + 1 < steps:
             triangle[:, step + 1, step] = beside[:, 0, 0]
     return np.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(triangle)[:, -1], 0.0)))
-
-
-def _frames_of(core: Core, bank: FrameBank) -> tuple[np.ndarray, np.ndarray]:
-    """Return the frames of both sides, the one with fewer dimensions first."""
-    count, rank = core.svds.values.shape
-    lefts = bank.frames("left", len(core.left), count, rank)
-    rights = bank.frames("right", len(core.right), count, rank)
-    return (lefts, rights) if lefts.shape[1] <= rights.shape[1] else (rights, lefts)
 
 
 def _mean(left: np.ndarray, right: np.ndarray, values: np.ndarray) -> np.ndarray:
