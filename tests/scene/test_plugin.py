@@ -26,8 +26,7 @@ from megasynth_attr.scene.spec import diff
 
 ROOT = Path(__file__).parents[2]
 SIZE = ["render.width_px=42", "render.height_px=42", "quality=draft", "texture.bank_size_px=16", "isolation.scenes=2"]
-FEW = ["geometry.large_count=[1,1]", "geometry.small_count=[0,0]", "texture.pool_size=3", "texture.slot_count=8",
-       "geometry.tessellation=8"]  # fmt: skip
+FEW = ["geometry.large_count=[1,1]", "geometry.small_count=[0,0]", "texture.pool_size=3", "texture.slot_count=8"]
 SHORT = ["scenes=0-1", "frames=2", "stages=generate,verify"]
 LAYERS = ["write.normal=true", "write.instance=true", "write.position=true"]
 EXAMPLES = {"fog": ("fog.py", "foggy.yaml"), "film": ("film.py", "filmed.yaml")}
