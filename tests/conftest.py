@@ -1,8 +1,10 @@
 """For all tests: hypothesis sets no time limit, because a busy machine is no failure; nothing of this process stays
-changed; what is rendered once is looked at by one worker.
+changed; what is rendered once is looked at by one worker, and the longest files are begun first.
 """
 
+import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,8 @@ from hypothesis import settings
 
 from megasynth_attr.core import early
 from megasynth_attr.scene import factor
+
+LONGEST = ("tests/blender/", "tests/farm/", "tests/train/")  # they start Blenders, whole runs and trainings
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -43,7 +47,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folder = "tests/blender/"
+            folder = LONGEST[0]
             return folder if nodeid.startswith(folder) else super()._split_scope(nodeid)
 
+    config.option.loadscopereorder = False  # by the number of tests, which would leave the longest files for the end
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let several workers begin with the longest files: at the end one would work alone."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        folder = next((i for i, name in enumerate(LONGEST) if item.nodeid.startswith(name)), len(LONGEST))
+        return folder, -slow[item.path]
+
+    items.sort(key=place)

@@ -125,6 +125,7 @@ FRONT = camera(
 )  # face fills W
 PICTURE_BOX = ((0.0, 0.0, 0.0), (0.1, 0.75, 1.0))  # like the paper's board: its faces x = ±0.05 are 3:4
 FRONT_SIZE = (96, 128)
+BALL_SIZE = (70, 49)  # of the balls under all lights: with many samples, so with few pixels
 APPROACH = camera(look_at((4.0, 0, 0), (0, 0, 0)), look_at((2.0, 0, 0), (0, 0, 0)), fov_x_deg=10)
 WORLD_HAZE = str(Path(__file__).with_name("world_haze.py"))
 TOP = camera(look_at((0, 0, 3.0), (0, 0, 0), up=(0, 1, 0)), fov_x_deg=20)
@@ -135,7 +136,7 @@ def box_scene(look: Texture | None = None, light: Lighting = AMBIENT) -> Scene:
 
 
 def sphere_scene(
-    light: Lighting = AMBIENT, look: Texture | None = None, surface: str = "material", cells: int = 256
+    light: Lighting = AMBIENT, look: Texture | None = None, surface: str = "material", cells: int = 128
 ) -> Scene:
     shape = geometry([((0, 0, 0), (1.0, 1.0, 1.0))], [solid("ellipsoid", surface=surface)], tessellation=cells)
     return scene(shape, VIEWS if cells > 64 else camera(look_at((2.5, -2.0, 1.5), (0, 0, 0))), look, light)
@@ -232,9 +233,9 @@ def isolation_jobs(files: Files) -> list[dict[str, Any]]:
         job("bulb_light", sphere_scene(cells=32, light=bulb), files.assets, **options),
         job("haze", hazy(plain, 0.3), files.assets, **options),
         job("world_haze", world_haze, files.assets, **options, plugins=[WORLD_HAZE]),
-        job("furnace", hazy(plain, 0.3), files.assets, samples=64, max_bounces=64),
-        job("furnace_default", hazy(plain, 0.3), files.assets, samples=64),
-        job("smoke", smoke, files.assets, (56, 56), samples=64, exposure_stops=3.0),
+        job("furnace", hazy(plain, 0.3), files.assets, (56, 40), samples=64, max_bounces=64),
+        job("furnace_default", hazy(plain, 0.3), files.assets, (56, 40), samples=64),
+        job("smoke", smoke, files.assets, (28, 28), samples=64, exposure_stops=3.0),
         job("glass", scene(glass, VIEWS), files.assets, layers=ALL_LAYERS, samples=4),
         job("opaque", scene(opaque, VIEWS), files.assets, layers=ALL_LAYERS, samples=4),
         job("default_quality", box_scene(), files.assets, (56, 42), samples=0, denoiser="best", quality="default"),
@@ -304,7 +305,8 @@ def light_jobs(files: Files) -> list[dict[str, Any]]:
     white = texture(picture=picture_ref(files.white))
 
     def ball(name: str, light: Lighting, **more):
-        return job(name, sphere_scene(light, white, surface="picture", cells=32), files.assets, samples=64, **more)
+        shape = sphere_scene(light, white, surface="picture", cells=32)
+        return job(name, shape, files.assets, BALL_SIZE, samples=64, **more)
 
     def floor(name: str, light: Lighting, window: Window | None = None):
         return job(name, white_floor(files, light, window), files.assets, (42, 42), samples=64)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from blender_jobs import AREA, BULB, SUNS, sky
+from blender_jobs import AREA, BALL_SIZE, BULB, SUNS, sky
 from blender_runtime import Outcome
 
 from megasynth_attr.scene.probe import irradiance, project_hdri
@@ -20,7 +20,7 @@ def ball(outcome: Outcome, name: str) -> tuple[np.ndarray, np.ndarray]:
     from blender_jobs import camera
 
     view = camera(look_at((2.5, -2.0, 1.5), (0, 0, 0)))
-    origin, rays = pixel_rays(view, 0, 140, 98)
+    origin, rays = pixel_rays(view, 0, *BALL_SIZE)
     depth, normal = hit_sphere(origin, rays, np.zeros(3), 0.5)
     colour = outcome.linear(name)
     facing = -(normal * rays).sum(-1) / np.linalg.norm(rays, axis=-1)

@@ -34,7 +34,7 @@ def test_depth_is_planar_at_the_pixel_centre(outcome: Outcome, name: str, frame:
     assert rendered.dtype == np.float32 and rendered.shape == SIZES[name][::-1]
     inner = away_from_edges(depth, normal)
     assert inner.mean() > 0.05
-    assert np.abs(rendered[inner] / depth[inner] - 1).max() < (1e-5 if name == "sphere" else 1e-6)  # it has facets
+    assert np.abs(rendered[inner] / depth[inner] - 1).max() < (4e-5 if name == "sphere" else 1e-6)  # it has facets
     outside = ~(depth > 0)
     touched = np.pad(depth > 0, 1)  # a pixel beside the silhouette may fall on either side of a tessellated edge
     beside = touched[:-2, 1:-1] | touched[2:, 1:-1] | touched[1:-1, :-2] | touched[1:-1, 2:]

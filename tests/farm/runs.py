@@ -27,6 +27,7 @@ TINY = (
     "render.width_px=28",
     "render.height_px=28",
     "texture.bank_size_px=64",
+    "geometry.tessellation=8",
 )
 LIMIT_S = 120
 

@@ -136,13 +136,13 @@ def test_a_signal_stops_the_run_with_75_and_it_resumes(reference: Reference, tmp
 
 def test_scenes_that_cannot_be_rendered_leave_records_and_the_others_complete(bpy_module: None, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = runs.pipeline(*MISCHIEF, f"out={out}", "timeout_s=10", MISCHIEF="1=hang 2=crash 3=raise")
+    done = runs.pipeline(*MISCHIEF, f"out={out}", "timeout_s=6", MISCHIEF="1=hang 2=crash 3=raise")
     assert done.returncode == 3, done.stdout + done.stderr
     assert runs.complete_scenes(out) == ["000000"]
     assert "3 of 4 scenes could not be rendered" in done.stderr
     assert not list(out.glob("*/tmp/*"))
     expected = {
-        "000001": ("hang", "SceneTimeout", "the scene took longer than timeout_s=10"),
+        "000001": ("hang", "SceneTimeout", "the scene took longer than timeout_s=6"),
         "000002": ("crash", "WorkerDied", "the worker was killed by SIGSEGV during the scene"),
         "000003": ("raise", "RuntimeError", "mischief was asked for"),
     }

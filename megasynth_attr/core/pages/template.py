@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def render(folder: Path, template: str, **values: Any) -> str:
     Text is escaped, what is not UTF-8 in it (as folder names may hold) becomes "?", and an undefined name is an error.
     The filters are the functions of ``pages/words.py``.
     """
+    return _environment(folder).get_template(template).render(**values).encode("utf-8", "replace").decode()
+
+
+@cache
+def _environment(folder: Path) -> Any:
+    """Return what fills the templates of ``folder``; kept, because compiling them takes longer than filling them."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -45,4 +52,4 @@ def render(folder: Path, template: str, **values: Any) -> str:
     )
     environment.filters |= {"size": size_text, "number": number_text, "count": count_text, "words": in_words}
     environment.filters |= {"short": short, "signed": signed_text}
-    return environment.get_template(template).render(**values).encode("utf-8", "replace").decode()
+    return environment

@@ -1,11 +1,7 @@
-"""Run as a program: loads adapters into fresh base models in a process of its own and stores what they predict.
-
-Arguments: a folder with one adapter folder per mode, and the file for the predictions (``<mode>.<output>``).
-"""
+"""For a process of its own: loads adapters into fresh base models and stores what they predict."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import torch
@@ -18,7 +14,9 @@ from megasynth_train.adapters import load_adapter
 STOCK = ("lora", "rslora", "dora", "heads")  # one adapter, no changed base weights: PEFT alone can load these
 
 
-def main(folder: Path, file: Path) -> None:
+def main(folder: Path, file: Path, threads: int) -> None:
+    """Write the predictions, ``<mode>.<output>``, of the adapters in ``folder``, one per mode, into ``file``."""
+    torch.set_num_threads(threads)
     torch.manual_seed(99)  # nothing may depend on the global state
     found = {}
     for mode in MODES:
@@ -29,7 +27,3 @@ def main(folder: Path, file: Path) -> None:
         PeftModel.from_pretrained(model, folder / mode)
         found |= {f"stock-{mode}.{name}": tensor for name, tensor in outputs(model).items()}
     save_file(found, file)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -6,17 +6,19 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+import load_adapters
 import peft
 import pytest
 import torch
 from adapter_models import ADAPTER_MODES, MODES, adapted_model, outputs, small_config, small_model, train
-from load_adapters import STOCK
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import training_runs as runs
 
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
 from megasynth_attr.core.files import sha256_of
@@ -51,18 +53,15 @@ def folder(trained: dict[str, Adapted], tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def elsewhere(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     """What a new process predicts with the saved adapters."""
-    program = Path(__file__).parent / "load_adapters.py"
     file = tmp_path_factory.mktemp("elsewhere") / "outputs.safetensors"
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }
-    subprocess.run([sys.executable, str(program), str(folder), str(file)], check=True, env=environment, timeout=300)
+    process = runs.start(load_adapters.main, folder, file, torch.get_num_threads())
+    process.join(300)
+    assert process.exitcode == 0
     return load_file(file)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [*MODES, *(f"stock-{mode}" for mode in STOCK)])
+@pytest.mark.parametrize("mode", [*MODES, *(f"stock-{mode}" for mode in load_adapters.STOCK)])
 def test_a_new_process_predicts_exactly_the_same(
     mode: str, trained: dict[str, Adapted], elsewhere: dict[str, Tensor]
 ) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +13,9 @@ import pytest
 import small_experiment
 import torch
 from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import training_runs as runs
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, MegaSynthError
 from megasynth_attr.core.pages.chapters import read_chapter
@@ -37,7 +37,6 @@ from megasynth_train.training.settings import AdapterSettings, DataSettings, Mod
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.model import VGGT
 
-ROOT = Path(__file__).parents[3]
 TRAINING = ("pretrain", "cluster", "mine", "compare")
 
 
@@ -301,7 +300,9 @@ def test_a_cluster_of_the_experiment_leaves_the_downstream_data_alone(datasets: 
 def test_the_whole_run_and_the_same_command_again(
     generated: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    out, words = tmp_path / "out", [*generated, "stages=pretrain,cluster,mine,compare,report"]
+    # one kind of layer: each kind has a figure, which costs more than all the training
+    chosen = ["stages=pretrain,cluster,mine,compare,report", "training.mining.modules=.*attn.qkv"]
+    out, words = tmp_path / "out", [*generated, *chosen]
     main(words)
     training = out / "training"
     manifest = read_manifest(training / "cluster")
@@ -328,20 +329,18 @@ def test_the_whole_run_and_the_same_command_again(
 @pytest.mark.slow
 def test_a_stage_that_is_told_to_stop_exits_with_75_and_resumes(generated: list[str], tmp_path: Path) -> None:
     out, words = tmp_path / "out", [*generated, "stages=cluster"]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "train"), os.environ.get("PYTHONPATH", "")])
-    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "megasynth_attr.pipeline", *words]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = runs.start(runs.command_line, words, {}, tmp_path / "log", main)
     try:
         end = time.monotonic() + 300
         while not list(out.glob("training/cluster/*/metrics.jsonl")):
-            assert time.monotonic() < end and process.poll() is None
+            assert time.monotonic() < end and process.is_alive()
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=300)
+        process.terminate()
+        process.join(300)
     finally:
         process.kill()
-    assert process.returncode == ExitCode.INTERRUPTED, errors
-    assert "Interrupted: stopped by SIGTERM" in errors
+    said = (tmp_path / "log").read_text()
+    assert process.exitcode == ExitCode.INTERRUPTED, said
+    assert "Interrupted: stopped by SIGTERM" in said
     main(words)
     assert len(list(out.glob("training/cluster/*/done.json"))) == 4
