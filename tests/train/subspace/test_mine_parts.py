@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from written_cluster import random_adapter
 
 from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, Interrupted
+from megasynth_attr.core.parallel import for_each
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.subspace.analysis import LayerKey, layer_key
 from megasynth_train.subspace.evidence import Turn
 from megasynth_train.subspace.half_splits import draw_halves
 from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, read_rows, write_layer
 from megasynth_train.subspace.mine_layer import LayerTask, MinedLayer, mine_layer
-from megasynth_train.subspace.parallel import for_each
 from megasynth_train.subspace.settings import MiningSettings
 from megasynth_train.subspace.spectrum import FrameBank
 
