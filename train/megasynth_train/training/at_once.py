@@ -31,6 +31,7 @@ Result = TypeVar("Result")
 Result_out = TypeVar("Result_out", covariant=True)
 
 LARGE = "vggt-1b"  # a step of it fills all cores
+START_STEPS = 20  # of vggt-tiny, in the time a process needs to start
 PROCESS_BYTES = 0.6e9  # of a process beside its step: most of it are libraries (measured, benchmarks/threads.md)
 
 
@@ -65,7 +66,7 @@ def plan(settings: Settings, accelerator: Accelerator, unfinished: int) -> Plan[
     alone = accelerator.device.type != "cpu" or settings.model.size == LARGE
     threads = run.threads or (0 if alone else 1)
     if not at_once:
-        at_once = 1 if alone else _most(settings, threads)
+        at_once = 1 if alone else min(_most(settings, threads), unfinished * settings.optim.steps // START_STEPS)
     at_once = max(1, min(at_once, unfinished))
     each = replace(settings, run=replace(run, threads=threads, progress=run.progress and at_once == 1))
     return Plan(at_once, each, run.progress)

@@ -369,7 +369,7 @@ class SeveralSettings(TrainSettings):
 
     parallel: int = setting(
         0,
-        "trainings at once, each in a process of its own; 0: on CPUs as many as cores and memory allow (of vggt-1b 1), "
-        "on a GPU 1. run.threads=0 means one thread here, but all on a GPU and for vggt-1b",
+        "trainings at once, each in a process of its own; 0: on CPUs as many as cores and memory allow (of vggt-1b, "
+        "or of a few steps, 1), on a GPU 1. run.threads=0 means one thread here, but all on a GPU and for vggt-1b",
         minimum=0,
     )
