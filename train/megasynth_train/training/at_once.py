@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 Result_out = TypeVar("Result_out", covariant=True)
 
 LARGE = "vggt-1b"  # a step of it fills all cores
-START_STEPS = 20  # of vggt-tiny, in the time a process needs to start
+START_STEPS = 20  # of vggt-tiny: about the time that a process needs to start
 PROCESS_BYTES = 0.6e9  # of a process beside its step: most of it are libraries (measured, benchmarks/threads.md)
 
 
@@ -91,7 +91,7 @@ def run_all(
             on_result(name, work(item, stop.remaining_s(), lambda steps: None))
         return
     steps, done = settings.optim.steps, dict[str, int]()
-    say(f"{len(items)} trainings, {at_once} at once (parallel=)")
+    say(f"{len(items)} runs, {at_once} at once (parallel=)")
     with step_bar(f"train, {at_once} at once", steps * len(items), shown=planned.progress) as bar:
 
         def heard(name: str, news: Any) -> None:
