@@ -140,7 +140,7 @@ def _received(link: Any, process: BaseProcess, item: Item, stop: StopRequest, fe
     """Return the result or the news of a process; raises what it raised."""
     try:
         answer = link.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # OSError: it ended in the middle of a message
         process.join()
         stop.check()  # whoever asked this process to stop may have killed the others
         raise EnvironmentProblem(
@@ -159,7 +159,7 @@ def _received(link: Any, process: BaseProcess, item: Item, stop: StopRequest, fe
 
 def _hear_out(link: Any, item: Any, on_news: Callable[[Any, Any], None]) -> None:
     """Pass on what a process still tells, and with which error it ends."""
-    with suppress(EOFError, *_GONE):
+    with suppress(EOFError, OSError):  # as in _received
         while isinstance(answer := link.recv(), _News):
             on_news(item, answer.value)
         if answer[1] is not None:

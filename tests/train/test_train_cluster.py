@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -160,7 +161,7 @@ def test_adapters_trained_at_once_or_in_shards_are_the_same_even_after_a_process
         returned.set()
         watcher.join()
     shown = capsys.readouterr().err
-    assert "2 at once" in shown and "texture_00: fp32" in shown and "/9 [" in shown
+    assert "2 at once" in shown and re.search(r"texture_0\d: fp32", shown) and "/9 [" in shown
     second, first = (run_cluster(settings(experiment, out, shard)) for shard in ("shard=2/2", "shard=1/2"))
     assert [o.name for o in second] == ["texture_01"] and [o.name for o in first] == ["texture_00", "texture_02"]
     assert set(status([*first, *second]).values()) == {"done before", "trained"}
