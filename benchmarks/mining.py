@@ -33,11 +33,11 @@ try:
     from megasynth_attr.core.errors import EnvironmentProblem, run_main
     from megasynth_attr.core.fields import REQUIRED, setting
     from megasynth_attr.core.temporary import replacing_folder
+    from megasynth_attr.core.threads import BLAS_THREADS
     from megasynth_train.adapters.targets import find_targets
     from megasynth_train.subspace.analysis import layer_key
     from megasynth_train.subspace.core import Update, core_coordinates
     from megasynth_train.subspace.extract import Options, extract
-    from megasynth_train.subspace.parallel import BLAS_THREADS
     from megasynth_train.subspace.settings import MiningSettings
     from megasynth_train.vggt.config import SIZES
     from megasynth_train.vggt.model import VGGT

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from megasynth_attr.core.parallel import for_each
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.subspace.mining import updates_by_attribute
-from megasynth_train.subspace.parallel import for_each
 from megasynth_train.subspace.updates import Cluster, open_cluster
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -22,13 +24,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))  # the generator'
 import synthetic
 
 from megasynth_attr.core.command.program import parse
-from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, Interrupted, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, ExitCode, Interrupted, run_main
 from megasynth_attr.core.files import json_bytes
 from megasynth_attr.dataset.writer import finalise, open_for_writing
 from megasynth_train import cluster
 from megasynth_train.cluster import Outcome, run_cluster
-from megasynth_train.training import cluster_manifest
+from megasynth_train.training import at_once, cluster_manifest
 from megasynth_train.training.cluster_manifest import ClusterSettings, adapter_seed
+from megasynth_train.training.processes import make_accelerator
 
 NAMES = ("texture_00", "texture_01", "texture_02")
 WORDS = (
@@ -111,17 +114,6 @@ def test_a_second_call_finds_everything_done(
 
 
 @pytest.mark.slow
-def test_shards_in_any_order_make_the_same_cluster(
-    whole: tuple[Path, list[Outcome]], experiment: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "shards"
-    second = run_cluster(settings(experiment, out, "shard=2/2"))
-    first = run_cluster(settings(experiment, out, "shard=1/2"))
-    assert [o.name for o in second] == ["texture_01"] and [o.name for o in first] == ["texture_00", "texture_02"]
-    assert all(same(weights(out, name), weights(whole[0], name)) for name in NAMES)
-
-
-@pytest.mark.slow
 def test_an_interrupted_cluster_continues_to_the_same_adapters(
     whole: tuple[Path, list[Outcome]], experiment: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +139,54 @@ def test_an_interrupted_cluster_continues_to_the_same_adapters(
     assert list((out / "texture_00" / "checkpoints").glob("step_*")) and not (out / "texture_01").exists()
     assert status(run_cluster(settings(experiment, out, chosen))) == dict.fromkeys(NAMES[:2], "trained")
     assert all(same(weights(out, name), weights(whole[0], name)) for name in NAMES[:2])
+
+
+def test_adapters_trained_at_once_or_in_shards_are_the_same_even_after_a_process_was_killed(
+    whole: tuple[Path, list[Outcome]], experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, returned = tmp_path / "at_once", threading.Event()
+
+    def kill_all_after_the_first_adapter() -> None:
+        while not returned.is_set() and not list(out.glob("*/done.json")):
+            time.sleep(0.001)
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    watcher = threading.Thread(target=kill_all_after_the_first_adapter)
+    watcher.start()
+    try:
+        with pytest.raises(EnvironmentProblem, match=r"worked on texture_0\d was killed .*e\.g\. parallel=1; running"):
+            run_cluster(settings(experiment, out, "parallel=2", "run.progress=true"))
+    finally:
+        returned.set()
+        watcher.join()
+    shown = capsys.readouterr().err
+    assert "2 at once" in shown and re.search(r"texture_0\d: fp32", shown) and "/9 [" in shown
+    second, first = (run_cluster(settings(experiment, out, shard)) for shard in ("shard=2/2", "shard=1/2"))
+    assert [o.name for o in second] == ["texture_01"] and [o.name for o in first] == ["texture_00", "texture_02"]
+    assert set(status([*first, *second]).values()) == {"done before", "trained"}
+    assert all(same(weights(out, name), weights(whole[0], name)) for name in NAMES)
+
+
+def test_how_many_are_trained_at_once(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator, steps = make_accelerator("cpu"), "steps=100"
+    monkeypatch.setattr(at_once, "available_cores", lambda: 8)
+    monkeypatch.setattr(at_once, "available_memory", lambda: 10**12)
+
+    def planned(unfinished: int, *words: str) -> tuple[int, int]:
+        found = at_once.plan(settings(experiment, Path("out"), "run.threads=0", *words), accelerator, unfinished)
+        return found.at_once, found.each.run.threads
+
+    assert planned(20, steps) == (8, 1) and planned(3, steps) == (3, 1) and planned(0, steps) == (1, 1)
+    assert planned(20, steps, "run.threads=3") == (2, 3) and planned(20, "parallel=30", "steps=1") == (20, 1)
+    assert planned(5, "steps=7") == (1, 1) and planned(20, steps, "parallel=1") == (1, 1)  # the threads are the same
+    assert planned(20, steps, "model=vggt-1b") == (1, 0) and planned(20, "model=vggt-1b", "parallel=2") == (2, 0)
+    monkeypatch.setattr(at_once, "available_memory", lambda: 2 * 10**9)
+    assert planned(20, steps) == (3, 1) and planned(20, steps, "data.width_px=980", "data.images_per_step=48")[0] == 1
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert planned(20, steps) == (1, 0)
+    with pytest.raises(ConfigError, match="parallel=2 does not go with torchrun"):
+        planned(20, "parallel=2")
 
 
 @pytest.mark.slow

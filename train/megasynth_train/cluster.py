@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from megasynth_attr.core.pages.words import short, table_text
 from megasynth_attr.core.selection import parse_shard, shard_of
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train import finetune
+from megasynth_train.training.at_once import plan, run_all
 from megasynth_train.training.cluster_manifest import (
     ClusterSettings,
     check_unchanged,
@@ -40,15 +42,17 @@ from megasynth_train.training.cluster_manifest import (
     open_manifest,
     read_manifest,
 )
-from megasynth_train.training.processes import check_stop, make_accelerator, met_by_all, on_main, run_program
+from megasynth_train.training.loop import OnStep
+from megasynth_train.training.processes import make_accelerator, met_by_all, on_main, run_program
+from megasynth_train.training.run_folder import DONE
 
 HELP = Help(
     usage="python -m megasynth_train.cluster experiment=FOLDER out=FOLDER [key=value ...]",
     explanation=(
         "Trains one adapter per dataset of an experiment: the cluster from which subspaces are mined. Running the\n"
         "same command again continues. To use several GPUs or machines, run the same command on each with its own\n"
-        "shard=i/n, in any order. A dataset that fails does not stop the others; failures are listed at the end, with\n"
-        "exit code 3."
+        "shard=i/n, in any order. On CPUs several are trained at once (parallel=). A dataset that fails does not stop\n"
+        "the others; failures are listed at the end, with exit code 3."
     ),
     examples=(
         "python -m megasynth_train.cluster experiment=runs/full out=runs/loras checkpoint=facebook/VGGT-1B rank=16",
@@ -87,12 +91,18 @@ def run_cluster(settings: ClusterSettings) -> list[Outcome]:
     with StopRequest(settings.run.max_runtime_s) as stop:
         accelerator = make_accelerator(settings.run.device)
         manifest: dict[str, Any] = on_main(accelerator, lambda: open_manifest(out, settings))
-        outcomes = []
-        for name in shard_of(sorted(manifest["adapters"]), *share):
-            check_stop(stop)
-            outcomes.append(_train_one(out, name, manifest, settings, stop.remaining_s()))
+        names = shard_of(sorted(manifest["adapters"]), *share)
+        unfinished = sum(not (out / name / DONE).exists() for name in names)
+        planned = plan(settings, accelerator, unfinished)
+        outcomes: dict[str, Outcome] = {}
+
+        def keep(name: str, outcome: Outcome) -> None:
+            outcomes[name] = outcome
             on_main(accelerator, lambda: check_unchanged(out, manifest))
-    return outcomes
+
+        work = partial(_train_one, out, manifest, planned.each)
+        run_all(work, {name: name for name in names}, planned, stop, keep)
+    return [outcomes[name] for name in names]
 
 
 def require_all(outcomes: Sequence[Outcome]) -> None:
@@ -123,18 +133,18 @@ def summary(outcomes: Sequence[Outcome], out: Path) -> str:
 
 
 def _train_one(
-    out: Path, name: str, manifest: Mapping[str, Any], settings: ClusterSettings, remaining_s: float
+    out: Path, manifest: Mapping[str, Any], settings: ClusterSettings, name: str, left_s: float, on_step: OnStep
 ) -> Outcome:
     entry, common, started = manifest["adapters"][name], settings.training(), time.monotonic()
     run_settings = replace(
         common,
         data=replace(common.data, sources=(str(Path(settings.experiment) / name),)),
         adapter=replace(common.adapter, seed=entry["seed"]),
-        run=replace(common.run, out=str(out / name), max_runtime_s=remaining_s),
+        run=replace(common.run, out=str(out / name), max_runtime_s=left_s),
     )
     record = {"dataset": name, **entry, "cluster_seed": settings.seed}
     try:
-        result = finetune.run(run_settings, record=record)
+        result = finetune.run(run_settings, record=record, on_step=on_step)
     except (EnvironmentProblem, Interrupted):
         raise
     except Exception as error:  # an unexpected error on one dataset must not stop the others; it is listed at the end

@@ -46,7 +46,7 @@ from megasynth_train.training.arithmetic import choose_arithmetic
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import read_best, recorded_identity
 from megasynth_train.training.held_out import HeldOut
-from megasynth_train.training.loop import Run, load_weights, say, train
+from megasynth_train.training.loop import OnStep, Run, load_weights, say, train
 from megasynth_train.training.memory import choice_text, fit_to_gpu, free_bytes
 from megasynth_train.training.processes import make_accelerator, on_main, run_program
 from megasynth_train.training.run_folder import (
@@ -120,11 +120,14 @@ class TrainResult:
     already_done: bool = False
 
 
-def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> TrainResult:
+def run(
+    settings: TrainSettings, *, record: Mapping[str, Any] | None = None, on_step: OnStep = lambda steps: None
+) -> TrainResult:
     """Train as ``settings`` say, resuming what ``run.out`` holds, and return where the result is.
 
-    ``record`` is stored with the adapter. Raises ConfigError, DatasetError, EnvironmentProblem (no GPU, full disk), or
-    Interrupted after SIGTERM, SIGUSR1, Ctrl-C or max_runtime_s, with a checkpoint of the last step.
+    ``record`` is stored with the adapter; ``on_step`` is told the steps that are done. Raises ConfigError,
+    DatasetError, EnvironmentProblem (no GPU, full disk), or Interrupted after SIGTERM, SIGUSR1, Ctrl-C or
+    max_runtime_s, with a checkpoint of the last step.
     """
     _require_out(settings)
     settings, out = settings.training(), Path(settings.run.out).resolve()
@@ -138,7 +141,7 @@ def run(settings: TrainSettings, *, record: Mapping[str, Any] | None = None) -> 
                         "(data and base model were not compared)"
                     )
                 return _result(out, done, already_done=True)
-            return _train(settings, out, accelerator, identity, record or {}, stop)
+            return _train(settings, out, accelerator, identity, record or {}, stop, on_step)
 
 
 def find_lr(settings: FinetuneSettings) -> str:
@@ -199,6 +202,7 @@ def _train(
     identity: dict[str, Any],
     record: Mapping[str, Any],
     stop: StopRequest,
+    on_step: OnStep,
 ) -> TrainResult:
     data, adapted, notes = _opened(settings, accelerator, out)
     if not data.validation and settings.run.validate_every:
@@ -218,7 +222,7 @@ def _train(
         say(str(training_run.arithmetic))
         if settings.run.memory == "auto":
             say(f"memory=auto: {choice_text(settings)}")
-    position = train(training_run, stop)
+    position = train(training_run, stop, on_step)
     text = held_out.warning(position.base_losses, position.last_losses)
     if accelerator.is_main_process and text:
         say(f"{out}: {text}")

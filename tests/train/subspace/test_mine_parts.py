@@ -1,10 +1,7 @@
-"""The parts of the program one by one: processes, halves, names of layers, files of layers."""
+"""The parts of the program one by one: halves, names of layers, files of layers."""
 
 from __future__ import annotations
 
-import os
-import signal
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,67 +11,16 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from written_cluster import random_adapter
 
-from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, Interrupted
-from megasynth_attr.core.stop import StopRequest
+from megasynth_attr.core.errors import DatasetError
 from megasynth_train.subspace.analysis import LayerKey, layer_key
 from megasynth_train.subspace.evidence import Turn
 from megasynth_train.subspace.half_splits import draw_halves
 from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, read_rows, write_layer
 from megasynth_train.subspace.mine_layer import LayerTask, MinedLayer, mine_layer
-from megasynth_train.subspace.parallel import for_each
 from megasynth_train.subspace.settings import MiningSettings
 from megasynth_train.subspace.spectrum import FrameBank
 
 MODULE = "aggregator.frame_blocks.3.attn.qkv"
-
-
-def behave(how: str, item: int) -> tuple[int, str]:
-    """Return an item's square and what the process knows of BLAS threads, or go wrong at item 3."""
-    if item == 3 and how == "error":
-        raise DatasetError("item 3 is damaged")
-    if item == 3 and how == "defect":
-        raise ZeroDivisionError("nobody expected this")
-    if item == 3 and how == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return item**2, os.environ["OPENBLAS_NUM_THREADS"]
-
-
-def answers(how: str, processes: int, count: int = 6) -> dict[int, tuple[int, str]]:
-    found: dict[int, tuple[int, str]] = {}
-    with StopRequest() as stop:
-        for_each(partial(behave, how), range(count), processes, stop, found.__setitem__)
-    return found
-
-
-def test_every_item_is_answered_with_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
-    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    assert answers("well", 2) == {item: (item**2, "1") for item in range(6)}
-    assert os.environ["OPENBLAS_NUM_THREADS"] == "7" and "MKL_NUM_THREADS" not in os.environ
-    assert answers("well", 5, count=0) == {}
-
-
-def test_errors_of_processes_are_raised_here() -> None:
-    with pytest.raises(DatasetError, match="item 3 is damaged"):
-        answers("error", 1)
-    with pytest.raises(ZeroDivisionError) as raised:
-        answers("defect", 2)
-    assert "in behave" in raised.value.__notes__[0]
-    with pytest.raises(EnvironmentProblem, match=r"worked on 3 was killed \(exit code -9\)"):
-        answers("kill", 1)
-
-
-def test_a_signal_ends_it_between_results() -> None:
-    seen = []
-
-    def stop_after_two(item: int, answer: object) -> None:
-        seen.append(item)
-        if len(seen) == 2:
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-    with pytest.raises(Interrupted, match="SIGUSR1"), StopRequest() as stop:
-        for_each(partial(behave, "well"), range(50), 1, stop, stop_after_two)
-    assert seen == [0, 1]
 
 
 @limits(max_examples=20, deadline=None)

@@ -22,9 +22,9 @@ HELP = Help(
     usage="python -m megasynth_train.compare data=FOLDER test=FOLDER out=FOLDER [key=value ...]",
     explanation=(
         "Trains and evaluates every method with every seed and writes one table: comparison.md, comparison.json,\n"
-        "index.html. Running the same command again continues; methods and seeds may be added later. A method that\n"
-        "fails does not stop the others; failures are listed at the end, with exit code 3. plan=true prints runs,\n"
-        "trained parameters and cost, and stops."
+        "index.html. Running the same command again continues; methods and seeds may be added later. On CPUs, several\n"
+        "runs are made at once (parallel=). A method that fails does not stop the others; failures are listed at the\n"
+        "end, with exit code 3. plan=true prints runs, trained parameters and cost, and stops."
     ),
     examples=(
         "python -m megasynth_train.compare config=presets/train/compare_tiny.yaml data=runs/demo/texture_00 "

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,9 @@ from megasynth_train.compare.report import MARKDOWN, Report, write_across, write
 from megasynth_train.compare.settings import CompareSettings, evaluation_of, training_of, trial_folder, trial_settings
 from megasynth_train.compare.tuning import SEED, Trial, best_rate, read_trial, write_trial
 from megasynth_train.evaluate import __main__ as evaluation
-from megasynth_train.training.processes import check_stop, make_accelerator, met_by_all, on_main
+from megasynth_train.training.at_once import Plan, plan, run_all
+from megasynth_train.training.loop import OnStep
+from megasynth_train.training.processes import make_accelerator, met_by_all, on_main
 from megasynth_train.training.step_reports import Diverged
 
 
@@ -100,22 +102,27 @@ def compare(settings: CompareSettings) -> Comparison:
         accelerator = make_accelerator(settings.run.device)
         manifest: dict[str, Any] = on_main(accelerator, lambda: open_manifest(out, prepared))
         shard = parse_shard(settings.shard)
-        untried = {}
-        for method in shard_of(list(prepared.trained) if settings.tune.lr else [], *shard):
-            for lr in settings.tune.lr:
-                check_stop(stop)
-                job = _Job(prepared, method, Run(method.name, None), out, manifest, accelerator, stop.remaining_s())
-                if message := _attempt(f"{method.name}, lr {lr:g}", partial(_try_rate, job, lr))[1]:
-                    untried[method.name] = f"at a learning rate of {lr:g}: {message}"
-        outcomes = []
-        for method, run in shard_of(_runs(prepared, manifest), *shard):
-            check_stop(stop)
-            if method.name in untried:
-                outcomes.append(Outcome(run.method, run.seed, "failed", untried[method.name]))
-                continue
-            job = _Job(prepared, method, run, out, manifest, accelerator, stop.remaining_s())
-            outcomes.append(_outcome(job))
-    failures = {Run(one.method, one.seed, member=one.member): one.message for one in outcomes if one.status == "failed"}
+        tuned = shard_of(list(prepared.trained) if settings.tune.lr else [], *shard)
+        trials = {f"{method.name}, lr {lr:g}": (method, lr) for method in tuned for lr in settings.tune.lr}
+        runs = {run.name: (method, run) for method, run in shard_of(_runs(prepared, manifest), *shard)}
+        outcomes: dict[str, Outcome] = {}
+
+        def keep_trial(name: str, message: str) -> None:
+            method, lr = trials[name]
+            failed = f"at a learning rate of {lr:g}: {message}"
+            for run_name, (own, run) in runs.items():
+                if message and own is method:
+                    outcomes[run_name] = Outcome(run.method, run.seed, "failed", failed)
+
+        unfinished = sum(not trial_folder(out, method.name, lr).exists() for method, lr in trials.values())
+        planned = plan(settings, accelerator, unfinished)
+        run_all(partial(_trial, _as(planned, prepared), out, manifest), trials, planned, stop, keep_trial)
+        unfinished = sum(not (run.folder(out) / EVALUATION).exists() for _, run in runs.values())
+        planned = plan(settings, accelerator, unfinished)
+        left = {name: one for name, one in runs.items() if name not in outcomes}
+        run_all(partial(_run, _as(planned, prepared), out, manifest), left, planned, stop, outcomes.__setitem__)
+    done = tuple(outcomes[name] for name in runs)
+    failures = {Run(one.method, one.seed, member=one.member): one.message for one in done if one.status == "failed"}
 
     def report() -> Report:
         across = None
@@ -126,20 +133,30 @@ def compare(settings: CompareSettings) -> Comparison:
         results = collect(out, manifest, settings.alignment, failures)
         return write_report(out, manifest, results, settings.reference_of(results.methods), across=across)
 
-    return Comparison(on_main(accelerator, report), tuple(outcomes))
+    return Comparison(on_main(accelerator, report), done)
+
+
+def _as(planned: Plan[CompareSettings], prepared: Prepared) -> Prepared:
+    """Return the comparison with the settings that its runs have now."""
+    return prepared if planned.each == prepared.settings else replace(prepared, settings=planned.each)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One run and what it needs; ``left_s``: what is left of max_runtime_s, 0 if that sets no limit."""
+    """One run and what it needs; ``left_s`` and ``on_step``: as in training/at_once.py."""
 
     prepared: Prepared
     method: Method
     run: Run
     out: Path
     manifest: Mapping[str, Any]
-    accelerator: Accelerator
     left_s: float
+    on_step: OnStep
+
+    @cached_property
+    def accelerator(self) -> Accelerator:
+        """Return the accelerator of the process that does it."""
+        return make_accelerator(self.prepared.settings.run.device)
 
 
 def _runs(prepared: Prepared, manifest: Mapping[str, Any]) -> list[tuple[Method, Run]]:
@@ -153,11 +170,34 @@ def _runs(prepared: Prepared, manifest: Mapping[str, Any]) -> list[tuple[Method,
     return untrained + trained
 
 
-def _outcome(job: _Job) -> Outcome:
+def _run(
+    prepared: Prepared,
+    out: Path,
+    manifest: Mapping[str, Any],
+    item: tuple[Method, Run],
+    left_s: float,
+    on_step: OnStep,
+) -> Outcome:
     """Do the run and return its outcome; errors that would stop all others too are raised."""
-    before, message = _attempt(job.run.name, partial(_train_and_evaluate, job))
+    method, run = item
+    job = _Job(prepared, method, run, out, manifest, left_s, on_step)
+    before, message = _attempt(run.name, partial(_train_and_evaluate, job))
     status = "failed" if message else "done before" if before else "trained"
-    return Outcome(job.run.method, job.run.seed, status, message, member=job.run.member)
+    return Outcome(run.method, run.seed, status, message, member=run.member)
+
+
+def _trial(
+    prepared: Prepared,
+    out: Path,
+    manifest: Mapping[str, Any],
+    item: tuple[Method, float],
+    left_s: float,
+    on_step: OnStep,
+) -> str:
+    """Try a learning rate and return why that failed, "" if it did not; raises as ``_run``."""
+    method, lr = item
+    job = _Job(prepared, method, Run(method.name, None), out, manifest, left_s, on_step)
+    return _attempt(f"{method.name}, lr {lr:g}", partial(_try_rate, job, lr))[1]
 
 
 def _attempt(name: str, action: Callable[[], bool]) -> tuple[bool, str]:
@@ -182,7 +222,7 @@ def _train_and_evaluate(job: _Job) -> bool:
         basis = on_main(job.accelerator, lambda: _basis_of(job, seed))
         training = training_of(settings, on_main(job.accelerator, lambda: _tuned(job)), seed, basis, str(folder))
         training = replace(training, run=replace(training.run, max_runtime_s=job.left_s))
-        result = finetune.run(training, record={"method": job.method.name})
+        result = finetune.run(training, record={"method": job.method.name}, on_step=job.on_step)
         adapter, trained_before = str(result.result), result.already_done
 
     def evaluate() -> bool:
@@ -231,7 +271,7 @@ def _try_rate(job: _Job, lr: float) -> bool:
     training, measure = trial_settings(job.prepared.settings, job.method, lr, SEED, basis, str(folder))
     training = replace(training, run=replace(training.run, max_runtime_s=job.left_s))
     try:
-        trained = finetune.run(training, record={"method": name})
+        trained = finetune.run(training, record={"method": name}, on_step=job.on_step)
     except Diverged as error:
         reason = str(error)
         on_main(job.accelerator, lambda: write_trial(job.out, Trial(name, lr, None, reason)))

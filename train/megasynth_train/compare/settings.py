@@ -35,6 +35,7 @@ from megasynth_train.training.settings import (
     AdapterSettings,
     DataSettings,
     OptimSettings,
+    SeveralSettings,
     TrainSettings,
 )
 
@@ -77,7 +78,7 @@ class TuneSettings:
 
 
 @dataclass(frozen=True)
-class CompareSettings(TrainSettings):
+class CompareSettings(SeveralSettings):
     """What is compared. adapter: what the methods have in common; their names set mode, basis and attributes."""
 
     methods: tuple[str, ...] = setting(

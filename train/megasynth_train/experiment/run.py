@@ -55,6 +55,7 @@ def cluster(run: StageRun) -> None:
             datasets=run.datasets,
             shard=run.shard,
             seed=settings.seed,
+            parallel=settings.parallel,
         )
     )
     folder = run.folder(CLUSTER)

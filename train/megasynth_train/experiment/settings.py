@@ -33,6 +33,7 @@ from megasynth_train.training.settings import (
     LossSettings,
     OptimSettings,
     RunSettings,
+    SeveralSettings,
     TrainSettings,
 )
 from megasynth_train.vggt.source_names import SHIPPED
@@ -66,7 +67,7 @@ class PretrainKeys:
 
 
 @dataclass(frozen=True)
-class Keys(TrainSettings):
+class Keys(SeveralSettings):
     """The stages pretrain, cluster, mine and compare. training.pretrain and training.compare may override keys of data,
     loss, optim and run for their stage, e.g. training.compare.optim.steps=60. data.sources, run.out and run.seed are
     refused: the pipeline sets them."""
@@ -83,6 +84,7 @@ class StageSettings:
     """The settings of every stage, folders included, as its own program takes them."""
 
     seed: int
+    parallel: int
     pretrain: TrainSettings | None  # None: the base model is taken as it is
     cluster: TrainSettings  # what all adapters have in common
     mining: MiningSettings
@@ -109,7 +111,7 @@ def stage_settings(run: StageRun) -> StageSettings:
     adapter = {"adapter": run.values.get("adapter") or {}}
     cluster = _filled(TrainSettings, common, adapter, {"run": {"out": str(run.folder(CLUSTER))}}, limit)
     compare = _compare(run, common, limit, keys) if run.downstream or run.photographs else None
-    return StageSettings(keys.seed, pretrain, cluster, keys.mining, keys.mine, compare)
+    return StageSettings(keys.seed, keys.parallel, pretrain, cluster, keys.mining, keys.mine, compare)
 
 
 def check_keys(values: Mapping[str, Any]) -> Keys:
@@ -129,7 +131,9 @@ def _compare(run: StageRun, common: Mapping[str, Any], limit: Mapping[str, Any],
         "basis": str(run.folder(SUBSPACES)),
         "run": {"out": str(run.folder(COMPARISON))},
     }
-    usual = {"test": {"protocol": protocol}} if protocol in _BY_PROTOCOL and not keys.compare.test.data else {}
+    usual: dict[str, Any] = {"parallel": keys.parallel}
+    if protocol in _BY_PROTOCOL and not keys.compare.test.data:
+        usual["test"] = {"protocol": protocol}
     if run.across:
         (attribute, names), *more = run.across.items()
         if more:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +12,9 @@ from tqdm import tqdm
 
 from megasynth_attr import __version__
 from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.parallel import for_each
 from megasynth_attr.core.stop import StopRequest
+from megasynth_attr.core.threads import available_cores
 from megasynth_train.subspace.allocation import LayerBudget, allocate
 from megasynth_train.subspace.analysis import FORMAT, Analysis, layer_key
 from megasynth_train.subspace.basis import Basis, ranks_of
@@ -22,7 +23,6 @@ from megasynth_train.subspace.evidence import Turn, reported, turns
 from megasynth_train.subspace.half_splits import Halves, draw_halves
 from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, write_layer
 from megasynth_train.subspace.mine_layer import WHOLE, LayerRows, LayerTask, MinedLayer, layer_budgets, mine_layer
-from megasynth_train.subspace.parallel import for_each
 from megasynth_train.subspace.result_folder import LAYERS
 from megasynth_train.subspace.settings import MineRunSettings, MiningSettings
 from megasynth_train.subspace.spectrum import FrameBank
@@ -83,7 +83,7 @@ def mine_layers(
 
     ``base_ranks``: effective rank of the base weight by module, if the allocation is to use these.
     """
-    processes = run.workers or len(os.sched_getaffinity(0))
+    processes = run.workers or available_cores()
     folder = out / LAYERS
     missing = [module for module in cluster.modules if not is_whole(layer_file(folder, module))]
     if not missing:

@@ -22,7 +22,7 @@ from megasynth_train.adapters.subspace.opening import open_for_model
 from megasynth_train.data.sizes import check_settings
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.run_folder import ADAPTER, BASE_MODEL, DEFAULTS
-from megasynth_train.training.settings import TrainSettings
+from megasynth_train.training.settings import SeveralSettings
 from megasynth_train.vggt.checkpoint import weights_hash
 from megasynth_train.vggt.config import named_config
 
@@ -33,7 +33,7 @@ CLUSTER = Kind("cluster", MANIFEST, FORMAT, tables=("identity", "adapters"), pat
 
 
 @dataclass(frozen=True)
-class ClusterSettings(TrainSettings):
+class ClusterSettings(SeveralSettings):
     """All keys of ``python -m megasynth_train.cluster``."""
 
     experiment: str = setting("", "folder with datasets, as the generator writes it")

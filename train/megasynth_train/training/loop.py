@@ -61,27 +61,28 @@ from megasynth_train.vggt.model import Prediction
 from megasynth_train.vggt.precision import autocast
 
 Result = TypeVar("Result")
+OnStep = Callable[[int], None]  # is told how many steps are done
 
 
-def train(run: Run, stop: StopRequest) -> Position:
-    """Train, save and return where it ended; Interrupted if ``stop`` says so, ConfigError if the run diverged."""
+def train(run: Run, stop: StopRequest, on_step: OnStep = lambda steps: None) -> Position:
+    """Train, save and return where it ended; Interrupted if ``stop`` says so, ConfigError if the run diverged.
+
+    ``on_step`` is told the steps that are done, first those of an earlier start.
+    """
     settings, position = run.settings.run, run.position
     steps, first = run.settings.optim.steps, position.step + 1
     keep = 1 if run.device.type == "cuda" else 0  # reports the device may still be working on
     writer = MetricsWriter(
         run.out, position.step, tensorboard=settings.tensorboard, warn=say, enabled=run.accelerator.is_main_process
     )
-    bar = tqdm(
-        total=steps, initial=position.step, desc="train", unit="step", dynamic_ncols=True,
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,  # less often into a log file
-        disable=not (settings.progress and run.accelerator.is_main_process),
-    )  # fmt: skip
+    bar = step_bar("train", steps, position.step, shown=settings.progress and run.accelerator.is_main_process)
     with writer, bar, dead_workers_named():
         if settings.validate_every and position.step == 0:
             if run.accelerator.is_main_process:
                 say("measuring the base model on the held-out scenes")
             position.base_losses = run.validate(keep_best=False)  # best/ is a tuned model
             writer.write(0, "validation", position.base_losses)
+        on_step(position.step)
         for raw in run.batches(position.step, steps, training=True):
             run.step(raw, wanted := asked_to_stop(stop))
             if position.step == first and settings.memory == "auto":
@@ -94,6 +95,7 @@ def train(run: Run, stop: StopRequest) -> Position:
                 writer.write(position.step, "train", {**run.reports.line(), **run.facts()})
                 bar.set_postfix(loss=position.objective, skipped=position.skipped_steps, refresh=False)
             bar.update()
+            on_step(position.step)
             if settings.validate_every and (last or position.step % settings.validate_every == 0):
                 position.last_losses = run.validate()
                 writer.write(position.step, "validation", position.last_losses)
@@ -108,6 +110,14 @@ def train(run: Run, stop: StopRequest) -> Position:
                 )
     refuse_diverged(position, run.out)
     return position
+
+
+def step_bar(what: str, total: int, done: int = 0, *, shown: bool) -> tqdm[Any]:
+    """Return a progress bar of steps."""
+    return tqdm(
+        total=total, initial=done, desc=what, unit="step", dynamic_ncols=True, disable=not shown,
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,  # less often into a log file
+    )  # fmt: skip
 
 
 def say(text: str) -> None:

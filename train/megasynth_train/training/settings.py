@@ -361,3 +361,15 @@ class TrainSettings:
         width_px = self.data.width_px or SIZES[self.model.size].image_size_px
         sections = {section.name: getattr(self, section.name) for section in fields(TrainSettings)}
         return TrainSettings(**sections | {"data": replace(self.data, width_px=width_px)})
+
+
+@dataclass(frozen=True)
+class SeveralSettings(TrainSettings):
+    """A program that trains several times."""
+
+    parallel: int = setting(
+        0,
+        "trainings at once, each in a process of its own; 0: on CPUs as many as cores and memory allow (of vggt-1b, "
+        "or of a few steps, 1), on a GPU 1. run.threads=0 means one thread here, but all on a GPU and for vggt-1b",
+        minimum=0,
+    )
