@@ -4,12 +4,12 @@
     python benchmarks/train_step.py out=runs/step shapes=mean adapters=basis-32    # every number of views, 4 … 16
     python benchmarks/train_step.py out=runs/step attention=[cudnn,fa4] profile=true
 
-By default LoRA-16, compiled on a GPU, at 8 × 4, 4 × 8 and 2 × 16, and at 4 × 8 with blocks that keep less; before that,
-in a quarter of the time, what train_step_checks.py compares. Every row is a process of its own and ends with budget_s,
-so that all takes at most 8 minutes; what was not reached is in the table. The compiler's cache is empty at first: the
-first row says how long a first step takes then, the second how long it takes with that cache. The mean over 4 … 16
-views gives every number of views the same weight, with 32 // n scenes, as finetune draws them; those not timed are
-interpolated.
+By default LoRA-16, compiled on a GPU, at 8 × 4, 4 × 8, 2 × 16 and every other number of views, and at 4 × 8 with blocks
+that keep less; before that, in a quarter of the time, what train_step_checks.py compares. Every variant is a process of
+its own, whose first row says how long the first step waits for the compiler: with an empty cache, then with what the
+variants before left in it. All ends with budget_s, at most 8 minutes; what was not reached is in the table. The mean
+over 4 … 16 views gives every number of views the same weight, with 32 // n scenes, as finetune draws them; those not
+timed are interpolated.
 
 One step: uint8 images and fp32 depth go to the device, are cropped, scaled, jittered and normalised there; forward,
 losses, backward; the three groups are clipped; AdamW. Weights and pictures are random, because only the time matters.
@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import product, starmap
+from itertools import groupby, product, starmap, zip_longest
 from pathlib import Path
 
 try:
@@ -63,6 +63,7 @@ HELP = Help(
 
 
 MOST_S = 86_400.0  # without budget_s
+LATE = "not run: out of time"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Options:
     device: str = setting("auto", "auto: CUDA if available", options=["auto", "cpu", "cuda"])
     size_px: int = setting(0, "side of the images; 0: the model's own, 518 for vggt-1b", minimum=0)
     shapes: tuple[str, ...] = setting(
-        ("8x4", "4x8", "2x16"), "scenes × views of a step; mean: 32 // n scenes of each n from 4 to 16, and their mean"
+        ("8x4", "4x8", "2x16", "mean"),
+        "scenes × views of a step; mean: 32 // n scenes of each n from 4 to 16, and their mean",
     )
     adapters: tuple[str, ...] = setting(("lora-16",), "lora-R, basis-D or full")
     kept: tuple[str, ...] = setting(
@@ -94,7 +96,7 @@ class Options:
     warmup: int = setting(2, "steps before the timed ones", minimum=1)
     steps: int = setting(5, "timed steps; their median is printed", minimum=1)
     budget_s: float = setting(440.0, "seconds for all rows and checks together; 0: no limit", minimum=0)
-    separate: bool = setting(True, "a process for every row, as budget_s needs in the middle of one")
+    separate: bool = setting(True, "a process for every variant, as budget_s needs in the middle of one")
     checks: bool = setting(False, "run train_step_checks.py as well; on by default on a GPU")
     profile: bool = setting(
         False, "for every row, write the operations of one step, sorted by time, into out=, and time by class of kernel"
@@ -113,7 +115,7 @@ def shapes_of(options: Options, size_px: int) -> list[StepShape]:
         if not (scenes.isdigit() and views.isdigit() and int(scenes) and int(views)):
             raise ConfigError(f"shapes={word}: write scenes x views, e.g. 8x4, or mean")
         shapes.append(StepShape(int(scenes), int(views), size_px, size_px))
-    return shapes
+    return list(dict.fromkeys(shapes))
 
 
 def measure(trainee: stepping.Trainee, row: Row, options: Options, device: torch.device) -> Row:
@@ -166,16 +168,16 @@ def wanted(options: Options, config: VGGTConfig, cuda: bool) -> list[Row]:
 
 def rows(options: Options, words: list[str], ends: float, config: VGGTConfig, device: torch.device) -> Iterator[Row]:
     """Yield every row, measured or with the reason why not; none begins or goes on after ``ends``."""
-    for row in wanted(options, config, device.type == "cuda"):
-        tuning = row.variant.tuning
-        if tuning.kind == "basis" and tuning.rank > config.width:
-            yield replace(row, problem=f"D > width {config.width}")
-        elif time.monotonic() > ends:
-            yield replace(row, problem="not run: out of time")
-        elif options.separate:
-            yield in_another_process(row, options, words, ends - time.monotonic())
+    for variant, group in groupby(wanted(options, config, device.type == "cuda"), key=lambda row: row.variant):
+        of_variant = list(group)
+        if variant.tuning.kind == "basis" and variant.tuning.rank > config.width:
+            yield from (replace(row, problem=f"D > width {config.width}") for row in of_variant)
+        elif options.separate and time.monotonic() < ends:
+            yield from in_another_process(of_variant, options, words, ends - time.monotonic())
         else:
-            yield measured_here(row, options, config, device)
+            for row in of_variant:
+                late = time.monotonic() > ends
+                yield replace(row, problem=LATE) if late else measured_here(row, options, config, device)
 
 
 def measured_here(row: Row, options: Options, config: VGGTConfig, device: torch.device) -> Row:
@@ -189,29 +191,31 @@ def measured_here(row: Row, options: Options, config: VGGTConfig, device: torch.
     return replace(done, cached=f"{hits} of {hits + misses}" if row.variant.compiled else "")
 
 
-def in_another_process(row: Row, options: Options, words: list[str], left_s: float) -> Row:
-    """Return ``row`` as a process that measures nothing else found it, or that it did not in ``left_s`` seconds."""
-    of, shape = row.variant, row.shape
+def in_another_process(rows: list[Row], options: Options, words: list[str], left_s: float) -> Iterator[Row]:
+    """Yield the rows of one variant as a process that measures nothing else found them in ``left_s`` seconds."""
+    of = rows[0].variant
     only = [
-        f"shapes={shape.scenes}x{shape.views}", f"adapters={of.adapter}", f"kept=[{of.kept}]",
-        f"compile=[{str(of.compiled).lower()}]", f"attention=[{of.attention}]", f"depth_head=[{of.depth_head}]",
-        f"frozen=[{of.frozen}]", "separate=false", "checks=false", "budget_s=0",
+        f"shapes=[{','.join(f'{row.shape.scenes}x{row.shape.views}' for row in rows)}]", f"adapters={of.adapter}",
+        f"kept=[{of.kept}]", f"compile=[{str(of.compiled).lower()}]", f"attention=[{of.attention}]",
+        f"depth_head=[{of.depth_head}]", f"frozen=[{of.frozen}]", "separate=false", "checks=false", "budget_s=0",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         if not options.profile:  # its files go where they were asked for
             only.append(f"out={folder}")
+        record = Path(options.out if options.profile else folder) / "train_step.json"
+        record.unlink(missing_ok=True)
         try:
             done = subprocess.run(
                 [sys.executable, __file__, *words, *only], timeout=left_s, check=False, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
+            problem = f"exit code {done.returncode}: {done.stdout.strip()[-200:]}" if done.returncode else ""
         except subprocess.TimeoutExpired:
-            return replace(row, problem=f"not finished in the {left_s:.0f} s that were left")
-        if done.returncode:
-            return replace(row, problem=f"exit code {done.returncode}: {done.stdout.strip().splitlines()[-1][:200]}")
-        record = json.loads((Path(options.out if options.profile else folder) / "train_step.json").read_text())
-    found = record["rows"][0]
-    return Row(**{**found, "variant": of, "shape": shape})
+            problem = LATE
+        found = json.loads(record.read_text())["rows"] if record.exists() else []
+    for row, values in zip_longest(rows, found):
+        measured = values and Row(**{**values, "variant": of, "shape": row.shape})
+        yield measured or replace(row, problem=problem)
 
 
 def checked(options: Options, left_s: float) -> str:
