@@ -138,7 +138,7 @@ def test_what_does_not_fit_or_is_incomplete(lora: tuple[Path, dict[str, Tensor]]
         ({"r": "3"}, "r='3' is no whole number"),
         ({"r": 3.0}, "r=3.0 is no whole number"),
         ({"rank_pattern": {"qkv": "5"}}, "r='5' is no whole number"),
-        ({"rank_pattern": [1]}, "is not a mapping"),
+        ({"rank_pattern": [1]}, "rank_pattern=[1] is no table"),
         ({"alpha_pattern": {"((": 3}}, "missing )"),
         ({"lora_alpha": float("nan")}, "lora_alpha=nan is no finite number"),
         ({"target_modules": "(("}, "missing )"),

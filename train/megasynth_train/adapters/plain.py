@@ -49,7 +49,7 @@ def plain_config(config: LoraConfig, tensors: Mapping[str, Tensor], folded: Coll
         if alpha != config.lora_alpha:
             alphas[module] = alpha
     values = {field.name: getattr(config, field.name) for field in fields(LoraConfig) if field.init}
-    own = {
+    own: dict[str, Any] = {
         "peft_type": None,
         "auto_mapping": None,
         "inference_mode": True,

@@ -99,7 +99,7 @@ def stored_config(folder: Path, *, ours: bool) -> PeftConfig:
         if ours:
             re.compile(vars(config)["target_modules"])
         if isinstance(config, LoraConfig) and not isinstance(config, AdaLoraConfig):  # whose patterns are lists
-            _check_values(config)
+            _check_values(vars(config))
     except (IndexError, KeyError, TypeError, ValueError, RecursionError, re.error) as error:
         raise DatasetError(
             f"{folder / CONFIG_NAME} is damaged ({type(error).__name__}: {error}); copy the adapter's folder again"
@@ -107,21 +107,20 @@ def stored_config(folder: Path, *, ours: bool) -> PeftConfig:
     return config
 
 
-def _check_values(config: LoraConfig) -> None:
+def _check_values(config: Mapping[str, Any]) -> None:
     """Raise ValueError, TypeError or re.error for ranks, scales and names that PEFT would fail on, or make NaN of."""
-    patterns = {**config.rank_pattern, **config.alpha_pattern}
-    names = config.target_modules or ()
-    for pattern in (*patterns, *([names] if isinstance(names, str) else [])):
-        re.compile(pattern)
+    names = config["target_modules"] or ()
     if not isinstance(names, str) and not all(isinstance(name, str) for name in names):
         raise ValueError(f"target_modules={names}")
-    for key, values, kind in (
-        ("r", (config.r, *config.rank_pattern.values()), int),
-        ("lora_alpha", (config.lora_alpha, *config.alpha_pattern.values()), (int, float)),
-    ):
-        for value in values:
+    for key in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(config[key], dict):
+            raise ValueError(f"{key}={config[key]} is no table")
+    for pattern in (*config["rank_pattern"], *config["alpha_pattern"], *([names] if isinstance(names, str) else [])):
+        re.compile(pattern)
+    for key, patterns, kind in (("r", "rank_pattern", int), ("lora_alpha", "alpha_pattern", (int, float))):
+        for value in (config[key], *config[patterns].values()):
             if not isinstance(value, kind) or not math.isfinite(value):
-                raise ValueError(f"{key}={value!r} is no {'whole' if key == 'r' else 'finite'} number")
+                raise ValueError(f"{key}={value!r} is no {'whole' if kind is int else 'finite'} number")
 
 
 def adapter_tensors(view: PeftModel, name: str) -> dict[str, Tensor]:
