@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -132,28 +133,27 @@ def test_what_does_not_fit_or_is_incomplete(lora: tuple[Path, dict[str, Tensor]]
         load_adapter(small_model(), folder)
 
 
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"r": "3"}, "r='3' is no whole number"),
-        ({"r": 3.0}, "r=3.0 is no whole number"),
-        ({"rank_pattern": {"qkv": "5"}}, "r='5' is no whole number"),
-        ({"rank_pattern": [1]}, "rank_pattern=[1] is no table"),
-        ({"alpha_pattern": {"((": 3}}, "missing )"),
-        ({"lora_alpha": float("nan")}, "lora_alpha=nan is no finite number"),
-        ({"target_modules": "(("}, "missing )"),
-        ({"target_modules": 5}, "not iterable"),
-    ],
+BAD_VALUES: tuple[tuple[dict[str, object], str], ...] = (
+    ({"r": "3"}, "r='3' is no whole number"),
+    ({"r": 3.0}, "r=3.0 is no whole number"),
+    ({"rank_pattern": {"qkv": "5"}}, "r='5' is no whole number"),
+    ({"rank_pattern": [1]}, "rank_pattern=[1] is no table"),
+    ({"alpha_pattern": {"((": 3}}, "missing )"),
+    ({"lora_alpha": float("nan")}, "lora_alpha=nan is no finite number"),
+    ({"target_modules": "(("}, "missing )"),
+    ({"target_modules": 5}, "not iterable"),
 )
-def test_values_that_peft_would_fail_on(
-    changes: dict[str, object], why: str, lora: tuple[Path, dict[str, Tensor]], tmp_path: Path
-) -> None:
+
+
+def test_values_that_peft_would_fail_on(lora: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
     folder, _ = lora
-    config = folder / "adapter_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
-    for use in (lambda: load_adapter(small_model(), folder), lambda: export_folder(folder, tmp_path / "out")):
-        with pytest.raises(DatasetError, match=rf"adapter_config\.json is damaged .*{re.escape(why)}"):
-            use()
+    config, model = folder / "adapter_config.json", small_model()
+    good = json.loads(config.read_text())
+    for changes, why in BAD_VALUES:
+        config.write_text(json.dumps(good | changes))
+        for use in (partial(load_adapter, model, folder), partial(export_folder, folder, tmp_path / "out")):
+            with pytest.raises(DatasetError, match=rf"adapter_config\.json is damaged .*{re.escape(why)}"):
+                use()
 
 
 def test_factors_of_another_rank_are_not_exported(lora: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
