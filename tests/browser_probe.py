@@ -26,6 +26,7 @@ from PIL import Image
 FLAGS = [
     "--headless",
     "--no-sandbox",
+    "--disable-dev-shm-usage",  # containers have 64 MB of it
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",

@@ -11,29 +11,49 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # USR1 and USR2: schedulers, before the end
-EXIT_INTERRUPTED = 75  # errors.ExitCode.INTERRUPTED; importing errors takes too long
+EXIT_INTERRUPTED, EXIT_ENVIRONMENT = 75, 4  # as in errors.ExitCode; importing errors takes too long
 WORKER = "megasynth_attr.farm.worker"  # belongs to a scheduler, which watches how it ends
 
 _owner = 0  # the process that catches signals
 _caught: list[signal.Signals] = []
 
 
-def begin_program_of(package: str) -> None:
+def begin_program_of(package: str, extra: str = "") -> None:
     """Do what ``begin_program`` does if Python imports ``package`` to run it or a module in it by ``python -m``."""
     named = any(f"{word.removeprefix('-m')}.".startswith(f"{package}.") for word in sys.orig_argv)
     if sys.argv[:1] == ["-m"] and named and WORKER not in sys.orig_argv:
-        begin_program()
+        begin_program(extra)
 
 
-def begin_program() -> None:
-    """Catch the signals of this process and settle its threads."""
+def begin_program(extra: str = "") -> None:
+    """Catch the signals of this process, settle its threads, and let a package that is missing be named.
+
+    ``extra`` is the part of the installation that brings the packages, such as "[train]".
+    """
     catch_signals()
+    sys.excepthook = lambda kind, error, trace: _name_missing_package(kind, error, trace, extra)
     from megasynth_attr.core.threads import settle
 
     settle()
+
+
+def _name_missing_package(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None, extra: str
+) -> None:
+    """End the process with exit code 4 where an import finds no package; other errors as Python does."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if not package or package.startswith("megasynth_"):
+        sys.__excepthook__(kind, error, trace)
+        return
+    install = f"pip install 'megasynth-attr{extra}' (in a checkout: pip install -e '.{extra}')"
+    text = f"EnvironmentProblem: the Python package {package} is missing; {install}\n"
+    try:
+        os.write(2, text.encode())
+    finally:
+        os._exit(EXIT_ENVIRONMENT)
 
 
 def catch_signals() -> None:

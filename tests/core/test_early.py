@@ -125,3 +125,13 @@ def test_forks_end_by_the_signal_and_the_program_by_itself() -> None:
     done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "child 15\ncode 75\n"
     assert done.stderr == "stopped by SIGUSR2; run the same command again to resume\n"
+
+
+@pytest.mark.parametrize("start", [["-m", "megasynth_train.finetune"], ["-m", "megasynth_train", "finetune"]])
+def test_a_package_that_is_missing_is_named(start: list[str], tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT), str(ROOT / "train")])}
+    done = subprocess.run([sys.executable, *start, "--help"], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 4 and "pip install 'megasynth-attr[train]'" in done.stderr
+    assert done.stderr.startswith("EnvironmentProblem: the Python package torch is missing; ")
+    assert done.stderr.count("\n") == 1

@@ -5,4 +5,4 @@ It shares nothing with the generator but files: datasets are read through ``mega
 
 from megasynth_attr.core.early import begin_program_of
 
-begin_program_of(__name__)
+begin_program_of(__name__, "[train]")

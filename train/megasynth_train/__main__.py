@@ -10,7 +10,7 @@ from megasynth_attr.core.command.console import run_console
 
 def main() -> int:
     """Run the program that the command line names and return its exit code."""
-    return run_console("megasynth_train", Path(__file__).parent)
+    return run_console("megasynth_train", Path(__file__).parent, "[train]")
 
 
 if __name__ == "__main__":

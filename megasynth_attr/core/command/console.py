@@ -23,12 +23,13 @@ RUNS = '\nif __name__ == "__main__":\n'
 LINE = 120
 
 
-def run_console(package: str, folder: Path) -> int:
+def run_console(package: str, folder: Path, extra: str = "") -> int:
     """Run the program of ``package``, which lies in ``folder``, that the first word names; return the exit code.
 
     The last part of a name is enough: ``view`` for ``dataset.view``. Without a word, or with one for help, list them.
+    ``extra``: as in ``begin_program``.
     """
-    begin_program()
+    begin_program(extra)
     wanted, found = sys.argv[1:2], programs(folder)
     named = [name for name in found if wanted in ([name], [name.rpartition(".")[2]])]
     if len(named) != 1:

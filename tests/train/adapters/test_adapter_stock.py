@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,11 @@ from torch import Tensor
 from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_train.adapters import load_adapter
 from megasynth_train.adapters.stock import stock_digest
+from megasynth_train.adapters.subspace.export import export_folder
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIGS = {
-    "lora": LoraConfig(r=3, target_modules=["qkv", "fc1"], lora_alpha=5, init_lora_weights=False),
+    "lora": LoraConfig(r=3, target_modules=["qkv", "fc1"], lora_alpha=5, lora_dropout=0.5, init_lora_weights=False),
     "dora": LoraConfig(r=3, target_modules=["qkv"], use_dora=True, init_lora_weights=False),
     "biases": LoraConfig(
         r=2, target_modules=["qkv"], bias="lora_only", modules_to_save=["pose_branch"], init_lora_weights=False
@@ -38,6 +41,7 @@ def stored(config: PeftConfig, folder: Path) -> dict[str, Tensor]:
                 if parameter.requires_grad:
                     parameter += 0.05 * torch.randn(parameter.shape)
     view.save_pretrained(folder)
+    view.eval()
     return outputs(view.base_model.model)
 
 
@@ -127,3 +131,38 @@ def test_what_does_not_fit_or_is_incomplete(lora: tuple[Path, dict[str, Tensor]]
     config.write_text("{")
     with pytest.raises(DatasetError, match=r"adapter_config\.json is damaged"):
         load_adapter(small_model(), folder)
+
+
+BAD_VALUES: tuple[tuple[dict[str, object], str], ...] = (
+    ({"r": "3"}, "r='3' is no whole number"),
+    ({"r": 3.0}, "r=3.0 is no whole number"),
+    ({"rank_pattern": {"qkv": "5"}}, "r='5' is no whole number"),
+    ({"rank_pattern": [1]}, "rank_pattern=[1] is no table"),
+    ({"alpha_pattern": {"((": 3}}, "missing )"),
+    ({"lora_alpha": float("nan")}, "lora_alpha=nan is no finite number"),
+    ({"target_modules": "(("}, "missing )"),
+    ({"target_modules": 5}, "not iterable"),
+)
+
+
+def test_values_that_peft_would_fail_on(lora: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
+    folder, _ = lora
+    config, model = folder / "adapter_config.json", small_model()
+    good = json.loads(config.read_text())
+    for changes, why in BAD_VALUES:
+        config.write_text(json.dumps(good | changes))
+        for use in (partial(load_adapter, model, folder), partial(export_folder, folder, tmp_path / "out")):
+            with pytest.raises(DatasetError, match=rf"adapter_config\.json is damaged .*{re.escape(why)}"):
+                use()
+
+
+def test_factors_of_another_rank_are_not_exported(lora: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
+    """PEFT scales by the rank in the configuration: taken from the tensors, it would be another adapter."""
+    folder, _ = lora
+    tensors = load_file(folder / WEIGHTS)
+    cut = {name: (t[:2] if "lora_A" in name else t[:, :2]).contiguous() for name, t in tensors.items()}
+    without = {name: tensor for name, tensor in tensors.items() if "lora_A" not in name}
+    for damaged, why in ((cut, "is not of the rank 3"), (without, "lacks lora_A"), ({}, "holds no layer's lora_A")):
+        save_file(damaged, folder / WEIGHTS)
+        with pytest.raises(DatasetError, match=why):
+            export_folder(folder, tmp_path / "out")

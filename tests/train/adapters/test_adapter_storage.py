@@ -229,7 +229,7 @@ def test_an_adapter_of_an_older_version_has_defaults_for_newer_keys(folder: Path
 
 def test_the_folder_of_a_run_names_its_adapter(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "lora", tmp_path / "run" / "adapter")
-    with pytest.raises(DatasetError, match=rf"its adapter is adapter={tmp_path / 'run' / 'adapter'}"):
+    with pytest.raises(DatasetError, match=rf"is no adapter: .* is adapter={tmp_path / 'run' / 'adapter'}"):
         load_adapter(small_model(), tmp_path / "run")
 
 

@@ -130,6 +130,18 @@ def test_an_export_is_known_to_peft_013_and_predicts_the_same(mode: str, tmp_pat
         load_adapter(small_model(seed=8), tmp_path / "lora")
 
 
+def test_an_export_names_modules_without_what_newer_pefts_know(tmp_path: Path) -> None:
+    options = {"target_modules": ["qkv", "fc1"], "exclude_modules": ["fc1"], "task_type": "FEATURE_EXTRACTION"}
+    view = peft.get_peft_model(small_model(), peft.LoraConfig(r=2, init_lora_weights=False, **options))
+    view.save_pretrained(tmp_path / "stock")
+    export_folder(tmp_path / "stock", tmp_path / "lora")
+    config = json.loads((tmp_path / "lora" / CONFIG).read_text())
+    assert config.keys() <= KNOWN_TO_PEFT_013 and config["task_type"] is None
+    model = small_model()
+    peft.PeftModel.from_pretrained(model, tmp_path / "lora")
+    close(outputs(model), outputs(view.base_model.model))
+
+
 def test_three_lines_and_a_basis_that_moved(tmp_path: Path) -> None:
     shutil.copy(basis_file(), tmp_path / "all.safetensors")
     view = peft.get_peft_model(small_model(), SubspaceConfig(basis=str(tmp_path / "all.safetensors"), m_init="mean"))

@@ -37,8 +37,6 @@ from megasynth_train.vggt.checkpoint import rounding_note
 from megasynth_train.vggt.model import VGGT
 from megasynth_train.vggt.weight_files import misfit, read_weights
 
-ADAPTER = "adapter"  # the result in a run's folder
-
 
 def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     """Return ``model`` with the adapter in ``folder`` put into it in place, for prediction or further training.
@@ -52,8 +50,6 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     for another adapter, or is not the basis of training.
     """
     folder = Path(folder)
-    if not (folder / RECORD).exists() and (folder / ADAPTER / RECORD).is_file():
-        raise DatasetError(f"{folder} is the folder of a run; its adapter is adapter={folder / ADAPTER}")
     if is_stock(folder):
         return load_stock(model, folder, basis)
     record = read_record(folder)

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, write_durably
+from megasynth_train.adapters.targets import exact_pattern
 from megasynth_train.subspace.peft_folder import check_formula
 from megasynth_train.subspace.peft_updates import pattern_value
 
 PREFIX = "base_model.model."  # before a module's name in PEFT's files
 # what readers of the file expect to find, whatever the value
 _ALWAYS = ("base_model_name_or_path", "lora_alpha", "peft_type", "r", "target_modules", "task_type")
-_PLAIN_A = ".lora_A.weight"
+_PLAIN_A, _PLAIN_B = ".lora_A.weight", ".lora_B.weight"
 _A, _M, _B = ".lora_A.0.weight", ".lora_B.0.weight", ".lora_B.1.weight"
 
 
@@ -48,15 +49,35 @@ def plain_config(config: LoraConfig, tensors: Mapping[str, Tensor], folded: Coll
         if alpha != config.lora_alpha:
             alphas[module] = alpha
     values = {field.name: getattr(config, field.name) for field in fields(LoraConfig) if field.init}
-    own = {
+    own: dict[str, Any] = {
         "peft_type": None,
         "auto_mapping": None,
         "inference_mode": True,
         "init_lora_weights": True,
+        "task_type": None,  # with it PEFT would wrap the forward pass
         "rank_pattern": ranks,
         "alpha_pattern": alphas,
     }
+    if config.exclude_modules:  # which PEFT 0.13 does not know
+        adapted = [key.removeprefix(PREFIX).removesuffix(_PLAIN_A) for key in tensors if key.endswith(_PLAIN_A)]
+        own |= {"exclude_modules": None, "target_modules": exact_pattern(adapted)}
     return LoraConfig(**values | own)
+
+
+def check_factors(config: LoraConfig, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Raise DatasetError, naming ``folder``, unless every lora_A has its lora_B, of the rank in the configuration.
+
+    PEFT scales by the configuration's rank, so that factors of another rank would get another scale.
+    """
+    for module in sorted({key.removesuffix(end) for key in tensors for end in (_PLAIN_A, _PLAIN_B) if end in key}):
+        a, b = tensors.get(module + _PLAIN_A), tensors.get(module + _PLAIN_B)
+        name = module.removeprefix(PREFIX)
+        rank = pattern_value(config.rank_pattern, name, config.r)
+        if a is None or b is None:
+            raise DatasetError(f"{folder}: {name} lacks {'lora_A' if a is None else 'lora_B'}; {_AGAIN}")
+        if min(a.ndim, b.ndim) < 2 or not len(a) == b.shape[1] == rank:
+            shapes = f"lora_A {tuple(a.shape)}, lora_B {tuple(b.shape)}"
+            raise DatasetError(f"{folder}: {name} is not of the rank {rank} in {CONFIG_NAME} ({shapes}); {_AGAIN}")
 
 
 def unpatched(config: LoraConfig, tensors: Mapping[str, Tensor], folder: Path) -> tuple[LoraConfig, dict[str, Tensor]]:

@@ -68,8 +68,9 @@ def load_stock(model: VGGT, folder: Path, basis: str = "") -> Adapted:
     try:
         view = PeftModel(model, config, adapter_name=MAIN)
         result: Any = set_peft_model_state_dict(view, tensors, adapter_name=MAIN)
-    except (ValueError, RuntimeError, KeyError) as error:
+    except (ValueError, TypeError, RuntimeError, KeyError, ImportError) as error:
         raise DatasetError(f"{folder} does not fit this model ({_first_line(error)}); {_OTHER_MODEL}") from error
+    model.eval()  # as PEFT does: without its dropout
     del model.peft_config  # PEFT leaves its configurations on the model
     saved = get_peft_model_state_dict(view, adapter_name=MAIN, save_embedding_layers=False)
     missing = sorted(saved.keys() - tensors.keys())

@@ -18,13 +18,14 @@ AdaLoRA is stored at its initial rank with the masked singular values 0, so that
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from peft import AdaLoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
+from peft import AdaLoraConfig, LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
 from peft.utils import CONFIG_NAME
 from torch import Tensor
 
@@ -65,6 +66,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Return adapter.json after checking it and every file it lists; DatasetError for what is missing or damaged."""
     if not folder.is_dir():
         raise DatasetError(f"there is no adapter folder {folder}")
+    if not (folder / RECORD).is_file() and not (folder / CONFIG_NAME).is_file():
+        inside_it = sorted(file.parent for name in (RECORD, CONFIG_NAME) for file in folder.glob(f"*/{name}"))
+        advice = f"; one that lies in it is adapter={inside_it[0]}" if inside_it else ""
+        raise DatasetError(f"{folder} is no adapter: it holds neither {RECORD} nor PEFT's {CONFIG_NAME}{advice}")
     record = read_json(folder / RECORD, FORMAT)
     if missing := [key for key in KEYS if key not in record]:
         raise DatasetError(f"{folder / RECORD} is damaged: {missing[0]} is missing")
@@ -93,11 +98,29 @@ def stored_config(folder: Path, *, ours: bool) -> PeftConfig:
         config = PeftConfig.from_peft_type(**{key: known[key] for key in known if key not in PATCHED_OPTIONS})
         if ours:
             re.compile(vars(config)["target_modules"])
-    except (KeyError, TypeError, ValueError, RecursionError, re.error) as error:
+        if isinstance(config, LoraConfig) and not isinstance(config, AdaLoraConfig):  # whose patterns are lists
+            _check_values(vars(config))
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError, re.error) as error:
         raise DatasetError(
             f"{folder / CONFIG_NAME} is damaged ({type(error).__name__}: {error}); copy the adapter's folder again"
         ) from error
     return config
+
+
+def _check_values(config: Mapping[str, Any]) -> None:
+    """Raise ValueError, TypeError or re.error for ranks, scales and names that PEFT would fail on, or make NaN of."""
+    names = config["target_modules"] or ()
+    if not isinstance(names, str) and not all(isinstance(name, str) for name in names):
+        raise ValueError(f"target_modules={names}")
+    for key in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(config[key], dict):
+            raise ValueError(f"{key}={config[key]} is no table")
+    for pattern in (*config["rank_pattern"], *config["alpha_pattern"], *([names] if isinstance(names, str) else [])):
+        re.compile(pattern)
+    for key, patterns, kind in (("r", "rank_pattern", int), ("lora_alpha", "alpha_pattern", (int, float))):
+        for value in (config[key], *config[patterns].values()):
+            if not isinstance(value, kind) or not math.isfinite(value):
+                raise ValueError(f"{key}={value!r} is no {'whole' if kind is int else 'finite'} number")
 
 
 def adapter_tensors(view: PeftModel, name: str) -> dict[str, Tensor]:

@@ -10,10 +10,10 @@ import torch
 from peft import LoraConfig, PeftType
 from torch import Tensor
 
-from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.run_folder import check_new
 from megasynth_attr.core.temporary import replacing_folder
-from megasynth_train.adapters.plain import PREFIX, plain_config, unpatched, write_config
+from megasynth_train.adapters.plain import PREFIX, check_factors, plain_config, unpatched, write_config
 from megasynth_train.adapters.stock import BASE_HASH, is_stock, read_stock
 from megasynth_train.adapters.storage import PEFT_METADATA, WEIGHTS, read_record, stored_config
 from megasynth_train.adapters.subspace.config import PEFT_TYPE, SubspaceConfig
@@ -44,6 +44,7 @@ def export_folder(adapter: Path, folder: Path, basis: str = "") -> None:
     check_formula(config.to_dict(), adapter, "lora")
     check_new(folder)
     tensors, metadata = read_stock(adapter)
+    check_factors(config, tensors, adapter)
     if isinstance(config, SubspaceConfig):
         opened = open_basis(basis or config.basis, config.attributes or (), config.basis_sha256)
         stock, found = stock_lora(config, tensors, opened)
@@ -56,6 +57,8 @@ def export_folder(adapter: Path, folder: Path, basis: str = "") -> None:
         base = metadata.get(BASE_HASH, "")
     if mode:  # ours: the base it was trained from, which may be that of its basis in 16 bits
         base = read_record(adapter)["base"]["weights_sha256"]
+    if not any(key.endswith(".lora_A.weight") for key in found):
+        raise DatasetError(f"{adapter} holds no layer's lora_A and lora_B; copy the adapter's folder again")
     with replacing_folder(folder, "the exported adapter") as new:
         write_config(stock, new)
         write_tensors(new / WEIGHTS, found, PEFT_METADATA | {BASE_HASH: str(base)})
