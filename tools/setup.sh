@@ -59,6 +59,21 @@ fi
     exit 4
 }
 
+# the newest bpy needs Python 3.13; where there is one, the tests render with it too
+install_newest_bpy() {
+    for candidate in python3.13 "$(pyenv prefix 3.13 2>/dev/null || true)/bin/python3.13"; do
+        "$candidate" -c 'import ensurepip' 2>/dev/null || continue
+        newest=".venv-3.13/.ready-$(sha256sum pyproject.toml | cut -c1-16)"
+        if [ ! -e "$newest" ]; then
+            echo "installing Python packages into .venv-3.13 (blender)"
+            [ -x .venv-3.13/bin/python ] || "$candidate" -m venv .venv-3.13
+            .venv-3.13/bin/python -m pip install -q --no-compile --disable-pip-version-check -e ".[blender]"
+            touch "$newest"
+        fi
+        break
+    done
+}
+
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 case $what in
 demo) extras="blender,report,train" ;;
@@ -68,6 +83,11 @@ docs) extras="report,train,docs" ;; # the programs' help texts are part of the s
 test) extras="blender,matsynth,report,export,view,train,dev,docs" ;;
 *) echo "usage: tools/setup.sh demo|human|sample|docs|test" >&2; exit 2 ;;
 esac
+bpy_installs="" torch_compiles=""
+if [ "$what" = test ]; then # while pip fetches PyTorch; not with the rest, which builds this package's metadata as well
+    install_newest_bpy &
+    bpy_installs=$!
+fi
 stamp=".venv/.ready-$what-$(sha256sum pyproject.toml | cut -c1-16)"
 if [ ! -e "$stamp" ]; then
     echo "installing Python packages into .venv ($extras)"
@@ -77,24 +97,13 @@ if [ ! -e "$stamp" ]; then
         .venv/bin/python -m pip install -q --no-compile --disable-pip-version-check torch==2.13.0
         # compiles what of it is imported, while pip uses the other core: else the first start would
         .venv/bin/python -c "import torch._dynamo, torch.distributed.tensor" 2>/dev/null &
+        torch_compiles=$!
         ;;
     esac
+    [ -z "$bpy_installs" ] || wait "$bpy_installs"
+    bpy_installs=""
     .venv/bin/python -m pip install -q --no-compile --disable-pip-version-check -e ".[$extras]"
-    wait
+    [ -z "$torch_compiles" ] || wait "$torch_compiles" || true
     touch "$stamp"
 fi
-
-# the newest bpy needs Python 3.13; where there is one, the tests render with it too
-if [ "$what" = test ]; then
-    for candidate in python3.13 "$(pyenv prefix 3.13 2>/dev/null || true)/bin/python3.13"; do
-        "$candidate" -c 'import ensurepip' 2>/dev/null || continue
-        stamp=".venv-3.13/.ready-$(sha256sum pyproject.toml | cut -c1-16)"
-        if [ ! -e "$stamp" ]; then
-            echo "installing Python packages into .venv-3.13 (blender)"
-            [ -x .venv-3.13/bin/python ] || "$candidate" -m venv .venv-3.13
-            .venv-3.13/bin/python -m pip install -q --no-compile --disable-pip-version-check -e ".[blender]"
-            touch "$stamp"
-        fi
-        break
-    done
-fi
+[ -z "$bpy_installs" ] || wait "$bpy_installs"
