@@ -24,18 +24,18 @@ docs: setup-docs  ## the documentation as a site that opens from files: site/ind
 	$(PYTHON) tools/docs_site.py build/docs_source
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
+LINT = .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
 # two tests at a time, each with one thread: two processes with two threads each would wait for one another; style and
 # types beside them, because tests often wait
 test: setup-test  ## everything: style, types, tests on both Blenders
-	@$(MAKE) --no-print-directory lint & lint=$$!; \
+	@{ $(LINT); } & lint=$$!; \
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile --durations=25; tests=$$?; \
 	wait $$lint || { echo "style or types are wrong: see above" >&2; exit 1; }; \
 	exit $$tests
 
 lint: setup-test
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/mypy
+	$(LINT)
 
 setup-demo:
 	@tools/setup.sh demo
