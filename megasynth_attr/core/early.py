@@ -44,8 +44,8 @@ def _name_missing_package(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None, extra: str
 ) -> None:
     """End the process with exit code 4 where an import finds no package; other errors as Python does."""
-    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    if not package or package.startswith("megasynth_"):
+    package = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+    if not package or "." in package or package.startswith("megasynth_"):  # a part of a package: another version of it
         sys.__excepthook__(kind, error, trace)
         return
     install = f"pip install 'megasynth-attr{extra}' (in a checkout: pip install -e '.{extra}')"

@@ -135,3 +135,10 @@ def test_a_package_that_is_missing_is_named(start: list[str], tmp_path: Path) ->
     assert done.returncode == 4 and "pip install 'megasynth-attr[train]'" in done.stderr
     assert done.stderr.startswith("EnvironmentProblem: the Python package torch is missing; ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_part_that_a_package_lacks_is_no_missing_package() -> None:
+    code = "from megasynth_attr.core.early import begin_program; begin_program('[train]'); import json.no_such_part"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "pip install" not in done.stderr
+    assert done.stderr.endswith("ModuleNotFoundError: No module named 'json.no_such_part'\n")
