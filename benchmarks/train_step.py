@@ -99,7 +99,9 @@ class Options:
     separate: bool = setting(True, "a process for every variant, as budget_s needs in the middle of one")
     checks: bool = setting(False, "run train_step_checks.py as well; on by default on a GPU")
     profile: bool = setting(
-        False, "for every row, write the operations of one step, sorted by time, into out=, and time by class of kernel"
+        False,
+        "for the first shape of every variant, write the operations of one step, sorted by time, into out=, and time "
+        "by class of kernel",
     )
     seed: int = setting(0, "seed of weights and pictures", minimum=0)
 
@@ -118,7 +120,7 @@ def shapes_of(options: Options, size_px: int) -> list[StepShape]:
     return list(dict.fromkeys(shapes))
 
 
-def measure(trainee: stepping.Trainee, row: Row, options: Options, device: torch.device) -> Row:
+def measure(trainee: stepping.Trainee, row: Row, options: Options, device: torch.device, profiled: bool) -> Row:
     """Return ``row`` with what was measured; out of memory is a result, not an error."""
     cuda, precision = device.type == "cuda", resolve_precision("auto", device)
     raw = stepping.random_batch(row.shape, options.seed, pin=cuda)
@@ -130,7 +132,7 @@ def measure(trainee: stepping.Trainee, row: Row, options: Options, device: torch
         peak = torch.cuda.max_memory_allocated() / GIB if cuda else None
         waits = stepping.waits_of(run, device)
         classes = {}
-        if options.profile:
+        if profiled:
             name = f"profile_{row.shape.scenes}x{row.shape.views}_{str(row.variant).replace(', ', '_')}.txt"
             classes = stepping.profile(run, Path(options.out) / name.replace(" ", "-"), device)
     except torch.cuda.OutOfMemoryError:
@@ -177,16 +179,17 @@ def rows(options: Options, words: list[str], ends: float, config: VGGTConfig, de
         else:
             for row in of_variant:
                 late = time.monotonic() > ends
-                yield replace(row, problem=LATE) if late else measured_here(row, options, config, device)
+                profiled = options.profile and row is of_variant[0]
+                yield replace(row, problem=LATE) if late else measured_here(row, options, config, device, profiled)
 
 
-def measured_here(row: Row, options: Options, config: VGGTConfig, device: torch.device) -> Row:
+def measured_here(row: Row, options: Options, config: VGGTConfig, device: torch.device, profiled: bool) -> Row:
     """Return ``row`` with what was measured in this process."""
     try:
         trainee = stepping.build(config, row.variant, device, options.seed)
     except torch.cuda.OutOfMemoryError:
         return replace(row, problem="out of memory (weights)")
-    done = measure(trainee, row, options, device)
+    done = measure(trainee, row, options, device, profiled)
     hits, misses = (counters["inductor"][f"fxgraph_cache_{word}"] for word in ("hit", "miss"))
     return replace(done, cached=f"{hits} of {hits + misses}" if row.variant.compiled else "")
 
