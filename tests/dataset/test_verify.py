@@ -308,4 +308,4 @@ def test_memory_does_not_grow_with_the_number_of_scenes(dataset: Path) -> None:
         return most
 
     peak(20)
-    assert peak(1020) - peak(20) < 20_000  # bytes
+    assert peak(320) - peak(20) < 20_000  # bytes
