@@ -4,11 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,6 +23,16 @@ def wheel(tmp_path_factory):
     subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True, capture_output=True)
     (path,) = folder.glob("*.whl")
     return path
+
+
+@pytest.mark.parametrize(
+    ("python", "packages"), [("3.11", {"bpy": "==5.0.1", "numpy": "<2"}), ("3.13", {"bpy": "<5.3,>=5.2.3"})]
+)
+def test_each_python_gets_the_blender_that_fits_it(python, packages):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(one) for one in project["optional-dependencies"]["blender"]]
+    wanted = [one for one in wanted if one.marker is None or one.marker.evaluate({"python_version": python})]
+    assert {one.name: one.specifier for one in wanted} == {name: SpecifierSet(s) for name, s in packages.items()}
 
 
 @pytest.mark.slow

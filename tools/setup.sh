@@ -55,7 +55,7 @@ if [ -n "$packages" ]; then
     fi
 fi
 "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
-    echo "Python 3.11 is needed (the bpy wheel exists for no other version); found: $("$python" --version)" >&2
+    echo "Python 3.11 is needed (the bpy wheel that everything was tested with exists for no other); found: $("$python" --version)" >&2
     exit 4
 }
 

@@ -240,3 +240,8 @@ def gpu_devices(preferences: Any, kind: str) -> list[Any]:
     except (TypeError, ValueError, AttributeError):
         return []
     return [device for device in found or () if device.type == kind]
+
+
+def denoises_on_gpu(preferences: Any) -> bool:
+    """Return whether one of the GPUs in use can run OpenImageDenoise; older Blenders do not say, and count as no."""
+    return hasattr(preferences, "has_oidn_gpu_devices") and bool(preferences.has_oidn_gpu_devices())

@@ -39,11 +39,14 @@ def use_device(bpy: Any, scene: Any, device: str, threads: int) -> None:
 
 
 def set_denoiser_device(bpy: Any, cycles: Any, where: str) -> None:
-    """Make a scene whose device is set denoise on the "cpu" or on its "gpu"; EnvironmentProblem if it has none."""
-    if where == "gpu" and (cycles.device != "GPU" or not hasattr(cycles, "denoising_use_gpu")):
+    """Make a scene whose device is set denoise on the "cpu" or on its "gpu"; EnvironmentProblem if it has none.
+
+    Blender accepts a GPU that its denoiser cannot use and denoises on the CPU.
+    """
+    if where == "gpu" and not (cycles.device == "GPU" and compat.denoises_on_gpu(cycles_preferences(bpy))):
         raise EnvironmentProblem(
             f"render.denoiser_device=gpu: there is no GPU that Blender {bpy.app.version_string} denoises on; choose "
-            "one with device= (Blender 4.1 or newer), or use render.denoiser_device=cpu"
+            "one with device= (or a newer Blender), or use render.denoiser_device=cpu"
         )
     compat.set_if_present(cycles, denoising_use_gpu=where == "gpu")
 

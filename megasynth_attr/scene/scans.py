@@ -142,6 +142,8 @@ class ScanRecord:
         folder = self.path.parents[len(PurePosixPath(self.name).parts) - 1].resolve()
         try:
             path = (beside / name.replace("\\", "/")).resolve()
+            if path.is_symlink():
+                raise RuntimeError("links in a circle")  # as Python says before 3.13
             there = path.is_file()
         except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, links in a circle
             shown = name if len(name) < 100 else f"{name[:100]}…"

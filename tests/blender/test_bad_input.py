@@ -60,6 +60,7 @@ def test_the_record_says_what_rendered(outcome: Outcome) -> None:
     assert (record["quality"], record["device"]) == ("reference", "cpu")
     assert record["sampling"]["samples"] == 64
     assert record["render"]["width_px"] == 56
+    assert (record["render"]["texture_filter"], record["render"]["denoiser_device"]) == ("linear", "cpu")
     if record["denoiser"] == "oidn":
         assert record["sampling"]["prefilter"] == "ACCURATE"
     assert outcome.results["jobs"]["box"]["record"]["denoiser"] == "none"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = re.compile(r'^if __name__ == "__main__":\n    sys\.exit\(run_main\(', re.MULTILINE)
+PROGRAM = re.compile(r'^if __name__ == "__main__":\n    sys\.exit\(run_(?:main|program)\(', re.MULTILINE)
 SOURCES = [(ROOT, path) for path in sorted((ROOT / "megasynth_attr").rglob("*.py"))]
 SOURCES += [(ROOT / "train", path) for path in sorted((ROOT / "train" / "megasynth_train").rglob("*.py"))]
 RENDER = [str(ROOT / "blender_scripts" / "render.py")]
@@ -27,6 +27,9 @@ PROGRAMS = {
     if PROGRAM.search(path.read_text(encoding="utf-8"))
 }
 COMMANDS = {name: ["-m", name] for name in PROGRAMS} | {"render.py": RENDER}
+for package, program in (("megasynth_attr", "verify"), ("megasynth_train", "finetune")):  # as the installed commands do
+    COMMANDS[f"{package} {program}"] = ["-c", f"from {package}.__main__ import main; main()", program]
+WATCHED = Path(__file__).with_name("watched")
 WORDS = {"megasynth_attr.pipeline": ["preset=megasynth", "plan=true"]}
 MOMENTS = [i / 20 for i in range(20)]  # seconds
 
@@ -35,7 +38,7 @@ MOMENTS = [i / 20 for i in range(20)]  # seconds
 def starting(name: str) -> Iterator[subprocess.Popen[bytes]]:
     """Yield a program that has just come to our first line: before that a signal ends Python itself, whatever we do."""
     command = [sys.executable, *COMMANDS[name], *WORDS.get(name, ["--help"])]
-    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'train'}"}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (WATCHED, ROOT, ROOT / "train")))}
     with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         while process.poll() is None and not catches(process.pid, signal.SIGTERM):
             time.sleep(0.001)
@@ -62,7 +65,7 @@ def stop(name: str, moment_s: float, number: int = signal.SIGTERM) -> int:
 
 
 def test_the_programs_are_all_there() -> None:
-    assert len(PROGRAMS) >= 16
+    assert len(PROGRAMS) >= 22 and {"megasynth_train.finetune", "megasynth_train.cluster"} <= PROGRAMS.keys()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -77,12 +77,12 @@ def test_spoilt_records_give_findings_or_typed_errors(
             hostile.spoil_a_file(dataset, draw)
             began = time.process_time()
             with contextlib.suppress(MegaSynthError):
-                if number % 2:
-                    verify_dataset(dataset, progress=False, write=False)
-                elif number % 8:
-                    read(dataset)
-                else:
+                verify_dataset(dataset, progress=False, write=False)
+            with contextlib.suppress(MegaSynthError):
+                if number % 8 == 0:
                     export(dataset, tmp_path / "out" / str(number), FORMATS[number // 8 % len(FORMATS)])
+                elif number % 4 == 0:
+                    read(dataset)
             slowest = max(slowest, time.process_time() - began)
     assert slowest < SLOWEST_S
     assert {path.name for path in tmp_path.iterdir()} == {"here", "out"}

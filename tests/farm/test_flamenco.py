@@ -65,6 +65,7 @@ def test_words_are_split_as_a_shell_does() -> None:
         ({"shards": 0}, "shards=0: give 1 or more"),
         ({"words": "frames"}, "words: frames is not of the form key=value, or is set by the job itself; leave it out"),
         ({"words": "--shard=1/2"}, "words: --shard=1/2 is not of the form key=value, or is set by"),
+        ({"words": "detach=true"}, "words: detach=true is not of the form key=value, or is set by"),
         ({"words": "a='b"}, "words: a quotation mark ' is not closed in a='b"),
     ],
 )

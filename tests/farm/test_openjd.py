@@ -43,11 +43,12 @@ def test_keys_of_stages_that_a_job_does_not_run_stay_here() -> None:
 
 
 def test_the_openjd_template_is_valid_and_runs(reference: Reference, tmp_path: Path, openjd: str) -> None:
-    """Relative words, and folders that the worker has elsewhere: the rules that a farm would send map them."""
+    """Relative words, words with braces, and folders that the worker has elsewhere, which a farm's rules map."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "base.yaml").write_text("extends: demo\n")
     (tmp_path / "tiny.yaml").write_text("extends: sub/base.yaml\n")
     words = [*runs.TINY[1:], "preset=tiny.yaml", "workers=1", "out=out", "cache=/elsewhere/cache", "shards=2"]
+    words.append("partition={{Param.Out}} }}{{ {x}")  # which a run here does not use, and records
     run(sys.executable, "-m", "megasynth_attr.farm.openjd", *words, "file=tiny.openjd.yaml", cwd=tmp_path)
     run(openjd, "check", "tiny.openjd.yaml", cwd=tmp_path)
     (tmp_path / "away").mkdir()
@@ -58,6 +59,8 @@ def test_the_openjd_template_is_valid_and_runs(reference: Reference, tmp_path: P
     said = run(openjd, "run", tmp_path / "tiny.openjd.yaml", *options, *task, cwd=tmp_path / "sub")
     out = tmp_path / "away" / "out"
     assert "openjd_progress: 100.0" in said
+    (start, *_) = map(json.loads, next(out.glob("events/*.jsonl")).read_text().splitlines())
+    assert start["run"]["partition"] == "{{Param.Out}} }}{{ {x}"
     assert runs.complete_scenes(out) == ["000001"] and (tmp_path / "away" / "cache").is_dir()
     ours, theirs = (path / "geometry_00/scenes/000/000001/checksums.json" for path in (out, reference.out))
     assert ours.read_bytes() == theirs.read_bytes()

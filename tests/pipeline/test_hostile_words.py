@@ -19,6 +19,7 @@ from megasynth_attr.core.command.program import parse
 from megasynth_attr.core.errors import expected
 from megasynth_attr.core.selection import parse_indices, parse_shard
 from megasynth_attr.farm.experiment import check_experiment
+from megasynth_attr.farm.openjd import describe
 from megasynth_attr.pipeline.check import check_settings
 from megasynth_attr.pipeline.plan import plan_text
 from megasynth_attr.pipeline.stages import find_stages
@@ -31,6 +32,12 @@ PROGRAMS = {
     "megasynth_attr.dataset.pack": "Options",
     "megasynth_attr.dataset.view.__main__": "Options",
     "megasynth_attr.pipeline.open_scene": "Options",
+    "megasynth_attr.farm.commands": "Options",
+    "megasynth_attr.textures.procedural.bank": "ProceduralOptions",
+    "megasynth_attr.textures.contact_sheet": "SheetOptions",
+    "megasynth_attr.textures.matsynth": "MatsynthOptions",
+    "megasynth_train.bodies.__main__": "BodySettings",
+    "megasynth_train.spoof.__main__": "SpoofSettings",
     "megasynth_train.finetune": "TrainSettings",
     "megasynth_train.cluster": "ClusterSettings",
     "megasynth_train.mine": "MineSettings",
@@ -64,6 +71,11 @@ def checked(words: list[str]) -> None:
     check_experiment(experiment)
 
 
+def carried(words: list[str]) -> None:
+    """Do what a job template does with the pipeline's words."""
+    describe(resolve(words), Path("/"))
+
+
 def word(keys: list[str], draw: random.Random) -> str:
     """Return a word for one of the keys, most often a bad one."""
     key = draw.choice(keys)
@@ -85,7 +97,7 @@ def uses() -> list[tuple[Callable[[list[str]], Any], list[str], list[str]]]:
         needed = [f"{field.name}=x" for field, _ in declared(kind) if field.name in ("dataset", "format", "out")]
         found.append((partial(parse, kind, help=program.HELP), [*all_keys(kind), *short_words(kind)], needed))
     keys = [*all_keys(schema()), *short_words(schema()), "training.model.size", "cluster.steps", "mine.rank", "config"]
-    return [*found, *([(checked, keys, ["preset=demo"])] * 2)]
+    return [*found, *([(checked, keys, ["preset=demo"])] * 2), (carried, keys, ["preset=demo"])]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -126,6 +126,7 @@ def test_a_leading_double_dash_is_dropped():
         (["preset=texture", "frames=many"], "frames"),
         (["preset=texture", "frames=-3"], "at least 1"),
         (["preset=texture", "frames=2.5"], "frames"),
+        (["preset=texture", "render.denoiser_device=gpu"], "this run renders on the CPU; choose a GPU with device="),
         (["preset=texture", "camera.fov_x_deg=[70,45]"], "range is empty"),
         (["preset=texture", "camera.fov_x_deg=[45]"], "camera.fov_x_deg"),
         (["preset=texture", "camera.fov_x_deg=[1,9999]"], "camera.fov_x_deg"),

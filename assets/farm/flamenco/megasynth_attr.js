@@ -30,7 +30,7 @@ const JOB_TYPE = {
 };
 
 // What the tasks give themselves; the same words typed by people would contradict them.
-const OWN_KEYS = ["preset", "out", "shard", "stages", "from", "from_stage", "executor", "plan"];
+const OWN_KEYS = ["preset", "out", "shard", "stages", "from", "from_stage", "executor", "detach", "plan"];
 
 function compileJob(job) {
     const settings = job.settings;

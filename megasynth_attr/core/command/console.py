@@ -16,20 +16,17 @@ from pathlib import Path
 
 from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.command.words import HELP_WORDS
-from megasynth_attr.core.early import begin_program
 from megasynth_attr.core.errors import ConfigError, print_help, run_main
 
 RUNS = '\nif __name__ == "__main__":\n'
 LINE = 120
 
 
-def run_console(package: str, folder: Path, extra: str = "") -> int:
+def run_console(package: str, folder: Path) -> int:
     """Run the program of ``package``, which lies in ``folder``, that the first word names; return the exit code.
 
     The last part of a name is enough: ``view`` for ``dataset.view``. Without a word, or with one for help, list them.
-    ``extra``: as in ``begin_program``.
     """
-    begin_program(extra)
     wanted, found = sys.argv[1:2], programs(folder)
     named = [name for name in found if wanted in ([name], [name.rpartition(".")[2]])]
     if len(named) != 1:
