@@ -162,7 +162,10 @@ def find_lr(settings: FinetuneSettings) -> str:
             for note in notes:
                 say(note)
         # its folder does not exist: nothing is resumed from there, and nothing saved
-        curve = lr_find.measure(Run(adapted, data, training, accelerator, out / "lr_find", {}), steps, stop)
+        tried = Run(adapted, data, training, accelerator, out / "lr_find", {})
+        if accelerator.is_main_process:
+            say(str(tried.arithmetic))
+        curve = lr_find.measure(tried, steps, stop)
         found = lr_find.suggest(curve)
         on_main(accelerator, lambda: lr_find.write(out, curve, found, training))
     return f"{found.text(curve)}\n{lr_find.RELEASED}\n{out / lr_find.PICTURE}"

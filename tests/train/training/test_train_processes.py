@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from megasynth_attr.core.errors import ConfigError, ExitCode
 from megasynth_train import cluster, export_lora, finetune, mine, predict
 from megasynth_train.compare import __main__ as compare
 from megasynth_train.evaluate import __main__ as evaluate
+from megasynth_train.spoof import __main__ as spoof
 from megasynth_train.training import processes
 from megasynth_train.training.cluster_manifest import ClusterSettings
 
@@ -184,6 +186,14 @@ def dying_in_the_first_step(words: list[str]) -> None:
     if os.environ["RANK"] == "1":
         finetune.Run.batches = lambda *arguments, **more: os._exit(9)  # type: ignore[method-assign]
     finetune_in_a_hurry(words)
+
+
+@pytest.mark.parametrize("program", [predict, evaluate, mine, spoof], ids=lambda module: module.__name__)
+def test_programs_of_one_process_refuse_to_be_several(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in runs.ranks(2)[0].items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r" was started 2 times by torchrun .*: start it by itself$"):
+        program.main([])
 
 
 def test_a_launcher_that_starts_one_process_instead_of_several_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
