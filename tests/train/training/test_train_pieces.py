@@ -297,6 +297,19 @@ def test_several_processes_are_told_what_to_do(data: Path, tmp_path: Path) -> No
         run._use_less_memory(4)
 
 
+def test_weights_and_optimiser_that_do_not_fit_are_a_sentence(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No smaller pieces help, and no other dataset of a cluster will fit."""
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore about it")
+
+    monkeypatch.setattr(loop, "step_unless", full)
+    with pytest.raises(EnvironmentProblem, match=r"no room for the model and its optimiser \(CUDA .* MiB\.\): train"):
+        runs.train_here(data, tmp_path / "run", "run.validate_every=0")
+
+
 def test_pieces_belong_to_the_identity_where_they_change_results(tmp_path: Path) -> None:
     key, accelerator = "data.scenes_at_once", make_accelerator("cpu")
 
