@@ -230,12 +230,16 @@ def test_out_of_memory_the_step_is_done_in_smaller_pieces(
     )
 
 
-def fail_once(run: Run, call: int, *, training: bool, backward: bool) -> None:
+ALLOCATOR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def fail_once(run: Run, call: int, error: Exception, *, training: bool, backward: bool) -> None:
     """Let the model run out of memory at this call of it from here on, counted in training or in validation."""
     calls = 0
 
     def fail(gradient: Tensor) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise type(error)(*error.args)
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal calls
@@ -246,9 +250,9 @@ def fail_once(run: Run, call: int, *, training: bool, backward: bool) -> None:
     run.adapted.model.depth_head.register_forward_hook(hook)
 
 
-def two_steps(data: Path, out: Path, failing: tuple[int, bool, bool] | None) -> dict[str, Tensor]:
+def two_steps(data: Path, out: Path, failing: tuple[Any, ...] | None) -> dict[str, Tensor]:
     """Return all that two steps of a model with dropout leave behind, the second in smaller pieces: because it failed
-    at that call, in training or not, backward or not; or, for None, because it was told to."""
+    at that call with that error, in training or not, backward or not; or, for None, because it was told to."""
     out.mkdir()
     run = make_run(data, out, "steps=2", "mode=adalora", "data.images_per_step=6", "data.scenes_at_once=2")
     run.adapted.model.depth_head.register_forward_hook(
@@ -260,8 +264,8 @@ def two_steps(data: Path, out: Path, failing: tuple[int, bool, bool] | None) -> 
     if failing is None:
         run.scenes_at_once = 1
     else:
-        call, training, backward = failing
-        fail_once(run, call, training=training, backward=backward)
+        call, error, training, backward = failing
+        fail_once(run, call, error, training=training, backward=backward)
     run.validate(keep_best=False)
     run.step(second)
     run.reports.read()
@@ -273,9 +277,9 @@ def test_nothing_of_a_failed_attempt_remains(data: Path, tmp_path: Path) -> None
     """To the bit, random numbers too."""
     expected = two_steps(data, tmp_path / "expected", None)
     for place, failing in {
-        "validation": (1, False, False),
-        "backward": (1, True, True),
-        "second piece": (2, True, False),  # the gradients of the first are there already
+        "validation": (1, ALLOCATOR, False, False),
+        "backward": (1, CUBLAS, True, True),
+        "second piece": (2, ALLOCATOR, True, False),  # the gradients of the first are there already
     }.items():
         found = two_steps(data, tmp_path / place, failing)
         assert found.keys() == expected.keys(), place

@@ -78,7 +78,7 @@ class FrameCache:
         except (OSError, ValueError):  # it is not there, or too short
             return None
         if file.name not in self._sound:
-            if content[size:].tobytes() != _check_value(content[:size]):
+            if content[size:].tobytes() != _check_value(content[:size].data):
                 return None
             self._sound.add(file.name)
         if found.st_mtime < self.began:
@@ -138,7 +138,7 @@ class FrameCache:
         return found
 
 
-def _check_value(content: bytes | np.ndarray) -> bytes:
+def _check_value(content: bytes | memoryview) -> bytes:
     return zlib.crc32(content).to_bytes(_CHECK_BYTES, "little")
 
 

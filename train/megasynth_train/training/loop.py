@@ -209,8 +209,10 @@ class Run:
         while True:
             try:
                 return work(raw)
-            except torch.OutOfMemoryError:
-                pass  # the error holds the tensors of the failed attempt: go on without it
+            except RuntimeError as error:
+                if not memory.is_shortage(error):
+                    raise
+            # here the error is gone, and with it the tensors of the failed attempt
             self._use_less_memory(len(raw.names))
             self._set_random_state(random)
 

@@ -30,12 +30,20 @@ def fit_to_gpu(settings: TrainSettings, accelerator: Accelerator, pieces: int | 
     return fit(settings, run_tuning(settings), min(gather_object([free_bytes(accelerator.device)])), pieces)
 
 
+def is_shortage(error: RuntimeError) -> bool:
+    """Return whether ``error`` says that a GPU's memory has ended; cuBLAS and cuDNN have words of their own for it."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in said or "CUDA error: out of memory" in said
+
+
 @contextmanager
 def shortage_named() -> Iterator[None]:
     """Raise EnvironmentProblem where a GPU's memory ends and smaller pieces cannot help: for weights and optimiser."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_shortage(error):
+            raise
         raise EnvironmentProblem(
             f"the GPU has no room for the model and its optimiser ({first_line(error)}): train less (mode=, rank=), or "
             "use a GPU with more free memory; plan=true says what fits which"
