@@ -26,6 +26,7 @@ from megasynth_train.data import loader as loader_module
 from megasynth_train.data import sources
 from megasynth_train.data.cache import FrameCache, open_cache
 from megasynth_train.data.layouts import ours as our_layout
+from megasynth_train.data.layouts.ours import read_views
 from megasynth_train.data.layouts.view import FileView
 from megasynth_train.data.loader import StepLoader
 from megasynth_train.data.plan import Sampling
@@ -270,6 +271,15 @@ class TestTrouble:
         with pytest.warns(UserWarning, match=r"data\.cache: no more frames are kept in .*No space left") as said:
             assert loaded(ours, cache=str(tmp_path)) == reference
         assert len(said) == 1
+
+    @pytest.mark.filterwarnings("error")
+    def test_training_goes_on_when_the_folder_is_removed(self, ours, reference, tmp_path):
+        cache = tmp_path / "cache"
+        kept = FrameCache(cache, 10**9)
+        with pytest.warns(UserWarning, match=r"no more frames are kept in .*choose another data\.cache="):
+            frames = [kept.read(frame) for frame in read_views(next(ours.glob("scenes/*/*")))]
+        assert len(frames) == 6 and not cache.exists()
+        assert loaded(ours, cache=str(cache)) == reference
 
     @pytest.mark.parametrize("what", ["a file", "somebody's", "another record"])
     def test_other_folders_are_refused_and_left_alone(self, ours, tmp_path, what):

@@ -89,7 +89,7 @@ class FrameCache:
 
     def _keep(self, file: Path, content: bytes) -> None:
         try:
-            with working_folder(file.parent / TMP, "frame") as folder:
+            with _named(), working_folder(file.parent / TMP, "frame") as folder:
                 write_durably(folder / file.name, content)
                 self._takes_more = self._add(folder / file.name, len(content))
         except (OSError, EnvironmentProblem) as error:
