@@ -120,6 +120,14 @@ def test_a_comparison_of_two_processes_has_one_voice_and_continues(experiment: P
     assert codes == [0, 0] and said.count("1 trainings of 2 steps") == 1
 
 
+@pytest.mark.slow
+def test_a_range_test_of_two_processes_is_one(experiment: Path, tmp_path: Path) -> None:
+    words = [f"data={experiment / 'texture_00'}", f"out={tmp_path / 'run'}", *WORDS, "lr_find=true", "lr_find_steps=40"]
+    codes, said = runs.together(tmp_path / "log", words)
+    assert codes == [0, 0] and said.count("1e-5 is the released learning rate") == 1, said
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["lr_find.json", "lr_find.png"]
+
+
 def test_what_is_wrong_is_said_once(experiment: Path, tmp_path: Path) -> None:
     data = f"data={experiment / 'texture_00'}"
     many = [f"experiment={experiment}", f"out={tmp_path / 'no'}", *WORDS, "data.width_px=29"]
