@@ -131,7 +131,7 @@ def test_confidence_threshold_is_a_percentile_of_usable_points() -> None:
 def test_run_writes_everything(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     notes = run(settings(folder, out, mode="pad", overview=True, drop_percent=25.0))
-    assert any("RANDOM" in note for note in notes)
+    assert any("RANDOM" in note for note in notes) and "fp32, attention sdpa, depth head fp32" in notes
     assert sorted(path.name for path in out.iterdir()) == [
         "cameras.json",
         "overview.png",

@@ -13,8 +13,8 @@ from megasynth_attr.core.errors import ConfigError
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import train_step
 import train_step_checks
-from train_step_run import Variant, build, tuning_of
-from train_step_tables import MEAN_VIEWS, Row, mean_lines
+from train_step_run import CLASSES, Variant, build, class_of, profile, tuning_of
+from train_step_tables import MEAN_VIEWS, Row, class_table, mean_lines
 
 from megasynth_train.vggt.config import named_config
 
@@ -24,14 +24,41 @@ SMALL = ["model=vggt-tiny", "device=cpu", "size_px=70", "shapes=1x2", "kept=[eve
 
 @pytest.mark.slow
 def test_measures_and_writes(tmp_path, capsys):
-    train_step.main([*SMALL, "shapes=[1x2,1x3,1x2]", "adapters=[basis-8,basis-256]", f"out={tmp_path}"])
-    first, other, second, _ = json.loads((tmp_path / "train_step.json").read_text())["rows"]
+    out = tmp_path / "a folder" / "that does not exist"
+    train_step.main([*SMALL, "shapes=[1x2,1x3,1x2]", "adapters=[basis-8,basis-256]", f"out={out}"])
+    first, other, second, _ = json.loads((out / "train_step.json").read_text())["rows"]
     assert (first["shape"]["views"], other["shape"]["views"]) == (2, 3) and other["seconds"]["step"] > 0
     parts = [first["seconds"][part] for part in ("prepare", "forward", "backward", "clip, AdamW")]
     assert min(parts) > 0 and first["seconds"]["step"] == pytest.approx(sum(parts))
     assert second["problem"] == "D > width 96" and not second["seconds"]
-    page = (tmp_path / "train_step.md").read_text()
+    page = (out / "train_step.md").read_text()
     assert "| basis-8, auto, head auto | 1 × 2 |" in page and page in capsys.readouterr().out
+
+
+def test_a_profile_makes_its_folder(tmp_path):
+    path = tmp_path / "that" / "does not exist" / "profile.txt"
+    assert profile(lambda: iter([torch.ones(9) * 2]), path, torch.device("cpu")) == {}
+    assert "aten::mul" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        ("cudnn_generated_fort_native_sdpa_sm90_flash_bprop", "attention"),
+        ("sm90_xmma_fprop_implicit_gemm_bf16", "convolution"),
+        ("void upsample_bilinear2d_backward_nhwc_out_frame", "resize"),
+        ("nvjet_hsh_128x256_64x4", "GEMM"),
+        ("triton_red_fused_native_layer_norm_3", "fused elementwise"),
+        ("vectorized_elementwise_kernel", "rest"),
+    ],
+)
+def test_kernels_are_counted_by_class_beside_the_bound(kernel, kind):
+    assert class_of(kernel) == kind
+    classes = dict.fromkeys(CLASSES, 0.0) | {kind: 12.0, "idle": 3.0}
+    row = Row(Variant(adapter="lora-16", **PLAIN), train_step.StepShape(4, 8), 79.0, 1.0, classes_ms=classes)
+    head, _, line = class_table([row]).splitlines()
+    cells = dict(zip(head.split("|"), line.split("|"), strict=True))
+    assert (cells[f" {kind} "], cells[" idle "], cells[" bound ms "]) == (" 12 ", " 3 ", " 100 ")
 
 
 def test_says_what_was_not_run(capsys):

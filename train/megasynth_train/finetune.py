@@ -47,7 +47,7 @@ from megasynth_train.training.base_model import base_model
 from megasynth_train.training.checkpoints import read_best, recorded_identity
 from megasynth_train.training.held_out import HeldOut
 from megasynth_train.training.loop import OnStep, Run, load_weights, say, train
-from megasynth_train.training.memory import choice_text, fit_to_gpu, free_bytes
+from megasynth_train.training.memory import choice_text, fit_to_gpu, free_bytes, shortage_named
 from megasynth_train.training.processes import make_accelerator, on_main, run_program
 from megasynth_train.training.run_folder import (
     ADAPTER,
@@ -141,7 +141,8 @@ def run(
                         "(data and base model were not compared)"
                     )
                 return _result(out, done, already_done=True)
-            return _train(settings, out, accelerator, identity, record or {}, stop, on_step)
+            with shortage_named():
+                return _train(settings, out, accelerator, identity, record or {}, stop, on_step)
 
 
 def find_lr(settings: FinetuneSettings) -> str:
@@ -152,7 +153,7 @@ def find_lr(settings: FinetuneSettings) -> str:
     _require_out(settings)
     require_report_libraries("matplotlib", what="lr_find=true")
     steps, out = settings.lr_find_steps, Path(settings.run.out).resolve()
-    with StopRequest(settings.run.max_runtime_s, advice="run the same command again") as stop:
+    with shortage_named(), StopRequest(settings.run.max_runtime_s, advice="run the same command again") as stop:
         accelerator, training, _ = _started(settings.training(), out)
         on_main(accelerator, lambda: check(out, RUN))
         # a step that is not finite ends the test and is no error
@@ -162,7 +163,10 @@ def find_lr(settings: FinetuneSettings) -> str:
             for note in notes:
                 say(note)
         # its folder does not exist: nothing is resumed from there, and nothing saved
-        curve = lr_find.measure(Run(adapted, data, training, accelerator, out / "lr_find", {}), steps, stop)
+        tried = Run(adapted, data, training, accelerator, out / "lr_find", {})
+        if accelerator.is_main_process:
+            say(str(tried.arithmetic))
+        curve = lr_find.measure(tried, steps, stop)
         found = lr_find.suggest(curve)
         on_main(accelerator, lambda: lr_find.write(out, curve, found, training))
     return f"{found.text(curve)}\n{lr_find.RELEASED}\n{out / lr_find.PICTURE}"

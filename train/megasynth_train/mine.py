@@ -18,6 +18,7 @@ from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
+from megasynth_attr.core.machine import refuse_several_processes
 from megasynth_attr.core.pages.chapters import write_chapter
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.stop import StopRequest
@@ -192,6 +193,7 @@ def _write_report(analysis: Analysis, out: Path) -> Path:
 
 def main(words: list[str]) -> None:
     """Mine as the command line says and print what was found."""
+    refuse_several_processes("mine", "it is one process: start it by itself")
     result = run(parse(MineSettings, words, HELP))
     print(summary(result.analysis))
     print(f"{'already mined' if result.already_done else 'mined'}: {result.out}")

@@ -16,6 +16,7 @@ import torch
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import setting
+from megasynth_attr.core.machine import refuse_several_processes
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train.adapters import load_adapter
@@ -116,6 +117,7 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
     if settings.adapter:
         adapted = load_adapter(model, Path(settings.adapter), settings.basis)
         model, notes = adapted.model, [*notes, *adapted.notes]
+    notes.append(str(arithmetic))
     arithmetic.apply(model.requires_grad_(False))
     scene = predict(model, as_images(pictures), device, settings.model.precision, pixel_centre=settings.pixel_centre)
     if not (np.isfinite(scene.pose_encoding).all() and np.isfinite(scene.depth_z).all()):
@@ -130,6 +132,7 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
 
 def main(words: list[str]) -> None:
     """Predict as the command line says and print what was done."""
+    refuse_several_processes("predict", "it is one process: start it by itself")
     for line in run(parse(PredictSettings, words, HELP)):
         print(line, flush=True)
 

@@ -172,3 +172,11 @@ def test_the_table_has_every_card_and_is_the_one_in_the_documentation() -> None:
     assert len(table.splitlines()) == 2 + len(CARDS) * len(ADAPTERS) + 2
     assert "hours for 24,000 steps" in table and "Computed, not measured" in table
     assert table in DOCS.read_text()
+
+
+def test_the_readme_has_the_table_in_short() -> None:
+    rows = [line.strip("| ").split(" | ") for line in card_table(COMPILED).splitlines()[2 : 2 + len(CARDS) * 3]]
+    readme = (DOCS.parents[1] / "README.md").read_text()
+    for first, *more in zip(*[iter(rows)] * 3, strict=True):
+        cells = ["–" if row[4] == "–" else f"{row[4]} images, {row[6]} s, {row[7]} h" for row in (first, *more)]
+        assert f"| {first[0]} | {first[1]} | {' | '.join(cells)} |\n" in readme

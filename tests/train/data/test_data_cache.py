@@ -26,13 +26,14 @@ from megasynth_train.data import loader as loader_module
 from megasynth_train.data import sources
 from megasynth_train.data.cache import FrameCache, open_cache
 from megasynth_train.data.layouts import ours as our_layout
+from megasynth_train.data.layouts.ours import read_views
 from megasynth_train.data.layouts.view import FileView
 from megasynth_train.data.loader import StepLoader
 from megasynth_train.data.plan import Sampling
 from megasynth_train.data.sources import open_sources
 from megasynth_train.training.settings import DataSettings
 
-FRAME_BYTES = 70 * 56 * 7
+FRAME_BYTES = 70 * 56 * 7 + 4
 ALL_FRAMES = 18  # of three scenes of six views
 
 
@@ -143,6 +144,21 @@ class TestChangedFiles:
         assert changed == loaded(ours_copy) != reference
         assert len(frames_in(cache)) == ALL_FRAMES
 
+    def test_another_dataset_in_the_place_of_one(self, ours_copy, tmp_path, reference):
+        """Same names and times, and its checksums are right: two scenes have exchanged what they show."""
+        cache = str(tmp_path / "cache")
+        assert loaded(ours_copy, cache=cache) == reference
+        first, second = ours_copy / "scenes/000/000000", ours_copy / "scenes/000/000001"
+        times = {path.relative_to(first): path.stat().st_mtime_ns for path in first.rglob("*.*")}
+        first.rename(tmp_path / "first")
+        second.rename(first)
+        (tmp_path / "first").rename(second)
+        for scene in (first, second):
+            for name, time_ns in times.items():
+                os.utime(scene / name, ns=(time_ns, time_ns))
+        changed = loaded(ours_copy)
+        assert loaded(ours_copy, cache=cache) == changed != reference
+
     def test_only_whole_files_reach_the_library(self, ours_copy, monkeypatch):
         """It complains on its own about damaged ones."""
         for file in ours_copy.glob("scenes/*/*/depth/*.exr"):
@@ -210,14 +226,20 @@ class TestLimit:
 
 
 class TestTrouble:
-    @pytest.mark.parametrize("kept", [b"", b"short", b"\0" * (FRAME_BYTES + 1)])
-    def test_a_frame_that_a_power_cut_left_behind(self, ours, reference, tmp_path, kept):
+    def test_a_damaged_frame_is_decoded_again(self, ours, reference, tmp_path):
+        """Emptied or cut short by a power cut, too long, of zeros, or with one wrong bit anywhere."""
         loaded(ours, cache=str(tmp_path))
-        for path in frames_in(tmp_path):
-            path.write_bytes(kept)
+        good = {path: path.read_bytes() for path in frames_in(tmp_path)}
+        wrong = [b"", b"short", b"\0" * (FRAME_BYTES + 1), b"\0" * FRAME_BYTES]
+        for place in (0, FRAME_BYTES // 2, FRAME_BYTES - 5, FRAME_BYTES - 1):
+            flipped = bytearray(next(iter(good.values())))
+            flipped[place] ^= 1
+            wrong.append(bytes(flipped))
+        for path, content in zip(good, wrong, strict=False):
+            path.write_bytes(content)
         (tmp_path / "used").write_text("")
         assert loaded(ours, cache=str(tmp_path)) == reference
-        assert {path.stat().st_size for path in frames_in(tmp_path)} == {FRAME_BYTES}
+        assert {path: path.read_bytes() for path in frames_in(tmp_path)} == good
 
     def test_a_killed_run_leaves_whole_frames(self, ours, reference, tmp_path):
         script = f"""
@@ -249,6 +271,15 @@ class TestTrouble:
         with pytest.warns(UserWarning, match=r"data\.cache: no more frames are kept in .*No space left") as said:
             assert loaded(ours, cache=str(tmp_path)) == reference
         assert len(said) == 1
+
+    @pytest.mark.filterwarnings("error")
+    def test_training_goes_on_when_the_folder_is_removed(self, ours, reference, tmp_path):
+        cache = tmp_path / "cache"
+        kept = FrameCache(cache, 10**9)
+        with pytest.warns(UserWarning, match=r"no more frames are kept in .*choose another data\.cache="):
+            frames = [kept.read(frame) for frame in read_views(next(ours.glob("scenes/*/*")))]
+        assert len(frames) == 6 and not cache.exists()
+        assert loaded(ours, cache=str(cache)) == reference
 
     @pytest.mark.parametrize("what", ["a file", "somebody's", "another record"])
     def test_other_folders_are_refused_and_left_alone(self, ours, tmp_path, what):

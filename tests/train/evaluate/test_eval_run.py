@@ -285,6 +285,7 @@ def test_command_line_evaluates_a_random_model_and_says_so(
     ]  # fmt: skip
     assert run_main(program.main, words) == 0
     printed = capsys.readouterr()
+    assert "\nfp32, attention sdpa, depth head fp32\n" in printed.err
     assert "RANDOM" in printed.out and "2 scenes evaluated, 0 not" in printed.out and "RANDOM" in printed.err
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     assert len(record["model"]["weights_sha256"]) == 64 and record["model"]["precision"] == "fp32"

@@ -59,6 +59,7 @@ def test_both_are_printed_recorded_and_survive_a_resume(
     assert run_main(main, runs.words(data, tmp_path / "whole", *short)) == ExitCode.DONE
     said = capsys.readouterr()
     assert said.out.count("on held-out scenes") == said.err.count("measuring the base model") == 1
+    assert said.err.count("\nfp32, attention sdpa, depth head fp32\n") == 1
     lines = read_metrics(tmp_path / "whole", "validation")
     assert [line["step"] for line in lines] == [0, 4]
     done = json.loads((tmp_path / "whole" / "done.json").read_text())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from megasynth_attr.core.errors import ConfigError, ExitCode
 from megasynth_train import cluster, export_lora, finetune, mine, predict
 from megasynth_train.compare import __main__ as compare
 from megasynth_train.evaluate import __main__ as evaluate
+from megasynth_train.spoof import __main__ as spoof
 from megasynth_train.training import processes
 from megasynth_train.training.cluster_manifest import ClusterSettings
 
@@ -118,6 +120,14 @@ def test_a_comparison_of_two_processes_has_one_voice_and_continues(experiment: P
     assert codes == [0, 0] and said.count("1 trainings of 2 steps") == 1
 
 
+@pytest.mark.slow
+def test_a_range_test_of_two_processes_is_one(experiment: Path, tmp_path: Path) -> None:
+    words = [f"data={experiment / 'texture_00'}", f"out={tmp_path / 'run'}", *WORDS, "lr_find=true", "lr_find_steps=40"]
+    codes, said = runs.together(tmp_path / "log", words)
+    assert codes == [0, 0] and said.count("1e-5 is the released learning rate") == 1, said
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["lr_find.json", "lr_find.png"]
+
+
 def test_what_is_wrong_is_said_once(experiment: Path, tmp_path: Path) -> None:
     data = f"data={experiment / 'texture_00'}"
     many = [f"experiment={experiment}", f"out={tmp_path / 'no'}", *WORDS, "data.width_px=29"]
@@ -184,6 +194,14 @@ def dying_in_the_first_step(words: list[str]) -> None:
     if os.environ["RANK"] == "1":
         finetune.Run.batches = lambda *arguments, **more: os._exit(9)  # type: ignore[method-assign]
     finetune_in_a_hurry(words)
+
+
+@pytest.mark.parametrize("program", [predict, evaluate, mine, spoof], ids=lambda module: module.__name__)
+def test_programs_of_one_process_refuse_to_be_several(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in runs.ranks(2)[0].items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r" was started 2 times by torchrun .*: start it by itself$"):
+        program.main([])
 
 
 def test_a_launcher_that_starts_one_process_instead_of_several_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import training_runs as runs
 
 from megasynth_attr.core.errors import ConfigError, DatasetError, ExitCode, Interrupted
+from megasynth_train.adapters.methods import SPECTRAL
+from megasynth_train.adapters.start import START
 from megasynth_train.training.checkpoints import latest_checkpoint
 from megasynth_train.training.metrics import FILE, read_metrics
 
@@ -92,11 +95,19 @@ def kill(process: BaseProcess) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["lora", "heads", "full", "adalora", "lora_xs", "pissa"])
-def test_every_mode_continues_to_the_bit(data: Path, tmp_path: Path, mode: str) -> None:
+def test_every_mode_continues_to_the_bit(
+    data: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And decomposes the base weights, 96 wide, when it begins, but not when it goes on."""
+    decomposed, svd = set[int](), torch.linalg.svd
+    monkeypatch.setattr(torch.linalg, "svd", lambda of, **how: decomposed.add(min(of.shape)) or svd(of, **how))
     words = ("steps=3", f"mode={mode}", "adapter.rank=4", "run.validate_every=0", "run.checkpoint_every=0")
     runs.train_here(data, tmp_path / "whole", *words)
     stop_after_one_step(data, tmp_path / "cut", *words)
+    assert (96 in decomposed) == (tmp_path / "cut" / START).exists() == (mode in SPECTRAL)
+    decomposed.clear()
     assert runs.train_here(data, tmp_path / "cut", *words).steps == 3
+    assert 96 not in decomposed
     runs.assert_same_result(tmp_path / "whole", tmp_path / "cut")
 
 

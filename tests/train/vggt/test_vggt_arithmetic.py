@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from vggt_reference import reference_images, reference_model
 
@@ -16,6 +17,7 @@ from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_train.training.arithmetic import CACHE, choose_arithmetic
 from megasynth_train.training.base_model import base_model
 from megasynth_train.training.settings import ModelSettings
+from megasynth_train.vggt import dpt_head
 from megasynth_train.vggt.config import named_config
 from megasynth_train.vggt.dpt_head import resize_by_products
 from megasynth_train.vggt.tables import bilinear_matrix
@@ -105,6 +107,22 @@ def test_the_depth_head_in_bf16_is_within_a_thousandth() -> None:
     error = (depth["bf16"] / depth["fp32"] - 1).abs()
     assert 1e-5 < error.mean() < 1e-3
     assert error.max() < 1e-2
+
+
+@pytest.mark.parametrize("by_products", [False, True], ids=["as on the CPU", "as on CUDA"])
+def test_convolutions_of_the_depth_head_stay_channels_last(by_products: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by_products:
+        monkeypatch.setattr(dpt_head, "_resize", resize_by_products)
+    model, seen = reference_model(), list[bool]()
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.extend(of.is_contiguous(memory_format=torch.channels_last) for of in (inputs[0], output))
+
+    for module in model.depth_head.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.register_forward_hook(look)
+    model(reference_images("native"))
+    assert len(seen) > 50 and all(seen)
 
 
 def test_apply_reaches_every_part() -> None:

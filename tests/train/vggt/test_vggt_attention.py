@@ -116,6 +116,21 @@ def test_auto_is_pytorchs_choice_without_a_card() -> None:
     assert resolve_attention("sdpa", "cpu", "fp32", 64) == "sdpa"
 
 
+def test_auto_takes_the_fastest_that_is_installed_and_fits(
+    written_out: WrittenOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen(capability: tuple[int, int], precision: str = "bf16", channels: int = 64) -> str:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        return resolve_attention("auto", "cuda", precision, channels)
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    assert (chosen((9, 0)), chosen((10, 0))) == ("fa4", "fa4")
+    assert {chosen((8, 0)), chosen((12, 0)), chosen((9, 0), "fp32"), chosen((9, 0), channels=36)} == {"sdpa"}
+    monkeypatch.setitem(sys.modules, "flash_attn_interface", ModuleType("flash_attn_interface"))
+    monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)  # not installed
+    assert (chosen((9, 0)), chosen((10, 0))) == ("fa3", "sdpa")
+
+
 @pytest.mark.parametrize("kernel", ["cudnn", "flash", "fa3", "fa4"])
 def test_named_kernels_are_never_replaced_in_silence(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=f"model.attention={kernel} needs a CUDA GPU and this run is on cpu"):

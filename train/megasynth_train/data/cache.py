@@ -1,7 +1,8 @@
 """Decoded frames, kept in shared memory or a folder for all processes and runs of this machine.
 
-One file per frame, depth before colour, as the arrays lie in memory; it is mapped, not read. Its name is the SHA-256 of
-what identifies the frame's content, so a file that changes is decoded again. Files appear whole and never change.
+One file per frame, depth before colour, as the arrays lie in memory, then their CRC-32; it is mapped, not read. Its
+name is the SHA-256 of what identifies the frame's content, so a file that changes is decoded again. Files appear whole
+and never change; the frame of one that a disk has damaged is decoded again, too.
 
 A run never replaces frames that it uses itself: which of them are kept would not matter to it, as scenes are drawn at
 random, and it would write all the time. When the limit is reached, frames that no run has used since this one began
@@ -16,6 +17,7 @@ import re
 import shutil
 import time
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +37,7 @@ FORMAT = "megasynth-attr frame cache 1"
 KIND = Kind("frame cache", "cache.json", FORMAT)
 PIXEL_BYTES = 7  # 4 of depth, 3 of colour
 _FRAMES, _USED = "frames", "used"  # the folder of the files, and a count of their bytes
+_CHECK_BYTES = 4
 _NAME = re.compile("[0-9a-f]{64}")
 _CLEARED = 0.9  # of the limit is what remains at most when frames make way
 _BEGAN = time.time()
@@ -46,6 +49,7 @@ class FrameCache:
     def __init__(self, folder: Path, most_bytes: int, began: float = _BEGAN) -> None:
         self.folder, self.most_bytes, self.began = folder, most_bytes, began
         self._takes_more = True
+        self._sound: set[str] = set()  # names of files whose CRC-32 this process found right
 
     def read(self, frame: StoredFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return what ``frame.decode`` does; the arrays may be read-only."""
@@ -56,7 +60,8 @@ class FrameCache:
             return kept
         rgb, depth_z = frame.decode()
         if self._takes_more and frame.is_intact():
-            self._keep(file, depth_z.tobytes() + rgb.tobytes())
+            content = depth_z.tobytes() + rgb.tobytes()
+            self._keep(file, content + _check_value(content))
         return rgb, depth_z
 
     def room_bytes(self) -> int:
@@ -65,21 +70,26 @@ class FrameCache:
 
     def _kept(self, file: Path, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | None:
         height, width = size_hw
+        size = height * width * PIXEL_BYTES
         try:
-            content = np.memmap(file, np.uint8, "r", shape=(height * width * PIXEL_BYTES,))
+            content = np.memmap(file, np.uint8, "r", shape=(size + _CHECK_BYTES,))
             if (found := file.stat()).st_size != content.size:  # a power cut came before the disk had it all
                 return None
         except (OSError, ValueError):  # it is not there, or too short
             return None
+        if file.name not in self._sound:
+            if content[size:].tobytes() != _check_value(content[:size].data):
+                return None
+            self._sound.add(file.name)
         if found.st_mtime < self.began:
             with suppress(OSError):  # it is another user's, or has just made way
                 os.utime(file)
-        depth_z, rgb = np.split(np.asarray(content), [height * width * 4])
+        depth_z, rgb, _ = np.split(np.asarray(content), [height * width * 4, size])
         return rgb.reshape(height, width, 3), depth_z.view(np.float32).reshape(height, width)
 
     def _keep(self, file: Path, content: bytes) -> None:
         try:
-            with working_folder(file.parent / TMP, "frame") as folder:
+            with _named(), working_folder(file.parent / TMP, "frame") as folder:
                 write_durably(folder / file.name, content)
                 self._takes_more = self._add(folder / file.name, len(content))
         except (OSError, EnvironmentProblem) as error:
@@ -126,6 +136,10 @@ class FrameCache:
                     with suppress(FileNotFoundError):
                         found.append((entry.stat().st_mtime, entry.stat().st_size, Path(entry.path)))
         return found
+
+
+def _check_value(content: bytes | memoryview) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECK_BYTES, "little")
 
 
 def check_cache(settings: DataSettings) -> None:

@@ -25,6 +25,7 @@ from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, ScenesFailed, run_main
 from megasynth_attr.core.files import json_bytes, sha256_of, storage_errors, write_durably
+from megasynth_attr.core.machine import refuse_several_processes
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.run_folder import Kind, check
 from megasynth_attr.core.stop import StopRequest
@@ -102,6 +103,7 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
     if mode != "full":  # mode=full replaces all weights, so notes on the base do not apply
         for note in notes:
             print(note, file=sys.stderr, flush=True)
+    print(arithmetic, file=sys.stderr, flush=True)
     described = {
         "size": settings.model.size,
         "checkpoint": settings.model.checkpoint,
@@ -188,6 +190,7 @@ def _check_replaceable(out: Path) -> None:
 
 def main(words: list[str]) -> None:
     """Evaluate as the command line says and print the tables; ScenesFailed at the end if some scenes failed."""
+    refuse_several_processes("evaluate", "it is one process: start it by itself")
     settings = parse(EvaluateSettings, words, HELP)
     record = run(settings)
     print(results_text(record))

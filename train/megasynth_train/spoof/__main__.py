@@ -25,6 +25,7 @@ from megasynth_attr.core.codec import from_plain, to_plain
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, ScenesFailed, run_main
 from megasynth_attr.core.files import json_bytes, read_json, storage_errors, write_durably
+from megasynth_attr.core.machine import refuse_several_processes
 from megasynth_attr.core.pages.clouds import Cloud
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.run_folder import Kind, check, read_record
@@ -199,6 +200,7 @@ def _pairs(run: RunScenes, limit: int) -> list[PageScene]:
 
 def main(words: list[str]) -> None:
     """Measure as the command line says and print the table; ScenesFailed at the end if some scenes failed."""
+    refuse_several_processes("spoof", "it is one process: start it by itself")
     settings = parse(SpoofSettings, words, HELP)
     record = run(settings)
     print(results_text(record))

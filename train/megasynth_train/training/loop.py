@@ -201,13 +201,20 @@ class Run:
             say(memory.peak_line(self.settings, shape, memory.peak_bytes(self.device)))
 
     def _in_memory(self, raw: RawBatch, work: Callable[[RawBatch], Result]) -> Result:
-        """Return ``work(raw)``; out of the GPU's memory, try again in smaller pieces, which then stay for the run."""
+        """Return ``work(raw)``; out of the GPU's memory, try again in smaller pieces, which then stay for the run.
+
+        Nothing of a failed attempt remains: ``work`` begins with its gradients at zero, and draws the same numbers.
+        """
+        random = self._random_state()
         while True:
             try:
                 return work(raw)
-            except torch.OutOfMemoryError:
-                pass  # the error holds the tensors of the failed attempt: go on without it
+            except RuntimeError as error:
+                if not memory.is_shortage(error):
+                    raise
+            # here the error is gone, and with it the tensors of the failed attempt
             self._use_less_memory(len(raw.names))
+            self._set_random_state(random)
 
     def _use_less_memory(self, scenes: int) -> None:
         """Halve the pieces of a step with this many scenes, or keep less of blocks; EnvironmentProblem if both are
@@ -344,9 +351,7 @@ class Run:
         load_moments(self.optimiser, self.adapted.trainable, found.tensors("optimizer"))
         self.adapted.load_extra_state(found.tensors("method"))
         rank, random = self.accelerator.process_index, found.tensors("random")
-        torch.set_rng_state(random[f"{rank}.cpu"])
-        if f"{rank}.cuda" in random and self.device.type == "cuda":
-            torch.cuda.set_rng_state(random[f"{rank}.cuda"], self.device)
+        self._set_random_state({name.removeprefix(f"{rank}."): state for name, state in random.items()})
         # older versions did not measure the base model
         known = {field.name: found.state[field.name] for field in fields(Position) if field.name in found.state}
         self.position = Position(**known)
@@ -362,6 +367,11 @@ class Run:
         if self.device.type == "cuda":
             state["cuda"] = torch.cuda.get_rng_state(self.device)
         return state
+
+    def _set_random_state(self, state: Mapping[str, Tensor]) -> None:
+        torch.set_rng_state(state["cpu"])
+        if "cuda" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.device)
 
 
 def versions() -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, first_line
 from megasynth_train.cost.cards import run_tuning, words
 from megasynth_train.cost.layers import StepShape
 from megasynth_train.cost.memory import GIB, fit, largest_step, step_bytes
@@ -25,6 +28,26 @@ def fit_to_gpu(settings: TrainSettings, accelerator: Accelerator, pieces: int | 
             "data.scenes_at_once"
         )
     return fit(settings, run_tuning(settings), min(gather_object([free_bytes(accelerator.device)])), pieces)
+
+
+def is_shortage(error: RuntimeError) -> bool:
+    """Return whether ``error`` says that a GPU's memory has ended; cuBLAS and cuDNN have words of their own for it."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in said or "CUDA error: out of memory" in said
+
+
+@contextmanager
+def shortage_named() -> Iterator[None]:
+    """Raise EnvironmentProblem where a GPU's memory ends and smaller pieces cannot help: for weights and optimiser."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_shortage(error):
+            raise
+        raise EnvironmentProblem(
+            f"the GPU has no room for the model and its optimiser ({first_line(error)}): train less (mode=, rank=), or "
+            "use a GPU with more free memory; plan=true says what fits which"
+        ) from error
 
 
 def choice_text(settings: TrainSettings) -> str:
