@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -152,6 +153,15 @@ def test_packages_that_are_not_installed_are_named(kernel: str, package: str, mo
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     with pytest.raises(EnvironmentProblem, match=f"model.attention={kernel}: No module named '{package}' .it needs "):
         resolve_attention(kernel, "cuda", "bf16", 64)
+
+
+def test_a_package_that_breaks_on_import_is_an_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flash_attn_interface.py").write_text('raise OSError("libfa3.so: undefined symbol")')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    with pytest.raises(EnvironmentProblem, match=r"model\.attention=fa3: libfa3\.so: undefined symbol .it needs "):
+        resolve_attention("fa3", "cuda", "bf16", 64)
+    assert resolve_attention("auto", "cuda", "bf16", 64) == "sdpa"
 
 
 def test_an_unknown_kernel_is_refused() -> None:

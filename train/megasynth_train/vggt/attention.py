@@ -72,7 +72,7 @@ def _obstacle(kernel: str, device: torch.device, precision: str, head_dim: int) 
     if kernel in _MODULES:
         try:
             import_module(_MODULES[kernel])
-        except ImportError as error:
+        except Exception as error:  # compiled packages that do not fit PyTorch or the driver raise what they like
             return EnvironmentProblem(f"{name}: {error} (it needs {_PACKAGES[kernel]}); or use auto")
     return None
 
