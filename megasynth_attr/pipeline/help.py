@@ -46,7 +46,7 @@ def wanted_text(words: list[str]) -> str | None:
 def help_text(words: list[str]) -> str:
     """Return ``--help``, or the sections that are named; ConfigError for an unknown section, naming the nearest."""
     if given := [word for word in words if "=" in word]:
-        read_layers(given)  # a preset may bring plugins, whose keys belong here too
+        read_layers(given)  # loads plugins, whose keys belong here too
     stages = find_stages()
     listed = "\n".join(["stages:", *(f"  {stage.name:9} {stage.meaning}" for stage in stages.all)])
     help = replace(HELP, explanation=f"{HELP.explanation}\n\n{listed}", paragraphs=stage_sections(stages))

@@ -179,11 +179,13 @@ class Layers:
 
 
 def read_layers(words: Sequence[str]) -> Layers:
-    """Return the unchecked settings of the words and of the presets they name; loads their plugins.
+    """Return the unchecked settings of the words and of the presets they name; loads the plugins of the words.
 
-    Plugins declare keys of their own, so they are loaded before any key is checked.
+    Plugins declare keys of their own, so they are loaded before any key is checked. ConfigError if only a file names
+    one: whoever uses a stranger's preset does not mean to run a stranger's program.
     """
-    top = take_config(parse_words(words, short_words(RunSettings)))
+    own = parse_words(words, short_words(RunSettings))
+    top = take_config(own)
     name = _chosen(top, "preset").preset
     preset = load_preset(name)
     whole = merge(preset, top)
@@ -204,8 +206,13 @@ def read_layers(words: Sequence[str]) -> Layers:
         last = str(choice.downstream_count - 1)
         own = {"dataset_count": choice.downstream_count, "datasets": last if i else RunSettings().datasets}
         members.append(merge(merge(merge(base, {k: v for k, v in top.items() if k != "attribute"}), given), own))
-    for member in members:
-        load_plugins(_chosen(member, "plugins").plugins)
+    plugins = dict.fromkeys(item for member in members for item in _chosen(member, "plugins").plugins)
+    if plugins and "plugins" not in own:
+        raise ConfigError(
+            f"a preset or config= names the plugin {', '.join(plugins)}: plugins are programs, so only the words of a "
+            "run may name them; if you trust it, add plugins=[path/to/file.py]"
+        )
+    load_plugins(plugins)
     checkable = tuple({k: v for k, v in member.items() if k not in of_stages} for member in members)
     return Layers(name, checkable, sections, len(chosen), bool(scans), photographs)
 
@@ -252,7 +259,7 @@ def preset_names() -> list[str]:
 
 def load_preset(name: str) -> dict[str, Any]:
     """Return a preset's settings as nested dicts, its ``extends`` chain merged in."""
-    return read_preset(name, preset_file, files=("plugins",))
+    return read_preset(name, preset_file)
 
 
 def preset_file(name: str) -> Path:

@@ -67,7 +67,7 @@ class ContentSettings:
         (), "presets that together make one experiment, one attribute each", identity=False, path="file"
     )
     plugins: tuple[str, ...] = setting(
-        (), "Python files or modules that declare further factors", identity=False, path="file"
+        (), "Python files or modules that declare further factors; no file may name them", identity=False, path="file"
     )
     downstream: str = setting(
         "",

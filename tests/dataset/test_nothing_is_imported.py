@@ -1,4 +1,4 @@
-"""What a dataset names is never run: its plugin is imported only if the user names it."""
+"""What a dataset or a preset names is never run: a plugin is imported only if the user's words name it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from megasynth_attr.core.errors import MegaSynthError
+from megasynth_attr.core.errors import ConfigError, MegaSynthError
 from megasynth_attr.dataset.export.__main__ import main as export
 from megasynth_attr.dataset.reader import open_dataset
 from megasynth_attr.dataset.record_file import sealed
 from megasynth_attr.dataset.verify import main as verify
 from megasynth_attr.dataset.view.__main__ import main as view
+from megasynth_attr.pipeline.__main__ import main as pipeline
 from megasynth_attr.pipeline.open_scene import main as open_scene
 from megasynth_attr.report.page import write_report
 
@@ -53,6 +54,17 @@ def test_no_program_imports_what_a_dataset_names(hostile: Path, tmp_path: Path, 
     with contextlib.suppress(MegaSynthError):  # e.g. there is no Blender here, or the dataset is not what it says
         use(hostile)
     assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("word", ["preset={}.yaml", "members=[{}.yaml]", "downstream={}.yaml", "config={}.yml"])
+@pytest.mark.parametrize("more", [[], ["--help"]])
+def test_no_file_that_words_name_may_name_a_plugin(tmp_path: Path, word: str, more: list[str]) -> None:
+    (tmp_path / "plugin.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\n")
+    (tmp_path / "a.yaml").write_text("extends: texture\nplugins: [plugin.py]\n")
+    (tmp_path / "a.yml").write_text("plugins: [plugin.py]\n")
+    with pytest.raises(ConfigError, match=r"names the plugin plugin\.py: .* add plugins=\[path/to/file\.py\]"):
+        pipeline([word.format(tmp_path / "a"), f"out={tmp_path / 'out'}", *more])
+    assert not (tmp_path / "imported").exists() and not (tmp_path / "out").exists()
 
 
 def test_the_plugin_is_named_and_how_to_give_it(hostile: Path, capsys: pytest.CaptureFixture[str]) -> None:

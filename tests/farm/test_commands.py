@@ -57,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with presets, a plugin and settings that name each other in relation to it."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "dusk.yaml").write_text("extends: sub/base.yaml\nattribute: dusk\nlighting: {sun_count: 1}\n")
-    (tmp_path / "sub" / "base.yaml").write_text("extends: lighting\nplugins: [fog.py]\ntexture: {pictures: pics}\n")
+    (tmp_path / "sub" / "base.yaml").write_text("extends: lighting\ntexture: {pictures: pics}\n")
     plugin = (Path(__file__).with_name("mischief.py")).read_text(encoding="utf-8")
     (tmp_path / "sub" / "fog.py").write_text(plugin.replace('"mischief"', '"fog"'), encoding="utf-8")
     (tmp_path / "more.yaml").write_text("cache: kept\nscene_count: 4\nfog: {'on': true}\n")
@@ -73,17 +73,18 @@ def test_words_of_a_slurm_run_are_not_passed_on(tmp_path: Path) -> None:
 
 
 def test_paths_in_words_and_files_become_absolute(folder: Path) -> None:
-    experiment = resolve(["preset=dusk.yaml", "config=more.yaml", "texture.bank=banks/a b", "datasets=0", "scenes=0-1"])
+    given = ["preset=dusk.yaml", "config=more.yaml", "plugins=[sub/fog.py]", "texture.bank=banks/a b"]
+    experiment = resolve([*given, "datasets=0", "scenes=0-1"])
     (line,), finish = commands(experiment, 1)
     words = words_of(line)
     assert words == [
         f"preset={folder}/dusk.yaml",
         f"config={folder}/more.yaml",
+        f"plugins=[{folder}/sub/fog.py]",
         f"texture.bank={folder}/banks/a b",
         "datasets=0",
         "scenes=0-1",
         f"cache={folder}/kept",
-        f"plugins=[{folder}/sub/fog.py]",
         f"texture.pictures={folder}/pics",
         f"out={folder}/runs/dusk",
         "stages=generate",

@@ -76,8 +76,12 @@ def run(folder, *words):
     return done
 
 
+def foggy(examples):
+    return [f"preset={examples / 'foggy.yaml'}", f"plugins=[{examples / 'fog.py'}]"]
+
+
 def test_help_shows_the_new_keys(examples):
-    assert "fog.density" in run(examples, "--help", "preset=foggy.yaml").stdout
+    assert "fog.density" in run(examples, "--help", "preset=foggy.yaml", "plugins=[fog.py]").stdout
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -156,7 +160,7 @@ def test_a_plugin_at_its_defaults_is_no_part_of_a_dataset(examples):
 
 
 def test_the_reference_varies_the_new_factor_over_the_ranges_given(examples):
-    config = resolve([f"preset={examples / 'foggy.yaml'}", "fog.scope=dataset", "fog.variants=2"]).members[0]
+    config = resolve([*foggy(examples), "fog.scope=dataset", "fog.variants=2"]).members[0]
     reference = reference_of(config)
     assert reference.factors["fog"] == dataclasses.replace(config.factors["fog"], scope="scene", variants=1)
     assert reference.attribute == "everything" and "fog" not in resolve(["preset=everything"]).members[0].factors
@@ -164,7 +168,7 @@ def test_the_reference_varies_the_new_factor_over_the_ranges_given(examples):
 
 def test_the_attribute_itself_is_not_off(examples):
     with pytest.raises(ConfigError, match=r"attribute=fog: the factor of that name is off"):
-        resolve([f"preset={examples / 'foggy.yaml'}", "fog.density=[0,0]"])
+        resolve([*foggy(examples), "fog.density=[0,0]"])
 
 
 def test_plugins_are_forgotten(examples):

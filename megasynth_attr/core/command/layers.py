@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +79,13 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def read_preset(
     name: str,
     find: Callable[[str], Path],
-    files: Sequence[str] = (),
     _chain: tuple[Path, ...] = (),
     _reads: Iterator[int] | None = None,
 ) -> dict[str, Any]:
     """Return a preset's settings, those it ``extends`` (one name or a list) merged in; ``find`` maps names to files.
 
-    A name ending in .yaml is looked for beside the file that names it, then as it is; so are the ``.py`` files in the
-    lists called ``files``. Raises ConfigError for a preset that extends itself, or too many others, or has the key
-    ``preset``, and what ``find`` raises.
+    A name ending in .yaml is looked for beside the file that names it, then as it is. Raises ConfigError for a preset
+    that extends itself, or too many others, or has the key ``preset``, and what ``find`` raises.
     """
     path, _reads = find(name), _reads or itertools.count()
     chain = (*_chain, path.resolve())
@@ -104,14 +102,11 @@ def read_preset(
         raise ConfigError(f"{path}: extends names one preset or a list of them; a number needs quotes")
     base: dict[str, Any] = {}
     for parent in parents:
-        base = merge(base, read_preset(_beside(path, parent), find, files, chain, _reads))
-    for key in files:
-        if isinstance(layer.get(key), list):
-            layer[key] = [_beside(path, str(item)) for item in layer[key]]
+        base = merge(base, read_preset(_beside(path, parent), find, chain, _reads))
     return merge(base, layer)
 
 
 def _beside(file: Path, name: str) -> str:
     """Return ``name`` as a path beside ``file`` if it is a relative one that exists there, else unchanged."""
     beside = file.absolute().parent / name
-    return str(beside) if name.endswith((".py", ".yaml", ".yml")) and beside.is_file() else name
+    return str(beside) if name.endswith((".yaml", ".yml")) and beside.is_file() else name
