@@ -59,10 +59,14 @@ def decode_exr(data: bytes) -> dict[str, np.ndarray]:
     try:
         parts, position, is_multi_part = _read_headers(data)
         images: dict[str, np.ndarray] = {}
+        size = 0
         for part in parts:
             offsets = np.frombuffer(data, "<u8", part.chunk_count, position)
             if offsets.max() >= len(data):
                 raise ExrError("cut off or damaged (a chunk lies beyond its end)")
+            size += part.height * part.row_bytes
+            if size > _MOST_PACKED * len(data):  # before memory is asked for; parts may share their chunks
+                raise ExrError(f"{len(data)} bytes cannot hold {part.width}×{part.height} pixels")
             position += 8 * part.chunk_count
             rows = _read_rows(data, part, offsets, 12 if is_multi_part else 8)
             column = 0
@@ -182,8 +186,6 @@ def _read_rows(data: bytes, part: _Part, offsets: np.ndarray, head: int) -> np.n
     stride, first = part.row_bytes + head, int(offsets[0])
     if part.compression == "none" and np.all(np.diff(offsets.astype(np.int64)) == stride):  # as Blender writes it
         return buffer[first : first + stride * part.height].reshape(part.height, stride)[:, head:]
-    if part.height * part.row_bytes > _MOST_PACKED * len(data):  # before memory is asked for
-        raise ExrError(f"{len(data)} bytes cannot hold {part.width}×{part.height} pixels")
     rows, step = np.zeros((part.height, part.row_bytes), np.uint8), LINES_PER_CHUNK[part.compression]
     for offset in offsets.tolist():
         row, size = struct.unpack_from("<ii", data, offset + head - 8)
