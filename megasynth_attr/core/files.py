@@ -117,10 +117,10 @@ def _sync_file_system(folder: Path) -> bool:
 
 
 def sha256_of(path: StoredFile) -> str:
-    """Return the SHA-256 (hex) of a file's bytes."""
+    """Return the SHA-256 (hex) of a file's bytes; OSError as from ``open_regular``."""
     if not isinstance(path, Path):
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -20,6 +21,7 @@ from megasynth_attr.dataset.images import write_exr, write_png
 from megasynth_attr.dataset.reprojection import pixel_rays
 from megasynth_train.data.agreement import agreement, pairs_of, sample_frames
 from megasynth_train.data.batch import load_step
+from megasynth_train.data.cache import FrameCache
 from megasynth_train.data.depth_files import DepthFile
 from megasynth_train.data.layouts.choose import choose
 from megasynth_train.data.layouts.colmap_files import require_whole
@@ -387,3 +389,17 @@ class TestDoubt:
 
         edit(scene / "scene_meta.json", hold)
         assert "Unless these hardly move, it has another unit" in opened(scene).notes[0]
+
+    @pytest.mark.parametrize("kind", ["pipe", "device"])
+    @pytest.mark.parametrize(
+        ("name", "file"),
+        [("wai", "images/000000.png"), ("wai", "depth/000000.exr"), ("scannet", "depth/0.png")],
+    )
+    def test_what_is_no_file_is_not_waited_for(self, kind, name, file, copied, tmp_path):
+        _, scene = copied(name)
+        (scene / file).unlink()
+        os.mkfifo(scene / file) if kind == "pipe" else (scene / file).symlink_to("/dev/zero")
+        with pytest.raises(DatasetError, match="it is no regular file"):
+            for one in opened(scene).train:
+                for frame in one.stored_views():
+                    FrameCache(tmp_path / "cache", 0).read(frame)
