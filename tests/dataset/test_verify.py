@@ -60,11 +60,8 @@ def test_a_correct_dataset_passes(dataset: Path) -> None:
 
 def test_scenes_of_several_blenders_are_said(dataset: Path) -> None:
     """They may pass: nothing else compares pictures between scenes whose geometry differs."""
-    scene = dataset / "scenes/000/000001"
-    for version, said in (
-        ("\x1b[2J", r"by Blender none: ray-cast test data (2) and '\x1b[2J' (1)"),
-        ("none: ray-cast test data", ""),
-    ):
+    scene, usual = dataset / "scenes/000/000001", "none: ray-cast test data"
+    for version, said in (("\x1b[2J", rf"by Blender {usual} (2) and '\x1b[2J' (1)"), (usual, "")):
         record = json.loads((scene / "render.json").read_text()) | {"blender": version}
         (scene / "render.json").write_bytes(json_bytes(record))
         resealed(scene)
