@@ -142,8 +142,8 @@ def _compare_blender(dataset: Path, now: str) -> None:
     before = _begun_with.get(dataset)
     if before and before != now:
         warnings.warn(
-            f"{dataset.name} was begun with Blender {before}, and this is {now}: pictures differ in more than the dataset "
-            "says, and depth in its last digits, which verify reports; stop, and choose one of them by blender=",
+            f"{dataset.name} was begun with Blender {before}, and this is {now}: pictures differ in more than the "
+            "dataset says, and depth in its last digits, which verify reports; stop, and choose one of them by blender=",
             stacklevel=2,
         )
 
