@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import struct
+import zlib
 from dataclasses import replace
 
 import layout_folders
@@ -389,6 +391,26 @@ class TestDoubt:
 
         edit(scene / "scene_meta.json", hold)
         assert "Unless these hardly move, it has another unit" in opened(scene).notes[0]
+
+    @pytest.mark.parametrize("chain", [False, True], ids=["in each other", "behind each other"])
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_cells_in_cells(self, packed, chain, copied):
+        """SciPy follows them until its stack overflows; a variable also into those behind it."""
+
+        def element(kind, content):
+            return struct.pack("<2I", kind, len(content)) + content + bytes(-len(content) % 8)
+
+        cell = element(6, struct.pack("<2I", 1, 0)) + element(5, struct.pack("<2i", 1, 1)) + element(1, b"000000")
+        count = 30_000
+        sizes = [len(cell) if chain else n * (8 + len(cell)) - 8 for n in range(count, 0, -1)]
+        variables = b"".join(struct.pack("<2I", 14, size) + cell for size in sizes)
+        if packed:
+            variables = struct.pack("<2I", 15, len(zlib.compress(variables))) + zlib.compress(variables)
+        _, scene = copied("clearpose")
+        file = scene / "metadata.mat"
+        file.write_bytes(file.read_bytes()[:128] + variables)
+        with pytest.raises(DatasetError, match=r"metadata\.mat is no MATLAB file"):
+            opened(scene)
 
     @pytest.mark.parametrize("kind", ["pipe", "device"])
     @pytest.mark.parametrize(
