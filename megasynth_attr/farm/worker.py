@@ -143,7 +143,7 @@ def _compare_blender(dataset: Path, now: str) -> None:
     if before and before != now:
         warnings.warn(
             f"{dataset.name} was begun with Blender {before}, and this is {now}: pictures differ in more than the "
-            "dataset says, and depth in its last digits, which verify reports; stop, and choose one of them by blender=",
+            "dataset says, and depth in its last digits, which verify reports; stop, and choose one of them, blender=",
             stacklevel=2,
         )
 
