@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -125,7 +126,7 @@ def sha256_of(path: StoredFile) -> str:
 
 
 @contextmanager
-def open_regular(path: Path) -> Iterator[BinaryIO]:
+def open_regular(path: Path) -> Iterator[BufferedReader]:
     """Yield a file to be read; OSError also for what is no regular file: a pipe, a device."""
     with open(path, "rb", opener=_without_waiting) as file:  # which refuses folders itself
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -73,8 +73,9 @@ def _variables(content: bytes) -> dict[str, Any]:
     SciPy reads each alone: its C code follows cells in cells into an overflow of the stack, also into the variables
     behind.
     """
-    if matfile_version(io.BytesIO(content)) != _LEVEL_5:
-        return dict(loadmat(io.BytesIO(content), simplify_cells=True))  # type: ignore[arg-type]  # as below
+    whole: Any = io.BytesIO(content)  # SciPy's stubs know only paths
+    if matfile_version(whole) != _LEVEL_5:
+        return dict(loadmat(whole, simplify_cells=True))
     order, at = "<" if content[126:128] == b"IM" else ">", _HEADER_BYTES
     found: dict[str, Any] = {}
     while at < len(content):
@@ -84,8 +85,8 @@ def _variables(content: bytes) -> dict[str, Any]:
             inner = zlib.decompressobj().decompress(element[8:], MOST_BYTES)
         if len(inner) == MOST_BYTES or inner.count(struct.pack(f"{order}I", _MATRIX)) > _MOST_MATRICES:
             raise ValueError("a variable holds more than a frame does")
-        variable = io.BytesIO(content[:_HEADER_BYTES] + element)
-        found |= loadmat(variable, simplify_cells=True)  # type: ignore[arg-type]  # the stubs know only paths
+        variable: Any = io.BytesIO(content[:_HEADER_BYTES] + element)
+        found |= loadmat(variable, simplify_cells=True)
         at += 8 + size
     return found
 
