@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from pathlib import Path
 
@@ -91,6 +92,20 @@ def test_a_file_that_is_cut_off_is_an_error(length: int) -> None:
     whole = encode_exr(channels(16, 16, False))
     with pytest.raises(ExrError):
         decode_exr(whole[: min(length, len(whole) - 1)])
+
+
+def test_bytes_whose_checksum_lies_fail_as_others() -> None:
+    whole = encode_exr(channels(16, 16, False))
+    draw, refused = random.Random(0), 0
+    for length in range(0, 300, 3):
+        content = bytearray(whole)
+        content[length] = draw.randrange(256)
+        for damaged in (bytes(content), whole[:length]):
+            try:
+                decode_intact_exr(damaged)
+            except ExrError:
+                refused += 1
+    assert refused > 120
 
 
 def test_what_is_no_exr_is_an_error() -> None:
