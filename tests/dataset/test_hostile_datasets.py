@@ -161,6 +161,16 @@ def test_no_attribute_leads_out(spoilt: hostile.Spoilt, tmp_path: Path, kind: st
     assert {path.name for path in tmp_path.iterdir()} == {"here"}
 
 
+@pytest.mark.parametrize("name", [name for name in hostile.NAMES if name != "~"])
+def test_no_factor_has_a_name_that_figures_and_terminals_choke_on(spoilt: hostile.Spoilt, name: str) -> None:
+    dataset = spoilt.restore()
+    record = json.loads((dataset / "dataset.json").read_text())
+    record["config"]["factors"][name] = {"scope": "scene"}
+    (dataset / "dataset.json").write_text(json.dumps(sealed(record)))
+    with pytest.raises(MegaSynthError, match=r"dataset\.json is damaged: config\.factors: .* cannot be used as a name"):
+        open_dataset(dataset)
+
+
 def test_names_in_an_archive_stay_below_its_dataset(spoilt: hostile.Spoilt, tmp_path: Path) -> None:
     export(spoilt.restore(), tmp_path / "out", "webdataset")
     with tarfile.open(tmp_path / "out" / "texture_00-000000.tar") as tar:
