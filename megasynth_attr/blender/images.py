@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from megasynth_attr.blender.blender_scene import BlenderScene
 from megasynth_attr.core.errors import DatasetError, RenderError
-from megasynth_attr.core.pictures import decode_picture
+from megasynth_attr.core.pictures import decode_picture, open_picture
 
 RADIANCE_SUFFIXES = (".hdr", ".exr")  # checked when the library was opened
 
@@ -37,7 +36,7 @@ def load_image(stage: BlenderScene, path: str, what: str, *, is_colour: bool, sh
 def _of_bank(bpy: Any, path: Path, what: str) -> Any:
     """Return the image of a bank's file; DatasetError if it is damaged."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             image.verify()
     except (OSError, SyntaxError, ValueError) as error:
         raise DatasetError(f"{what}: {path} is damaged ({error}); make the material bank again") from error

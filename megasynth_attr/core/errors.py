@@ -6,10 +6,12 @@ import errno
 import io
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor
-from contextlib import suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from enum import IntEnum
+from typing import Any
 
 from megasynth_attr.core.early import ignore_from_now_on, interrupt_from_now_on
 
@@ -83,6 +85,7 @@ class Detached(MegaSynthError):
     exit_code = ExitCode.DONE
 
 
+_STEERING = ("Cc", "Cf", "Zl", "Zp")  # categories of characters that move the cursor, colour or turn text
 _SHOWN = 80  # characters of a path or text that a message shows
 _MISTYPED = {  # no such path can exist
     errno.ENAMETOOLONG: " (most file systems take 255 bytes a name and 4,096 a path)",
@@ -100,7 +103,8 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
 
     Expected are MegaSynthErrors and what ``expected`` makes of others. A reader of stdout that stops early (``| head``)
     causes no message; a full disk behind stdout is an environment problem; characters that stdout's encoding lacks
-    become question marks. In a program that catches signals (core/early.py) they interrupt ``main``.
+    become question marks, and those that steer a terminal are escaped, as names and texts of other people's files are
+    printed. In a program that catches signals (core/early.py) they interrupt ``main``.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="replace")
@@ -108,7 +112,8 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> int:
     try:
         try:
             interrupt_from_now_on()
-            main(argv)
+            with redirect_stdout(_Printable(sys.stdout)) if sys.stdout else nullcontext():
+                main(argv)
         finally:
             ignore_from_now_on()
     except KeyboardInterrupt as stop:
@@ -179,10 +184,36 @@ def first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def print_note(text: str) -> None:
+    """Print ``text``, which may hold names of other people's files, to stderr."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
 def print_help(text: str) -> None:
     """Print ``text``; a reader that stops early (``| head``) is no failure."""
     with suppress(BrokenPipeError):
         print(text, flush=True)
+
+
+def printable(text: str) -> str:
+    """Return ``text``, lines and all, with the characters escaped that would steer a terminal."""
+    if text.isprintable():
+        return text
+    steering = {c for c in text if c not in "\n\t" and unicodedata.category(c) in _STEERING}
+    return "".join(c.encode("unicode_escape").decode() if c in steering else c for c in text)
+
+
+class _Printable:
+    """A stream that is written ``printable`` text only."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return int(self._stream.write(printable(text)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _output_lost(more: str = "") -> ExitCode | None:

@@ -32,6 +32,10 @@ class ExrError(ValueError):
     """The bytes are not an EXR image of the kinds this module reads."""
 
 
+class _TooLarge(ExrError):
+    """They claim to be more than they can hold."""
+
+
 @dataclass(frozen=True)
 class _Part:
     name: str
@@ -58,6 +62,7 @@ def decode_exr(data: bytes) -> dict[str, np.ndarray]:
     """
     try:
         parts, position, is_multi_part = _read_headers(data)
+        _require_bytes_for(parts, data)
         images: dict[str, np.ndarray] = {}
         for part in parts:
             offsets = np.frombuffer(data, "<u8", part.chunk_count, position)
@@ -138,6 +143,12 @@ def _read_headers(data: bytes) -> tuple[list[_Part], int, bool]:
             return parts, position, is_multi_part
 
 
+def _require_bytes_for(parts: list[_Part], data: bytes) -> None:
+    """Raise ExrError if the parts, which may share their bytes, would take more memory than these can stand for."""
+    if sum(part.height * part.row_bytes for part in parts) > _MOST_PACKED * len(data):
+        raise _TooLarge(f"{len(data)} bytes cannot hold {parts[-1].width}×{parts[-1].height} pixels")
+
+
 def _attributes(data: bytes, position: int) -> tuple[dict[str, tuple[str, bytes]], int]:
     """Return one header's attributes, name → (type, value), and the position behind it."""
     attributes: dict[str, tuple[str, bytes]] = {}
@@ -182,8 +193,6 @@ def _read_rows(data: bytes, part: _Part, offsets: np.ndarray, head: int) -> np.n
     stride, first = part.row_bytes + head, int(offsets[0])
     if part.compression == "none" and np.all(np.diff(offsets.astype(np.int64)) == stride):  # as Blender writes it
         return buffer[first : first + stride * part.height].reshape(part.height, stride)[:, head:]
-    if part.height * part.row_bytes > _MOST_PACKED * len(data):  # before memory is asked for
-        raise ExrError(f"{len(data)} bytes cannot hold {part.width}×{part.height} pixels")
     rows, step = np.zeros((part.height, part.row_bytes), np.uint8), LINES_PER_CHUNK[part.compression]
     for offset in offsets.tolist():
         row, size = struct.unpack_from("<ii", data, offset + head - 8)
@@ -220,19 +229,26 @@ def _decompress(packed: bytes, compression: str, size: int) -> np.ndarray:
 def decode_intact_exr(content: bytes) -> dict[str, np.ndarray]:
     """Return what ``decode_exr`` does, three times as fast, by the OpenEXR package. Not inside Blender.
 
-    For bytes that are known to be those of ``encode_exr``: of damaged files the package prints its own complaints, and
-    it repairs some that ``decode_exr`` refuses.
+    For bytes whose checksum says that they are those of ``encode_exr``: of damaged files the package prints its own
+    complaints, and it repairs some that ``decode_exr`` refuses. A stranger's checksum may lie, so what the package
+    cannot read is left to ``decode_exr`` to refuse.
     """
     import OpenEXR
 
-    with OpenEXR.File(io.BytesIO(content), separate_channels=True, num_threads=0) as image:
-        return {name: channel.pixels for name, channel in image.channels().items()}
+    try:
+        _require_bytes_for(_read_headers(content)[0], content)
+        with OpenEXR.File(io.BytesIO(content), separate_channels=True, num_threads=0) as image:
+            return {name: channel.pixels for name, channel in image.channels().items()}
+    except Exception:  # its C++ code raises whatever it likes
+        return decode_exr(content)
 
 
 def decode_rarer_exr(content: bytes, path: Path) -> dict[str, np.ndarray]:
     """Return what ``decode_exr`` does of the file at ``path``, of any compression that the OpenEXR package knows."""
     try:
         return decode_exr(content)
+    except _TooLarge:
+        raise
     except ExrError as ours:
         bpy = sys.modules.get("bpy")
         if bpy is not None and bpy.app.binary_path:  # empty in the bpy module, where the package loads

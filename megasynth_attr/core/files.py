@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -117,15 +118,15 @@ def _sync_file_system(folder: Path) -> bool:
 
 
 def sha256_of(path: StoredFile) -> str:
-    """Return the SHA-256 (hex) of a file's bytes."""
+    """Return the SHA-256 (hex) of a file's bytes; OSError as from ``open_regular``."""
     if not isinstance(path, Path):
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def open_regular(path: Path) -> Iterator[BinaryIO]:
+def open_regular(path: Path) -> Iterator[BufferedReader]:
     """Yield a file to be read; OSError also for what is no regular file: a pipe, a device."""
     with open(path, "rb", opener=_without_waiting) as file:  # which refuses folders itself
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -11,6 +11,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -24,6 +25,7 @@ OTHER_SUFFIXES = (  # pictures that are left out, and reported
     ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".jxl", ".tga",
     ".ppm", ".pgm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf",
 )  # fmt: skip
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")  # by content; Pillow lets Ghostscript run PostScript
 _ALPHA_MODES = ("LA", "PA", "RGBA", "RGBa")
 _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose "I" (32 bits in memory) holds 16 bits of the file
 _FLOAT_TOLERANCE = 1e-3  # beyond 0 … 1: the overshoot of resampling
@@ -91,6 +93,12 @@ def decode_whole_numbers(content: bytes, name: str, advice: str) -> np.ndarray:
     return numbers.astype(np.uint16)
 
 
+def open_picture(file: Path | BinaryIO) -> Image.Image:
+    """Return a picture file as Pillow opens it; nothing else opens one. Raises what Pillow does for damaged files, and
+    for other formats: some are decoded by other programs, or are programs."""
+    return Image.open(file, formats=_FORMATS)
+
+
 def picture_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the pictures in ``folder`` that can be read, and those whose format is not read, both sorted by name.
 
@@ -131,7 +139,7 @@ class _Opened:
 
 def _opened(content: bytes, name: str, advice: str, turn: bool) -> _Opened:
     try:
-        with Image.open(io.BytesIO(content)) as file:
+        with open_picture(io.BytesIO(content)) as file:
             # a JPEG of several pictures (MPO) holds previews of the first one, not an animation
             frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
             # ImageOps.exif_transpose also rewrites all other tags, and fails on malformed ones

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from megasynth_attr.core.errors import EnvironmentProblem
 from megasynth_attr.core.files import storage_errors, sync_folder, sync_tree, write_durably
 
 TMP = "tmp"  # holds what is being written, beside its final place
@@ -34,8 +35,13 @@ _held: dict[Path, int] = {}  # this process's temporary folders → descriptors 
 def new_temporary_folder(parent: Path, stem: str) -> Path:
     """Create and return ``parent/<stem>.<host>.<pid>.<n>`` with a free n; ``stem`` has no dot.
 
+    EnvironmentProblem if ``parent`` is a link: what is written in a stranger's folder stays in it.
     It is this process's until ``remove_temporary_folder``. Where the file system has no locks, nobody removes it else.
     """
+    if parent.is_symlink():
+        raise EnvironmentProblem(
+            f"{parent} is a link, and what is written begins there, beside its final place; remove the link"
+        )
     prefix = f"{stem}.{socket.gethostname()}.{os.getpid()}"
     with storage_errors("a temporary folder", parent):
         attempt = 0
@@ -49,8 +55,7 @@ def new_temporary_folder(parent: Path, stem: str) -> Path:
             except (FileExistsError, BlockingIOError):  # another container has this name, or it is being removed
                 attempt += 1
             except FileNotFoundError:  # another process, which needed ``parent`` no longer, has just removed it
-                if parent.is_symlink():  # to a folder that is not there
-                    raise
+                continue
 
 
 def remove_temporary_folder(folder: Path) -> None:
@@ -70,7 +75,7 @@ def remove_leftovers(parent: Path, only: str = "") -> list[str]:
     new one is there already. Folders without a lock stay: those of version 0.1.0, and of file systems without locks.
     """
     removed = []
-    for lock in _entries(parent):
+    for lock in [] if parent.is_symlink() else _entries(parent):
         folder = lock.with_suffix("")
         name = _NAME.fullmatch(folder.name)
         if lock.suffix != _LOCK or name is None or only not in ("", name["stem"]):

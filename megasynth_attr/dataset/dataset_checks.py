@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
 from megasynth_attr.core.codec import content_hash
+from megasynth_attr.core.command.words import shown
+from megasynth_attr.core.pages.words import in_words
 from megasynth_attr.core.streams import Scope
 from megasynth_attr.dataset.conventions import CONVENTIONS, FORMER
 from megasynth_attr.dataset.findings import ERROR, WARNING, Finding, SceneFacts
@@ -28,6 +30,7 @@ AGREEING_SHARE = 0.99
 PAIR_AGREEING_SHARE = 0.97  # a single pair of views has fewer pixels, and rarer shapes
 MIN_COVISIBLE = 500
 MIN_SHARED = 0.03
+MOST_RENDERERS = 20  # that are told apart
 MAX_SHIFT_PX = 0.25
 MAX_DEPTH_FACTOR = 0.0025
 
@@ -257,6 +260,28 @@ class EqualDepth:
 def _number(text: str) -> int:
     """Return 63 bits of the hash of ``text``, never 0."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1 or 1
+
+
+class Renderers:
+    """Whether one version of Blender has rendered all scenes."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, fact: SceneFacts) -> None:
+        if fact.blender and (fact.blender in self._counts or len(self._counts) < MOST_RENDERERS):
+            self._counts[fact.blender] += 1
+
+    def findings(self) -> list[Finding]:
+        """Return a warning if there are several."""
+        if len(self._counts) < 2:
+            return []
+        found = in_words([f"{shown(name)} ({count})" for name, count in self._counts.most_common()])
+        message = (
+            f"the scenes were rendered by Blender {found}, so more differs between pictures than the dataset says, and "
+            "depth is not equal to the byte; render those of one version anew"
+        )
+        return [Finding(WARNING, "isolation", "", message)]
 
 
 class Exposure:

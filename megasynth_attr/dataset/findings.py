@@ -32,6 +32,7 @@ class SceneFacts:
     findings: list[Finding] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)  # factor → hash; empty if the scene file is unreadable
     identities: dict[str, str] = field(default_factory=dict)  # of its materials
+    blender: str = ""  # version
     depth_digests: list[str] = field(default_factory=list)
     frames: int = 0
     bytes: int = 0

@@ -300,6 +300,11 @@ def downstream_attributes(path: str | Path) -> frozenset[str]:
     return frozenset(from_plain(tuple[str, ...], named, f"{file} is damaged: downstream"))
 
 
+def blender_of(scene: SceneData) -> str:
+    """Return the version of Blender that rendered a scene, "" if that is not recorded; DatasetError if damaged."""
+    return str(read_json(scene.file(paths.RENDER_FILE)).get("blender", ""))
+
+
 def _shape(value: Any) -> tuple[int, ...]:
     """Return the shape of nested lists of numbers, () for anything else."""
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from megasynth_attr.core.codec import Part
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.fields import REQUIRED, read_part, setting
-from megasynth_attr.core.names import is_attribute
+from megasynth_attr.core.names import checked, is_attribute
 from megasynth_attr.core.streams import Scope
 
 
@@ -80,4 +80,6 @@ def read_recorded(record: Mapping[str, Any], where: str) -> RecordedDataset:
     recorded = read_part(RecordedDataset, record, where)
     if not is_attribute(recorded.attribute):
         raise DatasetError(f"{where}: attribute: folders are named after it, so {recorded.attribute!r} is refused")
+    for name in recorded.config.factors:
+        checked(name, f"{where}: config.factors")
     return recorded

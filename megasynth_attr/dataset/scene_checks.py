@@ -15,7 +15,7 @@ from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.archive import FileSum
 from megasynth_attr.dataset.findings import ERROR, Finding, SceneFacts
 from megasynth_attr.dataset.paths import RENDER_ANEW
-from megasynth_attr.dataset.reader import SceneData, View
+from megasynth_attr.dataset.reader import SceneData, View, blender_of
 from megasynth_attr.dataset.reprojection import Surface, choose_pairs, compare, pixel_rays, world_points
 from megasynth_attr.dataset.scene_files import file_sizes
 from megasynth_attr.scene.frame import camera_from_world, intrinsics
@@ -133,6 +133,8 @@ class _SceneCheck:
         camera = spec.factors.get("camera")
         if paths.CAMERAS_FILE in intact and isinstance(camera, Camera):
             self.attempt("cameras", lambda: self.cameras(camera))
+        if paths.RENDER_FILE in intact:
+            self.facts.blender = self.attempt("scene", partial(blender_of, self.scene)) or ""
         geometry = spec.factors.get("geometry")
         return len(geometry.primitives) if hasattr(geometry, "primitives") else None
 

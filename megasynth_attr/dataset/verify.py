@@ -116,6 +116,7 @@ def report_of(dataset: Dataset, expected: Expected, facts: Iterable[SceneFacts],
     still, unknown = dataset_checks.depth_promises(dataset)
     completeness = dataset_checks.Completeness(dataset, partial_check)
     isolation = dataset_checks.Isolation(dataset)
+    renderers = dataset_checks.Renderers()
     exposure = dataset_checks.Exposure()
     reprojection = dataset_checks.Reprojection()
     findings: list[Finding] = []
@@ -126,13 +127,14 @@ def report_of(dataset: Dataset, expected: Expected, facts: Iterable[SceneFacts],
             findings += fact.findings
             scenes, size_bytes = scenes + 1, size_bytes + fact.bytes
             nearest = min(nearest, fact.nearest_surface)
-            for check in (completeness, isolation, equal_depth, exposure, reprojection):
+            for check in (completeness, isolation, equal_depth, renderers, exposure, reprojection):
                 check.add(fact)
         groups, differing, unequal = equal_depth.compare(
             lambda index: depth_digests(SceneData(paths.scene_path(dataset.path, index)), expected)
         )
         distinct, repeated = equal_depth.distinct_hashes, equal_depth.repeated()
     findings += completeness.findings() + completeness.record_findings() + isolation.findings()
+    findings += renderers.findings()
     findings += unknown + unequal + repeated + exposure.findings() + reprojection.findings()
     return VerifyReport(
         dataset=dataset.name,

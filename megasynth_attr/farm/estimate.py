@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from megasynth_attr.core.codec import Part
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.fields import REQUIRED, read_part, setting
 from megasynth_attr.dataset.paths import finished_by_thousand, scene_path
 from megasynth_attr.dataset.scene_files import bytes_on_disk
 from megasynth_attr.farm.events import host_name, latest_events
@@ -27,6 +31,19 @@ class Cost:
     measured: bool
 
 
+@dataclass(frozen=True)
+class _Seconds(Part):
+    wall_s: float = setting(REQUIRED, "", minimum=0)
+
+
+@dataclass(frozen=True)
+class _SceneDone(Part):
+    """What an event says of the cost of a scene."""
+
+    frames: int = setting(REQUIRED, "", minimum=1)
+    seconds: _Seconds = setting(REQUIRED, "")
+
+
 def bytes_per_frame(config: Config, dataset: Path) -> Cost:
     """Return the bytes one frame takes on disk: the mean of complete scenes, or a guess from image size and layers."""
     indices = next(filter(None, finished_by_thousand(dataset)), [])
@@ -44,11 +61,12 @@ def bytes_per_frame(config: Config, dataset: Path) -> Cost:
 def worker_seconds_per_frame(config: Config, out: Path, threads: int) -> Cost:
     """Return how long one worker takes for one frame: the median of this machine's latest events, or a stated guess."""
     like = cost_class(config, threads)
-    rates = [
-        event["seconds"]["wall_s"] / event["frames"]
-        for event in latest_events(out, host_name())
-        if event["event"] == "scene_done" and event["cost_class"] == like
-    ]
+    rates = []
+    for event in latest_events(out, host_name()):
+        if event.get("event") == "scene_done" and event.get("cost_class") == like:
+            with suppress(DatasetError):  # it is no event of ours
+                done = read_part(_SceneDone, event, "an event")
+                rates.append(done.seconds.wall_s / done.frames)
     if rates:
         return Cost(statistics.median(rates), True)
     megapixels = config.render.width_px * config.render.height_px / 1e6

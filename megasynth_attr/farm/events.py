@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.files import decode_json, open_regular
+
 LATEST_RUNS, LATEST_BYTES = 10, 200_000  # of each run, several hundred events
 
 
@@ -64,17 +67,17 @@ class EventReader:
 def latest_events(out: Path, host: str = "*") -> Iterator[dict[str, Any]]:
     """Yield the latest events of the latest runs below ``out`` on ``host``: a large farm has written millions.
 
-    A line that was cut, by a crash or by beginning in its middle, is skipped.
+    A line that was cut, by a crash or by beginning in its middle, or that is damaged otherwise is skipped.
     """
-    files = sorted((out / "events").glob(f"{host}-*.jsonl"), key=lambda path: path.stat().st_mtime)
-    for path in files[-LATEST_RUNS:]:
-        with path.open("rb") as file:
+    files = (path for path in (out / "events").glob(f"{host}-*.jsonl") if path.is_file())
+    for path in sorted(files, key=lambda path: path.stat().st_mtime)[-LATEST_RUNS:]:
+        with open_regular(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LATEST_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
         for line in lines:
             try:
-                event = json.loads(line)
-            except json.JSONDecodeError:
+                event = decode_json(line, str(path))
+            except DatasetError:
                 continue
             if isinstance(event, dict):
                 yield event

@@ -38,7 +38,7 @@ from megasynth_attr.scene.config import Experiment, resolve
 from megasynth_attr.scene.settings import RunSettings
 
 SPECIFICATION = "jobtemplate-2023-09"
-LONGEST_TEXT = 1024  # of a job parameter
+LONGEST_TEXT, MOST_PARAMETERS = 1024, 50  # of a job parameter; of a template
 KILL_AFTER_S = 60  # between SIGTERM and SIGKILL; the pipeline needs a second
 FLOWS = {"cache": "NONE", "blender": "NONE"}  # places on a worker, mapped but not copied
 OS_FAMILY = {"linux": "linux", "darwin": "macos", "win32": "windows"}
@@ -174,7 +174,12 @@ class _Parameters:
         self._folder = folder
 
     def add(self, definition: dict[str, Any], control: str, label: str = "", **interface: Any) -> str:
-        """Add a parameter and return how a template refers to it."""
+        """Add a parameter and return how a template refers to it; ConfigError if there are too many."""
+        if len(self.definitions) == MOST_PARAMETERS:
+            raise ConfigError(
+                f"a job template has at most {MOST_PARAMETERS} parameters, and every file and folder that is named "
+                "needs one; name fewer, e.g. make one file of several plugins"
+            )
         shown_as = {"control": control, **({"label": label} if label else {}), **interface}
         self.definitions.append(definition | {"userInterface": shown_as})
         return f"{{{{Param.{definition['name']}}}}}"
@@ -199,12 +204,12 @@ class _Parameters:
     def carried(self, given: Given) -> str:
         """Return a word as an argument of the template.
 
-        A template reads ``{{…}}`` in an argument and allows it few control characters, but leaves the value of a
-        parameter alone: a word with such characters becomes the default of one, and every path becomes one.
+        A template reads ``{{`` and ``}}`` in an argument and allows it few control characters, but leaves the value of
+        a parameter alone: a word with such characters becomes the default of one, and every path becomes one.
         """
         if not any(given.paths):
             word = str(given)
-            if "{{" not in word and word.isprintable():
+            if "{{" not in word and "}}" not in word and word.isprintable():
                 return word
             number = sum(one["name"].startswith("Word") for one in self.definitions) + 1
             return self.text(f"Word{number}", word, f"A word with {given.key}=, as it was typed.", "HIDDEN")
@@ -245,7 +250,7 @@ def _checked(value: str) -> str:
 
 def _printable(text: str) -> str:
     """Return ``text`` without what the name of a job cannot hold."""
-    return "".join(character for character in text if character.isprintable()).replace("{{", "(")[:100]
+    return "".join(c for c in text if c.isprintable()).replace("{{", "(").replace("}}", ")")[:100]
 
 
 def _script(python: str, words: Sequence[str]) -> dict[str, Any]:

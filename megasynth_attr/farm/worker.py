@@ -25,7 +25,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from megasynth_attr.core.errors import ExitCode, MegaSynthError
 
 SCHEDULER_GONE = int(ExitCode.INTERRUPTED)
 Report = Callable[..., None]
+_begun_with: dict[Path, str] = {}  # datasets → the version of Blender that rendered their first scene
 
 
 def main(arguments: list[str]) -> None:
@@ -101,6 +102,7 @@ def _render_scene(job_record: dict[str, Any], report: Report) -> dict[str, float
     started = time.monotonic()
     with _warnings_reported(report):
         record = render_record(job.render, job.write, job.quality, job.device)
+        _compare_blender(Path(job.dataset_dir), record["blender"])
         stage = build_scene(
             scene,
             job.assets,
@@ -125,6 +127,25 @@ def _render_scene(job_record: dict[str, Any], report: Report) -> dict[str, float
     now = time.monotonic()
     parts = {"build_s": build_s, "cycles_s": cycles_s, "write_s": write_s, "commit_s": now - commit_started}
     return {**parts, "wall_s": now - started}
+
+
+def _compare_blender(dataset: Path, now: str) -> None:
+    """Warn if another version of Blender began the dataset: of that, one of its first scenes tells."""
+    from megasynth_attr.dataset.paths import finished_by_thousand, scene_path
+    from megasynth_attr.dataset.reader import SceneData, blender_of
+
+    if dataset not in _begun_with:
+        for indices in filter(None, finished_by_thousand(dataset)):
+            with suppress(MegaSynthError):  # a damaged scene is another matter
+                _begun_with[dataset] = blender_of(SceneData(scene_path(dataset, indices[0])))
+            break
+    before = _begun_with.get(dataset)
+    if before and before != now:
+        warnings.warn(
+            f"{dataset.name} was begun with Blender {before}, and this is {now}: pictures differ in more than the "
+            "dataset says, and depth in its last digits, which verify reports; stop, and choose one of them, blender=",
+            stacklevel=2,
+        )
 
 
 @contextmanager

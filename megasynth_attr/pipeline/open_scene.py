@@ -8,7 +8,7 @@ from pathlib import Path
 
 from megasynth_attr.core.codec import Part, from_plain
 from megasynth_attr.core.command.program import Help, parse
-from megasynth_attr.core.errors import ConfigError, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, first_line, print_note, run_main
 from megasynth_attr.core.fields import REQUIRED, read_part, setting
 from megasynth_attr.core.files import read_json
 from megasynth_attr.dataset import paths
@@ -71,7 +71,7 @@ def main(words: list[str]) -> None:
     scene = read_scene(options.file(paths.SCENE_FILE), keep_unknown=True)
     for name in sorted(scene.factors.keys() - registered().keys()):
         recorded = dataset.recorded.config.plugins if dataset else {}
-        print(f"the scene is shown without one factor: {missing_plugin(name, recorded)}", file=sys.stderr, flush=True)
+        print_note(f"the scene is shown without one factor: {missing_plugin(name, recorded)}")
         scene = replace(scene, factors={key: data for key, data in scene.factors.items() if key != name})
     from megasynth_attr.blender.build import build_scene
     from megasynth_attr.blender.compat import load_bpy
@@ -82,8 +82,12 @@ def main(words: list[str]) -> None:
     settings, render = options.file(paths.RENDER_FILE), RenderSettings()
     if settings.is_file():
         render = from_plain(RenderSettings, read_json(settings).get("render"), str(settings))
-    stage = build_scene(scene, find_assets(scene, options), render=render, write=WriteSettings())
-    animate_camera(stage)
+    try:
+        stage = build_scene(scene, find_assets(scene, options), render=render, write=WriteSettings())
+        animate_camera(stage)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # whatever a stranger's numbers lead to
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise DatasetError(f"{options.scene} is no scene that can be shown ({why}); fetch it again") from error
     prepare_for_people(stage)
     if options.save:
         save_blend(stage, Path(options.save), pack=options.textures == "pack")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.core.codec import from_plain, hints_of, plain_text
+from megasynth_attr.core.codec import Part, from_plain, hints_of, plain_text
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import read_json
 from megasynth_attr.dataset.paths import (
@@ -86,6 +86,24 @@ class Facts:
         return tuple(f for f in self.factors if f in known) + tuple(sorted(known - set(self.factors)))
 
 
+@dataclass(frozen=True)
+class _Isolation(Part):
+    """What pages show of a row of the isolation matrix."""
+
+    reference: str
+    scenes: int
+    relative: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class _Shown(Part):
+    """What pages show of dataset.json, besides what is checked when it is opened."""
+
+    fingerprint: str
+    conventions: dict[str, str]
+    isolation: _Isolation | None = None
+
+
 def read_facts(dataset: Dataset) -> Facts:
     """Return the facts of ``dataset``; DatasetError if a file is damaged or its record incomplete."""
     folder, record = dataset.path, dataset.record
@@ -98,6 +116,8 @@ def read_facts(dataset: Dataset) -> Facts:
             f"{folder / DATASET_FILE}: the record is incomplete ({type(error).__name__}: {error}); "
             "was it edited? run the generate stage again with the same settings"
         ) from None
+    isolation = record.get("isolation") or None
+    from_plain(_Shown, {**record, "isolation": isolation}, f"{folder / DATASET_FILE}: record")
     indices = tuple(finished_scenes(folder))
     factors = factor_order(scopes)
     return Facts(
@@ -110,7 +130,7 @@ def read_facts(dataset: Dataset) -> Facts:
             name: from_plain(dict[str, str], entry.get("hashes"), f"{folder / DATASET_FILE}: scenes.{name}")
             for name, entry in dataset.listed() or ()
         },
-        isolation=record.get("isolation") or None,
+        isolation=isolation,
         verification=read_verification(folder / VERIFY_FILE),
         materials=tuple(record.get("materials") or ()),
         failures=tuple(read_json(path) for path in sorted((folder / FAILURES).glob("*.json"))),

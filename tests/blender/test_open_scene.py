@@ -15,6 +15,7 @@ from blender_jobs import VIEWS
 from blender_runtime import CHECKOUT, RUNTIMES, Runtime, environment
 from scipy.spatial.transform import Rotation
 
+from megasynth_attr.core.codec import content_hash
 from megasynth_attr.scene.spec import SlotMaterial, scene_to_json
 from megasynth_attr.textures.bank import open_bank
 
@@ -34,6 +35,17 @@ for file in sys.argv[sys.argv.index("--") + 1:]:
         "packed": [bool(i.packed_file) for i in bpy.data.images if i.source == "FILE"],
         "engine": scene.render.engine, "size": [scene.render.resolution_x, scene.render.resolution_y],
     }))
+"""
+
+
+ALL = """
+import sys
+from pathlib import Path
+checkout, folder, *words = sys.argv[sys.argv.index("--") + 1:]
+sys.path.insert(0, checkout)
+from megasynth_attr.core.errors import run_main
+from megasynth_attr.pipeline.open_scene import main
+print("CODES", [run_main(main, [f"scene={file}", *words]) for file in sorted(Path(folder).glob("?.json"))])
 """
 
 
@@ -112,6 +124,39 @@ def test_wrong_words_give_one_message_and_exit_code_2(
     done = open_scene(runtime, *filled)
     assert done.returncode == 2
     assert part in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("runtime", ["module"], indirect=True)
+def test_a_scene_that_makes_no_sense_gives_one_message(runtime: Runtime, scene_folder: Path, tmp_path: Path) -> None:
+    """Each of these numbers fails in another place, all of them deep inside."""
+    record = json.loads((scene_folder / "scene.json").read_text())
+    for number, (factor, change) in enumerate(
+        [
+            ("camera", {"positions": []}),
+            ("camera", {"world_from_camera_xyzw": [[0.0, 0.0, 0.0, 0.0]] * 3}),
+            ("texture", {"slots": []}),
+            ("geometry", {"boxes": []}),
+            ("lighting", None),
+        ]
+    ):
+        factors = {name: data for name, data in record["factors"].items() if change or name != factor}
+        factors |= {factor: factors[factor] | change} if change else {}
+        hashes = {name: content_hash(data) for name, data in factors.items()} | {"noise": record["hashes"]["noise"]}
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps(record | {"factors": factors, "hashes": hashes}))
+    script = tmp_path / "all.py"
+    script.write_text(ALL)
+    words = [
+        str(CHECKOUT),
+        str(tmp_path),
+        f"cache={scene_folder / 'cache'}",
+        "bank_size_px=16",
+        f"save={tmp_path / 'x.blend'}",
+    ]
+    command = [*runtime.command, str(script), "--", *words]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert "CODES [2, 2, 2, 2, 2]" in done.stdout, done.stdout + done.stderr
+    assert done.stderr.count("is no scene that can be shown (") == 5 and "Traceback" not in done.stderr
 
 
 def test_the_module_has_an_entry_point_of_its_own(scene_folder: Path, tmp_path: Path) -> None:

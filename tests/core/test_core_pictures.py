@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.pictures import (
@@ -35,6 +37,24 @@ def content(image: Image.Image, kind: str, **options: object) -> bytes:
 
 def decoded(image: Image.Image, kind: str, **options: object) -> Decoded:
     return decode_picture(content(image, kind, **options), "x", ADVICE)
+
+
+def test_no_picture_is_run_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow gives PostScript to Ghostscript, whatever the file is called."""
+    ran, program, file = tmp_path / "ran", tmp_path / "gs", tmp_path / "0000.png"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # not looked for yet
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(DatasetError, match=r"0000\.png cannot be read as a picture"):
+        read_picture(file, ADVICE)
+    assert not ran.exists()
+    with contextlib.suppress(OSError), Image.open(file) as image:
+        image.load()
+    assert ran.exists(), "Pillow no longer does so; then this test proves nothing"
+    code = [path for part in ("megasynth_attr", "train") for path in (Path(__file__).parents[2] / part).rglob("*.py")]
+    assert [path.name for path in code if "Image.open(" in path.read_text(encoding="utf-8")] == ["pictures.py"]
 
 
 def flat(mode: str, colour: object) -> Image.Image:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megasynth_attr.core.errors import ConfigError, ExitCode, choices, is_out_of_memory, run_main
+from megasynth_attr.core.errors import ConfigError, ExitCode, choices, is_out_of_memory, print_note, run_main
 
 PROGRAM = r"""
 import sys
@@ -111,6 +111,13 @@ def test_other_errors_keep_their_traceback() -> None:
 def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_main(lambda words: throw(ConfigError("out=é\n\x1b[31m\u202e is wrong")), []) == ExitCode.USAGE
     assert capsys.readouterr() == ("", "ConfigError: out=é\\n\\x1b[31m\\u202e is wrong\n")
+
+
+def test_names_from_files_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(lambda words: print("a\x1b[2J\x07\u202eb\tc\nd\u00a0é\r", flush=True), []) == ExitCode.DONE
+    print_note("\x9b31mnote")
+    print("\x1b", end="")  # outside, stdout is as it was
+    assert capsys.readouterr() == ("a\\x1b[2J\\x07\\u202eb\tc\nd\u00a0é\\r\n\x1b", "\\x9b31mnote\n")
 
 
 CANNOT_ALLOCATE = (

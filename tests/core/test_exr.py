@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -92,10 +94,40 @@ def test_a_file_that_is_cut_off_is_an_error(length: int) -> None:
         decode_exr(whole[: min(length, len(whole) - 1)])
 
 
+def test_bytes_whose_checksum_lies_fail_as_others() -> None:
+    whole = encode_exr(channels(16, 16, False))
+    draw, refused = random.Random(0), 0
+    for length in range(0, 300, 3):
+        content = bytearray(whole)
+        content[length] = draw.randrange(256)
+        for damaged in (bytes(content), whole[:length]):
+            try:
+                decode_intact_exr(damaged)
+            except ExrError:
+                refused += 1
+    assert refused > 120
+
+
 def test_what_is_no_exr_is_an_error() -> None:
     for data in (b"", b"\x89PNG....", bytes(100)):
         with pytest.raises(ExrError):
             decode_exr(data)
+
+
+def test_parts_that_share_their_bytes_ask_for_no_more_memory_than_others() -> None:
+    one = encode_exr({"Z": np.zeros((800, 1024), np.float32)})
+    count = 800 // 16  # of chunks
+    begin = next(at for at in range(len(one)) if struct.unpack_from("<Q", one, at) == (at + 8 * count,))
+    header, chunks = one[8:begin], bytes(4) + one[begin + 8 * count :]  # chunks begin with the number of their part
+
+    def parts(number: int) -> bytes:
+        head = one[:4] + struct.pack("<i", 0x1002) + number * header + b"\0"
+        places = np.frombuffer(one, "<u8", count, begin) - begin + len(head) + 8 * count * (number - 1)
+        return head + number * places.astype("<u8").tobytes() + chunks
+
+    assert decode_exr(parts(1))["Z"].shape == (800, 1024)
+    with pytest.raises(ExrError, match="bytes cannot hold 1024×800 pixels"):
+        decode_exr(parts(9))
 
 
 def test_other_compressions_are_refused_by_name(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hostile
@@ -23,6 +24,8 @@ from megasynth_attr.dataset.export.__main__ import Options, export_dataset
 from megasynth_attr.dataset.reader import open_dataset
 from megasynth_attr.dataset.record_file import sealed
 from megasynth_attr.dataset.verify import verify_dataset
+from megasynth_attr.dataset.view.__main__ import Options as ViewOptions
+from megasynth_attr.dataset.view.__main__ import write_view
 
 FORMATS = ("paper", "colmap", "nerfstudio", "webdataset", "wai", "huggingface")
 INPUTS = 2000
@@ -62,6 +65,10 @@ def read(dataset: Path) -> None:
 def export(dataset: Path, out: Path, kind: str) -> None:
     options = Options(format=kind, dataset=str(dataset), out=str(out), depth="npy")
     export_dataset(options, progress=False)
+
+
+def view(dataset: Path) -> None:
+    write_view(ViewOptions(str(dataset), points=100), progress=False)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -118,6 +125,22 @@ def test_links_do_not_lead_out(spoilt: hostile.Spoilt, tmp_path: Path, name: str
     assert [one for one in names if one.startswith(str(secret))] == []
 
 
+@pytest.mark.parametrize(("name", "write"), [("tmp", verify_dataset), ("tmp", view), ("view", view)])
+def test_nothing_is_written_through_a_link(
+    spoilt: hostile.Spoilt, tmp_path: Path, name: str, write: Callable[[Path], object]
+) -> None:
+    dataset, elsewhere = spoilt.restore(), tmp_path / "elsewhere"
+    shutil.rmtree(dataset / "tmp", ignore_errors=True)
+    elsewhere.mkdir()
+    (dataset / name).symlink_to(elsewhere)
+    if name == "tmp" and write is view:
+        (dataset / "view").mkdir()
+        (dataset / "tmp").rename(dataset / "view/tmp")
+    with opened_files() as names, pytest.raises(MegaSynthError, match="is a link"):
+        write(dataset)
+    assert not any(one.startswith(str(elsewhere)) for one in names)
+
+
 @pytest.mark.parametrize("name", ["dataset.json", "scenes/000/000000/cameras.json", "scenes/000/000000/rgb/0000.png"])
 def test_what_is_no_file_is_not_waited_for(spoilt: hostile.Spoilt, name: str) -> None:
     dataset = spoilt.restore()
@@ -136,6 +159,16 @@ def test_no_attribute_leads_out(spoilt: hostile.Spoilt, tmp_path: Path, kind: st
         with pytest.raises(MegaSynthError, match=r"dataset\.json is damaged: attribute"):
             export(dataset, tmp_path / "out" / str(number), kind)
     assert {path.name for path in tmp_path.iterdir()} == {"here"}
+
+
+@pytest.mark.parametrize("name", [name for name in hostile.NAMES if name != "~"])
+def test_no_factor_has_a_name_that_figures_and_terminals_choke_on(spoilt: hostile.Spoilt, name: str) -> None:
+    dataset = spoilt.restore()
+    record = json.loads((dataset / "dataset.json").read_text())
+    record["config"]["factors"][name] = {"scope": "scene"}
+    (dataset / "dataset.json").write_text(json.dumps(sealed(record)))
+    with pytest.raises(MegaSynthError, match=r"dataset\.json is damaged: config\.factors: .* cannot be used as a name"):
+        open_dataset(dataset)
 
 
 def test_names_in_an_archive_stay_below_its_dataset(spoilt: hostile.Spoilt, tmp_path: Path) -> None:

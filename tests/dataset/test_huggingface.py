@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -131,6 +132,20 @@ class TestCard:
         export(pristine, tmp_path / "out", scenes="0")
         assert header(tmp_path / "out")["license_name"] == "not-stated"
         assert "None is stated: ask whoever published the data." in (tmp_path / "out/README.md").read_text()
+
+    def test_what_a_dataset_says_is_no_markup(self, pristine: Path, tmp_path: Path) -> None:
+        evil = "x\n# title\n![p](http://a/b.png) <script> | `\x1b[2J"
+        copy = shutil.copytree(pristine, tmp_path / pristine.name)
+        record = json.loads((copy / "dataset.json").read_text())
+        record["version"] = record["config"]["version"] = record["fingerprint"] = evil
+        record["conventions"] = {evil: evil}
+        record["materials"] = [material | {"license": evil} for material in record["materials"]]
+        (copy / "dataset.json").write_text(json.dumps(sealed(record)))
+        export(copy, tmp_path / "out", scenes="0")
+        text = (tmp_path / "out/README.md").read_text()
+        shown = r"x # title !\[p](http://a/b.png) &lt;script> \| \`\\x1b\[2J"
+        assert f"\n| {shown} | {shown} |\n" in text and text.count(shown) == 4
+        assert "\n# title" not in text and "\x1b" not in text and "<script>" not in text and "![" not in text
 
     @pytest.mark.parametrize(
         ("rows", "category"), [(999, "n<1K"), (1000, "1K<n<10K"), (10**6, "1M<n<10M"), (10**7, "10M<n<100M")]

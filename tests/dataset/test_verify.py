@@ -61,6 +61,16 @@ def test_a_correct_dataset_passes(dataset: Path) -> None:
     assert "passed" in report.table() and "100.000%" in report.table()
 
 
+def test_scenes_of_several_blenders_are_said(dataset: Path) -> None:
+    """They may pass: nothing else compares pictures between scenes whose geometry differs."""
+    scene, usual = dataset / "scenes/000/000001", "none: ray-cast test data"
+    for version, said in (("\x1b[2J", rf"by Blender {usual} (2) and '\x1b[2J' (1)"), (usual, "")):
+        record = json.loads((scene / "render.json").read_text()) | {"blender": version}
+        (scene / "render.json").write_bytes(json_bytes(record))
+        resealed(scene)
+        assert [said in f.message and f.check == "isolation" for f in quiet(dataset).findings] == [True] * bool(said)
+
+
 def test_clearance_is_measured_along_the_ray(tmp_path: Path) -> None:
     """Oracle: the distance to a sphere off the optical axis, which planar z would understate."""
     settings = synthetic.config("scene_count=1", "frames=2", "camera.clearance=0.5")

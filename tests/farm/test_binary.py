@@ -25,8 +25,11 @@ def start(binary: str, cwd: Path, script: Path, *words: str, **env: str) -> subp
 def test_the_binary_makes_the_same_scenes_from_any_folder(
     blender_binary: str, reference: Reference, tmp_path: Path
 ) -> None:
+    shutil.copytree(reference.out, tmp_path / "here")  # where another version of Blender has begun
+    shutil.rmtree(tmp_path / "here/geometry_00/scenes/000/000001")
     done = start(blender_binary, tmp_path, SCRIPT, *WORDS, "scenes=1", "out=here")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.count("geometry_00 was begun with Blender 5") == 1
     ours, theirs = (out / "geometry_00" / "scenes" / "000" / "000001" for out in (tmp_path / "here", reference.out))
     for name in ("scene.json", "cameras.json"):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes()

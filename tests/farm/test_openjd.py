@@ -113,6 +113,21 @@ def test_wrong_words(words: list[str], said: str, capsys: pytest.CaptureFixture[
     assert said in capsys.readouterr().err
 
 
+def test_braces_and_many_files(tmp_path: Path, openjd: str) -> None:
+    """A template with a brace of the format's language, or with more than 50 parameters, is refused by every farm."""
+    (tmp_path / "a}}{{b.yaml").write_text("extends: texture\n")
+    words = [f"preset={tmp_path / 'a}}{{b.yaml'}", "partition=}}", f"out={tmp_path / '}}'}"]
+    (tmp_path / "job.yaml").write_text(yaml_text(describe(resolve(words), tmp_path).template))
+    run(openjd, "check", "job.yaml", cwd=tmp_path)
+    members = [tmp_path / f"m{number}.yaml" for number in range(50)]
+    for number, file in enumerate(members):
+        file.write_text(f"extends: texture\nattribute: a{number}\n")
+    few, many = ([f"members=[{','.join(map(str, some))}]", "out=x"] for some in (members[:40], members))
+    assert len(describe(resolve(few), tmp_path).template["parameterDefinitions"]) == 43
+    with pytest.raises(ConfigError, match="a job template has at most 50 parameters"):
+        describe(resolve(many), tmp_path)
+
+
 def test_a_list_takes_no_path_with_an_apostrophe(tmp_path: Path) -> None:
     plugin = tmp_path / "it's.py"
     plugin.write_bytes(Path(__file__).with_name("mischief.py").read_bytes())

@@ -12,7 +12,7 @@ import runs
 
 from megasynth_attr.dataset import paths
 from megasynth_attr.farm.estimate import worker_seconds_per_frame
-from megasynth_attr.farm.events import EventLog, latest_events
+from megasynth_attr.farm.events import EventLog, host_name, latest_events
 from megasynth_attr.farm.tasks import describe, make_plan, select
 from megasynth_attr.scene.config import resolve
 
@@ -53,11 +53,17 @@ def test_the_plan_learns_from_this_machine(tmp_path: Path) -> None:
             kind = "geometry:28x28:draft:0:best:cpu:1"
             events.write("scene_done", cost_class=kind, frames=2, seconds={"wall_s": wall_s})
     with events.path.open("a") as file:
+        for damaged in ("7", "[" * 10**5, "9" * 5000, "{}", '{"time": NaN}', '{"event": "scene_done"}'):
+            file.write(damaged + "\n")
+        for frames, seconds in ((0, {"wall_s": 1}), ("2", {}), (2, 5), (2, {"wall_s": "x"})):
+            record = {"event": "scene_done", "cost_class": kind, "frames": frames, "seconds": seconds}
+            file.write(json.dumps(record) + "\n")
         file.write('{"event": "scene_done", "cost_class": {"cut": 1}')  # a line cut by a crash
+    (tmp_path / "events" / f"{host_name()}-0.jsonl").symlink_to("/dev/zero")
     learned = worker_seconds_per_frame(config, tmp_path, 1)
     assert learned.measured and learned.value == 2.0
     assert not worker_seconds_per_frame(config, tmp_path, 2).measured
-    assert len(list(latest_events(tmp_path))) == 3
+    assert len(list(latest_events(tmp_path))) == 3 + 6
     assert json.loads(events.path.read_text().splitlines()[0])["time"] > 1.7e9
 
 

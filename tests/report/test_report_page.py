@@ -252,11 +252,19 @@ def test_nothing_to_report_on_is_a_dataset_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def changed(text: str, key: str, value: object) -> str:
+    return json.dumps(json.loads(text) | {key: value})
+
+
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
         ("dataset.json", lambda text: text[:-40]),
         ("dataset.json", lambda text: text.replace('"scope"', '"scoop"')),
+        ("dataset.json", lambda text: changed(text, "isolation", [1])),
+        ("dataset.json", lambda text: changed(text, "isolation", {"reference": "all", "scenes": 2, "relative": ["x"]})),
+        ("dataset.json", lambda text: changed(text, "conventions", ["pixels"])),
+        ("dataset.json", lambda text: changed(text, "fingerprint", 7)),
         ("verify.json", lambda text: text.replace("agreeing_share", "agreed")),
         ("scenes/000/000001/cameras.json", lambda text: text[:-40]),
     ],

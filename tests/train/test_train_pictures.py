@@ -181,3 +181,11 @@ def test_picture_is_a_value() -> None:
     picture = Picture(Path("x"), np.zeros((1, 1, 3)), np.ones((1, 1), bool), (1, 1), (1.0, 1.0), (0, 0))
     with pytest.raises(AttributeError):
         picture.path = Path("y")  # type: ignore[misc]
+
+
+def test_a_few_bytes_do_not_ask_for_all_memory(tmp_path: Path) -> None:
+    file = tmp_path / "thin.png"
+    Image.new("RGB", (1, 60_000)).save(file)
+    with pytest.raises(DatasetError, match=r"thin.png is 1×60000 px, more than 100 times as high as wide"):
+        load_picture(file, "crop", 518, 14)
+    assert load_picture(file, "pad", 56, 14).rgb.shape == (56, 56, 3)

@@ -9,9 +9,19 @@ import typing
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+class _Brackets(yaml.BaseLoader):
+    """YAML that leaves every scalar a text, without aliases: a few of them stand for any number of items."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ComposerError(None, None, "aliases, *name, are not read; put the text in quotes", None)
+        return super().compose_node(parent, index)
 
 
 class Unreadable(ValueError):
@@ -74,7 +84,7 @@ def _untyped(text: str) -> Any:
 
 def _brackets(text: str) -> Any:
     try:
-        return yaml.load(text, Loader=yaml.BaseLoader)  # which leaves every scalar a text
+        return yaml.load(text, Loader=_Brackets)
     except (yaml.YAMLError, RecursionError) as error:
         problem = getattr(error, "problem", None) or type(error).__name__
         raise Unreadable(f"the brackets cannot be read ({problem}); write lists as [a,b]") from None

@@ -7,6 +7,7 @@ version 1.1 of its format (https://docs.mlcommons.org/croissant): a file set and
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.errors import DatasetError, printable
 from megasynth_attr.core.files import json_bytes, open_regular
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.export.huggingface import ABOUT, DATA, arrow
@@ -115,9 +116,9 @@ def _card(splits: list[Split], license: str) -> str:
         "dataset_info": [_info([s for s in splits if s.dataset == name]) for name in names],
     }
     first = splits[0].about
-    conventions = "\n".join(f"| {key} | {_cell(text)} |" for key, text in _conventions(first).items())
+    conventions = "\n".join(f"| {_plain(key)} | {_plain(text)} |" for key, text in _conventions(first).items())
     table = "\n".join(f"| {s.dataset} | {s.about['attribute']} | {s.name} | {s.rows:,} |" for s in splits)
-    licences = sorted({licence for split in splits for licence in split.about["licences"]})
+    licences = sorted({_plain(licence) for split in splits for licence in split.about["licences"]})
     stated = f"The data: {license}." if license != "other" else "None is stated: ask whoever published the data."
     return f"""---
 {yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---
@@ -151,9 +152,9 @@ each factor of the scene: two scenes with equal hashes share that factor.
 
 ## How it was made
 
-With MegaSynth-Attr {first["version"]}: scenes are drawn, then rendered by
+With MegaSynth-Attr {_plain(first["version"])}: scenes are drawn, then rendered by
 Blender; depth is taken unfiltered at pixel centres. Drawn anew for every scene: {_drawn(splits)}. Fingerprints of the
-settings: {", ".join(f"{s.dataset} `{s.about['fingerprint'][:16]}`" for s in splits)}.
+settings: {", ".join(f"{s.dataset} `{_plain(s.about['fingerprint'][:16])}`" for s in splits)}.
 
 ## Licence
 
@@ -184,14 +185,14 @@ def size_category(rows: int) -> str:
     return next((name for name, limit in SIZES.items() if rows < limit), LARGEST)
 
 
-def _cell(text: Any) -> str:
-    """Return a text as a cell of a table: what a dataset says cannot leave it."""
-    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
+def _plain(text: Any) -> str:
+    """Return what a dataset says as text of the card: no markup, link or picture, and no way out of a table's cell."""
+    return re.sub(r"[\\`|\[]", r"\\\g<0>", printable(" ".join(str(text).split()))).replace("<", "&lt;")
 
 
 def _drawn(splits: list[Split]) -> str:
     drawn = {factor for split in splits for factor, scope in split.about["scopes"].items() if scope == "scene"}
-    return ", ".join(sorted(drawn)) or "nothing"
+    return ", ".join(map(_plain, sorted(drawn))) or "nothing"
 
 
 def _config(splits: list[Split]) -> dict[str, Any]:

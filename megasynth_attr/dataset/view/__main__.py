@@ -12,6 +12,7 @@ from megasynth_attr.core.command.words import shown
 from megasynth_attr.core.errors import ConfigError, DatasetError, run_main
 from megasynth_attr.core.fields import REQUIRED, setting
 from megasynth_attr.core.files import storage_errors
+from megasynth_attr.core.names import within
 from megasynth_attr.core.pages.words import listed, size_text
 from megasynth_attr.core.selection import parse_indices
 from megasynth_attr.core.streams import Scope
@@ -74,7 +75,7 @@ def write_view(options: Options, progress: bool = True) -> Path:
     scenes = chosen_scenes(dataset, options.scene)
     ending, require_libraries, content_of = WRITERS[options.format]
     name = "_".join(scene.name for scene in scenes) + ending
-    out = Path(options.out) if options.out else dataset.path / paths.VIEW / name
+    out = Path(options.out) if options.out else within(dataset.path, dataset.path / paths.VIEW) / name
     _require_new(out)
     require_libraries()
     read = read_scenes(scenes, options.points, options.frames, options.picture_px, progress)

@@ -144,6 +144,10 @@ def test_truth_is_true_or_false() -> None:
         ("inner.seeds=[1", "inner.seeds=[1: the brackets cannot be read"),
         ("inner.seeds={a: 1}", "inner.seeds={a: 1}: expected list of whole numbers"),
         ("inner.names=[a: b]", "inner.names=[a: b]: expected list of texts"),
+        (
+            "inner.names=[&a [x,x],&b [*a,*a]]",
+            "the brackets cannot be read (aliases, *name, are not read; put the text",
+        ),
         ("inner.names=" + "[" * 600, "the brackets cannot be read"),
         ("inner.weights.cube=big", "inner.weights.cube=big: expected a finite number"),
         ("inner.weights=3", "inner.weights=3: expected a table"),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import struct
+import zlib
 from dataclasses import replace
 
 import layout_folders
@@ -20,6 +23,7 @@ from megasynth_attr.dataset.images import write_exr, write_png
 from megasynth_attr.dataset.reprojection import pixel_rays
 from megasynth_train.data.agreement import agreement, pairs_of, sample_frames
 from megasynth_train.data.batch import load_step
+from megasynth_train.data.cache import FrameCache
 from megasynth_train.data.depth_files import DepthFile
 from megasynth_train.data.layouts.choose import choose
 from megasynth_train.data.layouts.colmap_files import require_whole
@@ -387,3 +391,37 @@ class TestDoubt:
 
         edit(scene / "scene_meta.json", hold)
         assert "Unless these hardly move, it has another unit" in opened(scene).notes[0]
+
+    @pytest.mark.parametrize("chain", [False, True], ids=["in each other", "behind each other"])
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_cells_in_cells(self, packed, chain, copied):
+        """SciPy follows them until its stack overflows; a variable also into those behind it."""
+
+        def element(kind, content):
+            return struct.pack("<2I", kind, len(content)) + content + bytes(-len(content) % 8)
+
+        cell = element(6, struct.pack("<2I", 1, 0)) + element(5, struct.pack("<2i", 1, 1)) + element(1, b"000000")
+        count = 30_000
+        sizes = [len(cell) if chain else n * (8 + len(cell)) - 8 for n in range(count, 0, -1)]
+        variables = b"".join(struct.pack("<2I", 14, size) + cell for size in sizes)
+        if packed:
+            variables = struct.pack("<2I", 15, len(zlib.compress(variables))) + zlib.compress(variables)
+        _, scene = copied("clearpose")
+        file = scene / "metadata.mat"
+        file.write_bytes(file.read_bytes()[:128] + variables)
+        with pytest.raises(DatasetError, match=r"metadata\.mat is no MATLAB file"):
+            opened(scene)
+
+    @pytest.mark.parametrize("kind", ["pipe", "device"])
+    @pytest.mark.parametrize(
+        ("name", "file"),
+        [("wai", "images/000000.png"), ("wai", "depth/000000.exr"), ("scannet", "depth/0.png")],
+    )
+    def test_what_is_no_file_is_not_waited_for(self, kind, name, file, copied, tmp_path):
+        _, scene = copied(name)
+        (scene / file).unlink()
+        os.mkfifo(scene / file) if kind == "pipe" else (scene / file).symlink_to("/dev/zero")
+        with pytest.raises(DatasetError, match="it is no regular file"):
+            for one in opened(scene).train:
+                for frame in one.stored_views():
+                    FrameCache(tmp_path / "cache", 0).read(frame)

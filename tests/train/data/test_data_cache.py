@@ -310,6 +310,21 @@ class TestTrouble:
     def test_shared_memory_itself_is_shared(self):
         cache = cache_module._cache(replace(DataSettings(), cache="/dev/shm"))
         assert cache.folder == Path(f"/dev/shm/megasynth-frames-{os.getuid()}")
+
+    @pytest.mark.parametrize("kind", ["link", "folder"])
+    def test_what_another_user_has_put_there_is_refused(self, kind, tmp_path, monkeypatch):
+        """Everybody may write to /dev/shm: frames in it would be trained on, and a link written through."""
+        monkeypatch.setattr(cache_module, "SHARED_MEMORY", tmp_path)
+        folder = tmp_path / f"megasynth-frames-{os.getuid()}"
+        (tmp_path / "elsewhere").mkdir()
+        folder.symlink_to("elsewhere") if kind == "link" else folder.mkdir()
+        if kind == "folder":
+            if os.getuid():
+                pytest.skip("only root can give a folder away")
+            os.chown(folder, 1, -1)
+        with pytest.raises(EnvironmentProblem, match="is a link or another user's"):
+            open_cache(replace(DataSettings(), cache=str(tmp_path)))
+        assert not any((tmp_path / "elsewhere").iterdir())
         assert open_cache(DataSettings()) is None
 
 

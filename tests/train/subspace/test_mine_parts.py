@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
+from safetensors.numpy import save
 from written_cluster import random_adapter
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_train.subspace.analysis import LayerKey, layer_key
 from megasynth_train.subspace.evidence import Turn
 from megasynth_train.subspace.half_splits import draw_halves
-from megasynth_train.subspace.layer_file import is_whole, layer_file, read_layer_basis, read_rows, write_layer
+from megasynth_train.subspace.layer_file import METADATA, is_whole, layer_file, read_layer_basis, read_rows, write_layer
 from megasynth_train.subspace.mine_layer import LayerTask, MinedLayer, mine_layer
 from megasynth_train.subspace.settings import MiningSettings
 from megasynth_train.subspace.spectrum import FrameBank
@@ -85,6 +86,9 @@ def test_a_layer_file_gives_back_what_was_written(tmp_path: Path) -> None:
         for part, array in basis.tensors().items():
             np.testing.assert_array_equal(stored.tensors()[part], array)
     assert read_layer_basis(path, "c") is None
+    for metadata in (None, {}, {METADATA: "[" * 10**5}, {METADATA: "7"}):
+        path.write_bytes(save({"a/left": np.zeros((2, 2))}, metadata))
+        assert not is_whole(path)
     path.write_bytes(path.read_bytes()[:-1])
     assert not is_whole(path)
     with pytest.raises(DatasetError, match="run the same command again"):

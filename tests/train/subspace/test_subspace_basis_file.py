@@ -193,7 +193,16 @@ def _text(file: Path) -> str:
     ("change", "message"),
     [
         (lambda text: text.update(format="megasynth-attr basis 9"), "expected format 'megasynth-attr basis 1'"),
-        (lambda text: text.pop("columns"), "KeyError: 'columns'"),
+        (lambda text: text.pop("columns"), "its metadata: field 'columns' is missing"),
+        (
+            lambda text: text["columns"].update({QKV: {"texture": [0, 1e308]}}),
+            r"columns.*: expected int, found 1e\+308",
+        ),
+        (lambda text: text.update(base=[]), "base: expected a table"),
+        (lambda text: text.update(record=3), "record: expected a table"),
+        (lambda text: text["record"].update(ranks=["texture"]), "its record: ranks: expected a table"),
+        (lambda text: text["record"].update(ranks={QKV: {"texture": "two"}}), "expected int, found 'two'"),
+        (lambda text: text.update(attributes=[["texture"]]), r"attributes\[0\]: expected str"),
         (lambda text: text.update(columns={}), "columns are given for 0 layers"),
         (lambda text: text.update(attributes=["geometry", "texture"]), "do not divide"),
         (lambda text: text.update(attributes=["texture"]), "has columns of"),

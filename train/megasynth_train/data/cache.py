@@ -174,6 +174,11 @@ def _cache(settings: DataSettings) -> FrameCache | None:
     folder = Path(settings.cache).absolute()
     if folder == SHARED_MEMORY:  # which belongs to everybody
         folder /= f"megasynth-frames-{os.getuid()}"
+        if os.path.lexists(folder) and (folder.is_symlink() or folder.stat().st_uid != os.getuid()):
+            raise EnvironmentProblem(
+                f"{folder} is a link or another user's, who could put frames into it; remove it, or choose another "
+                "data.cache="
+            )
     return FrameCache(folder, int(settings.cache_gib * 2**30))
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from megasynth_attr.core.errors import ConfigError
+from megasynth_attr.core.errors import ConfigError, DatasetError
 from megasynth_attr.core.pictures import PICTURE_SUFFIXES, left_out, picture_files, read_picture
 from megasynth_train.data.sizes import check_width
 
 MODES = ("crop", "pad")
 _WHITE = 255
+_HIGHEST = 100  # of what is cut to a square, in its widths: a few bytes would ask for all memory
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ def load_picture(path: Path, mode: str, width_px: int, patch_px: int, turn: bool
     width, height = rgb.size
     factor = width_px / (max(width, height) if mode == "pad" else width)
     size = (_whole_patches(width * factor, patch_px), _whole_patches(height * factor, patch_px))
+    if size[1] > _HIGHEST * size[0]:
+        raise DatasetError(
+            f"{path} is {width}×{height} px, more than {_HIGHEST} times as high as wide; cut or remove it"
+        )
     pixels = np.asarray(rgb.resize(size, Image.Resampling.BICUBIC))
     visible = np.asarray(alpha.resize(size, Image.Resampling.BILINEAR)) > _WHITE // 2
     offset = (0, 0)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from megasynth_attr.core.codec import to_plain
 from megasynth_attr.core.command.program import Help, parse
-from megasynth_attr.core.errors import ConfigError, DatasetError, ScenesFailed, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, ScenesFailed, print_note, run_main
 from megasynth_attr.core.files import json_bytes, sha256_of, storage_errors, write_durably
 from megasynth_attr.core.machine import refuse_several_processes
 from megasynth_attr.core.pages.template import require_report_libraries
@@ -102,7 +102,7 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
         digest = "" if mode == "full" else adapted.base.weights_sha256
     if mode != "full":  # mode=full replaces all weights, so notes on the base do not apply
         for note in notes:
-            print(note, file=sys.stderr, flush=True)
+            print_note(note)
     print(arithmetic, file=sys.stderr, flush=True)
     described = {
         "size": settings.model.size,
@@ -143,12 +143,12 @@ def evaluate_into(
             shown.append(_page_scene(scene))
 
     for note in selection.notes:
-        print(note, file=sys.stderr, flush=True)
+        print_note(note)
     bar = tqdm(selection.scenes, desc="evaluate", unit="scene", disable=not settings.progress)
     scenes, bad = evaluate_scenes(model, bar, device, settings, keep, check)
     for scene in scenes:
         if "warning" in scene:
-            print(f"{scene['name']}: {scene['warning']}", file=sys.stderr, flush=True)
+            print_note(f"{scene['name']}: {scene['warning']}")
     excluded = [*selection.unreadable, *bad]
     if not scenes:
         raise DatasetError(
@@ -196,7 +196,7 @@ def main(words: list[str]) -> None:
     print(results_text(record))
     excluded = record["excluded"]
     for bad in excluded:
-        print(f"NOT evaluated: {bad['scene']}: {bad['reason']}", file=sys.stderr)
+        print_note(f"NOT evaluated: {bad['scene']}: {bad['reason']}")
     print(f"{record['scenes_evaluated']} scenes evaluated, {len(excluded)} not: {settings.out}")
     if excluded:
         raise ScenesFailed(

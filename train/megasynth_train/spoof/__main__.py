@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from megasynth_attr.core.codec import from_plain, to_plain
 from megasynth_attr.core.command.program import Help, parse
-from megasynth_attr.core.errors import ConfigError, DatasetError, ScenesFailed, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, ScenesFailed, print_note, run_main
 from megasynth_attr.core.files import json_bytes, read_json, storage_errors, write_durably
 from megasynth_attr.core.machine import refuse_several_processes
 from megasynth_attr.core.pages.clouds import Cloud
@@ -109,13 +109,13 @@ def _models(settings: SpoofSettings) -> Iterator[tuple[str, int | None, SpoofSet
     finished = 0
     controls = [name for name in manifest["order"] if CONTROL in manifest["methods"][name]]
     if controls:
-        print(f"{', '.join(controls)}: left out, their adapters are not kept", file=sys.stderr, flush=True)
+        print_note(f"{', '.join(controls)}: left out, their adapters are not kept")
     names = [name for name in manifest["order"] if name not in controls]
     for one in (one for name in names for one in runs_of(name, manifest)):
         file = one.folder(folder) / EVALUATION / RESULTS
         done = read_done(one.folder(folder)) if one.seed is not None else None
         if not file.is_file() or (one.seed is not None and done is None):
-            print(f"{one.name}: not finished, left out", file=sys.stderr, flush=True)
+            print_note(f"{one.name}: not finished, left out")
             continue
         finished += 1
         how = read_json(file, EVALUATION_FORMAT)["settings"]
@@ -206,7 +206,7 @@ def main(words: list[str]) -> None:
     print(results_text(record))
     excluded = {bad["scene"]: bad["reason"] for one in record["runs"] for bad in one["excluded"]}
     for scene, reason in excluded.items():
-        print(f"NOT measured: {scene}: {reason}", file=sys.stderr)
+        print_note(f"NOT measured: {scene}: {reason}")
     if excluded:
         raise ScenesFailed(f"{len(excluded)} scenes are not in the averages of {settings.out}: {', '.join(excluded)}")
 

@@ -13,16 +13,18 @@ The metadata is a single entry: the order of several is not fixed, and equal bas
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from megasynth_attr.core.codec import canonical_json
+from megasynth_attr.core.codec import Part, canonical_json
 from megasynth_attr.core.errors import DatasetError
+from megasynth_attr.core.fields import read_part
+from megasynth_attr.core.files import decode_json
 from megasynth_train.subspace.arrays import opened
 from megasynth_train.subspace.basis import NAMES, Basis, LayerBasis
 from megasynth_train.vggt.weight_files import write_tensor_file
@@ -32,6 +34,25 @@ METADATA = "megasynth"
 WHAT = "the basis"  # in messages about writing one
 ORTHONORMAL_TO = 1e-4  # columns rounded to float32 are orthonormal to about 1e-6
 _DAMAGED = "copy it again, or mine it again"
+
+
+@dataclass(frozen=True)
+class _Origin(Part):
+    """What is used of a basis' record; the rest is shown as it is."""
+
+    ranks: dict[str, dict[str, int]] = field(default_factory=dict)
+    orthonormal: bool = False
+
+
+@dataclass(frozen=True)
+class _Stored(Part):
+    """The metadata."""
+
+    attributes: tuple[str, ...]
+    columns: dict[str, dict[str, tuple[int, int]]]
+    base: dict[str, Any]
+    record: dict[str, Any]
+    sha256: str = ""
 
 
 def write_basis(path: Path, basis: Basis) -> None:
@@ -69,21 +90,19 @@ def read_basis(path: str | Path) -> Basis:
             f"{path} is not a basis of this project: its metadata names no attributes; convert a file with the paper's "
             "keys with python -m megasynth_train.basis from_paper=FILE out=FILE"
         )
+    record = decode_json(metadata[METADATA], f"{path}: its metadata")
+    if isinstance(record, dict) and record.get("format") != FORMAT:
+        raise DatasetError(
+            f"{path}: expected format {FORMAT!r}, found {record.get('format')!r}; was it written by another version?"
+        )
     try:
-        stored: dict[str, Any] = json.loads(metadata[METADATA])
-        if stored["format"] != FORMAT:
-            raise DatasetError(
-                f"{path}: expected format {FORMAT!r}, found {stored['format']!r}; was it written by another version?"
-            )
-        columns = {
-            module: {name: (int(span[0]), int(span[1])) for name, span in _in_order(spans, stored["attributes"])}
-            for module, spans in stored["columns"].items()
-        }
-        layers = _layers(tensors)
-        basis = Basis(layers, columns, tuple(stored["attributes"]), stored["base"], stored["record"])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+        stored = read_part(_Stored, record, "its metadata")
+        read_part(_Origin, stored.record, "its record")
+        columns = {module: dict(_in_order(spans, stored.attributes)) for module, spans in stored.columns.items()}
+        basis = Basis(_layers(tensors), columns, stored.attributes, stored.base, stored.record)
+    except (DatasetError, KeyError, ValueError) as error:
         raise DatasetError(f"{path} is damaged ({type(error).__name__}: {error}); {_DAMAGED}") from None
-    if basis.sha256 != stored.get("sha256"):
+    if basis.sha256 != stored.sha256:
         raise DatasetError(f"{path} is damaged: its content does not match its recorded checksum; {_DAMAGED}")
     if problem := _numbers_problem(basis):
         raise DatasetError(f"{path}: {problem}; {_DAMAGED}")
@@ -101,7 +120,7 @@ def _arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
 
 
-def _in_order(spans: Mapping[str, Any], attributes: list[str]) -> list[tuple[str, Any]]:
+def _in_order(spans: Mapping[str, Any], attributes: tuple[str, ...]) -> list[tuple[str, Any]]:
     """Return the spans in the basis' order of attributes (JSON sorts its keys); unknown names last, to be refused."""
     return sorted(spans.items(), key=lambda item: attributes.index(item[0]) if item[0] in attributes else len(spans))
 

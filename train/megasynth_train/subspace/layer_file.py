@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from megasynth_attr.core.codec import from_plain, to_plain
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import storage_errors
+from megasynth_attr.core.files import decode_json, storage_errors
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_train.subspace.arrays import opened
 from megasynth_train.subspace.basis import NAMES, LayerBasis
@@ -42,7 +42,8 @@ def write_layer(path: Path, mined: MinedLayer) -> None:
 def read_rows(path: Path) -> LayerRows:
     """Return what the layer adds to the analysis; DatasetError if the file is damaged."""
     with opened(path, AGAIN) as file:
-        return from_plain(LayerRows, json.loads(file.metadata()[METADATA]), str(path))
+        rows = decode_json((file.metadata() or {}).get(METADATA, ""), str(path))
+    return from_plain(LayerRows, rows, str(path))
 
 
 def read_layer_basis(path: Path, basis: str) -> LayerBasis | None:

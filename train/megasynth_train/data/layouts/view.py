@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from megasynth_attr.core.errors import DatasetError
-from megasynth_attr.core.files import json_bytes, sha256_of
+from megasynth_attr.core.files import json_bytes, open_regular, sha256_of
 from megasynth_attr.core.pages.words import count_text
-from megasynth_attr.core.pictures import decode_levels, read_content, read_picture
+from megasynth_attr.core.pictures import decode_levels, open_picture, read_content, read_picture
 from megasynth_train.data.depth_files import RESTORE, DepthFile
 from megasynth_train.data.frames import check_camera, check_last_row, over_background
 
@@ -189,7 +189,7 @@ def pixels(width: float, height: float, where: str) -> tuple[int, int]:
 def size_in_header(picture: Path) -> tuple[int, int]:
     """Return (height, width) of a picture as its file says; DatasetError if it is missing or no picture."""
     try:
-        with Image.open(picture) as file:
+        with open_regular(picture) as stored, open_picture(stored) as file:
             return file.height, file.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         image = read_picture(picture, RESTORE, turn=False).image  # which says what is wrong
