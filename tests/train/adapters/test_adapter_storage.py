@@ -171,10 +171,9 @@ def _damage_record(folder: Path) -> None:
     (folder / "adapter.json").write_text("{")
 
 
-def _forget_base(folder: Path) -> None:
-    record = json.loads((folder / "adapter.json").read_text())
-    del record["base"]
-    (folder / "adapter.json").write_text(json.dumps(record))
+def _change_record(folder: Path, **changes: object) -> None:
+    record = json.loads((folder / "adapter.json").read_text()) | changes
+    (folder / "adapter.json").write_text(json.dumps({key: value for key, value in record.items() if value != "forget"}))
 
 
 def _flip_byte(folder: Path) -> None:
@@ -201,7 +200,24 @@ def _drop_heads(folder: Path) -> None:
     [
         ("lora", _damage_record, "adapter.json is damaged"),
         ("lora", lambda folder: (folder / "adapter.json").unlink(), "adapter.json is missing"),
-        ("lora", _forget_base, "base is missing"),
+        ("lora", lambda folder: _change_record(folder, base="forget"), r"adapter\.json: field 'base' is missing"),
+        (
+            "lora",
+            lambda folder: _change_record(folder, base={"size": 3}),
+            "base: field 'config' is missing",
+        ),
+        (
+            "lora",
+            lambda folder: _change_record(folder, files=["a"]),
+            "files: expected a table, found list",
+        ),
+        (
+            "lora",
+            lambda folder: _change_record(folder, adapters=3),
+            "adapters: expected a list, found int",
+        ),
+        ("lora", lambda folder: _change_record(folder, adapters=[]), "damaged: its adapters lack default"),
+        ("lora", lambda folder: _change_record(folder, adapters=["default", "../.."]), "adapter.json"),
         ("lora", _flip_byte, "adapter_model.safetensors is damaged"),
         ("pissa", lambda folder: (folder / "initial.safetensors").unlink(), "initial.safetensors is missing"),
         ("lora", lambda folder: _change_config(folder, target_modules="forget"), "adapter_config.json is damaged"),

@@ -55,11 +55,7 @@ def load_adapter(model: VGGT, folder: str | Path, basis: str = "") -> Adapted:
     record = read_record(folder)
     # keys newer than the stored adapter get their defaults, which change nothing
     settings = from_plain(AdapterSettings, to_plain(AdapterSettings()) | record["settings"], str(folder / RECORD))
-    try:
-        base, here = Base(**record["base"]), base_of(model)
-        seed, total_steps = int(record["seed"]), int(record["total_steps"])
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{folder / RECORD} is damaged: {error}; copy the adapter's folder again") from None
+    base, here, seed, total_steps = Base(**record["base"]), base_of(model), record["seed"], record["total_steps"]
     if basis and settings.mode != SUBSPACE:
         raise ConfigError(f"basis={basis}: {folder} is an adapter of mode={settings.mode}, which has no basis")
     if settings.mode == "full":

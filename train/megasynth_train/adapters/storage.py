@@ -21,6 +21,7 @@ import copy
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,13 @@ from peft.utils import CONFIG_NAME
 from torch import Tensor
 
 from megasynth_attr import __version__
-from megasynth_attr.core.codec import to_plain
+from megasynth_attr.core.codec import Part, from_plain, to_plain
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.core.files import json_bytes, read_json, sha256_of, write_durably
 from megasynth_attr.core.names import inside
 from megasynth_attr.core.temporary import replacing_folder
 from megasynth_train.adapters import drift
-from megasynth_train.adapters.adapted import Adapted
+from megasynth_train.adapters.adapted import Adapted, Base
 from megasynth_train.adapters.frozen_vectors import bases
 from megasynth_train.adapters.methods import MAIN
 from megasynth_train.adapters.subspace.config import SubspaceConfig
@@ -48,9 +49,22 @@ FORMAT = "megasynth-attr adapter 1"
 RECORD = "adapter.json"
 WEIGHTS = "adapter_model.safetensors"
 INITIAL, BASIS, MODEL = "initial.safetensors", "basis.safetensors", "model.safetensors"
-KEYS = ("mode", "settings", "seed", "total_steps", "base", "adapters", "files")
 PEFT_METADATA = {"format": "pt"}
 PACKAGES = ("torch", "peft", "safetensors", "numpy")
+
+
+@dataclass(frozen=True)
+class _Record(Part):
+    """What adapter.json must say for the adapter to be loaded."""
+
+    mode: str
+    settings: dict[str, Any]
+    seed: int
+    total_steps: int
+    base: Base
+    adapters: tuple[str, ...]
+    files: dict[str, str]  # their SHA-256
+    training: dict[str, Any] | None = None
 
 
 def save_adapter(adapted: Adapted, folder: Path, record: Mapping[str, Any]) -> None:
@@ -71,11 +85,12 @@ def read_record(folder: Path) -> dict[str, Any]:
         advice = f"; one that lies in it is adapter={inside_it[0]}" if inside_it else ""
         raise DatasetError(f"{folder} is no adapter: it holds neither {RECORD} nor PEFT's {CONFIG_NAME}{advice}")
     record = read_json(folder / RECORD, FORMAT)
-    if missing := [key for key in KEYS if key not in record]:
-        raise DatasetError(f"{folder / RECORD} is damaged: {missing[0]} is missing")
-    for name in (*record["files"], *record["adapters"]):
+    checked: _Record = from_plain(_Record, record, str(folder / RECORD))
+    if MAIN not in checked.adapters and checked.mode != "full":
+        raise DatasetError(f"{folder / RECORD} is damaged: its adapters lack {MAIN}; copy the adapter's folder again")
+    for name in (*checked.files, *checked.adapters):
         inside(folder, name, str(folder / RECORD))
-    for name, digest in record["files"].items():
+    for name, digest in checked.files.items():
         if not (folder / name).is_file():
             raise DatasetError(f"{folder / name} is missing; the adapter is incomplete, copy its whole folder again")
         if sha256_of(folder / name) != digest:

@@ -122,7 +122,7 @@ def _readable_lines(text: str) -> list[str]:
     for line in text.splitlines(keepends=True):
         try:
             complete = line.endswith("\n") and isinstance(json.loads(line)["step"], int)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             complete = False
         if not complete:
             break
