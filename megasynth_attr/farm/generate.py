@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 
 from megasynth_attr.core.codec import to_plain
-from megasynth_attr.core.errors import MegaSynthError, ScenesFailed
+from megasynth_attr.core.errors import DatasetError, MegaSynthError, ScenesFailed
 from megasynth_attr.core.files import read_json
 from megasynth_attr.core.machine import check_disk, check_writable
 from megasynth_attr.core.stop import StopRequest
@@ -113,7 +113,8 @@ def _render_here(
 def _finish(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest, claims: Claims) -> None:
     """Complete every dataset.json that does not list its scenes yet; a shard those that have all their scenes.
 
-    Runs that share scenes end together: one of them does it, and the others wait for it.
+    Runs that share scenes end together: one of them does it, and the others wait for it. A damaged scene of another
+    shard is not this one's to render, and no reason to fail: a run of all scenes sets it aside.
     """
     wanted = {part.dataset: part for part in select_all_shards(plan.experiment).parts}
     left = dict(plan.datasets)
@@ -128,7 +129,12 @@ def _finish(plan: Plan, libraries: Mapping[str, Library], stop: StopRequest, cla
             return
         if claims.lock(DATASET_FILE):
             for folder, task in left.items():
-                finalise(folder, libraries[task.config.attribute].material_records())
+                try:
+                    finalise(folder, libraries[task.config.attribute].material_records())
+                except DatasetError as damage:
+                    if plan.experiment.run.shard == "1/1":
+                        raise
+                    print(f"unfinished {folder.name}: {damage}; or run the same command without shard=", flush=True)
             return
         time.sleep(max(POLL_S, 10 * (time.monotonic() - started)))
         stop.check()

@@ -23,6 +23,7 @@ from runs import Reference
 
 from megasynth_attr.core.files import sha256_of
 from megasynth_attr.dataset.paths import failure_file, scene_dir
+from megasynth_attr.dataset.record_file import sealed
 from megasynth_attr.farm import damage
 from megasynth_attr.farm.claims import Claims
 from megasynth_attr.farm.tasks import Plan, make_plan
@@ -297,8 +298,13 @@ def test_damaged_scenes_are_set_aside_and_rendered_anew(reference: Reference, tm
         assert why in line and f"kept as {damaged / name}, to be rendered anew" in line
     (scenes / "000002" / "scene.json").write_text("")
     (scenes / "000001" / "scene.json").unlink()
+    shutil.rmtree(out / "geometry_00" / "index")  # as if 000002 were new, of another shard, and already damaged
+    record = json.loads((file := out / "geometry_00" / "dataset.json").read_text())
+    del record["scenes"]["000002"]
+    file.write_text(json.dumps(sealed(record)))
     some = runs.pipeline(*runs.TINY, f"out={out}", "shard=2/2")  # odd scenes
     assert some.returncode == 0 and "2 selected, 1 complete, 1 to render" in some.stdout
+    assert f"unfinished geometry_00: {scenes / '000002' / 'scene.json'} is damaged" in some.stdout
     assert (damaged / "000001.1").is_dir() and (scenes / "000001" / "scene.json").is_file()
     assert runs.pipeline(*runs.TINY, f"out={out}").returncode == 0
     assert (damaged / "000002.1").is_dir()

@@ -42,9 +42,10 @@ def test_names_in_records(tmp_path: Path, name: str) -> None:
     finished = result_folder.FINISHED
     write(tmp_path / finished.record, {"format": finished.format, "identity": {}, "files": {name: "0"}})
     refused(result_folder._check_results, tmp_path)
-    for listed in ({"files": {name: "0"}, "adapters": []}, {"files": {}, "adapters": [name]}):
-        record = {**dict.fromkeys(storage.KEYS, 0), **listed, "format": storage.FORMAT}
-        write(tmp_path / storage.RECORD, record)
+    base = {"size": "", "config": {}, "weights_sha256": ""}
+    adapter = {"mode": "lora", "settings": {}, "seed": 0, "total_steps": 0, "base": base, "format": storage.FORMAT}
+    for listed in ({"files": {name: "0"}, "adapters": ["default"]}, {"files": {}, "adapters": ["default", name]}):
+        write(tmp_path / storage.RECORD, adapter | listed)
         refused(storage.read_record, tmp_path)
     state = {"format": checkpoints.CHECKPOINT.format, "files": {name: "0"}}
     write(tmp_path / checkpoints.STATE, state | {"sha256": checkpoints._hash(state)})
