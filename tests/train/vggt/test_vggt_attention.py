@@ -161,7 +161,8 @@ def test_a_package_that_breaks_on_import_is_an_obstacle(tmp_path: Path, monkeypa
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     with pytest.raises(EnvironmentProblem, match=r"model\.attention=fa3: libfa3\.so: undefined symbol .it needs "):
         resolve_attention("fa3", "cuda", "bf16", 64)
-    assert resolve_attention("auto", "cuda", "bf16", 64) == "sdpa"
+    with pytest.warns(UserWarning, match="libfa3"):
+        assert resolve_attention("auto", "cuda", "bf16", 64) == "sdpa"
 
 
 def test_an_unknown_kernel_is_refused() -> None:

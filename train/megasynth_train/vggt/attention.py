@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -39,14 +40,20 @@ def resolve_attention(kernel: str, device: torch.device | str, precision: str, h
     """Return the kernel to use for ``kernel`` in ATTENTION_KERNELS: auto takes the fastest that is installed and fits.
 
     ``precision`` is "fp32" or "bf16", ``head_dim`` the channels of a head. ConfigError or EnvironmentProblem if a named
-    kernel cannot run there: it is never replaced in silence.
+    kernel cannot run there: it is never replaced in silence. Warns if auto passes over a package that is broken.
     """
     if kernel not in ATTENTION_KERNELS:
         raise ConfigError(f"model.attention {kernel!r} is unknown; use {', '.join(ATTENTION_KERNELS)}")
     device = torch.device(device)
     if kernel == "auto":
-        fitting = (name for name in ("fa4", "fa3") if _obstacle(name, device, precision, head_dim) is None)
-        return next(fitting, "sdpa")
+        for name in ("fa4", "fa3"):
+            if (obstacle := _obstacle(name, device, precision, head_dim)) is None:
+                return name
+            why = obstacle.__cause__
+            absent = isinstance(why, ModuleNotFoundError) and _MODULES[name].startswith(why.name or name)
+            if why is not None and not absent:
+                warnings.warn(f"model.attention=auto passes over {name}, whose package is broken: {why}", stacklevel=2)
+        return "sdpa"
     if kernel != "sdpa" and (obstacle := _obstacle(kernel, device, precision, head_dim)) is not None:
         raise obstacle
     return kernel
@@ -73,7 +80,9 @@ def _obstacle(kernel: str, device: torch.device, precision: str, head_dim: int) 
         try:
             import_module(_MODULES[kernel])
         except Exception as error:  # compiled packages that do not fit PyTorch or the driver raise what they like
-            return EnvironmentProblem(f"{name}: {error} (it needs {_PACKAGES[kernel]}); or use auto")
+            problem = EnvironmentProblem(f"{name}: {error} (it needs {_PACKAGES[kernel]}); or use auto")
+            problem.__cause__ = error
+            return problem
     return None
 
 
