@@ -230,8 +230,7 @@ def decode_intact_exr(content: bytes) -> dict[str, np.ndarray]:
     """Return what ``decode_exr`` does, three times as fast, by the OpenEXR package. Not inside Blender.
 
     For bytes whose checksum says that they are those of ``encode_exr``: of damaged files the package prints its own
-    complaints, and it repairs some that ``decode_exr`` refuses. A stranger's checksum may lie, so what the package
-    cannot read is left to ``decode_exr`` to refuse.
+    complaints, and it repairs some that ``decode_exr`` refuses. A stranger's checksum may lie: ExrError, then, too.
     """
     import OpenEXR
 
@@ -239,8 +238,9 @@ def decode_intact_exr(content: bytes) -> dict[str, np.ndarray]:
         _require_bytes_for(_read_headers(content)[0], content)
         with OpenEXR.File(io.BytesIO(content), separate_channels=True, num_threads=0) as image:
             return {name: channel.pixels for name, channel in image.channels().items()}
-    except Exception:  # its C++ code raises whatever it likes
-        return decode_exr(content)
+    except Exception as error:  # its C++ code raises whatever it likes
+        decode_exr(content)  # which says what is wrong
+        raise ExrError(f"OpenEXR: {error}") from error
 
 
 def decode_rarer_exr(content: bytes, path: Path) -> dict[str, np.ndarray]:
