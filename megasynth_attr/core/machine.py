@@ -17,7 +17,7 @@ SPARE_BYTES = 100_000_000  # left free for everybody else on the disk
 INSTALL_BPY = "`pip install bpy==5.0.1` (Python 3.11) or `pip install bpy==5.2.3` (Python 3.13)"
 
 
-def refuse_several_processes(program: str, instead: str) -> None:
+def refuse_several_processes(program: str, instead: str = "it is one process: start it by itself") -> None:
     """Raise ConfigError if a launcher such as torchrun has started this ``program`` several times in one run.
 
     Process 0 alone says so: the others wait for the launcher, which ends them when one has ended.

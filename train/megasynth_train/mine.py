@@ -193,7 +193,7 @@ def _write_report(analysis: Analysis, out: Path) -> Path:
 
 def main(words: list[str]) -> None:
     """Mine as the command line says and print what was found."""
-    refuse_several_processes("mine", "it is one process: start it by itself")
+    refuse_several_processes("mine")
     result = run(parse(MineSettings, words, HELP))
     print(summary(result.analysis))
     print(f"{'already mined' if result.already_done else 'mined'}: {result.out}")

@@ -132,7 +132,7 @@ def _predict_folder(settings: PredictSettings, out: Path) -> list[str]:
 
 def main(words: list[str]) -> None:
     """Predict as the command line says and print what was done."""
-    refuse_several_processes("predict", "it is one process: start it by itself")
+    refuse_several_processes("predict")
     for line in run(parse(PredictSettings, words, HELP)):
         print(line, flush=True)
 

@@ -103,7 +103,7 @@ def load_model(settings: EvaluateSettings, device: torch.device) -> tuple[VGGT, 
     if mode != "full":  # mode=full replaces all weights, so notes on the base do not apply
         for note in notes:
             print_note(note)
-    print(arithmetic, file=sys.stderr, flush=True)
+    print_note(str(arithmetic))
     described = {
         "size": settings.model.size,
         "checkpoint": settings.model.checkpoint,
@@ -190,7 +190,7 @@ def _check_replaceable(out: Path) -> None:
 
 def main(words: list[str]) -> None:
     """Evaluate as the command line says and print the tables; ScenesFailed at the end if some scenes failed."""
-    refuse_several_processes("evaluate", "it is one process: start it by itself")
+    refuse_several_processes("evaluate")
     settings = parse(EvaluateSettings, words, HELP)
     record = run(settings)
     print(results_text(record))

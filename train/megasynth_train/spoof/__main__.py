@@ -200,7 +200,7 @@ def _pairs(run: RunScenes, limit: int) -> list[PageScene]:
 
 def main(words: list[str]) -> None:
     """Measure as the command line says and print the table; ScenesFailed at the end if some scenes failed."""
-    refuse_several_processes("spoof", "it is one process: start it by itself")
+    refuse_several_processes("spoof")
     settings = parse(SpoofSettings, words, HELP)
     record = run(settings)
     print(results_text(record))
