@@ -13,12 +13,12 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelerate import Accelerator
 from accelerate.state import PartialState
@@ -103,24 +103,28 @@ def compare(settings: CompareSettings) -> Comparison:
         manifest: dict[str, Any] = on_main(accelerator, lambda: open_manifest(out, prepared))
         shard = parse_shard(settings.shard)
         tuned = shard_of(list(prepared.trained) if settings.tune.lr else [], *shard)
-        trials = {f"{method.name}, lr {lr:g}": (method, lr) for method in tuned for lr in settings.tune.lr}
-        runs = {run.name: (method, run) for method, run in shard_of(_runs(prepared, manifest), *shard)}
+        trials = {
+            f"{method.name}, lr {lr:g}": _Item(method, Run(method.name, None), lr)
+            for method in tuned
+            for lr in settings.tune.lr
+        }
+        runs = {item.run.name: item for item in shard_of(_runs(prepared, manifest), *shard)}
         outcomes: dict[str, Outcome] = {}
 
-        def keep_trial(name: str, message: str) -> None:
-            method, lr = trials[name]
-            failed = f"at a learning rate of {lr:g}: {message}"
-            for run_name, (own, run) in runs.items():
-                if message and own is method:
+        def keep_trial(name: str, outcome: Outcome) -> None:
+            method, lr = trials[name].method, trials[name].lr
+            failed = f"at a learning rate of {lr:g}: {outcome.message}"
+            for run_name, (own, run, _) in runs.items():
+                if outcome.message and own is method:
                     outcomes[run_name] = Outcome(run.method, run.seed, "failed", failed)
 
-        unfinished = sum(not trial_folder(out, method.name, lr).exists() for method, lr in trials.values())
+        unfinished = sum(not trial_folder(out, one.method.name, one.lr).exists() for one in trials.values())
         planned = plan(settings, accelerator, unfinished)
-        run_all(partial(_trial, _as(planned, prepared), out, manifest), trials, planned, stop, keep_trial)
-        unfinished = sum(not (run.folder(out) / EVALUATION).exists() for _, run in runs.values())
+        run_all(partial(_do, _as(planned, prepared), out, manifest), trials, planned, stop, keep_trial)
+        unfinished = sum(not (one.run.folder(out) / EVALUATION).exists() for one in runs.values())
         planned = plan(settings, accelerator, unfinished)
         left = {name: one for name, one in runs.items() if name not in outcomes}
-        run_all(partial(_run, _as(planned, prepared), out, manifest), left, planned, stop, outcomes.__setitem__)
+        run_all(partial(_do, _as(planned, prepared), out, manifest), left, planned, stop, outcomes.__setitem__)
     done = tuple(outcomes[name] for name in runs)
     failures = {Run(one.method, one.seed, member=one.member): one.message for one in done if one.status == "failed"}
 
@@ -141,6 +145,14 @@ def _as(planned: Plan[CompareSettings], prepared: Prepared) -> Prepared:
     return prepared if planned.each == prepared.settings else replace(prepared, settings=planned.each)
 
 
+class _Item(NamedTuple):
+    """A run of a method, or a learning rate to be tried for it."""
+
+    method: Method
+    run: Run
+    lr: float = 0.0  # 0: the method's own
+
+
 @dataclass(frozen=True)
 class _Job:
     """One run and what it needs; ``left_s`` and ``on_step``: as in training/at_once.py."""
@@ -159,59 +171,35 @@ class _Job:
         return make_accelerator(self.prepared.settings.run.device)
 
 
-def _runs(prepared: Prepared, manifest: Mapping[str, Any]) -> list[tuple[Method, Run]]:
+def _runs(prepared: Prepared, manifest: Mapping[str, Any]) -> list[_Item]:
     """Return all runs, one seed after the other: the first seed's table is complete first.
 
     Controls that leave out the same adapter follow each other: they share the basis that is mined without it.
     """
-    untrained = [(m, run) for m in prepared.methods if m.adapter is None for run in runs_of(m.name, manifest)]
-    untrained.sort(key=lambda one: one[1].member)
-    trained = [(m, Run(m.name, seed)) for seed in prepared.settings.seeds for m in prepared.trained]
+    untrained = [_Item(m, run) for m in prepared.methods if m.adapter is None for run in runs_of(m.name, manifest)]
+    untrained.sort(key=lambda one: one.run.member)
+    trained = [_Item(m, Run(m.name, seed)) for seed in prepared.settings.seeds for m in prepared.trained]
     return untrained + trained
 
 
-def _run(
-    prepared: Prepared,
-    out: Path,
-    manifest: Mapping[str, Any],
-    item: tuple[Method, Run],
-    left_s: float,
-    on_step: OnStep,
+def _do(
+    prepared: Prepared, out: Path, manifest: Mapping[str, Any], item: _Item, left_s: float, on_step: OnStep
 ) -> Outcome:
-    """Do the run and return its outcome; errors that would stop all others too are raised."""
-    method, run = item
+    """Do what ``item`` says and return its outcome; errors that would stop all others too are raised."""
+    method, run, lr = item
     job = _Job(prepared, method, run, out, manifest, left_s, on_step)
-    before, message = _attempt(run.name, partial(_train_and_evaluate, job))
-    status = "failed" if message else "done before" if before else "trained"
-    return Outcome(run.method, run.seed, status, message, member=run.member)
-
-
-def _trial(
-    prepared: Prepared,
-    out: Path,
-    manifest: Mapping[str, Any],
-    item: tuple[Method, float],
-    left_s: float,
-    on_step: OnStep,
-) -> str:
-    """Try a learning rate and return why that failed, "" if it did not; raises as ``_run``."""
-    method, lr = item
-    job = _Job(prepared, method, Run(method.name, None), out, manifest, left_s, on_step)
-    return _attempt(f"{method.name}, lr {lr:g}", partial(_try_rate, job, lr))[1]
-
-
-def _attempt(name: str, action: Callable[[], bool]) -> tuple[bool, str]:
-    """Return what ``action`` returns and "", or False and why it failed; errors that stop all others are raised."""
     try:
-        return action(), ""
+        before = _try_rate(job, lr) if lr else _train_and_evaluate(job)
     except (EnvironmentProblem, Interrupted):
         raise
     except Exception as error:  # an unexpected error of one method must not stop the others; it is listed at the end
-        if not met_by_all(name):
+        if not met_by_all(f"{method.name}, lr {lr:g}" if lr else run.name):
             raise
         if not isinstance(error, MegaSynthError):
             traceback.print_exc()
-        return False, f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
+        return Outcome(run.method, run.seed, "failed", message, member=run.member)
+    return Outcome(run.method, run.seed, "done before" if before else "trained", "", member=run.member)
 
 
 def _train_and_evaluate(job: _Job) -> bool:
