@@ -38,14 +38,14 @@ def new_temporary_folder(parent: Path, stem: str) -> Path:
     EnvironmentProblem if ``parent`` is a link: what is written in a stranger's folder stays in it.
     It is this process's until ``remove_temporary_folder``. Where the file system has no locks, nobody removes it else.
     """
-    if parent.is_symlink():
-        raise EnvironmentProblem(
-            f"{parent} is a link, and what is written begins there, beside its final place; remove the link"
-        )
     prefix = f"{stem}.{socket.gethostname()}.{os.getpid()}"
     with storage_errors("a temporary folder", parent):
         attempt = 0
         while True:
+            if parent.is_symlink():
+                raise EnvironmentProblem(
+                    f"{parent} is a link, and what is written begins there, beside its final place; remove the link"
+                )
             with suppress(FileExistsError):
                 parent.mkdir()
             folder = parent / f"{prefix}.{attempt}"
