@@ -102,11 +102,11 @@ class Claims:
         """Go to the next place with a scene; False if none is left."""
         while self._left:
             if self._met:
-                self._met = False
                 self._block = _random_number(len(self._left))
                 if len(self._left[self._block].scenes) > FEW:
                     self._forget_ended(self._block)
                 self._place = _random_number(len(self._left[self._block].scenes) or 1)
+                self._met = not self._left[self._block].scenes  # it is dropped below, and another chosen
             self._block %= len(self._left)
             scenes = self._left[self._block].scenes
             if self._place < len(scenes):

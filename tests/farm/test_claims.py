@@ -151,13 +151,13 @@ def test_a_run_alone_goes_in_order_and_one_that_meets_another_goes_elsewhere(tmp
         assert claims.next() == plan.todo[4]
         assert claims.next() is None and claims.waiting
         places = []
-        for _ in range(5):
-            claims.share(plan.todo[:1] + plan.todo[4:])
+        for _ in range(40):
+            claims.share(plan.todo[:1] + plan.todo[4:])  # two blocks, of which the first is empty at once
             claims._place = 0
             first, second = (plan.todo.index(claims.next()) for _ in range(2))
             assert first > 3 and second in (first + 1, 4)
             places.append(first)
-        assert len(set(places)) > 1
+        assert max(Counter(places).values()) < 10, "the beginning of a block is no better than its other places"
 
 
 def test_what_other_runs_completed_or_gave_up_is_not_done_again(tmp_path: Path) -> None:
