@@ -1,6 +1,7 @@
 """The analytic cost of a step against a table made by hand and against a count of what the model really executes."""
 
 import sys
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
@@ -48,13 +49,15 @@ TABLE = [
 
 
 def published(shape, tuning, kept="everything"):
-    """The table's way of counting: the fusions' 1×1 convolutions after the upsampling, and no adapters on the heads."""
+    """The table's way of counting: the fusions' 1×1 convolutions after the upsampling, no adapters on the heads, and
+    nothing of the depth head again."""
     cost = step_cost(LARGE, shape, tuning, kept=kept)
     h, w = shape.height_px // 14, shape.width_px // 14
     before, after = (16 + 4 + 1) * h * w + ceil(h / 2) * ceil(w / 2), (64 + 16 + 4 + 1) * h * w
     more = 2.0 * shape.images * (after - before) * LARGE.dpt_features**2
     late = Work(more, more * (1 if tuning.adapted else 2))
-    cost = StepCost({**cost.parts, "depth_head": cost.parts["depth_head"] + late})
+    once = {name: replace(cost.parts[name], recompute=0.0) for name in ("depth_head", "head_adapters")}
+    cost = StepCost({**cost.parts, **once, "depth_head": once["depth_head"] + late})
     return cost, cost.total - cost.parts["head_adapters"].total
 
 
@@ -99,10 +102,10 @@ def test_reproduces_the_parts():
 
 def test_reproduces_the_memory_estimates():
     shape = StepShape(8, 4)
-    for tuning, gib in ((LORA, 86), (D32, 59), (D256, 62), (Tuning("full"), 94)):
+    for tuning, gib in ((LORA, 77.4), (D32, 54.3), (D256, 62.9), (Tuning("full"), 81.2)):
         assert memory_bytes(LARGE, shape, tuning)["blocks"] / GIB == pytest.approx(gib, abs=0.6)
     parts = {name: bytes_ / GIB for name, bytes_ in memory_bytes(LARGE, shape, LORA, kept="nothing").items()}
-    expected = {"blocks": 8.1, "depth_head": 20.8, "weights": 4.3, "bf16_copies": 1.2, "taps": 1.3}
+    expected = {"blocks": 8.1, "depth_head": 6.9, "weights": 4.3, "bf16_copies": 1.2, "taps": 1.3, "tap_gradients": 1.3}
     expected |= {"training": 0.2, "inputs": 0.2}
     assert parts == pytest.approx(expected, abs=0.1)
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
 from megasynth_attr.core.stop import StopRequest
 from megasynth_train import finetune
-from megasynth_train.cost.cards import card_table
+from megasynth_train.cost.cards import card_table, words
 from megasynth_train.cost.memory import GIB
 from megasynth_train.data.device import prepare
 from megasynth_train.finetune import main, settings_identity
@@ -216,7 +216,7 @@ def limit_memory(run: Run, scenes: int) -> None:
 
 
 def test_out_of_memory_the_step_is_done_in_smaller_pieces(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(data, tmp_path, "steps=2", "data.images_per_step=6", "run.log_every=1", "run.validate_every=2")
     limit_memory(run, scenes=2)
@@ -228,6 +228,10 @@ def test_out_of_memory_the_step_is_done_in_smaller_pieces(
         "step 0: the GPU ran out of memory with 3 of 3 scenes at once; it is tried again, and the run goes on, with "
         "data.scenes_at_once=2"
     )
+    monkeypatch.setattr(memory, "peak_bytes", lambda device: 0.0)
+    monkeypatch.setattr(memory, "peak_line", lambda settings, shape, peak: words(settings))
+    run.say_peak(next(iter(run.batches(0, 1, training=True))))
+    assert capsys.readouterr().err.splitlines() == ["data.scenes_at_once=2"], "what is estimated is the step as it was"
 
 
 ALLOCATOR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")

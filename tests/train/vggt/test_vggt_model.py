@@ -15,8 +15,9 @@ from vggt_reference import CONFIG, reference_images, reference_model
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.vggt.block import Block
 from megasynth_train.vggt.config import named_config
+from megasynth_train.vggt.dpt_head import DPTHead
 from megasynth_train.vggt.initialise import random_model
-from megasynth_train.vggt.model import VGGT, Prediction, freeze_encoder
+from megasynth_train.vggt.model import VGGT, Prediction, compile_model, freeze_encoder
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 2e-5) -> None:
@@ -150,6 +151,33 @@ def test_blocks_are_computed_again_and_gradients_stay_to_the_bit(frozen: bool, k
     with torch.no_grad():
         model(images)
     assert len(calls) == len(set(calls)) == CONFIG.encoder_depth + 2 * CONFIG.depth
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_depth_head_is_computed_again_a_few_frames_at_a_time(compiled: bool) -> None:
+    torch.manual_seed(0)
+    head = DPTHead(CONFIG, outputs=2).double()
+    if compiled:
+        compile_model(nn.ModuleList([head]), backend="aot_eager_decomp_partition")
+    tokens = CONFIG.special_count + 4
+    taps = [torch.randn(3, 7, tokens, 2 * CONFIG.width, dtype=torch.float64, requires_grad=True) for _ in range(4)]
+    weight = torch.randn(3, 7, 2, 28, 28, dtype=torch.float64)
+    frames: list[int] = []
+    if not compiled:  # a hook is no part of a graph
+        head.norm.register_forward_pre_hook(lambda module, given: frames.append(len(given[0])))
+
+    def done() -> tuple[Tensor, list[Tensor]]:
+        head.zero_grad()
+        out = head(taps, (28, 28))
+        return out.detach(), list(torch.autograd.grad((out * weight).sum(), [*taps, *head.parameters()]))
+
+    out, expected = done()
+    frames.clear()
+    head.kept = "attention"
+    again, found = done()
+    torch.testing.assert_close(again, out, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    assert frames == ([] if compiled else [7] * 4 * 3 * 2), "every tap of three pieces, twice"
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:

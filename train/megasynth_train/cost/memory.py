@@ -23,22 +23,21 @@ from megasynth_train.cost.layers import (
 from megasynth_train.cost.step import drawn_shapes
 from megasynth_train.data.sizes import PATCH_PX, target_size
 from megasynth_train.training.settings import NEED_FLOAT32_WEIGHTS, TrainSettings
-from megasynth_train.vggt.config import ATTENTION, EVERYTHING, KEPT, NOTHING, VGGTConfig, named_config
+from megasynth_train.vggt.config import ATTENTION, EVERYTHING, HEAD_FRAMES, KEPT, NOTHING, VGGTConfig, named_config
 
 GIB = 2**30
 # Bytes saved for backward per token, block and channel of the width, under bf16 autocast with an fp32 residual stream:
-# measured on one aggregator block at width 1024 and mlp_ratio 4 (44.0, 29.8, 31.6 and 48.0 kB per token). Compiled
-# blocks of vggt-1b hold as much; uncompiled ones 3.5 kB more (LoRA-16: 110 and 118 GiB measured).
-SAVED_BYTES = {"lora": 44.0e3 / 1024, "full": 48.0e3 / 1024, "all": 48.0e3 / 1024, "heads": 0.0}
-SAVED_BYTES_BASIS = (29.8e3 / 1024, 31.6e3 / 1024)  # at D = 32 and D = 256, linear in D between and beyond
-UNCOMPILED_BYTES = 3.5e3 / 1024
+# counted in compiled aggregator blocks of width 1024 and mlp_ratio 4, without copies of weights (39.4, 41.3, 27.6 and
+# 32.0 kB per token); uncompiled ones keep about 6 kB more.
+SAVED_BYTES = {"lora": 39.4e3 / 1024, "full": 41.3e3 / 1024, "all": 41.3e3 / 1024, "heads": 0.0}
+SAVED_BYTES_BASIS = (27.6e3 / 1024, 32.0e3 / 1024)  # at D = 32 and D = 256, linear in D between and beyond
+UNCOMPILED_BYTES = 6.0e3 / 1024
 RESIDUAL_BYTES = 4  # fp32 residual stream: all that is stored of a block that keeps nothing
 ATTENTION_BYTES = 2  # attention's output in bf16; its log-sum-exp, 4 bytes for every head, comes on top
 FP32_FACTOR = 2  # model.precision=fp32: at most twice the bytes in blocks
-# Per pixel and DPT feature, with LoRA: 0.65 GiB an image in fp32, half of it in bf16, and in compiled bf16 what was
-# left of 110 GiB when that took 16 GiB less
-DEPTH_HEAD_BYTES = 0.65 * GIB / (518 * 518 * 256)
-BF16_HEAD_SHARE, COMPILED_BF16_HEAD_SHARE = 0.5, 0.24
+# Per pixel and DPT feature, with LoRA and the largest gradients: 0.86 GiB an image in fp32, 0.46 in bf16, 0.44 compiled
+DEPTH_HEAD_BYTES = 0.86 * GIB / (518 * 518 * 256)
+BF16_HEAD_SHARE, COMPILED_BF16_HEAD_SHARE = 0.46 / 0.86, 0.44 / 0.86
 INPUT_BYTES = 24  # per pixel of the whole step: decoded and network's images, both depths, mask
 TRAINED_BYTES = 12  # per trained parameter: gradient and AdamW's two moments
 USABLE = 0.95  # share of the free memory: the rest is lost between blocks of the allocator
@@ -56,10 +55,11 @@ def memory_bytes(
     scenes_at_once: int = 0,
 ) -> dict[str, float]:
     """Return an estimate of the bytes held at the end of a forward pass by part: blocks (saved activations),
-    depth_head, weights, bf16_copies, taps, training (gradients, moments), inputs. Fragmentation comes on top.
+    depth_head, weights, bf16_copies, taps, tap_gradients, training (gradients, moments), inputs. Fragmentation comes on
+    top.
 
     frozen_bf16: frozen linears of encoder and aggregator are stored in bf16, so they need no copies. A block that is
-    computed again needs less than the depth head, which is free by then.
+    computed again needs less than the frames that the depth head computes again, which are free by then.
     """
     images = min(shape.scenes, scenes_at_once or shape.scenes) * shape.views
     tokens = images * token_count(config, shape, config.register_count)
@@ -70,15 +70,18 @@ def memory_bytes(
     half = 2 * (encoder + aggregator) if frozen_bf16 and tuning.adapted else 0
     heads = _matrices(_head_layers(config, tuning))
     pixels = shape.height_px * shape.width_px
+    head_images = images if kept == EVERYTHING else min(images, HEAD_FRAMES)
+    taps = 4.0 * len(config.taps) * 2 * config.width * tokens
     head_bytes = DEPTH_HEAD_BYTES
     if depth_head == "bf16":
         head_bytes *= COMPILED_BF16_HEAD_SHARE if compiled else BF16_HEAD_SHARE
     return {
         "blocks": blocks * saved,
-        "depth_head": head_bytes * images * pixels * config.dpt_features if config.depth_head else 0.0,
+        "depth_head": head_bytes * head_images * pixels * config.dpt_features if config.depth_head else 0.0,
         "weights": 4.0 * (encoder + aggregator + heads) - half,
         "bf16_copies": 0.0 if half else 2.0 * aggregator * tuning.reaches_aggregator,
-        "taps": 4.0 * len(config.taps) * 2 * config.width * tokens,
+        "taps": taps,
+        "tap_gradients": 0.0 if kept == EVERYTHING else taps,  # there they are among the depth head's bytes
         "training": TRAINED_BYTES * trained_parameters(config, tuning),
         "inputs": float(INPUT_BYTES * shape.images * pixels),
     }

@@ -91,7 +91,8 @@ def expected_s(cost: StepCost) -> float:
 def step_cost(config: VGGTConfig, shape: StepShape, tuning: Tuning, *, kept: str = EVERYTHING) -> StepCost:
     """Return the operations of the forward and backward pass of one step of ``shape``, summed over its images.
 
-    kept: what trained blocks keep for the backward pass, one of KEPT; the rest of their forward pass runs again there.
+    kept: what trained blocks keep for the backward pass, one of KEPT; the rest of their forward pass runs again there,
+    and so does the depth head's, unless everything is kept.
     ConfigError if the images are not whole patches.
     """
     patch = config.patch_size_px
@@ -117,10 +118,11 @@ def step_cost(config: VGGTConfig, shape: StepShape, tuning: Tuning, *, kept: str
     if config.depth_head:
         heads.append(("depth_head", depth_layers(config, shape, tuning)))
     for name, layers in heads:
-        add(name, sum((_base(layer, frozen=tuning.adapted) for layer in layers), Work()))
+        once_more = again * (name == "depth_head")
+        add(name, sum((_base(layer, frozen=tuning.adapted) for layer in layers), Work()), once_more)
         if tuning.adapted:
             adapters = (_lora(layer, tuning.head_rank) for layer in layers if layer.adaptable)
-            add("head_adapters", sum(adapters, Work()))
+            add("head_adapters", sum(adapters, Work()), once_more)
     return StepCost(parts)
 
 

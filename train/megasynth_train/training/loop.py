@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -197,8 +197,10 @@ class Run:
     def say_peak(self, raw: RawBatch) -> None:
         """Say how much memory the step of ``raw`` took, and how much had been estimated."""
         shape = StepShape(len(raw.names), len(raw.views[0]), *raw.image_size_hw)
+        data = replace(self.settings.data, scenes_at_once=self.scenes_at_once)
+        now = replace(self.settings, data=data, model=self.settings.model.keeping(self.adapted.model.kept))
         if self.accelerator.is_main_process:
-            say(memory.peak_line(self.settings, shape, memory.peak_bytes(self.device)))
+            say(memory.peak_line(now, shape, memory.peak_bytes(self.device)))
 
     def _in_memory(self, raw: RawBatch, work: Callable[[RawBatch], Result]) -> Result:
         """Return ``work(raw)``; out of the GPU's memory, try again in smaller pieces, which then stay for the run.
@@ -240,6 +242,7 @@ class Run:
             model.kept = less.kept
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self.device)  # the failed attempt's is no step's
         say(f"{failed}; it is tried again, and the run goes on, with {change}")
 
     def _backward(self, raw: RawBatch) -> tuple[Tensor, dict[str, Tensor]]:

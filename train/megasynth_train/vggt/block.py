@@ -98,8 +98,8 @@ class Block(nn.Module):
         if self.kept == EVERYTHING or not torch.is_grad_enabled():
             return self._transform(x, rotation, across)
         if self.kept == ATTENTION:
-            return _again(self._transform, x, rotation, across, context_fn=_ATTENTION_STAYS)
-        return _again(self._transform, x, rotation, across)
+            return compute_again(self._transform, x, rotation, across, context_fn=_ATTENTION_STAYS)
+        return compute_again(self._transform, x, rotation, across)
 
     def _transform(self, x: Tensor, rotation: Rotation | None, across: bool) -> Tensor:
         x = x + self.ls1(self.attn(self.norm1(x), rotation, across))
@@ -112,5 +112,5 @@ def _stays(context: object, operator: Any, *_: object, **__: object) -> Checkpoi
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 
-_again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)  # nothing is drawn at random
+compute_again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)  # nothing is drawn at random
 _ATTENTION_STAYS = partial(create_selective_checkpoint_contexts, _stays)

@@ -14,6 +14,7 @@ from megasynth_attr.core.resources import resource_dir
 
 ATTENTION_KERNELS = ("auto", "sdpa", "cudnn", "flash", "fa3", "fa4")  # that attention.py can call
 KEPT = EVERYTHING, ATTENTION, NOTHING = ("everything", "attention", "nothing")  # of a block, for the backward pass
+HEAD_FRAMES = 8  # that a dense head computes at once without gradients or again: a map of one of 518 px takes 137 MB
 HEADS = ("camera_head", "depth_head", "point_head")  # that a model may have or lack
 _MAY_BE_0 = ("register_count", "encoder_register_count", "encoder_layer_scale", "layer_scale", "token_std")
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from megasynth_train.vggt.config import VGGTConfig
+from megasynth_train.vggt.block import compute_again
+from megasynth_train.vggt.config import EVERYTHING, HEAD_FRAMES, VGGTConfig
 from megasynth_train.vggt.tables import TableCache, bilinear_matrix, map_parts, whole_map
 
 _MAP_STRENGTH = 0.1
 _MAP_BASE = 100.0
-_FRAMES_AT_ONCE = 8  # without gradients; bounds memory: the widest feature map of a 518 px frame takes 137 MB
 
 
 class ResidualUnit(nn.Module):
@@ -82,13 +83,14 @@ class Scratch(nn.Module):
 class DPTHead(nn.Module):
     """Raw values of every pixel from the four taps.
 
-    ``precision``: "fp32", or "bf16" for everything but the norm and the last convolution.
+    ``precision``: "fp32", or "bf16" for everything but the norm and the last convolution. ``kept``, one of KEPT: where
+    that is not everything, a few frames at a time are computed again for the backward pass.
     """
 
     def __init__(self, config: VGGTConfig, outputs: int) -> None:
         super().__init__()
         one, two, _, four = config.dpt_channels
-        self.precision = "fp32"
+        self.precision, self.kept = "fp32", EVERYTHING
         self.special_count = config.special_count
         self.patch_size_px = config.patch_size_px
         self.norm = nn.LayerNorm(2 * config.width, eps=1e-5)
@@ -109,11 +111,13 @@ class DPTHead(nn.Module):
         scenes, frames = taps[0].shape[:2]
         patches = [tap[:, :, self.special_count :].flatten(0, 1) for tap in taps]
         with self._arithmetic(patches[0].device):
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and self.kept == EVERYTHING:
                 pixels = self.pixels(patches, image_size_hw)
             else:  # frames do not see each other here, so pieces give the same numbers
-                pieces = zip(*(tokens.split(_FRAMES_AT_ONCE) for tokens in patches), strict=True)
-                pixels = torch.cat([self.pixels(piece, image_size_hw) for piece in pieces])
+                count = -(-len(patches[0]) // HEAD_FRAMES)
+                pieces = zip(*(tokens.chunk(count) for tokens in patches), strict=True)
+                of_piece = partial(compute_again, self.pixels) if torch.is_grad_enabled() else self.pixels
+                pixels = torch.cat([of_piece(piece, image_size_hw) for piece in pieces])
         return pixels.unflatten(0, (scenes, frames))
 
     def _arithmetic(self, device: torch.device) -> AbstractContextManager[object]:

@@ -48,14 +48,15 @@ class VGGT(nn.Module):
 
     @property
     def kept(self) -> str:
-        """Return what blocks of encoder and aggregator keep for the backward pass, one of KEPT; may be set."""
+        """Return what blocks of encoder and aggregator keep for the backward pass, one of KEPT; may be set. The dense
+        heads keep everything with everything, else nothing."""
         block: Block = self.aggregator.frame_blocks[0]  # type: ignore[assignment]
         return block.kept
 
     @kept.setter
     def kept(self, value: str) -> None:
-        for module in self.aggregator.modules():
-            if isinstance(module, Block):
+        for module in (*self.aggregator.modules(), self.depth_head, self.point_head):
+            if isinstance(module, Block | DPTHead):
                 module.kept = value
 
     def forward(self, images: Tensor) -> Prediction:
