@@ -2,6 +2,7 @@
 changed; what is rendered once is looked at by one worker, and the longest files are begun first.
 """
 
+import gc
 import os
 import signal
 from collections import Counter
@@ -36,6 +37,16 @@ def signals_are_left_as_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     for number, handler in before.items():
         if handler is not None:
             signal.signal(number, handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """PyTorch, other libraries and all tests are a million objects: no rubbish is looked for among them, ever."""
+    gc.disable()
+    yield
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -56,9 +56,16 @@ def inside(folder: AnyPath, name: Any, where: str) -> AnyPath:
 
 def within(folder: Path, path: Path) -> Path:
     """Return ``path`` if it is in ``folder`` even when links are followed; DatasetError if not."""
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+    if _has_link(folder, path) and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise DatasetError(f"{path} is a link that leads out of {folder}; put the file itself there")
     return path
+
+
+def _has_link(folder: Path, path: Path) -> bool:
+    """Return whether what is below ``folder`` in ``path`` may be elsewhere; cheaper than to follow all links."""
+    below = [path, *path.parents][: len(path.parts) - len(folder.parts)]
+    unclear = not path.is_relative_to(folder) or ".." in path.parts
+    return unclear or any(os.path.islink(place) for place in below)  # noqa: PTH114 - which raises where it may not look
 
 
 def _shown(name: Any) -> str:

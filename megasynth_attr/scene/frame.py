@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.spec import Camera
@@ -42,7 +42,7 @@ def camera_from_world(camera: Camera) -> np.ndarray:
     quaternions, centres = np.asarray(camera.world_from_camera_xyzw), np.asarray(camera.positions)
     if not len(quaternions) == len(centres) > 0 or not (np.abs(quaternions).max(axis=1) > 0).all():
         raise DatasetError("the camera has no poses, or not as many orientations as positions, or an orientation of 0")
-    rotation = Rotation.from_quat(quaternions).as_matrix().transpose(0, 2, 1)
+    rotation = scipy.spatial.transform.Rotation.from_quat(quaternions).as_matrix().transpose(0, 2, 1)
     matrices = np.tile(np.eye(4), (len(rotation), 1, 1))
     matrices[:, :3, :3] = rotation
     matrices[:, :3, 3] = -np.einsum("nij,nj->ni", rotation, centres)

@@ -9,7 +9,7 @@ direction: they sit at 0, 1/5 … 4/5. Cardinal splines make it one matrix produ
 from __future__ import annotations
 
 import numpy as np
-from scipy.interpolate import CubicSpline
+import scipy
 
 CONTROL = 5  # control heights along one direction of a face
 MAX_FACES = 6  # faces of the kind with most faces, the cuboid
@@ -18,7 +18,7 @@ MAX_FACES = 6  # faces of the kind with most faces, the cuboid
 def open_basis(parameter: np.ndarray) -> np.ndarray:
     """Return N×5: the weight of each control height at N parameters in [0, 1]; exactly 0 at both ends."""
     nodes = np.linspace(0, 1, CONTROL + 2)
-    weights = CubicSpline(nodes, np.eye(CONTROL + 2), bc_type="clamped")(parameter)[:, 1:-1]
+    weights = scipy.interpolate.CubicSpline(nodes, np.eye(CONTROL + 2), bc_type="clamped")(parameter)[:, 1:-1]
     weights[(parameter <= 0) | (parameter >= 1)] = 0.0  # exact, so that shared edges stay bit-equal
     return weights
 
@@ -27,7 +27,7 @@ def periodic_basis(parameter: np.ndarray) -> np.ndarray:
     """Return N×5: the weight of each control height at N parameters; period 1, twice differentiable."""
     nodes = np.linspace(0, 1, CONTROL + 1)
     values = np.concatenate([np.eye(CONTROL), np.eye(CONTROL)[:1]])
-    return CubicSpline(nodes, values, bc_type="periodic")(np.mod(parameter, 1.0))
+    return scipy.interpolate.CubicSpline(nodes, values, bc_type="periodic")(np.mod(parameter, 1.0))
 
 
 def surface_basis(along_v: np.ndarray, along_u: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 from megasynth_attr.core.errors import DatasetError
 from megasynth_attr.scene.heightfield import CONTROL
@@ -92,7 +92,8 @@ def _posed(patches: Template, primitives: list[Primitive]) -> np.ndarray:
             points += (heights @ patch.basis.T)[:, :, None] * normals
         parts.append(points)
     x, y, z = np.moveaxis(np.concatenate(parts, axis=1), -1, 0)
-    matrix = Rotation.from_quat([p.rotation_xyzw for p in primitives]).as_matrix()[:, :, :, None]  # (P, 3, 3, 1)
+    rotations = scipy.spatial.transform.Rotation.from_quat([p.rotation_xyzw for p in primitives])
+    matrix = rotations.as_matrix()[:, :, :, None]  # (P, 3, 3, 1)
     translation = np.array([p.translation for p in primitives])
     rotated = [matrix[:, i, 0] * x + matrix[:, i, 1] * y + matrix[:, i, 2] * z for i in range(3)]
     return np.stack([rotated[i] + translation[:, i : i + 1] for i in range(3)], axis=-1)

@@ -125,6 +125,7 @@ FRONT = camera(
 )  # face fills W
 PICTURE_BOX = ((0.0, 0.0, 0.0), (0.1, 0.75, 1.0))  # like the paper's board: its faces x = ±0.05 are 3:4
 FRONT_SIZE = (96, 128)
+FACE_SIZE = (70, 49)
 BALL_SIZE = (70, 49)  # of the balls under all lights: with many samples, so with few pixels
 APPROACH = camera(look_at((4.0, 0, 0), (0, 0, 0)), look_at((2.0, 0, 0), (0, 0, 0)), fov_x_deg=10)
 WORLD_HAZE = str(Path(__file__).with_name("world_haze.py"))
@@ -253,7 +254,9 @@ def material_jobs(files: Files) -> list[dict[str, Any]]:
         name: str, material: str, light: Lighting, roughness: float | None = None, metallic: float | None = None, **more
     ):
         slot = SlotMaterial(material, metallic, roughness)
-        return job(name, face_scene(slot, light, more.pop("bump_distance", 0.0)), files.assets, samples=16, **more)
+        return job(
+            name, face_scene(slot, light, more.pop("bump_distance", 0.0)), files.assets, FACE_SIZE, samples=16, **more
+        )
 
     same = geometry(
         [((x, y, 0), (0.3, 0.3, 0.3)) for x in (-0.5, 0, 0.5) for y in (-0.5, 0, 0.5)],
@@ -263,9 +266,9 @@ def material_jobs(files: Files) -> list[dict[str, Any]]:
         *[SlotMaterial("grey", None, 0.5 if i % 2 else None) for i in range(4)], SlotMaterial("red", None, None)
     )
     return [
-        job("picture_front", scene(board, FRONT, shown), files.assets, FRONT_SIZE, samples=32),
-        job("picture_unusual", scene(board, FRONT, unusual), files.assets, FRONT_SIZE, samples=32),
-        job("picture_back", scene(board, back, shown), files.assets, FRONT_SIZE, samples=32),
+        job("picture_front", scene(board, FRONT, shown), files.assets, FRONT_SIZE, samples=8),
+        job("picture_unusual", scene(board, FRONT, unusual), files.assets, FRONT_SIZE, samples=8),
+        job("picture_back", scene(board, back, shown), files.assets, FRONT_SIZE, samples=8),
         job("picture_fine", scene(board, FRONT, fine), files.assets, (12, 16), samples=64),
         *[
             job(name, scene(board, FRONT, fine), files.assets, (12, 16), samples=64, texture_filter="mip")

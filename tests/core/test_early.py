@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from runs import catches
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = re.compile(r'^if __name__ == "__main__":\n    sys\.exit\(run_(?:main|program)\(', re.MULTILINE)
@@ -43,15 +44,6 @@ def starting(name: str) -> Iterator[subprocess.Popen[bytes]]:
         while process.poll() is None and not catches(process.pid, signal.SIGTERM):
             time.sleep(0.001)
         yield process
-
-
-def catches(pid: int, number: int) -> bool:
-    """Return whether a process has a handler for a signal, as the kernel says."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1)
 
 
 def stop(name: str, moment_s: float, number: int = signal.SIGTERM) -> int:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +49,6 @@ def test_a_pipeline_started_several_times_is_refused_once(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert other.stdout is not None and other.stdout.readline() == "ready\n"
-    time.sleep(0.2)
+    runs.wait_until(lambda: runs.catches(other.pid, signal.SIGTERM))
     other.send_signal(signal.SIGTERM)
     assert other.communicate(timeout=20) == ("", "") and other.returncode == ExitCode.USAGE

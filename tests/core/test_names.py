@@ -60,6 +60,11 @@ def test_links_are_followed(tmp_path: Path) -> None:
     assert within(tmp_path / "also", tmp_path / "in" / "x") == tmp_path / "in" / "x"
     with pytest.raises(DatasetError, match="is a link that leads out of"):
         within(tmp_path / "in", tmp_path / "in" / "link")
+    (tmp_path / "in" / "up").symlink_to("..")
+    for name in ("up/out", "../out", "up/in/link"):
+        with pytest.raises(DatasetError, match="is a link that leads out of"):
+            within(tmp_path / "in", tmp_path / "in" / name)
+    assert within(tmp_path / "in", tmp_path / "in" / "up" / "in" / "x").name == "x"
     within(tmp_path / "in", tmp_path / "in" / "loop")  # which nobody can open
 
 

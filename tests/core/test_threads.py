@@ -68,6 +68,6 @@ def test_pytorch_is_loaded_after_it_is_settled() -> None:
     path = os.pathsep.join([str(runs.ROOT), str(runs.ROOT / "train")])
     given = runs.environment(OMP_DISPLAY_ENV="TRUE", PYTHONPATH=path)
     env = {name: value for name, value in given.items() if name not in OURS}
-    command = [sys.executable, "-m", "megasynth_train.export_lora", "--help"]
+    command = [sys.executable, "-m", "megasynth_train.inspect", "--help"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr

@@ -179,7 +179,7 @@ class TestNerfstudio:
     def test_depth_beyond_16_bit_is_refused(self, dataset: Path, tmp_path: Path) -> None:
         file = dataset / "scenes/000/000000/depth/0000.exr"
         images.write_depth(file, np.full((56, 70), 70, np.float32), "float32")
-        hostile.reseal_checksums(dataset / "scenes/000/000000")
+        hostile.reseal_checksums(dataset / "scenes/000/000000", "depth/0000.exr")
         with pytest.raises(DatasetError, match="use depth=npy"):
             export("nerfstudio", dataset, tmp_path / "exports")
         assert not (tmp_path / "exports/texture_00").exists()

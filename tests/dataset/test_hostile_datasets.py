@@ -41,10 +41,14 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> hostile.
 def opened_files() -> Iterator[set[str]]:
     """Collect the paths of all files that are opened inside."""
     names: set[str] = set()
+    seen: set[object] = set()  # no test puts a link where it has opened a file
     watching = [True]
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if watching[0] and event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
+        if not (watching[0] and event == "open" and isinstance(arguments[0], str | bytes | os.PathLike)):
+            return
+        if arguments[0] not in seen:
+            seen.add(arguments[0])
             names.add(os.path.realpath(os.fsdecode(arguments[0])))
 
     sys.addaudithook(hook)  # which stays for good

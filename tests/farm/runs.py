@@ -115,6 +115,15 @@ def alive(pid: int) -> bool:
         return False
 
 
+def catches(pid: int, number: int) -> bool:
+    """Return whether a process has a handler for a signal, as the kernel says."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1)
+
+
 def wait_until(condition: Callable[[], bool], limit_s: float = 60) -> None:
     """Return as soon as ``condition`` holds; fails the test after ``limit_s``."""
     end = time.monotonic() + limit_s
@@ -125,6 +134,19 @@ def wait_until(condition: Callable[[], bool], limit_s: float = 60) -> None:
 
 def frames_being_written(out: Path) -> list[Path]:
     return list(out.glob("*/tmp/*/rgb/*.png"))
+
+
+def workers_in_a_scene(pid: int, out: Path) -> set[int]:
+    """Return the workers of a run, at a moment at which one of them is in the middle of a scene."""
+    workers = set[int]()
+
+    def found() -> bool:
+        nonlocal workers
+        workers = children(pid)  # before, as it takes a while
+        return bool(frames_being_written(out))
+
+    wait_until(found)
+    return workers
 
 
 def complete_scenes(out: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 from megasynth_attr.core.codec import rounded
 from megasynth_attr.scene.factor import Draw, Factor, Records
@@ -50,7 +50,8 @@ def describe(camera: Camera, records: Records) -> np.ndarray:
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     """Return the mean over equal frame indices of geodesic angle (radians) plus distance (scene units)."""
-    turn = (Rotation.from_quat(a[:, 3:]).inv() * Rotation.from_quat(b[:, 3:])).magnitude()
+    first, second = (scipy.spatial.transform.Rotation.from_quat(poses[:, 3:]) for poses in (a, b))
+    turn = (first.inv() * second).magnitude()
     return float(np.mean(turn + np.linalg.norm(a[:, :3] - b[:, :3], axis=1)))
 
 

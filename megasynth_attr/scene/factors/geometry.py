@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
+import scipy
 
 from megasynth_attr.core.errors import SceneRejected
 from megasynth_attr.core.fields import scope, setting, variants
@@ -155,7 +155,8 @@ def _triangles(vertices: np.ndarray, corner_vertices: np.ndarray, face_sizes: np
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     """Return the symmetric mean Chamfer distance of two N×3 point samples (scene units)."""
-    return float((np.mean(cKDTree(a).query(b)[0]) + np.mean(cKDTree(b).query(a)[0])) / 2)
+    there, back = (np.mean(scipy.spatial.cKDTree(of).query(to)[0]) for of, to in ((a, b), (b, a)))
+    return float((there + back) / 2)
 
 
 FACTOR = Factor(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 from megasynth_attr.core.codec import rounded
 from megasynth_attr.core.errors import ConfigError
@@ -111,13 +111,13 @@ def sample(settings: Any, draw: Draw) -> tuple[Geometry, float]:
     return geometry, outline.reach * geometry.scale
 
 
-def upright(up_axis: str, name: str) -> Rotation:
+def upright(up_axis: str, name: str) -> scipy.spatial.transform.Rotation:
     """Return the rotation that takes the axes of the file ``name`` to a world with z up."""
     axis = USUAL_UP["." + name.rpartition(".")[2].lower()] if up_axis == "usual" else up_axis
-    return Rotation.from_rotvec(np.pi * np.array(UPRIGHT[axis]))
+    return scipy.spatial.transform.Rotation.from_rotvec(np.pi * np.array(UPRIGHT[axis]))
 
 
-def geometry_of(outline: Outline, rotation: Rotation, *, own_materials: bool) -> Geometry:
+def geometry_of(outline: Outline, rotation: scipy.spatial.transform.Rotation, *, own_materials: bool) -> Geometry:
     """Return the Geometry of a mesh with this outline, without its reference; layout units are those of the file."""
     corners = np.round(rotation.as_matrix()) @ np.array([outline.low, outline.high]).T  # turned by quarters: exact
     low, high = corners.min(axis=1), corners.max(axis=1)
@@ -161,4 +161,5 @@ def to_scene(points: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 def file_rotation(geometry: Geometry) -> np.ndarray:
     """Return the 3×3 rotation from the axes of the scan's file to the world's; all entries are 0 or ±1."""
-    return np.round(Rotation.from_quat(geometry.primitives[0].rotation_xyzw).as_matrix()) + 0.0
+    rotation = scipy.spatial.transform.Rotation.from_quat(geometry.primitives[0].rotation_xyzw)
+    return np.round(rotation.as_matrix()) + 0.0

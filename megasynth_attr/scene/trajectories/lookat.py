@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 
 def look_along(forward: np.ndarray) -> np.ndarray:
@@ -15,12 +15,12 @@ def look_along(forward: np.ndarray) -> np.ndarray:
     right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right, axis=-1, keepdims=True)
     down = np.cross(forward, right)
-    return Rotation.from_matrix(np.stack([right, down, forward], axis=-1)).as_quat()
+    return scipy.spatial.transform.Rotation.from_matrix(np.stack([right, down, forward], axis=-1)).as_quat()
 
 
 def from_yaw_pitch_roll(yaw_deg: np.ndarray, pitch_deg: np.ndarray, roll_deg: np.ndarray) -> np.ndarray:
     """Return N×4 quaternions ``world_from_camera``: yaw about z (0 = towards +x), pitch up, roll clockwise."""
     yaw, pitch = np.radians(yaw_deg), np.radians(pitch_deg)
     forward = np.stack([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)], axis=-1)
-    roll = Rotation.from_euler("z", np.asarray(roll_deg), degrees=True)
-    return (Rotation.from_quat(look_along(forward)) * roll).as_quat()
+    roll = scipy.spatial.transform.Rotation.from_euler("z", np.asarray(roll_deg), degrees=True)
+    return (scipy.spatial.transform.Rotation.from_quat(look_along(forward)) * roll).as_quat()

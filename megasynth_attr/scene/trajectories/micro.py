@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.interpolate import CubicSpline
-from scipy.spatial.transform import Rotation, RotationSpline
+import scipy
 
 from megasynth_attr.scene.factor import Draw
 from megasynth_attr.scene.spec import Geometry
@@ -38,12 +37,13 @@ def sample_micro(rng: np.random.Generator, settings: CameraSettings, draw: Draw)
     if aims_at_box and geometry is not None:
         orientation = _towards_a_box(geometry, start, pick, fallback=orientation)
     offsets = in_ball(rng, control_points, settings.max_translation / 2)
-    turns = Rotation.from_rotvec(in_ball(rng, control_points, np.radians(settings.max_rotation_deg) / 2))
-    base = Rotation.from_quat(orientation)
+    turns = in_ball(rng, control_points, np.radians(settings.max_rotation_deg) / 2)
     times = np.linspace(0, 1, control_points)
     at = np.linspace(0, 1, draw.frames)
-    positions = CubicSpline(times, start + offsets)(at)
-    return positions, RotationSpline(times, base * turns)(at).as_quat()
+    positions = scipy.interpolate.CubicSpline(times, start + offsets)(at)
+    transform = scipy.spatial.transform
+    orientations = transform.Rotation.from_quat(orientation) * transform.Rotation.from_rotvec(turns)
+    return positions, transform.RotationSpline(times, orientations)(at).as_quat()
 
 
 def _towards_a_box(geometry: Geometry, eye: np.ndarray, pick: float, fallback: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ leave the range of distances.
 from __future__ import annotations
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
+import scipy
 
 from megasynth_attr.core.errors import SceneRejected
 from megasynth_attr.core.ranges import Range, Uniform
@@ -65,7 +65,7 @@ def closed_log_distance(knots: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Return M distances of a closed C¹ curve through K ``knots``; never outside [min(knots), max(knots)]."""
     wrap = 3  # knots repeated on either side, so that the slope at the seam is that of the closed curve
     indices = np.arange(-wrap, len(knots) + wrap + 1)
-    curve = PchipInterpolator(indices, np.log(knots[indices % len(knots)]))
+    curve = scipy.interpolate.PchipInterpolator(indices, np.log(knots[indices % len(knots)]))
     return np.clip(np.exp(curve(t)), knots.min(), knots.max())  # the clip only removes rounding
 
 

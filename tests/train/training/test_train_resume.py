@@ -73,7 +73,8 @@ def test_kill_9_at_random_moments_changes_nothing(data: Path, uninterrupted: Pat
         before = len(list(checkpoints.glob("step_*")))
         known = max((path.name for path in checkpoints.glob("step_*")), default="")
         wait_for(lambda: any(p.name > known for p in checkpoints.glob("step_*")), process)  # noqa: B023
-        time.sleep(moment)
+        late = time.monotonic() + moment
+        wait_for(lambda: time.monotonic() > late or (checkpoints / "step_00000008").exists(), process)  # noqa: B023
         kill(process)
         assert len(list(checkpoints.glob("step_*"))) >= min(before, 2)
     process = begin(data, out, "run.checkpoint_every=1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,8 +65,18 @@ def trainable_counts(
 
     ``basis`` takes the place of the file that mode=subspace names; only the shapes of its arrays are used.
     """
-    if settings.mode == SUBSPACE and basis is None:
-        basis = open_basis(settings.basis, settings.attributes)
+    if settings.mode == SUBSPACE:
+        return _counted(config, settings, total_steps, basis or open_basis(settings.basis, settings.attributes))
+    return _counted_once(config, settings, total_steps)
+
+
+@functools.cache
+def _counted_once(config: VGGTConfig, settings: AdapterSettings, total_steps: int) -> tuple[Row, ...]:
+    """Return the counts of what needs no basis; every check of a manifest asks for the same again."""
+    return _counted(config, settings, total_steps, None)
+
+
+def _counted(config: VGGTConfig, settings: AdapterSettings, total_steps: int, basis: Basis | None) -> tuple[Row, ...]:
     with torch.device("meta"):
         model = VGGT(config)
         prepare(model, settings, total_steps, seed=0, basis=basis)

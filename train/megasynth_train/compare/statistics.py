@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from megasynth_attr.core.pages.words import signed_text
 
@@ -192,11 +192,11 @@ def bootstrap(deltas: np.ndarray, comparisons: int = 1) -> tuple[float, float, f
     of_rows, of_columns = _draws(rows, columns)
     shifts = ((of_rows @ deltas) * of_columns).sum(axis=1) - mean
     tails = np.quantile(shifts, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    normal = stats.norm.ppf((1 + CONFIDENCE) / 2)
+    normal = scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)
     scale = shifts.std()
     found = []
     for level in (1 - CONFIDENCE, (1 - CONFIDENCE) / comparisons):
-        reach = stats.t.ppf(1 - level / 2, freedom) / normal * error / scale
+        reach = scipy.stats.t.ppf(1 - level / 2, freedom) / normal * error / scale
         found += [float(mean + reach * tail) for tail in tails]
     return found[0], found[1], found[2], found[3]
 
@@ -251,7 +251,7 @@ def difference(
     std = float(delta.std(ddof=1))
     if std <= ROUNDING * np.abs(delta).max():
         return Difference(method, metric.key, mean, std, None, None, count, wins, "unclear")
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * std / np.sqrt(count)
+    reach = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * std / np.sqrt(count)
     low, high = mean - reach, mean + reach
     verdict = "unclear"
     if low > 0 or high < 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy
 
 
 def planarity(points: np.ndarray) -> float:
@@ -32,7 +32,7 @@ def roc(printed: Sequence[float], real: Sequence[float]) -> tuple[np.ndarray, np
 
 def roc_auc(printed: Sequence[float], real: Sequence[float]) -> float:
     """Return the probability that a real scene's score exceeds a printed one's, ties counting half."""
-    ranks = rankdata([*printed, *real])[len(printed) :]
+    ranks = scipy.stats.rankdata([*printed, *real])[len(printed) :]
     count = len(real)
     return float((ranks.sum() - count * (count + 1) / 2) / (count * len(printed)))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse.linalg import svds
+import scipy
 
 from megasynth_attr.core.errors import ConfigError
 from megasynth_train.subspace.settings import ALLOCATIONS
@@ -43,7 +43,7 @@ def weight_effective_rank(weight: np.ndarray) -> float:
     if min(weight.shape) <= _DENSE:
         return effective_rank(np.linalg.svd(weight, compute_uv=False))
     start = np.random.default_rng(0).standard_normal(min(weight.shape))  # the result does not depend on it
-    largest = float(svds(weight, k=1, v0=start, tol=_LANCZOS, return_singular_vectors=False)[0])
+    largest = float(scipy.sparse.linalg.svds(weight, k=1, v0=start, tol=_LANCZOS, return_singular_vectors=False)[0])
     return (frobenius / largest) ** 2
 
 
