@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, run_main
-from megasynth_attr.core.fields import setting
+from megasynth_attr.core.fields import setting, shared_values
 from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.pages import figures as plots
 from megasynth_attr.core.pages.template import require_report_libraries
@@ -124,13 +124,7 @@ def run(settings: InspectSettings) -> tuple[list[str], Doubt | None]:
 
 def data_settings(settings: InspectSettings) -> DataSettings:
     """Return how the folder is read, as a training run would say it."""
-    return DataSettings(
-        sources=(settings.data,),
-        format=settings.format,
-        depth_unit=settings.depth_unit,
-        scaled_rotation=settings.scaled_rotation,
-        scenes=settings.scenes,
-    )
+    return DataSettings(sources=(settings.data,), **shared_values(DataSettings, settings))
 
 
 def look(scenes: Sequence[TrainingScene], progress: bool) -> Looked:
