@@ -12,7 +12,8 @@ import numpy as np
 
 from megasynth_attr.core.pages import figures as plots
 from megasynth_attr.core.pages.clouds import Cloud
-from megasynth_attr.dataset.space import camera_centre, frustum, is_closed
+from megasynth_attr.dataset.reprojection import camera_centre
+from megasynth_attr.dataset.space import frustum, is_closed
 from megasynth_attr.report.facts import Facts
 
 AXIS_COLOURS = ("#c8372d", "#3a8f3a", "#2f62c4")  # x, y, z

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from megasynth_attr.core.pages import figures as plots
+from megasynth_attr.dataset.reprojection import camera_centre
 from megasynth_train.evaluate.run import SceneEvaluation, facts
 from megasynth_train.evaluate.splat import draw_points, mean_up, two_viewpoints
 
@@ -135,8 +136,7 @@ def _draw_cameras(
     axes: Any, cameras: np.ndarray, plane: np.ndarray, reach: float, colour: str, label: str, width: float
 ) -> None:
     """Draw the path, a stroke of length ``reach`` along each viewing direction, and a ring around the reference."""
-    centres = -np.einsum("nji,nj->ni", cameras[:, :3, :3], cameras[:, :3, 3])
-    flat = centres @ plane
+    flat = camera_centre(cameras) @ plane
     tips = flat + reach * (cameras[:, 2, :3] @ plane)
     strokes = np.stack([flat, tips, np.full_like(flat, np.nan)], axis=1).reshape(-1, 2)
     axes.plot(flat[:, 0], flat[:, 1], "-o", color=colour, markersize=2 + width, linewidth=width, label=label, zorder=3)
