@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.errors import EnvironmentProblem, importing
 from megasynth_attr.core.machine import INSTALL_BPY
 
 OLDEST = (3, 4)
@@ -27,12 +27,8 @@ class BlenderWarning(UserWarning):
 
 def load_bpy() -> Any:
     """Return the module bpy; EnvironmentProblem if this is not Blender or one older than 3.4."""
-    try:
+    with importing(f"this Python cannot import bpy ({{error}}); {INSTALL_BPY}, or run inside Blender"):
         import bpy
-    except ImportError as error:
-        raise EnvironmentProblem(
-            f"this Python cannot import bpy ({error}); {INSTALL_BPY}, or run inside Blender"
-        ) from error
     if not hasattr(bpy, "app"):
         raise EnvironmentProblem(f"the module bpy found here is not Blender's; {INSTALL_BPY}")
     version = tuple(bpy.app.version)

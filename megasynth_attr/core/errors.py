@@ -7,9 +7,9 @@ import io
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
-from contextlib import nullcontext, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from enum import IntEnum
 from typing import Any
 
@@ -171,6 +171,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)
     )
+
+
+@contextmanager
+def importing(needs: str) -> Iterator[None]:
+    """Turn an ImportError raised inside into the EnvironmentProblem ``needs``, with its message for ``{error}``."""
+    try:
+        yield
+    except ImportError as error:
+        raise EnvironmentProblem(needs.replace("{error}", str(error))) from None
 
 
 def choices(names: Iterable[str]) -> str:

@@ -85,6 +85,12 @@ def variants() -> Any:
     )
 
 
+def shared_values(kind: Any, settings: Any) -> dict[str, Any]:
+    """Return the values of those fields of ``settings`` that the dataclass ``kind`` has as well, by name."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name in names}
+
+
 def identity_of(settings: Any) -> dict[str, Any]:
     """Return what decides a result, as plain data: all but the fields declared with ``identity=False``, and added
     fields at their defaults.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from megasynth_attr.core.command.words import shown
@@ -44,6 +44,17 @@ def _range(part: str, text: str, count: int, key: str) -> range:
         there_are = f"there are {count} (0 to {count - 1})" if count else "there are none"
         raise ConfigError(f"{key}={shown(text)}: index {shown(found[2] or found[1])} is out of range, {there_are}")
     return range(low, high + 1)
+
+
+def as_ranges(indices: Iterable[int]) -> str:
+    """Return rising indices as text, such as ``0-9,12``: short for a whole dataset, however large."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
 def parse_shard(text: str) -> tuple[int, int]:

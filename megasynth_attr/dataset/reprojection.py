@@ -68,6 +68,12 @@ class Systematic:
     depth_factor: float | None
 
 
+def camera_centre(camera_from_world: np.ndarray) -> np.ndarray:
+    """Return the camera centres (..., 3) in the world of extrinsics (..., 4, 4): −Rᵀ t."""
+    rotation, translation = camera_from_world[..., :3, :3], camera_from_world[..., :3, 3]
+    return -np.einsum("...ji,...j->...i", rotation, translation)
+
+
 def pixel_rays(height: int, width: int, intrinsics: np.ndarray) -> np.ndarray:
     """Return H×W×3 camera-space directions with z = 1 through the pixel centres (u + 0.5, v + 0.5)."""
     u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)

@@ -7,12 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megasynth_attr.core.pages.clouds import Cloud
-
-
-def camera_centre(camera_from_world: np.ndarray) -> np.ndarray:
-    """Return the camera centres (..., 3) in the world of extrinsics (..., 4, 4): −Rᵀ t."""
-    rotation, translation = camera_from_world[..., :3, :3], camera_from_world[..., :3, 3]
-    return -np.einsum("...ji,...j->...i", rotation, translation)
+from megasynth_attr.dataset.reprojection import camera_centre
 
 
 def frustum(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.selection import as_ranges
 
 ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT",
@@ -48,7 +49,7 @@ class SlurmQueue:
 
     def submit(self, script: str, first: int, indices: Sequence[int], excluded: Iterable[str]) -> int:
         """Submit ``script`` for the shards ``first + index`` and return the job's id; EnvironmentProblem if refused."""
-        options = [*self._options, f"--job-name={self._name}-{first}", f"--array={ranges(indices)}"]
+        options = [*self._options, f"--job-name={self._name}-{first}", f"--array={as_ranges(sorted(indices))}"]
         if nodes := ",".join(sorted(excluded)):
             options.append(f"--exclude={nodes}")
         answer = _ask("sbatch", "--parsable", *options, given=script)
@@ -79,17 +80,6 @@ class SlurmQueue:
         """Cancel ``jobs`` with all their elements."""
         if ids := sorted({str(job) for job in jobs}):
             _ask("scancel", *ids)
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Return sorted numbers as Slurm writes them: 0-3,7,9-10."""
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(f"{low}-{high}" if low < high else str(low) for low, high in runs)
 
 
 def _ask(*command: str, given: str = "") -> subprocess.CompletedProcess[str]:

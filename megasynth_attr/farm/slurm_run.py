@@ -23,12 +23,13 @@ from megasynth_attr.core.codec import Part, from_plain
 from megasynth_attr.core.errors import EnvironmentProblem, ExitCode, Interrupted
 from megasynth_attr.core.files import json_bytes, read_json, storage_errors
 from megasynth_attr.core.resources import PACKAGE_DIR
+from megasynth_attr.core.selection import as_ranges
 from megasynth_attr.core.stop import RESUME, StopRequest
 from megasynth_attr.core.temporary import replace_atomically
 from megasynth_attr.farm.events import EventLog
 from megasynth_attr.farm.progress import Progress
 from megasynth_attr.farm.slurm_job import Status, read_status
-from megasynth_attr.farm.slurm_queue import Element, SlurmQueue, ranges
+from megasynth_attr.farm.slurm_queue import Element, SlurmQueue
 from megasynth_attr.farm.work import raise_if_hopeless
 from megasynth_attr.scene.settings import RunSettings
 
@@ -185,7 +186,7 @@ class SlurmRun:
         self._queue.cancel(left)
         (self._folder / RECORD).unlink(missing_ok=True)
         if left:
-            self._say(f"job {ranges(left)} cancelled")
+            self._say(f"job {as_ranges(sorted(left))} cancelled")
 
     def _open_queue(self) -> SlurmQueue:
         run = self._run

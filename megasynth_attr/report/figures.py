@@ -10,25 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from megasynth_attr.core.pages import figures as plots
 from megasynth_attr.core.pages.clouds import Cloud
-from megasynth_attr.core.pages.figures import (
-    EDGE,
-    GRID,
-    INK,
-    WIDTH,
-    bar_axes,
-    colour_bar,
-    evenly,
-    false_colour,
-    few_ticks,
-    figure_style,
-    new_figure,
-    place,
-    save_png,
-    scale,
-    show_pixels,
-)
-from megasynth_attr.dataset.space import camera_centre, frustum, is_closed
+from megasynth_attr.dataset.reprojection import camera_centre
+from megasynth_attr.dataset.space import frustum, is_closed
 from megasynth_attr.report.facts import Facts
 
 AXIS_COLOURS = ("#c8372d", "#3a8f3a", "#2f62c4")  # x, y, z
@@ -55,11 +40,11 @@ class Trajectory:
     def frusta(self, depth: float, limit: int) -> dict[int, np.ndarray]:
         """Return frame index → 5×3 frustum (see ``space.frustum``) of at most ``limit`` evenly spread frames."""
         size = (self.width_px, self.height_px)
-        chosen = evenly(len(self.camera_from_world), limit)
+        chosen = plots.evenly(len(self.camera_from_world), limit)
         return {i: frustum(self.intrinsics, self.camera_from_world[i], *size, depth) for i in chosen}
 
 
-@figure_style()
+@plots.figure_style()
 def save_trajectory(path: Path, trajectory: Trajectory, cloud: Cloud) -> None:
     """Write the 3-D plot: the scene's points, every camera's path, up to 24 cameras as frusta, the world axes.
 
@@ -70,7 +55,7 @@ def save_trajectory(path: Path, trajectory: Trajectory, cloud: Cloud) -> None:
     scene_size = np.ptp(everything, axis=0).max()
     path_size = np.ptp(trajectory.centres, axis=0).max()
     enlarged = 0 < path_size < ZOOM_BELOW * scene_size
-    figure = new_figure(WIDTH, 4.3 if not enlarged else 8.0)
+    figure = plots.new_figure(plots.WIDTH, 4.3 if not enlarged else 8.0)
     axes = figure.add_subplot(2 if enlarged else 1, 1, 1, projection="3d", computed_zorder=False)
     _draw_space(axes, trajectory, cloud, everything, trajectory.frusta(0.07 * scene_size, FRUSTA))
     _draw_world_axes(axes, tips)
@@ -86,7 +71,7 @@ def save_trajectory(path: Path, trajectory: Trajectory, cloud: Cloud) -> None:
     for row, panel in enumerate(panels):
         share = 0.88 / len(panels)
         panel.set_position((-0.06, 0.12 + (len(panels) - 1 - row) * share, 1.0, share))
-    save_png(figure, path)
+    plots.save_png(figure, path)
 
 
 def _draw_space(
@@ -137,8 +122,8 @@ def _equal_axes(axes: Any, bounds: np.ndarray) -> None:
     for name, axis in (("x", axes.xaxis), ("y", axes.yaxis), ("z", axes.zaxis)):
         axis.set_pane_color((0.925, 0.933, 0.945, 1.0))
         axis._axinfo["grid"].update(color="#d5d9df", linewidth=0.5)
-        axis.line.set_color(EDGE)
-        few_ticks(axis, 4)
+        axis.line.set_color(plots.EDGE)
+        plots.few_ticks(axis, 4)
         axis.set_tick_params(labelsize=8, pad=0)
         axis.set_label_text(name)
         axis.labelpad = -1
@@ -178,12 +163,14 @@ def _frame_bar(figure: Any, count: int) -> None:
     from matplotlib.colors import ListedColormap
 
     colours = ListedColormap([frame_colour(i, 256) for i in range(256)])
-    bar = colour_bar(bar_axes(figure, 0.28 * WIDTH, 0.44 * WIDTH, 0.42), scale(0, max(count - 1, 1), colours))
+    bar = plots.colour_bar(
+        plots.bar_axes(figure, 0.28 * plots.WIDTH, 0.44 * plots.WIDTH, 0.42), plots.scale(0, max(count - 1, 1), colours)
+    )
     bar.set_ticks([0, count - 1] if count > 1 else [0])
     bar.set_label("frame", labelpad=-8)
 
 
-@figure_style()
+@plots.figure_style()
 def save_depth(path: Path, depth_z: np.ndarray) -> None:
     """Write planar depth in false colour, with a colour bar in scene units; the background is paper."""
     valid = depth_z > 0
@@ -191,15 +178,15 @@ def save_depth(path: Path, depth_z: np.ndarray) -> None:
     height, width = depth_z.shape
     inches = 2.8
     picture_inches = inches * height / width
-    figure = new_figure(inches, picture_inches + 0.62)
-    show_pixels(place(figure, 0, 0, inches, picture_inches), false_colour(depth_z, low, high, valid))
-    bar = bar_axes(figure, 0.08 * inches, 0.84 * inches, 0.42, 0.1)
-    colour_bar(bar, scale(low, high, "viridis_r"), "planar depth z (scene units)")
-    few_ticks(bar.xaxis, 5)
-    save_png(figure, path)
+    figure = plots.new_figure(inches, picture_inches + 0.62)
+    plots.show_pixels(plots.place(figure, 0, 0, inches, picture_inches), plots.false_colour(depth_z, low, high, valid))
+    bar = plots.bar_axes(figure, 0.08 * inches, 0.84 * inches, 0.42, 0.1)
+    plots.colour_bar(bar, plots.scale(low, high, "viridis_r"), "planar depth z (scene units)")
+    plots.few_ticks(bar.xaxis, 5)
+    plots.save_png(figure, path)
 
 
-@figure_style()
+@plots.figure_style()
 def save_isolation(path: Path, measured: Sequence[Facts], factors: Sequence[str]) -> None:
     """Write the heat map: rows = datasets whose isolation was measured, columns = factors, colours from 0 to 1.
 
@@ -215,15 +202,17 @@ def save_isolation(path: Path, measured: Sequence[Facts], factors: Sequence[str]
     label_inches = 0.30 + 0.075 * max(len(facts.name) for facts in rows)
     cell_w, cell_h = 0.76, 0.46 if len(rows) <= 12 else 0.30
     grid_w, grid_h = cell_w * len(factors), cell_h * len(rows)
-    figure = new_figure(label_inches + grid_w + 0.2, 0.42 + grid_h + 0.72)
-    axes = place(figure, label_inches, 0.42, grid_w, grid_h)
+    figure = plots.new_figure(label_inches + grid_w + 0.2, 0.42 + grid_h + 0.72)
+    axes = plots.place(figure, label_inches, 0.42, grid_w, grid_h)
     axes.grid(False)
-    axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=1, edgecolors=GRID, linewidth=0.8)
+    axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=1, edgecolors=plots.GRID, linewidth=0.8)
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
         dark = np.isfinite(value) and value > 0.55
         text = f"{value:.2f}" if np.isfinite(value) else "–"
-        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=9.5, color="white" if dark else INK)
+        axes.text(
+            column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=9.5, color="white" if dark else plots.INK
+        )
         if factors[column] in rows[row].varying:
             box = Rectangle((column + 0.035, row + 0.06), 0.93, 0.88, fill=False, edgecolor="#d9770a", linewidth=1.8)
             axes.add_patch(box)
@@ -234,7 +223,7 @@ def save_isolation(path: Path, measured: Sequence[Facts], factors: Sequence[str]
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=9)
     axes.spines[:].set_visible(False)
-    bar = bar_axes(figure, label_inches, grid_w, 0.44)
+    bar = plots.bar_axes(figure, label_inches, grid_w, 0.44)
     ticks = [0, 0.25, 0.5, 0.75, 1]
-    colour_bar(bar, scale(0, 1, "Blues"), "spread between scenes ÷ spread of the reference", ticks=ticks)
-    save_png(figure, path)
+    plots.colour_bar(bar, plots.scale(0, 1, "Blues"), "spread between scenes ÷ spread of the reference", ticks=ticks)
+    plots.save_png(figure, path)

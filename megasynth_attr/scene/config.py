@@ -20,7 +20,7 @@ from megasynth_attr.core.command.layers import merge, read_preset, take_config
 from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.command.words import parse_words, shown
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.core.fields import identity_of, recorded_identity
+from megasynth_attr.core.fields import identity_of, recorded_identity, shared_values
 from megasynth_attr.core.names import is_attribute
 from megasynth_attr.core.resources import resource_dir
 from megasynth_attr.core.stages import section_names
@@ -295,8 +295,8 @@ def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
         n: p.sha256 for n, p in load_plugins(checked.plugins).items() if not factors.keys().isdisjoint(p.factors)
     }
     config = Config(
-        content=_part(ContentSettings, checked),
-        run=_part(RunSettings, checked),
+        content=ContentSettings(**shared_values(ContentSettings, checked)),
+        run=RunSettings(**shared_values(RunSettings, checked)),
         render=checked.render,
         write=checked.write,
         isolation=checked.isolation,
@@ -305,10 +305,6 @@ def _build(settings: Mapping[str, Any], preset_name: str) -> Config:
     )
     _check_config(config)
     return config
-
-
-def _part(kind: Any, values: Any) -> Any:
-    return kind(**{f.name: getattr(values, f.name) for f in dataclasses.fields(kind)})
 
 
 def _check_config(config: Config) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from megasynth_attr.core.codec import content_hash
-from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, SceneRejected
+from megasynth_attr.core.errors import DatasetError, SceneRejected, importing
 from megasynth_attr.core.files import read_regular
 from megasynth_attr.scene.ply import read_mixed_ply
 
@@ -212,11 +212,9 @@ def _content(path: Path) -> bytes:
 
 def _trimesh() -> Any:
     """Return the module trimesh, imported only where meshes are read; EnvironmentProblem if it cannot be."""
-    try:
+    with importing(
+        "geometry.layout=scan needs trimesh, which cannot be imported ({error}); install it with: "
+        "pip install 'megasynth-attr[scan]'"
+    ):
         import trimesh
-    except ImportError as error:
-        raise EnvironmentProblem(
-            f"geometry.layout=scan needs trimesh, which cannot be imported ({error}); install it with: "
-            "pip install 'megasynth-attr[scan]'"
-        ) from None
     return trimesh

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.command.program import Help, parse
-from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, run_main
+from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem, importing, run_main
 from megasynth_attr.core.fields import REQUIRED, check, setting
 from megasynth_attr.core.files import read_json
 from megasynth_attr.core.pictures import decode_levels, decode_picture
@@ -117,13 +117,11 @@ def open_rows(source: str, split: str) -> Iterator[Mapping[str, Any]]:
     Only the needed columns are read. Raises EnvironmentProblem when the package ``datasets`` or the hub is missing,
     DatasetError for shards that cannot be read or lack a column.
     """
-    try:
+    with importing(
+        "reading MatSynth needs the package datasets, which cannot be imported ({error}); install it with "
+        "pip install 'megasynth-attr[matsynth]' (NumPy 1, which bpy needs, goes with pyarrow below 26)"
+    ):
         import datasets
-    except ImportError as error:
-        raise EnvironmentProblem(
-            f"reading MatSynth needs the package datasets, which cannot be imported ({error}); install it with "
-            "pip install 'megasynth-attr[matsynth]' (NumPy 1, which bpy needs, goes with pyarrow below 26)"
-        ) from error
     columns = ["name", "category", "metadata", *MAPS]
     is_hub = source == HUB_ID
     files = [] if is_hub else _shards(source)

@@ -5,12 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.core.selection import parse_indices, parse_shard, shard_of
+from megasynth_attr.core.selection import as_ranges, parse_indices, parse_shard, shard_of
 
 
 def test_selections():
     assert parse_indices("all", 3, "scenes") == [0, 1, 2]
     assert parse_indices("7, 3,5-6,5", 10, "scenes") == [3, 5, 6, 7]
+
+
+def test_indices_as_ranges() -> None:
+    assert as_ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "-1", "3-1", "10", "0-10", "1.5", "1,,2"])

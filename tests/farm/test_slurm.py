@@ -11,7 +11,6 @@ from runs import Reference
 from slurm_cluster import Cluster
 
 from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
-from megasynth_attr.farm.slurm_queue import ranges
 from megasynth_attr.pipeline.__main__ import main
 
 WORDS = (*runs.TINY, "executor=slurm", "jobs=2", "workers=1", "threads=1", "slurm_minutes=10")
@@ -59,7 +58,3 @@ def test_slurm_without_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(EnvironmentProblem, match="there is no sbatch on this machine"):
         main([*runs.TINY, "executor=slurm", f"out={tmp_path}"])
-
-
-def test_numbers_as_slurm_writes_them() -> None:
-    assert ranges([5, 0, 1, 2, 7, 8]) == "0-2,5,7-8"

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from ray_cast_experiment import raycast
 from scipy.spatial.transform import Rotation
 
-from megasynth_attr.dataset.space import camera_centre, frustum, is_closed, lift, view_points
+from megasynth_attr.dataset.reprojection import camera_centre
+from megasynth_attr.dataset.space import frustum, is_closed, lift, view_points
 from megasynth_attr.report.figures import Trajectory, frame_colour, world_axis_tips
 from megasynth_attr.scene.frame import intrinsics
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,13 +22,7 @@ from typing import Any
 from accelerate.state import PartialState
 
 from megasynth_attr.core.command.program import Help, parse
-from megasynth_attr.core.errors import (
-    ConfigError,
-    EnvironmentProblem,
-    ExitCode,
-    Interrupted,
-    MegaSynthError,
-)
+from megasynth_attr.core.errors import ConfigError, ExitCode, MegaSynthError
 from megasynth_attr.core.pages.words import short, table_text
 from megasynth_attr.core.selection import parse_shard, shard_of
 from megasynth_attr.core.stop import StopRequest
@@ -43,7 +36,7 @@ from megasynth_train.training.cluster_manifest import (
     read_manifest,
 )
 from megasynth_train.training.loop import OnStep
-from megasynth_train.training.processes import make_accelerator, met_by_all, on_main, run_program
+from megasynth_train.training.processes import make_accelerator, on_main, run_program, survived
 from megasynth_train.training.run_folder import DONE
 
 HELP = Help(
@@ -145,14 +138,8 @@ def _train_one(
     record = {"dataset": name, **entry, "cluster_seed": settings.seed}
     try:
         result = finetune.run(run_settings, record=record, on_step=on_step)
-    except (EnvironmentProblem, Interrupted):
-        raise
-    except Exception as error:  # an unexpected error on one dataset must not stop the others; it is listed at the end
-        if not met_by_all(name):
-            raise
-        if not isinstance(error, MegaSynthError):
-            traceback.print_exc()
-        return Outcome(name, "failed", f"{type(error).__name__}: {error}", seconds=time.monotonic() - started)
+    except Exception as error:
+        return Outcome(name, "failed", survived(error, name), seconds=time.monotonic() - started)
     status = "done before" if result.already_done else "trained"
     return Outcome(name, status, objective=result.objective, seconds=time.monotonic() - started)
 

@@ -16,19 +16,9 @@ from tqdm import tqdm
 
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, DatasetError, run_main
-from megasynth_attr.core.fields import setting
+from megasynth_attr.core.fields import setting, shared_values
 from megasynth_attr.core.files import storage_errors
-from megasynth_attr.core.pages.figures import (
-    MUTED,
-    evenly,
-    false_colour,
-    figure_style,
-    new_figure,
-    place,
-    save_png,
-    show_pixels,
-    write,
-)  # fmt: skip
+from megasynth_attr.core.pages import figures as plots
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.pages.words import count_text, listed, short
 from megasynth_attr.core.temporary import written_beside
@@ -121,7 +111,7 @@ def run(settings: InspectSettings) -> tuple[list[str], Doubt | None]:
             bad.append(BadScene(name, str(error)))
     if not scenes:
         raise DatasetError(f"none of the {count_text(len(bad), 'scene')} can be read; {bad[0].reason}")
-    chosen = [scenes[i] for i in evenly(len(scenes), _SCENES)]
+    chosen = [scenes[i] for i in plots.evenly(len(scenes), _SCENES)]
     looked = look(chosen, settings.progress)
     lines = report(source.title, scenes, looked, [*source.notes, *left_out(scenes), *_unreadable(bad)])
     if settings.picture and looked.pairs:
@@ -134,13 +124,7 @@ def run(settings: InspectSettings) -> tuple[list[str], Doubt | None]:
 
 def data_settings(settings: InspectSettings) -> DataSettings:
     """Return how the folder is read, as a training run would say it."""
-    return DataSettings(
-        sources=(settings.data,),
-        format=settings.format,
-        depth_unit=settings.depth_unit,
-        scaled_rotation=settings.scaled_rotation,
-        scenes=settings.scenes,
-    )
+    return DataSettings(sources=(settings.data,), **shared_values(DataSettings, settings))
 
 
 def look(scenes: Sequence[TrainingScene], progress: bool) -> Looked:
@@ -224,7 +208,7 @@ def _unreadable(bad: Sequence[BadScene]) -> list[str]:
     return [f"{count_text(len(bad), 'scene')} cannot be read, first {one.reason}" for one in bad[:1]]
 
 
-@figure_style()
+@plots.figure_style()
 def draw(path: Path, a: FrameArrays, b: FrameArrays) -> None:
     """Write the PNG of two views: both pictures, the depth of the first, and the second as seen from the first."""
     height, width = a.depth_z.shape
@@ -236,16 +220,16 @@ def draw(path: Path, a: FrameArrays, b: FrameArrays) -> None:
         ("a view", a.rgb),
         ("its neighbour", b.rgb),
         (f"depth of the view, {short(float(low))} (bright) to {short(float(high))}",
-         false_colour(a.depth_z, low, high, valid)),
+         plots.false_colour(a.depth_z, low, high, valid)),
         ("the neighbour from the view's place (grey: unseen)",
          np.where(known[..., None], seen, np.uint8(_UNSEEN))),
     )  # fmt: skip
-    figure = new_figure(2 * _TILE + 3 * _GAP, 2 * (tall + _ROOM) + 2 * _GAP)
+    figure = plots.new_figure(2 * _TILE + 3 * _GAP, 2 * (tall + _ROOM) + 2 * _GAP)
     for i, (words, pixels) in enumerate(tiles):
         left, top = _GAP + i % 2 * (_TILE + _GAP), _ROOM + i // 2 * (tall + _ROOM + _GAP)
-        write(figure, left, top - 0.06, words, fontsize=7.5, color=MUTED)
-        show_pixels(place(figure, left, top, _TILE, tall), pixels)
-    save_png(figure, path)
+        plots.write(figure, left, top - 0.06, words, fontsize=7.5, color=plots.MUTED)
+        plots.show_pixels(plots.place(figure, left, top, _TILE, tall), pixels)
+    plots.save_png(figure, path)
 
 
 def main(words: list[str]) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.errors import importing
 from megasynth_attr.core.pages.words import count_text, in_words, number_text, short, signed_text, size_text
 
 SHARED = Path(__file__).parent / "templates"
@@ -20,13 +20,11 @@ def require_report_libraries(*names: str, what: str = "reports", otherwise: str 
     ``otherwise`` ends the message with an alternative.
     """
     for name in names or ("matplotlib", "jinja2"):
-        try:
+        with importing(
+            f"{what} need{'' if what.endswith('s') else 's'} {name}, which cannot be imported ({{error}}); "
+            f"install it with: pip install 'megasynth-attr[report]'{otherwise}"
+        ):
             importlib.import_module(name)
-        except ImportError as error:
-            raise EnvironmentProblem(
-                f"{what} need{'' if what.endswith('s') else 's'} {name}, which cannot be imported ({error}); "
-                f"install it with: pip install 'megasynth-attr[report]'{otherwise}"
-            ) from None
 
 
 def render(folder: Path, template: str, **values: Any) -> str:

@@ -14,11 +14,11 @@ from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.command.program import Help, parse
 from megasynth_attr.core.errors import ConfigError, run_main
 from megasynth_attr.core.fields import REQUIRED, setting
-from megasynth_attr.core.selection import parse_shard, select_indices
+from megasynth_attr.core.selection import as_ranges, parse_shard, select_indices
 from megasynth_attr.dataset import paths
 from megasynth_attr.dataset.export import card, colmap, huggingface, nerfstudio, paper, push, wai, webdataset
 from megasynth_attr.dataset.export.derived import Derived
-from megasynth_attr.dataset.export.target import Piece, Target, as_ranges, batches, claim
+from megasynth_attr.dataset.export.target import Piece, Target, batches, claim
 from megasynth_attr.dataset.reader import Dataset, SceneData, open_dataset
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.core.errors import DatasetError, importing
 from megasynth_attr.core.files import read_json
 from megasynth_attr.core.pictures import read_content
 from megasynth_attr.dataset import paths
@@ -38,13 +38,9 @@ SCALARS = {"string": "string", "int32": "int32", "float32": "float", "float64": 
 
 def arrow() -> tuple[Any, Any]:
     """Return PyArrow and its Parquet module; EnvironmentProblem if it is not installed."""
-    try:
+    with importing("format=huggingface needs the package pyarrow: pip install 'megasynth-attr[export]'"):
         import pyarrow
         from pyarrow import parquet
-    except ImportError:
-        raise EnvironmentProblem(
-            "format=huggingface needs the package pyarrow: pip install 'megasynth-attr[export]'"
-        ) from None
     return pyarrow, parquet
 
 

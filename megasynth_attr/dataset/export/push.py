@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from megasynth_attr.core.errors import ConfigError, EnvironmentProblem
+from megasynth_attr.core.errors import ConfigError, EnvironmentProblem, importing
 from megasynth_attr.dataset.export.target import MARKER
 
 NOT_SENT = [f"{MARKER}/**", ".cache/**", "**/tmp/**", ".lock"]
@@ -15,14 +15,10 @@ def check(repository: str) -> None:
 
     EnvironmentProblem if the package huggingface_hub is missing.
     """
-    try:
+    with importing("push= needs the package huggingface_hub: pip install 'megasynth-attr[export]'"):
         from huggingface_hub import get_token
         from huggingface_hub.errors import HFValidationError
         from huggingface_hub.utils import validate_repo_id
-    except ImportError:
-        raise EnvironmentProblem(
-            "push= needs the package huggingface_hub: pip install 'megasynth-attr[export]'"
-        ) from None
     try:
         validate_repo_id(repository)
     except HFValidationError as error:

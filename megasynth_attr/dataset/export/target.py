@@ -24,6 +24,7 @@ from tqdm import tqdm
 from megasynth_attr.core.errors import ConfigError, DatasetError, EnvironmentProblem
 from megasynth_attr.core.files import read_json, storage_errors
 from megasynth_attr.core.run_folder import Kind, is_free, require_same, share
+from megasynth_attr.core.selection import as_ranges
 from megasynth_attr.core.temporary import TMP, publish, remove_leftovers, working_folder
 from megasynth_attr.dataset.archive import Member
 from megasynth_attr.dataset.paths import RENDER_ANEW
@@ -119,17 +120,6 @@ def _control(out: Path, only_data: bool) -> Path:
         for record in beside.glob("*.json"):
             record.unlink(missing_ok=True)
     return beside if beside.is_dir() or (only_data and not inside.is_dir()) else inside
-
-
-def as_ranges(indices: Iterable[int]) -> str:
-    """Return rising indices as text, such as ``0-9,12``: short for a whole dataset, however large."""
-    runs: list[list[int]] = []
-    for index in indices:
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
 def _identity(record: Mapping[str, Any], dataset: str) -> dict[str, Any]:

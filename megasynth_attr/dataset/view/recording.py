@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.errors import EnvironmentProblem, importing
 from megasynth_attr.dataset.view.scene import ShownScene
 
 TIMELINE = "frame"
@@ -18,13 +18,11 @@ JPEG_QUALITY = 85
 
 def require_libraries() -> None:
     """Raise EnvironmentProblem if rerun cannot be imported."""
-    try:
+    with importing(
+        "format=rerun needs the package rerun-sdk, which cannot be imported ({error}); install it with: "
+        "pip install 'megasynth-attr[view]', or leave format= out: the page needs nothing"
+    ):
         import rerun  # noqa: F401
-    except ImportError as error:
-        raise EnvironmentProblem(
-            f"format=rerun needs the package rerun-sdk, which cannot be imported ({error}); install it with: "
-            "pip install 'megasynth-attr[view]', or leave format= out: the page needs nothing"
-        ) from None
 
 
 def recording_of(dataset: str, scenes: Sequence[ShownScene]) -> bytes:

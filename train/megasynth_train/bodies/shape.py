@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.errors import importing
 
 # what is drawn uniformly, between 0 and 1: adults of all builds
 _PHENOTYPE = {
@@ -66,13 +66,11 @@ class BodyModel:
 
     def __init__(self) -> None:
         """EnvironmentProblem if the package is not installed."""
-        try:
+        with importing(
+            "bodies need anny, which cannot be imported ({error}); install it with: pip install "
+            "'megasynth-attr[humans]'"
+        ):
             import anny
-        except ImportError as error:
-            raise EnvironmentProblem(
-                f"bodies need anny, which cannot be imported ({error}); install it with: pip install "
-                "'megasynth-attr[humans]'"
-            ) from None
         self._model: Any = anny.Anny(skinning_method="lbs").to(torch.float64)
         self._names: tuple[str, ...] = tuple(self._model.bone_labels)
 

@@ -12,18 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.pages.figures import (
-    CHANCE,
-    COLOURS,
-    DASHED,
-    INK,
-    MUTED,
-    PAPER,
-    few_ticks,
-    figure_style,
-    new_figure,
-    save_png,
-)
+from megasynth_attr.core.pages import figures as plots
 from megasynth_train.compare.collect import Results
 from megasynth_train.compare.manifest import CONTROL
 from megasynth_train.compare.methods import MINED, RANDOM
@@ -50,10 +39,10 @@ class Style:
     marker: str
 
 
-BASE_MODEL, ALL_WEIGHTS = Style("base model", MUTED, "s"), Style("all weights", "#000000", "D")
-UNTRAINED = Style("not trained", COLOURS[4], "P")
-HEADS_ONLY, LOW_RANK = Style("heads only", COLOURS[5], "v"), Style("low rank", COLOURS[2], "^")
-BASES = {MINED: Style("mined basis", COLOURS[0], "o"), RANDOM: Style("random basis", COLOURS[1], "X")}
+BASE_MODEL, ALL_WEIGHTS = Style("base model", plots.MUTED, "s"), Style("all weights", "#000000", "D")
+UNTRAINED = Style("not trained", plots.COLOURS[4], "P")
+HEADS_ONLY, LOW_RANK = Style("heads only", plots.COLOURS[5], "v"), Style("low rank", plots.COLOURS[2], "^")
+BASES = {MINED: Style("mined basis", plots.COLOURS[0], "o"), RANDOM: Style("random basis", plots.COLOURS[1], "X")}
 _LINES = ("-", "--", ":", "-.")
 Curves = Mapping[str, Sequence[Sequence[tuple[int, float]]]]  # method → one curve per seed
 
@@ -67,13 +56,13 @@ def style_of(method: Mapping[str, Any]) -> Style:
     return {"full": ALL_WEIGHTS, "heads": HEADS_ONLY}.get(method["adapter"]["mode"], LOW_RANK)
 
 
-@figure_style()
+@plots.figure_style()
 def save_dots(path: Path, results: Results, table: Table, styles: Mapping[str, Style]) -> None:
     """Write the picture of all five metrics: one row per method, a dot per seed, a bar at the mean."""
     methods = [row.method for row in table.rows]
     row_inches = 0.2
     height = len(METRICS) * (len(methods) * row_inches + 0.62) + 0.1
-    figure = new_figure(WIDTH_INCHES, height, layout="constrained")
+    figure = plots.new_figure(WIDTH_INCHES, height, layout="constrained")
     for metric, plot in zip(METRICS, figure.subplots(len(METRICS), 1), strict=True):
         for y, method in enumerate(methods):
             values = list(results.values(method, metric.key).values())
@@ -83,26 +72,26 @@ def save_dots(path: Path, results: Results, table: Table, styles: Mapping[str, S
                 plot.plot([np.mean(values)] * 2, [y - 0.38, y + 0.38], color=style.colour, lw=2)
         plot.margins(x=0.06)
         _name_rows(plot, methods, f"{metric.heading}   {'higher' if metric.higher_is_better else 'lower'} is better")
-    save_png(figure, path)
+    plots.save_png(figure, path)
 
 
-@figure_style()
+@plots.figure_style()
 def save_intervals(path: Path, found: Sequence[Interval], metrics: Sequence[Metric]) -> None:
     """Write the picture of differences over seeds and scenes: a panel per metric, a row per difference."""
     one_reference = len({one.reference for one in found}) == 1
     names = {one: one.method if one_reference else named_pair(one) for one in found}
     rows = list(dict.fromkeys(names.values()))
-    figure = new_figure(WIDTH_INCHES, len(metrics) * (len(rows) * 0.2 + 0.62) + 0.1, layout="constrained")
+    figure = plots.new_figure(WIDTH_INCHES, len(metrics) * (len(rows) * 0.2 + 0.62) + 0.1, layout="constrained")
     for metric, plot in zip(metrics, figure.subplots(len(metrics), 1, squeeze=False)[:, 0], strict=True):
         for one in (one for one in found if one.metric == metric.key):
             y = rows.index(names[one])
             if one.corrected_low is not None:
-                plot.plot([one.corrected_low, one.corrected_high], [y, y], color=COLOURS[0], lw=1)
-                plot.plot([one.low, one.high], [y, y], color=COLOURS[0], lw=3, solid_capstyle="butt")
-            plot.plot(one.mean, y, "o", color=INK, ms=4)
-        plot.axvline(0, color=CHANCE, lw=1, ls=DASHED)
+                plot.plot([one.corrected_low, one.corrected_high], [y, y], color=plots.COLOURS[0], lw=1)
+                plot.plot([one.low, one.high], [y, y], color=plots.COLOURS[0], lw=3, solid_capstyle="butt")
+            plot.plot(one.mean, y, "o", color=plots.INK, ms=4)
+        plot.axvline(0, color=plots.CHANCE, lw=1, ls=plots.DASHED)
         _name_rows(plot, rows, f"{metric.heading}   better to the {'right' if metric.higher_is_better else 'left'}")
-    save_png(figure, path)
+    plots.save_png(figure, path)
 
 
 def _name_rows(plot: Any, names: Sequence[str], title: str) -> None:
@@ -112,10 +101,10 @@ def _name_rows(plot: Any, names: Sequence[str], title: str) -> None:
     plot.grid(False, axis="y")
 
 
-@figure_style()
+@plots.figure_style()
 def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style], metric: Metric) -> None:
     """Write a metric's mean ± standard deviation against trained parameters; the base model as a line."""
-    figure = new_figure(WIDTH_INCHES, 3.9, layout="constrained")
+    figure = plots.new_figure(WIDTH_INCHES, 3.9, layout="constrained")
     plot = figure.subplots()
     points = []
     for row in table.rows:
@@ -137,7 +126,7 @@ def save_against_parameters(path: Path, table: Table, styles: Mapping[str, Style
     plot.set_ylabel(metric.heading)
     _legend(plot)
     _label_points(figure, plot, points)
-    save_png(figure, path)
+    plots.save_png(figure, path)
 
 
 def _count_axis(plot: Any, totals: Sequence[int]) -> None:
@@ -148,15 +137,15 @@ def _count_axis(plot: Any, totals: Sequence[int]) -> None:
         plot.set_xscale("log")
         plot.xaxis.set_minor_formatter(NullFormatter())
     else:
-        few_ticks(plot.xaxis, 4)
+        plots.few_ticks(plot.xaxis, 4)
     plot.xaxis.set_major_formatter(EngFormatter())
 
 
-@figure_style()
+@plots.figure_style()
 def save_curves(path: Path, curves: Curves, styles: Mapping[str, Style]) -> None:
     """Write the training objective by step: the mean over seeds, and their range as a band."""
     rows = -(-len(curves) // 3)
-    figure = new_figure(WIDTH_INCHES, 3.4 + 0.17 * rows, layout="constrained")
+    figure = plots.new_figure(WIDTH_INCHES, 3.4 + 0.17 * rows, layout="constrained")
     plot = figure.subplots()
     used: dict[str, int] = {}
     for method, seeds in curves.items():
@@ -172,7 +161,7 @@ def save_curves(path: Path, curves: Curves, styles: Mapping[str, Style]) -> None
     plot.set_xlabel("step")
     plot.set_ylabel("objective")
     _legend(plot)
-    save_png(figure, path)
+    plots.save_png(figure, path)
 
 
 def _legend(plot: Any) -> None:
@@ -199,7 +188,7 @@ def _label_points(figure: Any, plot: Any, points: Sequence[tuple[float, float, s
             label = plot.annotate(
                 method, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=7.5,
                 color=colour, annotation_clip=False,
-                bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
+                bbox={"facecolor": plots.PAPER, "edgecolor": "none", "pad": 0.4},
             )  # fmt: skip
             box = label.get_window_extent(figure.canvas.get_renderer())
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1

@@ -62,27 +62,21 @@ class Report:
 
 
 def write_report(
-    runs: Path, manifest: Mapping[str, Any], results: Results, reference: str, *, across: Report | None = None
+    runs: Path,
+    manifest: Mapping[str, Any],
+    results: Results,
+    reference: str,
+    *,
+    within: str = "",
+    across: Report | None = None,
 ) -> Report:
     """Write all files, each whole or not at all, in place of older ones; EnvironmentProblem if that fails.
 
-    ``runs``: the comparison's folder. ``across``: what was written before about data of another domain.
+    ``runs``: the comparison's folder; ``within``: the folder in it that they go to, for data of another domain.
+    ``across``: what was written before about such data.
     """
-    return _write(_report(runs, runs, manifest, results, reference), across)
-
-
-def write_across(runs: Path, manifest: Mapping[str, Any], results: Results, reference: str) -> Report:
-    """Write the same about data of another domain into ``<runs>/across``."""
-    return _write(_report(runs / ACROSS, runs, manifest, results, reference), None)
-
-
-def _report(out: Path, runs: Path, manifest: Mapping[str, Any], results: Results, reference: str) -> Report:
-    protocol = PROTOCOLS.get(manifest["identity"].get("test.protocol", NONE))
-    return Report(out, runs, manifest, results, make_table(results, reference, protocol))
-
-
-def _write(report: Report, across: Report | None) -> Report:
-    out, manifest, results = report.out, report.manifest, report.results
+    out, protocol = runs / within, PROTOCOLS.get(manifest["identity"].get("test.protocol", NONE))
+    report = Report(out, runs, manifest, results, make_table(results, reference, protocol))
     with storage_errors("the comparison", out):
         pictures = []
         if results.scenes:

@@ -12,8 +12,7 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 from accelerate import Accelerator
 from accelerate.state import PartialState
 
-from megasynth_attr.core.errors import DatasetError, EnvironmentProblem, ExitCode, Interrupted, MegaSynthError
+from megasynth_attr.core.errors import DatasetError, ExitCode, MegaSynthError
 from megasynth_attr.core.pages.template import require_report_libraries
 from megasynth_attr.core.selection import parse_shard, shard_of
 from megasynth_attr.core.stop import StopRequest
@@ -40,13 +39,13 @@ from megasynth_train.compare.manifest import (
 )
 from megasynth_train.compare.methods import RANDOM, Method
 from megasynth_train.compare.prepare import Prepared, prepare
-from megasynth_train.compare.report import MARKDOWN, Report, write_across, write_report
+from megasynth_train.compare.report import MARKDOWN, Report, write_report
 from megasynth_train.compare.settings import CompareSettings, evaluation_of, training_of, trial_folder, trial_settings
 from megasynth_train.compare.tuning import SEED, Trial, best_rate, read_trial, write_trial
 from megasynth_train.evaluate import __main__ as evaluation
-from megasynth_train.training.at_once import Plan, plan, run_all
+from megasynth_train.training.at_once import plan, run_all
 from megasynth_train.training.loop import OnStep
-from megasynth_train.training.processes import make_accelerator, met_by_all, on_main
+from megasynth_train.training.processes import make_accelerator, on_main, survived
 from megasynth_train.training.step_reports import Diverged
 
 
@@ -118,31 +117,26 @@ def compare(settings: CompareSettings) -> Comparison:
                 if outcome.message and own is method:
                     outcomes[run_name] = Outcome(run.method, run.seed, "failed", failed)
 
-        unfinished = sum(not trial_folder(out, one.method.name, one.lr).exists() for one in trials.values())
-        planned = plan(settings, accelerator, unfinished)
-        run_all(partial(_do, _as(planned, prepared), out, manifest), trials, planned, stop, keep_trial)
-        unfinished = sum(not (one.run.folder(out) / EVALUATION).exists() for one in runs.values())
-        planned = plan(settings, accelerator, unfinished)
+        def do(items: Mapping[str, _Item], folders: Sequence[Path], keep: Callable[[str, Outcome], None]) -> None:
+            planned = plan(settings, accelerator, sum(not folder.exists() for folder in folders))
+            ours = prepared if planned.each == settings else replace(prepared, settings=planned.each)
+            run_all(partial(_do, ours, out, manifest), items, planned, stop, keep)
+
+        do(trials, [trial_folder(out, one.method.name, one.lr) for one in trials.values()], keep_trial)
         left = {name: one for name, one in runs.items() if name not in outcomes}
-        run_all(partial(_do, _as(planned, prepared), out, manifest), left, planned, stop, outcomes.__setitem__)
+        do(left, [one.run.folder(out) / EVALUATION for one in runs.values()], outcomes.__setitem__)
     done = tuple(outcomes[name] for name in runs)
     failures = {Run(one.method, one.seed, member=one.member): one.message for one in done if one.status == "failed"}
 
-    def report() -> Report:
-        across = None
-        if settings.across.data:
-            elsewhere = across_manifest(manifest)
-            results = collect(out, elsewhere, settings.alignment, failures, ACROSS)
-            across = write_across(out, elsewhere, results, settings.reference_of(results.methods))
-        results = collect(out, manifest, settings.alignment, failures)
-        return write_report(out, manifest, results, settings.reference_of(results.methods), across=across)
+    def report(record: Mapping[str, Any], evaluation: str, **more: Any) -> Report:
+        results = collect(out, record, settings.alignment, failures, evaluation)
+        return write_report(out, record, results, settings.reference_of(results.methods), **more)
 
-    return Comparison(on_main(accelerator, report), done)
+    def reported() -> Report:
+        across = report(across_manifest(manifest), ACROSS, within=ACROSS) if settings.across.data else None
+        return report(manifest, EVALUATION, across=across)
 
-
-def _as(planned: Plan[CompareSettings], prepared: Prepared) -> Prepared:
-    """Return the comparison with the settings that its runs have now."""
-    return prepared if planned.each == prepared.settings else replace(prepared, settings=planned.each)
+    return Comparison(on_main(accelerator, reported), done)
 
 
 class _Item(NamedTuple):
@@ -190,14 +184,8 @@ def _do(
     job = _Job(prepared, method, run, out, manifest, left_s, on_step)
     try:
         before = _try_rate(job, lr) if lr else _train_and_evaluate(job)
-    except (EnvironmentProblem, Interrupted):
-        raise
-    except Exception as error:  # an unexpected error of one method must not stop the others; it is listed at the end
-        if not met_by_all(f"{method.name}, lr {lr:g}" if lr else run.name):
-            raise
-        if not isinstance(error, MegaSynthError):
-            traceback.print_exc()
-        message = f"{type(error).__name__}: {error}"
+    except Exception as error:
+        message = survived(error, f"{method.name}, lr {lr:g}" if lr else run.name)
         return Outcome(run.method, run.seed, "failed", message, member=run.member)
     return Outcome(run.method, run.seed, "done before" if before else "trained", "", member=run.member)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from megasynth_attr.core.command.keys import nearest
 from megasynth_attr.core.command.layers import merge
 from megasynth_attr.core.command.settings import fill
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.core.fields import setting
+from megasynth_attr.core.fields import setting, shared_values
 from megasynth_attr.core.selection import parse_shard
 from megasynth_train.compare.methods import (
     BASE,
@@ -333,8 +333,11 @@ def across_of(settings: CompareSettings) -> MeasureSettings:
 def evaluation_of(settings: CompareSettings, *, across: bool = False) -> EvaluateSettings:
     """Return how every run is evaluated, on the test data or on those of another domain."""
     measure = across_of(settings) if across else settings.test
-    measured = {f.name: getattr(measure, f.name) for f in fields(MeasureSettings)}
     common = settings.run
     return EvaluateSettings(
-        **measured, model=settings.model, device=common.device, threads=common.threads, progress=common.progress
+        **shared_values(MeasureSettings, measure),
+        model=settings.model,
+        device=common.device,
+        threads=common.threads,
+        progress=common.progress,
     )

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from megasynth_attr.dataset.reprojection import pixel_rays, project, world_points
+from megasynth_attr.dataset.reprojection import camera_centre, pixel_rays, project, world_points
 from megasynth_train.data.frames import FrameArrays
 from megasynth_train.data.scene import TrainingScene
 
@@ -72,7 +72,7 @@ def neighbours(camera_from_world: np.ndarray, count: int) -> list[tuple[int, int
     """Return up to ``count`` pairs of S views (S×4×4), the first of each evenly spread over all, turned against each
     other by about 12°, the nearer the better.
     """
-    axes, places = camera_from_world[:, 2, :3], centres(camera_from_world)
+    axes, places = camera_from_world[:, 2, :3], camera_centre(camera_from_world)
     pairs = []
     for a in np.unique(np.linspace(0, len(axes) - 1, min(count, len(axes))).round().astype(int)):
         angle = np.degrees(np.arccos(np.clip(axes @ axes[a], -1, 1)))
@@ -82,11 +82,6 @@ def neighbours(camera_from_world: np.ndarray, count: int) -> list[tuple[int, int
         if np.isfinite(cost).any():
             pairs.append((int(a), int(np.argmin(cost))))
     return pairs
-
-
-def centres(camera_from_world: np.ndarray) -> np.ndarray:
-    """Return the S×3 centres of S×4×4 cameras in the world."""
-    return -np.einsum("sji,sj->si", camera_from_world[:, :3, :3], camera_from_world[:, :3, 3])
 
 
 def agreement(pairs: Iterable[tuple[FrameArrays, FrameArrays]]) -> Agreement:
@@ -161,7 +156,7 @@ def reach_of(depth_z: np.ndarray, camera_from_world: np.ndarray) -> float:
     """Return the median of valid depths by the median distance of S×4×4 cameras from their middle; NaN without depth
     or for one camera, infinity for cameras that do not move.
     """
-    places = centres(camera_from_world)
+    places = camera_centre(camera_from_world)
     spread = float(np.median(np.linalg.norm(places - places.mean(axis=0), axis=1)))
     if not len(depth_z) or len(places) < 2:
         return float("nan")

@@ -13,20 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from megasynth_attr.core.pages.figures import (
-    MUTED,
-    PAPER,
-    colour_bar,
-    evenly,
-    few_ticks,
-    figure_style,
-    new_figure,
-    place,
-    save_png,
-    scale,
-    show_pixels,
-    write,
-)
+from megasynth_attr.core.pages import figures as plots
 from megasynth_train.evaluate.prediction import PredictedScene
 
 COLUMNS = 6  # most views shown, evenly chosen
@@ -44,10 +31,10 @@ ABOVE = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 OBLIQUE = Rotation.from_euler("yx", (35, 25), degrees=True).as_matrix()  # rotated to the right and up around the scene
 
 
-@figure_style()
+@plots.figure_style()
 def save_overview(path: Path, scene: PredictedScene, rgb: np.ndarray, keep: np.ndarray, names: Sequence[str]) -> None:
     """Write the PNG. ``rgb`` uint8 [S, H, W, 3], ``keep`` bool [S, H, W]: the points drawn, ``names`` of views."""
-    chosen = evenly(len(names), COLUMNS)
+    chosen = plots.evenly(len(names), COLUMNS)
     height, width = rgb.shape[1:3]
     inner = WIDTH_INCHES - LEFT - RIGHT - GAP * (len(chosen) - 1)
     tile = min(TILE_INCHES, inner / len(chosen))
@@ -64,7 +51,7 @@ def save_overview(path: Path, scene: PredictedScene, rgb: np.ndarray, keep: np.n
     _draw_panels(canvas, scene, rgb, keep)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is drawn as a box
-        save_png(canvas.figure, path)
+        plots.save_png(canvas.figure, path)
 
 
 class _Canvas:
@@ -72,10 +59,10 @@ class _Canvas:
 
     def __init__(self, height_inches: float) -> None:
         self.top = 0.08  # inches used so far
-        self.figure: Any = new_figure(WIDTH_INCHES, height_inches, dpi=150)
+        self.figure: Any = plots.new_figure(WIDTH_INCHES, height_inches, dpi=150)
 
     def heading(self, text: str) -> None:
-        write(self.figure, LEFT, self.top + LINE * 0.75, text, fontweight="bold")
+        plots.write(self.figure, LEFT, self.top + LINE * 0.75, text, fontweight="bold")
         self.top += LINE
 
     def labels(self, texts: Sequence[str], tile: float) -> None:
@@ -83,32 +70,38 @@ class _Canvas:
         room = max(4, int(tile / CHARACTER_INCHES))
         for column, text in enumerate(texts):
             left = LEFT + column * (tile + GAP)
-            write(self.figure, left, self.top + LINE * 0.75, _shortened(text, room), fontsize=SMALL, color=MUTED)
+            plots.write(
+                self.figure, left, self.top + LINE * 0.75, _shortened(text, room), fontsize=SMALL, color=plots.MUTED
+            )
         self.top += LINE
 
     def tiles(self, pictures: Sequence[np.ndarray], tile: float, colours: Any = None) -> None:
         """Draw a row of pictures, with a colour bar if they are numbers."""
         row = tile * pictures[0].shape[0] / pictures[0].shape[1]
         for column, picture in enumerate(pictures):
-            axes = place(self.figure, LEFT + column * (tile + GAP), self.top, tile, row)
-            show_pixels(axes, picture, **({} if colours is None else {"norm": colours.norm, "cmap": colours.cmap}))
+            axes = plots.place(self.figure, LEFT + column * (tile + GAP), self.top, tile, row)
+            plots.show_pixels(
+                axes, picture, **({} if colours is None else {"norm": colours.norm, "cmap": colours.cmap})
+            )
         if colours is not None:
-            bar = place(self.figure, LEFT + len(pictures) * (tile + GAP), self.top, BAR, row)
-            colour_bar(bar, colours, upright=True)
-            few_ticks(bar.yaxis, max(2, int(row / 0.35)))
+            bar = plots.place(self.figure, LEFT + len(pictures) * (tile + GAP), self.top, BAR, row)
+            plots.colour_bar(bar, colours, upright=True)
+            plots.few_ticks(bar.yaxis, max(2, int(row / 0.35)))
         self.top += row + GAP
 
 
 def _draw_panels(canvas: _Canvas, scene: PredictedScene, rgb: np.ndarray, keep: np.ndarray) -> None:
     """Draw the points and cameras from two sides; only the cameras if no point is left."""
     points, colours = scene.points_world[keep], rgb[keep] / 255.0
-    some = evenly(len(points), POINTS)
+    some = plots.evenly(len(points), POINTS)
     corners = _frusta(scene, _size(points, scene))
     width = (WIDTH_INCHES - LEFT - RIGHT - PANEL_GAP) / 2
     looks = ((OBLIQUE, "from behind, the right and above"), (ABOVE, "from above"))
     for column, (rotation, title) in enumerate(looks):
-        axes = place(canvas.figure, LEFT + column * (width + PANEL_GAP), canvas.top + LINE, width, PANEL_INCHES - LINE)
-        axes.set_title(title, color=MUTED, pad=4)
+        axes = plots.place(
+            canvas.figure, LEFT + column * (width + PANEL_GAP), canvas.top + LINE, width, PANEL_INCHES - LINE
+        )
+        axes.set_title(title, color=plots.MUTED, pad=4)
         cameras, seen = corners @ rotation.T, points[some] @ rotation.T
         order = np.argsort(-seen[:, 2])  # far ones first
         axes.scatter(*seen[order, :2].T, c=colours[some][order], s=1.6, linewidths=0, zorder=1)
@@ -126,8 +119,8 @@ def _draw_panels(canvas: _Canvas, scene: PredictedScene, rgb: np.ndarray, keep: 
             axes.xaxis.set_major_formatter(lambda value, _: f"{round(value, 9) + 0.0:g}")
             # down on the page is backward
             axes.yaxis.set_major_formatter(lambda value, _: f"{0.0 - round(value, 9):g}")
-            few_ticks(axes.xaxis, 6)
-            few_ticks(axes.yaxis, 6)
+            plots.few_ticks(axes.xaxis, 6)
+            plots.few_ticks(axes.yaxis, 6)
     _draw_view_bar(canvas, len(corners), LEFT + 2 * width + PANEL_GAP + GAP)
 
 
@@ -140,7 +133,7 @@ def _draw_cameras(axes: Any, corners: np.ndarray) -> None:
         lines = [(centre, corner) for corner in image] + [(image[i], image[(i + 1) % 4]) for i in range(4)]
         colour = colours(index)
         axes.add_collection(
-            LineCollection(lines, colors=[PAPER], linewidths=2.2, zorder=2)
+            LineCollection(lines, colors=[plots.PAPER], linewidths=2.2, zorder=2)
         )  # visible on any background
         axes.add_collection(LineCollection(lines, colors=[colour], linewidths=1.1, zorder=3))
 
@@ -155,11 +148,11 @@ def _view_colours(count: int) -> Any:
 
 def _draw_view_bar(canvas: _Canvas, count: int, left: float) -> None:
     """Draw the colours of the views beside the panels."""
-    bar = place(canvas.figure, left, canvas.top + LINE, BAR, PANEL_INCHES - LINE)
-    colour_bar(bar, scale(0.5, count + 0.5, _view_colours(count)), upright=True)
+    bar = plots.place(canvas.figure, left, canvas.top + LINE, BAR, PANEL_INCHES - LINE)
+    plots.colour_bar(bar, plots.scale(0.5, count + 0.5, _view_colours(count)), upright=True)
     bar.invert_yaxis()
-    few_ticks(bar.yaxis, 12, integer=True, min_n_ticks=1)
-    bar.set_title("view", fontsize=SMALL, color=MUTED, pad=4)
+    plots.few_ticks(bar.yaxis, 12, integer=True, min_n_ticks=1)
+    bar.set_title("view", fontsize=SMALL, color=plots.MUTED, pad=4)
 
 
 def _frame(axes: Any, points: np.ndarray, cameras: np.ndarray) -> None:
@@ -205,7 +198,7 @@ def _scale(values: np.ndarray, colours: str) -> Any:
     low, high = np.percentile(finite, [OUTLIERS_PERCENT, 100 - OUTLIERS_PERCENT]) if finite.size else (0.0, 1.0)
     if high - low <= 1e-6 * max(abs(low), abs(high)):  # one value: show it in the middle of the scale
         low, high = low - 0.5 * max(abs(low), 1e-6), high + 0.5 * max(abs(high), 1e-6)
-    return scale(float(low), float(high), colours)
+    return plots.scale(float(low), float(high), colours)
 
 
 def _shortened(text: str, room: int) -> str:

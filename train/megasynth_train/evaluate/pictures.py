@@ -7,26 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.pages.figures import (
-    COLOURS,
-    MUTED,
-    PAPER_RGB,
-    colour_bar,
-    evenly,
-    false_colour,
-    few_ticks,
-    figure_style,
-    new_figure,
-    place,
-    save_png,
-    scale,
-    show_pixels,
-    write,
-)
+from megasynth_attr.core.pages import figures as plots
+from megasynth_attr.dataset.reprojection import camera_centre
 from megasynth_train.evaluate.run import SceneEvaluation, facts
 from megasynth_train.evaluate.splat import draw_points, mean_up, two_viewpoints
 
-TRUE_COLOUR, PREDICTED_COLOUR = COLOURS[:2]
+TRUE_COLOUR, PREDICTED_COLOUR = plots.COLOURS[:2]
 _CLOUD_PX = 440
 _CLOUD_POINTS = 400_000  # more are not visible at that size
 _MOST_VIEWS = 8
@@ -36,10 +22,10 @@ _LEFT, _RIGHT = 0.95, 0.95  # row names, colour bars
 _GAP, _NARROW = 0.12, 0.06
 
 
-@figure_style()
+@plots.figure_style()
 def save_picture(path: Path, scene: SceneEvaluation) -> None:
     """Write the picture of ``scene``; the file is not written atomically, its folder is."""
-    columns = evenly(len(scene.truth), _MOST_VIEWS)
+    columns = plots.evenly(len(scene.truth), _MOST_VIEWS)
     height, width = scene.truth[0].depth_z.shape
     inner = _WIDTH - _LEFT - _RIGHT
     tile = min((inner - (len(columns) - 1) * _NARROW) / len(columns), 2.2)
@@ -48,20 +34,20 @@ def save_picture(path: Path, scene: SceneEvaluation) -> None:
     depth_block = 4 * tile_height + 3 * _NARROW
     path_block = 3.1
     total = 0.75 + 0.3 + 2 * cloud + _GAP + 0.75 + depth_block + 0.75 + path_block + 0.55
-    figure = new_figure(_WIDTH, total, dpi=110)
-    write(figure, _LEFT, 0.3, scene.name, fontsize=15, fontweight="bold")
+    figure = plots.new_figure(_WIDTH, total, dpi=110)
+    plots.write(figure, _LEFT, 0.3, scene.name, fontsize=15, fontweight="bold")
     numbers = "   ".join(f"{name} {value}" for name, value in facts(scene.numbers).items())
-    write(figure, _LEFT, 0.55, numbers, fontsize=9.5, color=MUTED)
+    plots.write(figure, _LEFT, 0.55, numbers, fontsize=9.5, color=plots.MUTED)
     _draw_clouds(figure, scene, 1.05, cloud)
     top = 1.05 + 2 * cloud + _GAP + 0.75
     _draw_depth(figure, scene, columns, top, tile, tile_height)
     _draw_paths(figure, scene, top + depth_block + 0.75, path_block, inner)
-    save_png(figure, path)
+    plots.save_png(figure, path)
 
 
 def _bar(axes: Any, low: float, high: float, colours: str, label: str) -> None:
-    bar = colour_bar(axes, scale(low, high, colours), label, upright=True)
-    few_ticks(bar.ax.yaxis, 4)
+    bar = plots.colour_bar(axes, plots.scale(low, high, colours), label, upright=True)
+    plots.few_ticks(bar.ax.yaxis, 4)
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")  # no common factor above the bar
 
 
@@ -72,16 +58,16 @@ def _draw_clouds(figure: Any, scene: SceneEvaluation, top: float, side: float) -
     colours = scene.colours[::step]
     smallest = _INVISIBLE * scene.numbers["sizes"]["mean_distance"]
     limit = max(float(np.percentile(scene.accuracy, 95)), smallest)
-    errors = false_colour(scene.accuracy[::step], 0, limit, colours="turbo")
+    errors = plots.false_colour(scene.accuracy[::step], 0, limit, colours="turbo")
     columns = (("truth", truth, colours), ("prediction, aligned", predicted, colours), ("error", predicted, errors))
     for i, (name, points, shown) in enumerate(columns):
         left = _LEFT + i * (side + _GAP)
-        write(figure, left, top - 0.08, name, fontsize=10)
+        plots.write(figure, left, top - 0.08, name, fontsize=10)
         for j, view in enumerate(two_viewpoints(truth, scene.true_cameras)):
-            pixels = draw_points(points, shown, view, _CLOUD_PX, PAPER_RGB)
-            show_pixels(place(figure, left, top + j * (side + _GAP), side, side), pixels)
+            pixels = draw_points(points, shown, view, _CLOUD_PX, plots.PAPER_RGB)
+            plots.show_pixels(plots.place(figure, left, top + j * (side + _GAP), side, side), pixels)
     bar_left = _LEFT + 3 * side + 2 * _GAP + 0.12
-    bar = place(figure, bar_left, top, 0.12, 2 * side + _GAP)
+    bar = plots.place(figure, bar_left, top, 0.12, 2 * side + _GAP)
     _bar(bar, 0, limit, "turbo", "distance to the nearest true point (scene units)")
 
 
@@ -101,22 +87,24 @@ def _draw_depth(
     worst = max(float(np.percentile(seen, 95)), _INVISIBLE)
     for name, row in (("image", 0), ("true\ndepth", 1), ("predicted\ndepth", 2), ("relative\nerror", 3)):
         middle = top + row * (tile_height + _NARROW) + tile_height / 2
-        write(figure, _LEFT - 0.12, middle, name, ha="right", va="center")
+        plots.write(figure, _LEFT - 0.12, middle, name, ha="right", va="center")
     for c, i in enumerate(columns):
         view, left = truth[c], _LEFT + c * (tile + _NARROW)
-        write(figure, left, top - 0.07, f"view {scene.view_ids[i]}" + (" (reference)" if i == 0 else ""), fontsize=8.5)
+        plots.write(
+            figure, left, top - 0.07, f"view {scene.view_ids[i]}" + (" (reference)" if i == 0 else ""), fontsize=8.5
+        )
         rows = (
             view.rgb,
-            false_colour(view.depth_z, low, high, view.valid),
-            false_colour(depth[c], low, high, view.valid),
-            false_colour(errors[c], 0, worst, view.valid, "turbo"),
+            plots.false_colour(view.depth_z, low, high, view.valid),
+            plots.false_colour(depth[c], low, high, view.valid),
+            plots.false_colour(errors[c], 0, worst, view.valid, "turbo"),
         )
         for r, pixels in enumerate(rows):
-            show_pixels(place(figure, left, top + r * (tile_height + _NARROW), tile, tile_height), pixels)
+            plots.show_pixels(plots.place(figure, left, top + r * (tile_height + _NARROW), tile, tile_height), pixels)
     left = _LEFT + len(columns) * (tile + _NARROW) + _NARROW
-    depth_bar = place(figure, left, top + tile_height + _NARROW, 0.12, 2 * tile_height + _NARROW)
+    depth_bar = plots.place(figure, left, top + tile_height + _NARROW, 0.12, 2 * tile_height + _NARROW)
     _bar(depth_bar, low, high, "viridis_r", "scene units")
-    error_bar = place(figure, left, top + 3 * (tile_height + _NARROW), 0.12, tile_height)
+    error_bar = plots.place(figure, left, top + 3 * (tile_height + _NARROW), 0.12, tile_height)
     _bar(error_bar, 0, worst, "turbo", "|p − g| / g")
 
 
@@ -130,8 +118,8 @@ def _draw_paths(figure: Any, scene: SceneEvaluation, top: float, height: float, 
     width = (inner - 0.9) / 2
     for i, (name, across, upwards) in enumerate(sides):
         left = _LEFT + i * (width + 0.9)
-        write(figure, left, top - 0.1, name, fontsize=10)
-        axes = place(figure, left, top, width, height)
+        plots.write(figure, left, top - 0.1, name, fontsize=10)
+        axes = plots.place(figure, left, top, width, height)
         plane = np.stack([across, upwards], axis=1)  # 3×2
         some = (scene.true_points @ plane)[:: max(len(scene.true_points) // 1500, 1)]
         axes.scatter(some[:, 0], some[:, 1], s=1.2, color="#c3c8cf", linewidths=0, zorder=1)  # where the scene is
@@ -148,8 +136,7 @@ def _draw_cameras(
     axes: Any, cameras: np.ndarray, plane: np.ndarray, reach: float, colour: str, label: str, width: float
 ) -> None:
     """Draw the path, a stroke of length ``reach`` along each viewing direction, and a ring around the reference."""
-    centres = -np.einsum("nji,nj->ni", cameras[:, :3, :3], cameras[:, :3, 3])
-    flat = centres @ plane
+    flat = camera_centre(cameras) @ plane
     tips = flat + reach * (cameras[:, 2, :3] @ plane)
     strokes = np.stack([flat, tips, np.full_like(flat, np.nan)], axis=1).reshape(-1, 2)
     axes.plot(flat[:, 0], flat[:, 1], "-o", color=colour, markersize=2 + width, linewidth=width, label=label, zorder=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from megasynth_attr.core.errors import ConfigError
-from megasynth_attr.core.fields import setting
+from megasynth_attr.core.fields import setting, shared_values
 from megasynth_train.evaluate.options import EvaluateSettings
 from megasynth_train.evaluate.protocols import PROTOCOLS
 from megasynth_train.training.settings import ModelSettings
@@ -52,17 +52,4 @@ class SpoofSettings:
 
     def of_class(self, folders: tuple[str, ...]) -> EvaluateSettings:
         """Return how the scenes of one class are evaluated, by the model of these settings."""
-        return EvaluateSettings(
-            data=folders,
-            out=self.out,
-            adapter=self.adapter,
-            basis=self.basis,
-            views=self.views,
-            width_px=self.width_px,
-            max_scenes=self.max_scenes,
-            pixel_centre=self.pixel_centre,
-            device=self.device,
-            threads=self.threads,
-            progress=self.progress,
-            model=self.model,
-        )
+        return EvaluateSettings(data=folders, **shared_values(EvaluateSettings, self))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from megasynth_attr.core.errors import EnvironmentProblem
+from megasynth_attr.core.errors import importing
 from megasynth_attr.core.files import storage_errors
 from megasynth_attr.core.temporary import replace_atomically
 
@@ -131,11 +131,9 @@ def _readable_lines(text: str) -> list[str]:
 
 
 def _open_board(folder: Path, first_step: int) -> Any:
-    try:
+    with importing(
+        "run.tensorboard=true needs the package tensorboard: pip install tensorboard, or leave it out "
+        "(metrics.jsonl has the same numbers)"
+    ):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise EnvironmentProblem(
-            "run.tensorboard=true needs the package tensorboard: pip install tensorboard, or leave it out "
-            "(metrics.jsonl has the same numbers)"
-        ) from None
     return SummaryWriter(str(folder), purge_step=first_step + 1)

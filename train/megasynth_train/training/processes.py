@@ -35,6 +35,7 @@ from megasynth_attr.core.errors import (
     EnvironmentProblem,
     ExitCode,
     Interrupted,
+    MegaSynthError,
     expected,
     run_main,
 )
@@ -145,6 +146,18 @@ def met_by_all(what: str) -> bool:
         return True
     store.add(what, -1)
     return False
+
+
+def survived(error: Exception, what: str) -> str:
+    """Return what an ``error`` in doing ``what`` says: it must not stop other trainings, and is listed at the end.
+
+    Raises it if it would stop them all, too, or if only some processes have met it.
+    """
+    if isinstance(error, EnvironmentProblem | Interrupted) or not met_by_all(what):
+        raise error
+    if not isinstance(error, MegaSynthError):
+        traceback.print_exc()
+    return f"{type(error).__name__}: {error}"
 
 
 def run_program(main: Callable[[list[str]], None], argv: list[str]) -> int:

@@ -111,4 +111,4 @@ def _view(folder: Path, number: str, frame: Any, where: str, reading: Reading) -
     )
 
 
-LAYOUT = Layout("clearpose", "ClearPose's", METADATA, lambda folder: (folder / METADATA).is_file(), read_scene)
+LAYOUT = Layout("clearpose", "ClearPose's", METADATA, read_scene)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from megasynth_attr.core.errors import DatasetError, EnvironmentProblem
+from megasynth_attr.core.errors import DatasetError, importing
 from megasynth_attr.core.names import inside
 from megasynth_attr.core.pages.words import count_text
 from megasynth_attr.core.pictures import PICTURE_SUFFIXES
@@ -37,12 +37,8 @@ def read_scene(folder: Path, reading: Reading) -> SceneViews:
     model = _model(folder)
     if model is None:
         raise DatasetError(f"{folder} holds no model of COLMAP's (sparse/0/cameras.bin or .txt)")
-    try:
+    with importing(f"{model}: pycolmap is needed to read it ({{error}}); pip install 'megasynth-attr[colmap]'"):
         import pycolmap
-    except ImportError as error:
-        raise EnvironmentProblem(
-            f"{model}: pycolmap is needed to read it ({error}); pip install 'megasynth-attr[colmap]'"
-        ) from None
     require_whole(model)
     try:
         found = pycolmap.Reconstruction(model)
@@ -99,5 +95,5 @@ def _depth(folder: Path, name: str, unit: float) -> DepthFile | None:
 
 
 LAYOUT = Layout(
-    "colmap", "COLMAP's", "sparse/0/cameras.bin, images/", lambda folder: _model(folder) is not None, read_scene
+    "colmap", "COLMAP's", "sparse/0/cameras.bin, images/", read_scene, lambda folder: _model(folder) is not None
 )

@@ -118,4 +118,4 @@ def path_in(folder: Path, values: Mapping[str, Any], key: str, where: str) -> Pa
     return inside(folder, str(PurePosixPath(named)), f"{where}: {key}")
 
 
-LAYOUT = Layout("nerfstudio", "nerfstudio's", TRANSFORMS, lambda folder: (folder / TRANSFORMS).is_file(), read_scene)
+LAYOUT = Layout("nerfstudio", "nerfstudio's", TRANSFORMS, read_scene)

@@ -62,11 +62,4 @@ def _view(folder: Path, entry: dict[str, Any], where: str, reading: Reading) -> 
     )
 
 
-LAYOUT = Layout(
-    "paper",
-    "the paper's",
-    CAMERAS_FILE,
-    lambda folder: (folder / CAMERAS_FILE).is_file(),
-    read_scene,
-    digested=CAMERAS_FILE,
-)
+LAYOUT = Layout("paper", "the paper's", CAMERAS_FILE, read_scene, digested=CAMERAS_FILE)

@@ -92,6 +92,6 @@ LAYOUT = Layout(
     "scannet",
     "ScanNet's",
     "color/, depth/, pose/, intrinsic/",
-    lambda folder: all((folder / name).is_dir() for name in FOLDERS),
     read_scene,
+    lambda folder: all((folder / name).is_dir() for name in FOLDERS),
 )

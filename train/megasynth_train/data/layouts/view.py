@@ -99,16 +99,21 @@ class SceneViews:
 class Layout:
     """How one kind of folder is recognised and read.
 
-    ``name`` is what ``format=`` takes, ``marker`` what a scene's folder holds. ``is_scene`` tells whether a folder is a
-    scene. ``read`` returns the scene in a folder; DatasetError naming what is missing, damaged or not supported.
+    ``name`` is what ``format=`` takes, ``marker`` what a scene's folder holds, a file unless ``known_by`` tells whether
+    a folder is a scene. ``read`` returns the scene in a folder; DatasetError naming what is missing, damaged or not
+    supported.
     """
 
     name: str
     title: str
     marker: str
-    is_scene: Callable[[Path], bool]
     read: Callable[[Path, Reading], SceneViews]
+    known_by: Callable[[Path], bool] | None = None
     digested: str = ""  # the file whose SHA-256 is the scene's digest; empty: what was read from all files
+
+    def is_scene(self, folder: Path) -> bool:
+        """Return whether a folder is a scene of this layout."""
+        return self.known_by(folder) if self.known_by else (folder / self.marker).is_file()
 
     def digest(self, folder: Path, scene: SceneViews) -> str:
         """Return the SHA-256 (hex) of a scene's cameras and of which files belong to them."""

@@ -91,4 +91,4 @@ def _is_scene(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (SCENE_META, DISTORTED))
 
 
-LAYOUT = Layout("wai", "WAI's", SCENE_META, _is_scene, read_scene)
+LAYOUT = Layout("wai", "WAI's", SCENE_META, read_scene, _is_scene)

@@ -9,18 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.pages.figures import (
-    CHANCE,
-    DASHED,
-    attribute_colours,
-    bar_axes,
-    colour_bar,
-    legend_room,
-    panels_for,
-    scale,
-    sheet,
-    top_legend,
-)
+from megasynth_attr.core.pages import figures as plots
 from megasynth_attr.core.pages.words import short
 from megasynth_train.subspace.analysis import Analysis, DriftRow
 from megasynth_train.subspace.figures.layout import (
@@ -45,7 +34,7 @@ def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], fold
     columns = min(2, len(chosen))
     lines = math.ceil(len(chosen) / columns)
     size = (4.8 - 0.4 - 0.12 - (columns - 1) * 0.45) / columns if columns > 1 else 2.6
-    page = sheet(
+    page = plots.sheet(
         lines,
         columns,
         size,
@@ -60,13 +49,15 @@ def draw_coherence(analysis: Analysis, numbers: Sequence[AttributeNumbers], fold
     matrices = {n.name: np.mean([row.coherence for row in layers_of(analysis, n.name)], axis=0) for n in chosen}
     largest = max(float(np.abs(m[~np.eye(len(m), dtype=bool)]).max()) for m in matrices.values())
     limit = max(0.1, math.ceil(largest * 10) / 10)
-    for axes, n in panels_for(page, chosen):
+    for axes, n in plots.panels_for(page, chosen):
         _draw_matrix(axes, matrices[n.name], limit)
         axes.set_title(n.name, loc="left", fontweight="bold")
     for axes in page.axes[-1]:
         axes.set_xlabel("adapter", labelpad=2)
-    mappable = scale(-limit, limit, "RdBu")
-    colour_bar(bar_axes(page.figure, 0.9, 3.0, 0.4), mappable, "cosine of two updates, mean over the layers")
+    mappable = plots.scale(-limit, limit, "RdBu")
+    plots.colour_bar(
+        plots.bar_axes(page.figure, 0.9, 3.0, 0.4), mappable, "cosine of two updates, mean over the layers"
+    )
     found = "; ".join(f"{n.name} {short(n.coherence.median)}" for n in chosen)
     by_chance = short(max(n.coherence_chance or 0 for n in chosen))
     return (saved(page, folder, "coherence", found=found, by_chance=by_chance),)
@@ -96,17 +87,17 @@ def draw_weights(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder
     chosen = [n for n in numbers if n.adapters > 1 and len(_weights_of(analysis, n.name))]
     if not chosen:
         return ()
-    colours = attribute_colours(analysis.attributes)
+    colours = plots.attribute_colours(analysis.attributes)
     columns = min(2, len(chosen))
-    page = sheet(math.ceil(len(chosen) / columns), columns, 1.15, left=0.55, gap_y=0.5)
+    page = plots.sheet(math.ceil(len(chosen) / columns), columns, 1.15, left=0.55, gap_y=0.5)
     words, reach = [], [0.9, 1.1]
-    for axes, n in panels_for(page, chosen):
+    for axes, n in plots.panels_for(page, chosen):
         table = _weights_of(analysis, n.name)
         low, middle, high = np.percentile(table * n.adapters, (5, 50, 95), axis=0)
         place = np.arange(1, n.adapters + 1)
         axes.vlines(place, low, high, color=colours[n.name], linewidth=2.2, alpha=0.45)
         axes.plot(place, middle, "o", color=colours[n.name], markersize=4)
-        axes.axhline(1, color=CHANCE, linestyle=DASHED, linewidth=1)
+        axes.axhline(1, color=plots.CHANCE, linestyle=plots.DASHED, linewidth=1)
         axes.set_title(n.name, loc="left")
         axes.set_xlim(0.4, n.adapters + 0.6)
         axes.locator_params(axis="x", integer=True, nbins=10)
@@ -133,8 +124,10 @@ def draw_drift(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
     if not rows:
         return ()
     attribute_of = {adapter.name: adapter.attribute for adapter in analysis.adapters}
-    colours = attribute_colours(analysis.attributes)
-    page = sheet(2, 1, 1.25, left=0.62, top=0.36 + legend_room(len(analysis.attributes)), bottom=0.48, gap_y=0.42)
+    colours = plots.attribute_colours(analysis.attributes)
+    page = plots.sheet(
+        2, 1, 1.25, left=0.62, top=0.36 + plots.legend_room(len(analysis.attributes)), bottom=0.48, gap_y=0.42
+    )
     words = []
     for attribute in analysis.attributes:
         own = [row for row in rows if attribute_of.get(row.adapter) == attribute]
@@ -146,14 +139,14 @@ def draw_drift(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
     upper, lower = page.axes[:, 0]
     upper.set_title("‖A − A₀‖ / ‖A₀‖", loc="left")
     lower.set_title("largest angle between row spaces of A and A₀, degrees", loc="left")
-    lower.axhline(90, color=CHANCE, linestyle=DASHED, linewidth=1)
+    lower.axhline(90, color=plots.CHANCE, linestyle=plots.DASHED, linewidth=1)
     lower.set_ylim(0, 96)
     lower.set_yticks([0, 30, 60, 90])
     upper.set_ylim(0, None)
     lower.set_xlabel("depth of the layer", labelpad=2)
     for axes in (upper, lower):
         axes.locator_params(axis="x", integer=True)
-    top_legend(page.figure, *upper.get_legend_handles_labels())
+    plots.top_legend(page.figure, *upper.get_legend_handles_labels())
     return (saved(page, folder, "drift", found="; ".join(words)),)
 
 
@@ -171,16 +164,16 @@ def draw_energy(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder:
     chosen = [n for n in numbers if n.energy and any(s.count for s in n.energy.values())]
     if not chosen:
         return ()
-    known = attribute_colours(analysis.attributes)
+    known = plots.attribute_colours(analysis.attributes)
     colours = {n.name: known[n.name] for n in chosen}
     extractors = tuple(dict.fromkeys(name for n in chosen for name in n.energy))
     # The height grows with the rows, so that text keeps its size: one group per extractor, attributes by colour
-    page = sheet(
+    page = plots.sheet(
         1,
         1,
         0.17 * len(extractors) * (len(chosen) + 1) + 0.1,
         left=0.95,
-        top=0.36 + legend_room(len(chosen)),
+        top=0.36 + plots.legend_room(len(chosen)),
         bottom=0.48,
     )
     axes = page.axes[0, 0]
@@ -189,8 +182,8 @@ def draw_energy(analysis: Analysis, numbers: Sequence[AttributeNumbers], folder:
     unrelated = [n.energy_unrelated for n in chosen if n.energy_unrelated is not None]
     random = max((n.energy_chance or 0.0) for n in chosen)
     least = min(unrelated, default=random)
-    axes.axvline(random, color=CHANCE, linestyle=":", linewidth=1.2)
-    axes.axvline(least, color=CHANCE, linestyle=DASHED, linewidth=1)
+    axes.axvline(random, color=plots.CHANCE, linestyle=":", linewidth=1.2)
+    axes.axvline(least, color=plots.CHANCE, linestyle=plots.DASHED, linewidth=1)
     axes.set_xlim(-0.01, 1.01)
     axes.set_xlabel("share of an adapter's energy inside the basis", labelpad=2)
     name_legend(page, colours)

@@ -10,15 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from megasynth_attr.core.pages.figures import (
-    CHANCE,
-    DASHED,
-    Sheet,
-    attribute_colours,
-    few_ticks,
-    legend_room,
-    sheet,
-)
+from megasynth_attr.core.pages import figures as plots
 from megasynth_attr.core.pages.words import short
 from megasynth_train.subspace.analysis import Analysis, LayerRow
 from megasynth_train.subspace.figures.layout import (
@@ -104,10 +96,10 @@ def draw_held_out(numbers: Sequence[HeldOutNumbers], analysis: Analysis, folder:
         return ()
     kinds, bases = (list(dict.fromkeys(getattr(n, field) for n in numbers)) for field in ("kind", "basis"))
     bases = [name for name in BASES if name in bases]
-    colours = attribute_colours(analysis.attributes)
-    page = sheet(
+    colours = plots.attribute_colours(analysis.attributes)
+    page = plots.sheet(
         len(kinds), 2, LINE * len(bases) * (len(colours) + 1) + 0.1,
-        left=1.62, top=0.36 + legend_room(len(colours)), bottom=0.48,
+        left=1.62, top=0.36 + plots.legend_room(len(colours)), bottom=0.48,
     )  # fmt: skip
     for line, kind in enumerate(kinds):
         for column, side in enumerate(("out", "inner")):
@@ -115,10 +107,10 @@ def draw_held_out(numbers: Sequence[HeldOutNumbers], analysis: Analysis, folder:
             groups = {BASES[basis]: {n.attribute: getattr(n, side) for n in own if n.basis == basis} for basis in bases}
             draw_groups(axes, groups, colours)
             by_chance = quantiles(getattr(n, f"{side}_chance").median for n in own).median
-            axes.axvline(by_chance, color=CHANCE, linestyle=DASHED, linewidth=1)
+            axes.axvline(by_chance, color=plots.CHANCE, linestyle=plots.DASHED, linewidth=1)
             axes.set_xlim(0, None)
             axes.set_title(f"{kind}, {('outputs', 'inputs')[column]}", loc="left", pad=3)
-            few_ticks(axes.xaxis, 4)
+            plots.few_ticks(axes.xaxis, 4)
             axes.tick_params(axis="y", labelsize=8, labelleft=not column)
     for axes in page.axes[-1]:
         axes.set_xlabel("share of its energy", labelpad=2)
@@ -150,7 +142,7 @@ def draw_mean_share(analysis: Analysis, place: Places, folder: Path) -> tuple[Dr
     by_chance = sorted({1 / count for count in counts.values()})
     page = _one_panel(analysis, groups, "share of the energy in the mean update", left=0.62)
     for chance in by_chance:
-        page.axes[0, 0].axvline(chance, color=CHANCE, linestyle=DASHED, linewidth=1)
+        page.axes[0, 0].axvline(chance, color=plots.CHANCE, linestyle=plots.DASHED, linewidth=1)
     page.axes[0, 0].set_xlim(0, None)
     random = " or ".join(short(chance) for chance in by_chance)
     return (saved(page, folder, "mean_share", found=_words(groups), random=random),)
@@ -179,7 +171,7 @@ def draw_tests(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
         return ()
     page = _one_panel(analysis, groups, "directions above chance", left=0.95)
     page.axes[0, 0].set_xlim(left=min(0, page.axes[0, 0].get_xlim()[0]))
-    few_ticks(page.axes[0, 0].xaxis, 6, integer=True)
+    plots.few_ticks(page.axes[0, 0].xaxis, 6, integer=True)
     percent = 100 * (1 - float(analysis.settings.get("null_quantile", 0.95)))
     return (saved(page, folder, "tests", found=_words(groups), percent=percent),)
 
@@ -190,14 +182,16 @@ def draw_alike(analysis: Analysis, folder: Path) -> tuple[Drawing, ...]:
     if ALIKE[2] not in groups:
         return ()
     page = _one_panel(analysis, groups, "cosine of two updates, mean over the pairs", left=1.95)
-    page.axes[0, 0].axvline(0, color=CHANCE, linestyle=DASHED, linewidth=1)
+    page.axes[0, 0].axvline(0, color=plots.CHANCE, linestyle=plots.DASHED, linewidth=1)
     return (saved(page, folder, "alike", found=_words(groups)),)
 
 
-def _one_panel(analysis: Analysis, groups: Mapping[str, Mapping[str, Quantiles]], label: str, left: float) -> Sheet:
-    colours = attribute_colours(analysis.attributes)
+def _one_panel(
+    analysis: Analysis, groups: Mapping[str, Mapping[str, Quantiles]], label: str, left: float
+) -> plots.Sheet:
+    colours = plots.attribute_colours(analysis.attributes)
     height = 0.15 * len(groups) * (len(colours) + 1) + 0.1
-    page = sheet(1, 1, height, left=left, top=0.36 + legend_room(len(colours)), bottom=0.48)
+    page = plots.sheet(1, 1, height, left=left, top=0.36 + plots.legend_room(len(colours)), bottom=0.48)
     draw_groups(page.axes[0, 0], groups, colours)
     page.axes[0, 0].set_xlabel(label, labelpad=2)
     name_legend(page, colours)

@@ -11,20 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.pages.figures import (
-    CHANCE,
-    COLOURS,
-    MUTED,
-    Sheet,
-    bar_axes,
-    colour_bar,
-    legend_room,
-    log_axis,
-    panels_for,
-    sheet,
-    top_legend,
-    write,
-)
+from megasynth_attr.core.pages import figures as plots
 from megasynth_attr.core.pages.words import short
 from megasynth_train.subspace.angles import lambdas, operator_cosines
 from megasynth_train.subspace.figures.layout import Drawing, Places, draw_places, file_stem, saved
@@ -42,7 +29,7 @@ def draw_lambdas(pairs: Sequence[PairNumbers], place: Places, chance: Chance, fo
         kinds = [kind for kind in place.kinds if any(layer.layer.kind == kind for layer in pair.layers)]
         if not kinds:
             continue
-        page = sheet(len(kinds), 2, 0.78, left=0.52, top=0.78, bottom=0.5, gap_y=0.42)
+        page = plots.sheet(len(kinds), 2, 0.78, left=0.52, top=0.78, bottom=0.5, gap_y=0.42)
         groups = {
             (line, side): _Group([layer for layer in pair.layers if layer.layer.kind == kind], side, chance)
             for line, kind in enumerate(kinds)
@@ -60,7 +47,7 @@ def draw_lambdas(pairs: Sequence[PairNumbers], place: Places, chance: Chance, fo
     return tuple(drawn)
 
 
-def _saved(page: Sheet, folder: Path, figure: str, number: int, pair: PairNumbers) -> Drawing:
+def _saved(page: plots.Sheet, folder: Path, figure: str, number: int, pair: PairNumbers) -> Drawing:
     """Write the figure of one pair; its texts state the medians over the layers."""
     fields = {"outputs": "lambda_out_ratio", "inputs": "lambda_in_ratio", "energy": "energy_ratio"}
     return saved(
@@ -98,12 +85,12 @@ def _draw_histogram(axes: Any, group: _Group, attentions: Sequence[str], low: fl
     edges = np.linspace(math.floor(low * 20) / 20, 1, BINS + 1)
     by_chance = np.histogram(group.random, edges, weights=group.weights)[0]
     for attention, values in group.by_attention.items():
-        colour = COLOURS[attentions.index(attention) % len(COLOURS)]
+        colour = plots.COLOURS[attentions.index(attention) % len(plots.COLOURS)]
         share = 100 * np.histogram(values, edges)[0] / len(values)
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.22)
         axes.stairs(share, edges, color=colour, linewidth=1.3)
     axes.stairs(
-        100 * by_chance / by_chance.sum(), edges, color=CHANCE, linewidth=1.1, linestyle=(0, (3, 1.5)), zorder=5
+        100 * by_chance / by_chance.sum(), edges, color=plots.CHANCE, linewidth=1.1, linestyle=(0, (3, 1.5)), zorder=5
     )
     axes.set_xlim(edges[0], 1.0)
     axes.set_ylim(0, None)
@@ -111,18 +98,20 @@ def _draw_histogram(axes: Any, group: _Group, attentions: Sequence[str], low: fl
     axes.locator_params(axis="x", nbins=5)
 
 
-def _legend(page: Sheet, attentions: Sequence[str], title: str) -> None:
+def _legend(page: plots.Sheet, attentions: Sequence[str], title: str) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], label=name) for i, name in enumerate(attentions)]
-    handles.append(Line2D([], [], color=CHANCE, linestyle=(0, (3, 1.5)), label="chance"))
+    handles = [
+        Line2D([], [], color=plots.COLOURS[i % len(plots.COLOURS)], label=name) for i, name in enumerate(attentions)
+    ]
+    handles.append(Line2D([], [], color=plots.CHANCE, linestyle=(0, (3, 1.5)), label="chance"))
     height = page.figure.get_figheight()
-    write(page.figure, 0.06, 0.09, title, va="top", fontweight="bold")
+    plots.write(page.figure, 0.06, 0.09, title, va="top", fontweight="bold")
     page.figure.legend(
         handles=handles, loc="upper right", bbox_to_anchor=(1, 1 - 0.24 / height), ncols=len(handles),
         handlelength=1.6, columnspacing=1.2, borderaxespad=0.2,
     )  # fmt: skip
-    write(page.figure, 0.06, 0.3, "% of all λ per bin", va="top", fontsize=8.5, color=MUTED)
+    plots.write(page.figure, 0.06, 0.3, "% of all λ per bin", va="top", fontsize=8.5, color=plots.MUTED)
 
 
 def draw_maps(pairs: Sequence[PairNumbers], place: Places, folder: Path) -> tuple[Drawing, ...]:
@@ -134,8 +123,8 @@ def draw_maps(pairs: Sequence[PairNumbers], place: Places, folder: Path) -> tupl
         if not pair.layers:
             continue
         panel = 0.15 * len(place.rows) + 0.05
-        page = sheet(3, 1, panel, left=0.98, top=0.56, bottom=1.62, gap_y=0.26)
-        write(page.figure, 0.06, 0.09, pair.name, va="top", fontweight="bold")
+        page = plots.sheet(3, 1, panel, left=0.98, top=0.56, bottom=1.62, gap_y=0.26)
+        plots.write(page.figure, 0.06, 0.09, pair.name, va="top", fontweight="bold")
         fields = ("lambda_out_ratio", "lambda_in_ratio", "energy_ratio")
         titles = ("λ min of outputs ÷ chance", "λ min of inputs ÷ chance", "energy overlap ÷ chance")
         meshes = []
@@ -160,9 +149,9 @@ def _reach(ratios: Iterable[float]) -> float:
     return 0.5 if largest <= 0.5 else float(min(8, math.ceil(largest)))
 
 
-def _ratio_bar(page: Sheet, bottom: float, mesh: Any, limit: float, label: str) -> None:
+def _ratio_bar(page: plots.Sheet, bottom: float, mesh: Any, limit: float, label: str) -> None:
     ticks = [-0.5, 0, 0.5] if limit <= 0.5 else np.linspace(-limit, limit, 5 if limit % 2 == 0 else 3)
-    bar = colour_bar(bar_axes(page.figure, 1.2, 3.2, bottom), mesh, label, ticks=list(ticks), extend="both")
+    bar = plots.colour_bar(plots.bar_axes(page.figure, 1.2, 3.2, bottom), mesh, label, ticks=list(ticks), extend="both")
     bar.set_ticklabels([f"×{2.0**t:.2g}" for t in ticks])
 
 
@@ -172,14 +161,14 @@ def draw_joint(pairs: Sequence[PairNumbers], chance: Chance, folder: Path) -> tu
     if not pairs:
         return ()
     columns = min(2, len(pairs))
-    page = sheet(math.ceil(len(pairs) / columns), columns, 1.15, left=0.55, bottom=0.5, gap_y=0.5)
+    page = plots.sheet(math.ceil(len(pairs) / columns), columns, 1.15, left=0.55, bottom=0.5, gap_y=0.5)
     measured = [
         np.stack([_largest(np.radians(x.row.angles_out_deg), np.radians(x.row.angles_in_deg)) for x in pair.layers])
         for pair in pairs
     ]
     random = [np.stack([_random_cosines(layer, chance) for layer in pair.layers]) for pair in pairs]
     highest = max(float(np.nanpercentile(table[:, 0], 95)) for table in (*measured, *random))
-    for axes, (pair, found, by_chance) in panels_for(page, list(zip(pairs, measured, random, strict=True))):
+    for axes, (pair, found, by_chance) in plots.panels_for(page, list(zip(pairs, measured, random, strict=True))):
         _draw_joint(axes, found, by_chance, top=min(1.02, 1.08 * highest))
         axes.set_title(pair.name, loc="left")
     for axes in page.axes[-1]:
@@ -210,11 +199,14 @@ def _random_cosines(layer: PairLayer, chance: Chance) -> np.ndarray:
 def _draw_joint(axes: Any, measured: np.ndarray, random: np.ndarray, top: float) -> None:
     there = np.isfinite(measured).any(axis=0)
     index = np.arange(1, MOST_COSINES + 1)[there]
-    for table, colour, shade, line in ((random, CHANCE, "#9aa2ae", (0, (3, 1.5))), (measured, *(COLOURS[:1] * 2), "-")):
+    for table, colour, shade, line in (
+        (random, plots.CHANCE, "#9aa2ae", (0, (3, 1.5))),
+        (measured, *(plots.COLOURS[:1] * 2), "-"),
+    ):
         low, middle, high = np.nanpercentile(table[:, there], (5, 50, 95), axis=0)
         axes.fill_between(index, low, high, color=shade, alpha=0.3, linewidth=0)
         axes.plot(index, middle, color=colour, linewidth=1.4, linestyle=line)
-    log_axis(axes, "x", [tick for tick in (1, 2, 5, 10, 20, 50) if tick <= index[-1]])
+    plots.log_axis(axes, "x", [tick for tick in (1, 2, 5, 10, 20, 50) if tick <= index[-1]])
     axes.set_xlim(0.9, index[-1] * 1.1 + 0.1)
     axes.set_ylim(0, top)
     axes.locator_params(axis="y", nbins=4)
@@ -226,12 +218,12 @@ def draw_halves(splits: Sequence[SplitNumbers], folder: Path) -> tuple[Drawing, 
     if not splits:
         return ()
     longest = max(len(numbers.name) for numbers in splits)
-    page = sheet(
+    page = plots.sheet(
         2,
         1,
         0.2 * len(splits) + 0.1,
         left=min(2.2, 0.25 + 0.068 * longest),
-        top=0.36 + legend_room(3),
+        top=0.36 + plots.legend_room(3),
         bottom=0.48,
         gap_y=0.48,
     )
@@ -239,11 +231,11 @@ def draw_halves(splits: Sequence[SplitNumbers], folder: Path) -> tuple[Drawing, 
     for axes, side in zip(page.axes[:, 0], ("out", "inner"), strict=True):
         for line, numbers in enumerate(splits):
             found, by_chance = getattr(numbers, side), getattr(numbers, f"{side}_chance")
-            colour = COLOURS[0] if numbers.same else COLOURS[1]
+            colour = plots.COLOURS[0] if numbers.same else plots.COLOURS[1]
             axes.plot((found.low, found.high), (line, line), color=colour, linewidth=2.4, alpha=0.45)
             axes.plot(found.median, line, "o" if numbers.same else "s", color=colour, markersize=4.8)
             axes.plot((by_chance.low, by_chance.high), (line + 0.28,) * 2, color="#9aa2ae", linewidth=1.6)
-            axes.plot(by_chance.median, line + 0.28, "|", color=CHANCE, markersize=5, markeredgewidth=1.4)
+            axes.plot(by_chance.median, line + 0.28, "|", color=plots.CHANCE, markersize=5, markeredgewidth=1.4)
         axes.set_yticks(range(len(splits)), [numbers.name for numbers in splits], fontsize=8)
         axes.set_ylim(len(splits) - 0.4, -0.6)
         axes.set_xlim(0, min(1.02, max(0.05, 1.05 * highest)))
@@ -259,12 +251,12 @@ def draw_halves(splits: Sequence[SplitNumbers], folder: Path) -> tuple[Drawing, 
     return (saved(page, folder, "halves", found=found, layers=" or ".join(dict.fromkeys(n.layers for n in splits))),)
 
 
-def _halves_legend(page: Sheet) -> None:
+def _halves_legend(page: plots.Sheet) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=COLOURS[0], marker="o", markersize=4.8, linewidth=0),
-        Line2D([], [], color=COLOURS[1], marker="s", markersize=4.8, linewidth=0),
-        Line2D([], [], color=CHANCE, marker="|", markersize=6, markeredgewidth=1.4, linewidth=0),
+        Line2D([], [], color=plots.COLOURS[0], marker="o", markersize=4.8, linewidth=0),
+        Line2D([], [], color=plots.COLOURS[1], marker="s", markersize=4.8, linewidth=0),
+        Line2D([], [], color=plots.CHANCE, marker="|", markersize=6, markeredgewidth=1.4, linewidth=0),
     ]
-    top_legend(page.figure, handles, ["one attribute", "two attributes", "chance"])
+    plots.top_legend(page.figure, handles, ["one attribute", "two attributes", "chance"])

@@ -10,17 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from megasynth_attr.core.pages.figures import (
-    CHANCE,
-    DASHED,
-    INK,
-    MUTED,
-    Sheet,
-    bar_axes,
-    colour_bar,
-    log_axis,
-    sheet,
-)
+from megasynth_attr.core.pages import figures as plots
 from megasynth_attr.core.pages.words import count_text, short
 from megasynth_train.subspace.analysis import Analysis, LayerRow
 from megasynth_train.subspace.figures.layout import (
@@ -56,7 +46,7 @@ def draw_spectra(analysis: Analysis, place: Places, folder: Path) -> dict[str, t
 
 def _draw(rows: Sequence[LayerRow], depths: int, quantile: float, folder: Path, stem: str) -> Drawing:
     first = rows[0]
-    page = sheet(2, 1, 1.55, left=0.68, top=0.42, bottom=0.92, gap_y=0.5)
+    page = plots.sheet(2, 1, 1.55, left=0.68, top=0.42, bottom=0.92, gap_y=0.5)
     values, ratios = page.axes[:, 0]
     _draw_values(values, rows, depths)
     _draw_ratios(ratios, rows, depths, quantile)
@@ -92,13 +82,13 @@ def _draw_values(axes: Any, rows: Sequence[LayerRow], depths: int) -> None:
     _draw_curves(axes, shown, shades, linewidth=0.8, alpha=0.45)
     _draw_curves(axes, [c[: r.significant] for c, r in zip(shown, rows, strict=True)], shades, linewidth=1.5)
     _draw_ends(axes, shown, rows, shades)
-    log_axis(axes, "y")
+    plots.log_axis(axes, "y")
     axes.set_ylim(0.8 * min(np.nanmin(curve[:, 1]) for curve in shown), 1.35 * top)
     _index_axis(axes, len(index))
     axes.set_ylabel("singular value")
     axes.annotate(
         "grey: chance", (1, 1), xycoords="axes fraction", xytext=(-3, -3), textcoords="offset points",
-        ha="right", va="top", fontsize=8.5, color=MUTED,
+        ha="right", va="top", fontsize=8.5, color=plots.MUTED,
     )  # fmt: skip
 
 
@@ -142,16 +132,18 @@ def _draw_ratios(axes: Any, rows: Sequence[LayerRow], depths: int, quantile: flo
     _draw_ends(axes, curves, rows, shades)
     ratios = np.concatenate([curve[:, 1] for curve in curves])
     extremes = [1.0, *ratios[np.isfinite(ratios)]]
-    axes.axhline(1, color=CHANCE, linewidth=1.1, linestyle=DASHED, zorder=3)
+    axes.axhline(1, color=plots.CHANCE, linewidth=1.1, linestyle=plots.DASHED, zorder=3)
     low, high = max(min(extremes), 0.2) / 1.12, max(max(extremes), 1.25) * 1.12
     ticks = [0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000]
     if high / low < 4:
         ticks = [0.3, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 2.5, 3]
-    log_axis(axes, "y", [t for t in ticks if low <= t <= high])
+    plots.log_axis(axes, "y", [t for t in ticks if low <= t <= high])
     axes.set_ylim(low, high)
     _index_axis(axes, length)
     axes.set_ylabel("÷ chance")
-    axes.set_title(f"divided by the {100 * quantile:g} % quantile of chance in the same layer", loc="left", color=INK)
+    axes.set_title(
+        f"divided by the {100 * quantile:g} % quantile of chance in the same layer", loc="left", color=plots.INK
+    )
 
 
 def over_chance(row: LayerRow) -> np.ndarray:
@@ -162,14 +154,16 @@ def over_chance(row: LayerRow) -> np.ndarray:
 
 
 def _index_axis(axes: Any, length: int) -> None:
-    log_axis(axes, "x", [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if tick <= length])
+    plots.log_axis(axes, "x", [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if tick <= length])
     axes.set_xlim(0.93, max(length, 2) * 1.07)
 
 
-def _depth_bar(page: Sheet, depths: int) -> None:
+def _depth_bar(page: plots.Sheet, depths: int) -> None:
     page.axes[1, 0].set_xlabel("index of the singular value", labelpad=2)
     ticks = sorted({0, (depths - 1) // 2, depths - 1})
-    colour_bar(bar_axes(page.figure, 1.4, 2.3, 0.36), depth_colours(depths), "depth of the layer", ticks=ticks)
+    plots.colour_bar(
+        plots.bar_axes(page.figure, 1.4, 2.3, 0.36), depth_colours(depths), "depth of the layer", ticks=ticks
+    )
 
 
 def draw_ranks(
@@ -190,11 +184,13 @@ def draw_ranks(
     return tuple(drawn)
 
 
-def _maps(analysis: Analysis, numbers: Sequence[AttributeNumbers], place: Places, field: str, label: str) -> Sheet:
+def _maps(
+    analysis: Analysis, numbers: Sequence[AttributeNumbers], place: Places, field: str, label: str
+) -> plots.Sheet:
     from matplotlib.ticker import MaxNLocator
 
     largest = max(getattr(row, field) for row in analysis.layers)
-    page = sheet(len(numbers), 1, 0.15 * len(place.rows) + 0.05, left=0.98, top=0.3, bottom=1.0, gap_y=0.28)
+    page = plots.sheet(len(numbers), 1, 0.15 * len(place.rows) + 0.05, left=0.98, top=0.3, bottom=1.0, gap_y=0.28)
     for axes, n in zip(page.axes[:, 0], numbers, strict=True):
         grid = place.grid((row.layer, getattr(row, field)) for row in layers_of(analysis, n.name))
         mesh = draw_places(axes, grid, place, "cividis_r", 0, max(1, largest))
@@ -202,5 +198,5 @@ def _maps(analysis: Analysis, numbers: Sequence[AttributeNumbers], place: Places
     for axes in page.axes[:-1, 0]:
         axes.set_xticks([])
     page.axes[-1, 0].set_xlabel("depth of the layer", labelpad=2)
-    colour_bar(bar_axes(page.figure, 1.2, 3.2), mesh, label, ticks=MaxNLocator(6, integer=True))
+    plots.colour_bar(plots.bar_axes(page.figure, 1.2, 3.2), mesh, label, ticks=MaxNLocator(6, integer=True))
     return page
