@@ -63,7 +63,7 @@ class ModelSettings:
         options=["auto", "fp32", "bf16"],
     )
     gradient_checkpointing: bool = setting(
-        False, "recompute every block in the backward pass: less memory, slower", identity=False
+        False, "recompute blocks and depth head in the backward pass: less memory, slower", identity=False
     )
     compile: bool = setting(False, "compile blocks and heads with torch.compile", identity=False)
     attention: str = setting(
