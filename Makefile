@@ -1,6 +1,8 @@
 # These do everything, set-up included: `make demo`, `make demo-human`, `make sample`, `make docs` and `make test`.
 PYTHON = .venv/bin/python
 BODIES = runs/demo_human_bodies
+# some images of containers set it; nothing would be kept of what Python compiles, and a training program start in 20 s, not in 8
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo demo-human sample docs test lint setup-demo setup-human setup-sample setup-train setup-docs setup-test clean
 demo: setup-demo  ## datasets, adapters, their subspaces, a comparison, and a page about it all, in runs/demo

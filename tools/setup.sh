@@ -4,6 +4,7 @@
 # otherwise it names them, and stops if it cannot do without.
 # usage: tools/setup.sh demo|human|sample|docs|test
 set -eu
+unset PYTHONDONTWRITEBYTECODE # which images of containers like to set: what pip leaves uncompiled would never be compiled
 what=$1
 cd "$(dirname "$0")/.."
 
