@@ -1,6 +1,6 @@
 """The GPU memory of a training step, by part, and the settings that keep most of it and still fit a GPU.
 
-Estimates from sizes alone, without PyTorch. The constants were measured, on one block or on one H200 with vggt-1b
+Estimates from sizes alone, without PyTorch. The constants were counted in one block or measured on H200s with vggt-1b
 (benchmarks/train_step.md); other sizes are scaled from them.
 """
 
